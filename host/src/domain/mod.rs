@@ -1,0 +1,18 @@
+//! The words of messaging: addresses, messages, text, receipts, decisions. Pure: no I/O, no clock,
+//! no serialisation. JSON, bytes on disk and WIT each have one file elsewhere that knows both sides.
+
+pub mod address;
+pub mod decision;
+pub mod message;
+pub mod receipt;
+pub mod text;
+
+pub use address::{Address, Network, NumberingPlan, TypeOfNumber};
+pub use decision::{
+    CallOutcome, Context, Decision, Hook, HookCall, Hop, Inbound, InboundAction, Phase, Plan,
+    RecipientProfile, Refusal, Routing, Ruling, SetId, Verdict, WishScope,
+};
+pub use message::{
+    AccountId, Attempt, AttemptOutcome, Body, CarrierId, Due, Event, Lane, Message, MessageId,
+    OnUnknown, Part, PartState, Reason, State, Tlv, TrafficClass,
+};

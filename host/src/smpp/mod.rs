@@ -1,0 +1,11 @@
+//! SMPP 3.4, both sides: codec, session, and the drivers that put a session on a socket. Knows the
+//! protocol and nothing of messages' lives, queues or policy.
+
+pub mod encode;
+pub mod pdu;
+pub mod status;
+pub mod time;
+pub mod tlv;
+
+#[cfg(test)]
+mod pdu_tests;

@@ -1,0 +1,95 @@
+//! Between the traits that an author implements and the exports that the host calls: the configured plugin is
+//! kept for the life of the instance, and what the canonical ABI lifted is lent to it, never copied.
+
+use std::cell::OnceCell;
+use std::marker::PhantomData;
+
+use crate::bindings::{
+    carrier_adapter::exports::heliograph::sms::carrier_adapter, compliance_check::exports::heliograph::sms::compliance_check,
+    content_filter::exports::heliograph::sms::content_filter, inbound_handler::exports::heliograph::sms::inbound_handler,
+    plugin::exports::heliograph::sms::plugin, routing_policy::exports::heliograph::sms::routing_policy,
+};
+use crate::*;
+
+/// Builds a plugin from configuration JSON exactly as the host does. The error names the place in the
+/// document, as in `rules[2].action: unknown variant ...`.
+pub fn configure<P: Plugin>(config: &str) -> Result<P, String> {
+    let mut json = serde_json::Deserializer::from_str(config);
+    let config = serde_path_to_error::deserialize(&mut json).map_err(|error| error.to_string())?;
+    json.end().map_err(|error| error.to_string())?;
+    P::new(config)
+}
+
+/// The JSON Schema (2020-12) of a plugin's configuration, as `describe` publishes it.
+pub fn config_schema<P: Plugin>() -> String {
+    schemars::schema_for!(P::Config).to_value().to_string()
+}
+
+/// Where the one configured plugin of a component lives. Implemented by `export!`.
+#[doc(hidden)]
+pub trait Slot: Plugin {
+    fn with<R>(use_slot: impl FnOnce(&OnceCell<Self>) -> R) -> R;
+}
+
+/// Stands for `P` before the generated bindings.
+#[doc(hidden)]
+pub struct Glue<P>(PhantomData<P>);
+
+impl<P: Slot> Glue<P> {
+    fn call<R>(hook: impl FnOnce(&P) -> R) -> R {
+        P::with(|slot| match slot.get() {
+            Some(plugin) => hook(plugin),
+            None => panic!("the host called a hook before `configure`"),
+        })
+    }
+}
+
+impl<P: Slot> plugin::Guest for Glue<P> {
+    fn describe() -> plugin::Manifest {
+        plugin::Manifest {
+            name: P::NAME.to_owned(),
+            version: P::VERSION.to_owned(),
+            summary: P::SUMMARY.to_owned(),
+            config_schema: config_schema::<P>(),
+        }
+    }
+
+    fn configure(config: String) -> Result<(), String> {
+        let plugin = configure::<P>(&config)?;
+        P::with(|slot| slot.set(plugin)).map_err(|_| "this instance is configured already".to_owned())
+    }
+}
+
+impl<P: Slot + ContentFilter> content_filter::Guest for Glue<P> {
+    fn inspect(message: Message, context: Context) -> Verdict {
+        Self::call(|plugin| plugin.inspect(&message, &context))
+    }
+}
+
+impl<P: Slot + ComplianceCheck> compliance_check::Guest for Glue<P> {
+    fn check(message: Message, recipient: RecipientProfile, context: Context) -> Ruling {
+        Self::call(|plugin| plugin.check(&message, &recipient, &context))
+    }
+}
+
+impl<P: Slot + RoutingPolicy> routing_policy::Guest for Glue<P> {
+    fn route(message: Message, carriers: Vec<Carrier>, context: Context) -> Routing {
+        Self::call(|plugin| plugin.route(&message, &carriers, &context))
+    }
+}
+
+impl<P: Slot + CarrierAdapter> carrier_adapter::Guest for Glue<P> {
+    fn submit(message: Message, context: Context) -> Result<Vec<String>, SubmitError> {
+        Self::call(|plugin| plugin.submit(&message, &context))
+    }
+
+    fn callback(request: HttpRequest, context: Context) -> Result<CallbackAnswer, String> {
+        Self::call(|plugin| plugin.callback(&request, &context))
+    }
+}
+
+impl<P: Slot + InboundHandler> inbound_handler::Guest for Glue<P> {
+    fn receive(inbound: Inbound, context: Context) -> Vec<Action> {
+        Self::call(|plugin| plugin.receive(&inbound, &context))
+    }
+}
