@@ -92,7 +92,15 @@ pub trait InboundHandler: Plugin {
 /// Once per crate. Natively it only checks that the type implements the hooks.
 #[macro_export]
 macro_rules! export {
-    ($plugin:ty : $($hook:ident)++) => {
+    ($plugin:ty : $first:ident $(+ $hook:ident)*) => {
+        $crate::__export!($plugin: $first $($hook)*);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    ($plugin:ty : $($hook:ident)+) => {
         $(const _: fn() = {
             fn serves<P: $crate::$hook>() {}
             serves::<$plugin>

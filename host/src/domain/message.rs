@@ -273,10 +273,12 @@ pub enum Reason {
     CanceledByClient = 21,
     ReleasedByOperator = 22,
     RefusedByOperator = 23,
+    /// Under another policy set, or because its time came.
+    DecidedAgain = 24,
 }
 
 impl Reason {
-    const ALL: [(Reason, &'static str); 24] = [
+    const ALL: [(Reason, &'static str); 25] = [
         (Reason::Accepted, "accepted"),
         (Reason::ScheduledByClient, "scheduled_by_client"),
         (Reason::DeferredByPolicy, "deferred_by_policy"),
@@ -301,6 +303,7 @@ impl Reason {
         (Reason::CanceledByClient, "canceled_by_client"),
         (Reason::ReleasedByOperator, "released_by_operator"),
         (Reason::RefusedByOperator, "refused_by_operator"),
+        (Reason::DecidedAgain, "decided_again"),
     ];
 
     pub fn name(self) -> &'static str {
@@ -627,4 +630,144 @@ fn push_bounded<T>(list: &mut Vec<T>, item: T, max: usize) {
         list.remove(1);
     }
     list.push(item);
+}
+
+/// Messages for tests of all floors.
+#[cfg(test)]
+pub mod tests_support {
+    use super::*;
+
+    /// A queued text message, accepted at `now`, valid for three days.
+    pub fn message(now: Timestamp) -> Message {
+        let mut message = Message {
+            id: MessageId::new(now, 0x1234_5678_9abc_def0),
+            account: AccountId::from("acme"),
+            originator: Address::originator("Acme").expect("a valid sender"),
+            recipient: Address::international("+447700900123").expect("a valid number"),
+            network: Network {
+                country: Some(*b"GB"),
+                ..Network::default()
+            },
+            class: TrafficClass::Transactional,
+            body: Body::Text("Your parcel arrives today.".to_owned()),
+            submitted_body: None,
+            alphabet: Alphabet::Gsm7,
+            segments: 1,
+            accepted_at: now,
+            send_at: now,
+            expires_at: now.plus(Duration::from_secs(3 * 86_400)),
+            reference: String::new(),
+            metadata: Vec::new(),
+            tlvs: Vec::new(),
+            receipt_url: None,
+            on_unknown: OnUnknown::Resend,
+            duplicate_risk: false,
+            state: State::Queued,
+            due: None,
+            plan: Plan::default(),
+            hop: 0,
+            attempts: Vec::new(),
+            parts: Vec::new(),
+            decisions: Vec::new(),
+            events: Vec::new(),
+        };
+        message.enter(now, State::Queued, Reason::Accepted, "");
+        message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tests_support::message;
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn enroute(parts: usize) -> Message {
+        let mut m = message(NOW);
+        m.parts = (0..parts)
+            .map(|i| Part {
+                carrier: CarrierId::from("north"),
+                carrier_message_id: format!("{i}"),
+                state: PartState::Enroute,
+                error: String::new(),
+                done_at: None,
+            })
+            .collect();
+        m.enter(NOW, State::Enroute, Reason::TakenByCarrier, "");
+        m
+    }
+
+    #[test]
+    fn an_id_is_a_uuid_of_version_7() {
+        let id = MessageId::new(NOW, u128::MAX);
+        let uuid = uuid::Uuid::from_u128(id.0);
+        assert_eq!(uuid.get_version_num(), 7);
+        assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
+        assert_eq!(id.timestamp(), NOW);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(uuid.to_string().parse(), Ok(id));
+        assert_eq!("zz".parse::<MessageId>(), Err(NotAnId));
+    }
+
+    #[test]
+    fn a_multipart_message_is_delivered_when_all_parts_are() {
+        let mut m = enroute(2);
+        let receipt = |m: &mut Message, i| m.apply_receipt(NOW, i, PartState::Delivered, "000", None);
+        assert_eq!(receipt(&mut m, 1), ReceiptEffect::Progress);
+        assert_eq!(m.state, State::Enroute);
+        assert_eq!(receipt(&mut m, 0), ReceiptEffect::Settled);
+        assert_eq!(m.state, State::Delivered);
+    }
+
+    #[test]
+    fn one_failed_part_fails_the_message_once_all_reported() {
+        let mut m = enroute(2);
+        m.apply_receipt(NOW, 0, PartState::Undeliverable, "001", None);
+        assert_eq!(m.state, State::Enroute);
+        m.apply_receipt(NOW, 1, PartState::Delivered, "000", None);
+        assert_eq!(m.state, State::Undeliverable);
+        assert_eq!(m.events.last().map(|e| e.detail.as_str()), Some("err:001"));
+    }
+
+    #[test]
+    fn a_terminal_state_never_regresses() {
+        let mut m = enroute(1);
+        m.apply_receipt(NOW, 0, PartState::Delivered, "", None);
+        assert_eq!(
+            m.apply_receipt(NOW, 0, PartState::Undeliverable, "", None),
+            ReceiptEffect::None
+        );
+        assert!(!m.enter(NOW, State::Expired, Reason::ValidityExpired, ""));
+        assert_eq!(m.state, State::Delivered);
+    }
+
+    #[test]
+    fn an_unanswered_submission_follows_the_clients_choice() {
+        let mut m = message(NOW);
+        m.submit_unknown(NOW, Reason::ResponseTimeout);
+        assert!(m.duplicate_risk);
+        assert_eq!(m.due.as_ref().map(|d| d.at), Some(NOW.plus(Message::UNKNOWN_GRACE)));
+
+        let mut m = message(NOW);
+        m.on_unknown = OnUnknown::Fail;
+        m.submit_unknown(NOW, Reason::ResponseTimeout);
+        assert_eq!((m.state, m.due), (State::Unknown, None));
+
+        let mut m = message(NOW);
+        m.on_unknown = OnUnknown::Hold;
+        m.submit_unknown(NOW, Reason::ResponseTimeout);
+        assert_eq!(m.due.map(|d| d.at), Some(m.expires_at));
+        assert!(!m.duplicate_risk);
+    }
+
+    #[test]
+    fn history_is_bounded_and_keeps_its_beginning() {
+        let mut m = message(NOW);
+        for i in 0..1000 {
+            m.enter(NOW.plus(Duration::from_secs(i)), State::Queued, Reason::CarrierThrottled, "");
+        }
+        assert_eq!(m.events.len(), Message::EVENTS_MAX);
+        assert_eq!(m.events[0].reason, Reason::Accepted);
+    }
 }

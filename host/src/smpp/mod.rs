@@ -2,7 +2,10 @@
 //! protocol and nothing of messages' lives, queues or policy.
 
 pub mod encode;
+pub mod link;
 pub mod pdu;
+pub mod server;
+pub mod session;
 pub mod status;
 pub mod time;
 pub mod tlv;

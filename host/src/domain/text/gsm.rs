@@ -17,6 +17,9 @@ pub fn septets(character: char) -> usize {
 
 /// Septets that `text` needs, or `None` where a character is in neither table.
 pub fn count(text: &str) -> Option<usize> {
+    if text.is_ascii() {
+        return count_ascii(text.as_bytes());
+    }
     let mut units = 0;
     for character in text.chars() {
         match septets(character) {
@@ -30,6 +33,10 @@ pub fn count(text: &str) -> Option<usize> {
 /// Appends `text` as unpacked septets, or returns the first character that is in neither table;
 /// `out` is then as it was.
 pub fn encode(text: &str, out: &mut Vec<u8>) -> Result<(), char> {
+    if text.is_ascii() && count_ascii(text.as_bytes()) == Some(text.len()) {
+        out.extend(text.bytes().map(|octet| LATIN[usize::from(octet)]));
+        return Ok(());
+    }
     let start = out.len();
     out.reserve(text.len());
     for character in text.chars() {
@@ -181,6 +188,19 @@ const fn codes<const N: usize>(start: u32) -> [u8; N] {
     table
 }
 
+/// [`count`] for what most messages are; without a branch for each character it is several times
+/// as fast.
+fn count_ascii(octets: &[u8]) -> Option<usize> {
+    let mut units = 0;
+    let mut strangers = 0;
+    for octet in octets {
+        let code = LATIN[usize::from(*octet)];
+        units += 1 + usize::from(code >= EXTENDED);
+        strangers += usize::from(code == NONE);
+    }
+    (strangers == 0).then_some(units)
+}
+
 #[inline]
 fn code(character: char) -> u8 {
     match u32::from(character) {
@@ -219,7 +239,8 @@ mod tests {
             .filter(|c| *c != '\u{1b}')
             .chain(EXTENSION.map(|(_, c)| c))
             .collect();
-        proptest::collection::vec(proptest::sample::select(all), 0..400).prop_map(|c| c.into_iter().collect())
+        proptest::collection::vec(proptest::sample::select(all), 0..400)
+            .prop_map(|c| c.into_iter().collect())
     }
 
     #[test]
@@ -260,8 +281,8 @@ mod tests {
         assert_eq!(
             encoded("^{}\\[~]|\u{c}"),
             [
-                0x1B, 0x14, 0x1B, 0x28, 0x1B, 0x29, 0x1B, 0x2F, 0x1B, 0x3C, 0x1B, 0x3D, 0x1B, 0x3E, 0x1B, 0x40, 0x1B,
-                0x0A
+                0x1B, 0x14, 0x1B, 0x28, 0x1B, 0x29, 0x1B, 0x2F, 0x1B, 0x3C, 0x1B, 0x3D, 0x1B, 0x3E,
+                0x1B, 0x40, 0x1B, 0x0A
             ]
         );
         assert_eq!(count("1 €"), Some(4));
@@ -269,7 +290,13 @@ mod tests {
 
     #[test]
     fn characters_outside_both_tables_are_named() {
-        for (text, stranger) in [("a`b", '`'), ("ç", 'ç'), ("tab\t", '\t'), ("\u{1b}", '\u{1b}'), ("hi 😀", '😀')] {
+        for (text, stranger) in [
+            ("a`b", '`'),
+            ("ç", 'ç'),
+            ("tab\t", '\t'),
+            ("\u{1b}", '\u{1b}'),
+            ("hi 😀", '😀'),
+        ] {
             assert_eq!(count(text), None, "{text:?}");
             let mut out = vec![7];
             assert_eq!(encode(text, &mut out), Err(stranger));
@@ -292,11 +319,18 @@ mod tests {
             [0xE8, 0x32, 0x9B, 0xFD, 0x46, 0x97, 0xD9, 0xEC, 0x37]
         );
         assert_eq!(
-            unpack(&[0xE8, 0x32, 0x9B, 0xFD, 0x46, 0x97, 0xD9, 0xEC, 0x37], 0, 10),
+            unpack(
+                &[0xE8, 0x32, 0x9B, 0xFD, 0x46, 0x97, 0xD9, 0xEC, 0x37],
+                0,
+                10
+            ),
             b"hellohello"
         );
         assert_eq!(pack(&encoded("€"), 0), [0x9B, 0x32]);
-        assert_eq!(pack(b"12345678", 0), [0x31, 0xD9, 0x8C, 0x56, 0xB3, 0xDD, 0x70]);
+        assert_eq!(
+            pack(b"12345678", 0),
+            [0x31, 0xD9, 0x8C, 0x56, 0xB3, 0xDD, 0x70]
+        );
     }
 
     #[test]
@@ -312,7 +346,7 @@ mod tests {
     #[test]
     fn unpacking_stops_where_the_octets_end() {
         assert_eq!(unpack(&[0x31], 0, 160), [0x31]);
-        assert_eq!(unpack(&[], 3, 160), []);
+        assert!(unpack(&[], 3, 160).is_empty());
     }
 
     /// A second, slow packer: a string of bits.
@@ -322,7 +356,12 @@ mod tests {
             bits.extend((0..7).map(|i| septet >> i & 1 == 1));
         }
         bits.chunks(8)
-            .map(|chunk| chunk.iter().enumerate().fold(0, |o, (i, b)| o | u8::from(*b) << i))
+            .map(|chunk| {
+                chunk
+                    .iter()
+                    .enumerate()
+                    .fold(0, |o, (i, b)| o | u8::from(*b) << i)
+            })
             .collect()
     }
 

@@ -2,6 +2,7 @@
 //! SMPP 3.4, 5.2.19). Owns the octets of short_message in both directions; deliberately knows no
 //! PDU, no carrier and no national language shift table.
 
+mod cluster;
 pub mod gsm;
 mod segment;
 mod udh;
@@ -9,8 +10,8 @@ mod udh;
 use super::message::Body;
 
 pub use segment::{
-    ESM_CLASS_UDHI, Reference, SEGMENTS_MAX, Segment, SegmentPlan, Segmented, TextError, plan, plan_with, segment,
-    segment_with,
+    ESM_CLASS_UDHI, Reference, SEGMENTS_MAX, Segment, SegmentPlan, Segmented, TextError, plan,
+    plan_with, segment, segment_with,
 };
 pub use udh::{Concat, Element, IE_CONCAT_8, IE_CONCAT_16, Udh, UdhError, parse_udh};
 
@@ -205,7 +206,9 @@ fn hebrew(octet: u8) -> char {
         0xAA => '×',
         0xBA => '÷',
         0xDF => '‗',
-        0xE0..=0xFA => char::from_u32(u32::from(octet) + 0x4F0).unwrap_or(char::REPLACEMENT_CHARACTER),
+        0xE0..=0xFA => {
+            char::from_u32(u32::from(octet) + 0x4F0).unwrap_or(char::REPLACEMENT_CHARACTER)
+        }
         0xFD => '\u{200e}',
         0xFE => '\u{200f}',
         0xA1 | 0xBF..=0xDE | 0xFB | 0xFC | 0xFF => char::REPLACEMENT_CHARACTER,
@@ -270,7 +273,10 @@ mod tests {
         for binary in [2, 4, 0xF5, 0x15, 10] {
             assert_eq!(
                 decode(binary, false, &[1, 2]).body,
-                Body::Binary { udh: vec![], data: vec![1, 2] },
+                Body::Binary {
+                    udh: vec![],
+                    data: vec![1, 2]
+                },
                 "data_coding {binary}"
             );
         }
@@ -279,7 +285,14 @@ mod tests {
     #[test]
     fn a_part_shows_its_place_and_its_text() {
         let decoded = decode(0, true, &[5, 0, 3, 9, 2, 1, b'h', b'i']);
-        assert_eq!(decoded.concat, Some(Concat { reference: 9, total: 2, index: 1 }));
+        assert_eq!(
+            decoded.concat,
+            Some(Concat {
+                reference: 9,
+                total: 2,
+                index: 1
+            })
+        );
         assert_eq!(decoded.udh, [0, 3, 9, 2, 1]);
         assert_eq!(decoded.payload, b"hi");
         assert_eq!(text(decoded), "hi");
@@ -290,7 +303,10 @@ mod tests {
         let decoded = decode(4, true, &[11, 5, 4, 0x0B, 0x84, 0, 0, 0, 3, 7, 2, 1, 0xAA]);
         assert_eq!(
             decoded.body,
-            Body::Binary { udh: vec![5, 4, 0x0B, 0x84, 0, 0], data: vec![0xAA] }
+            Body::Binary {
+                udh: vec![5, 4, 0x0B, 0x84, 0, 0],
+                data: vec![0xAA]
+            }
         );
     }
 
@@ -300,15 +316,42 @@ mod tests {
         let decoded = decode(0, true, &octets);
         assert!(decoded.fault.is_some());
         assert_eq!(decoded.concat, None);
-        assert_eq!(decoded.body, Body::Binary { udh: vec![], data: octets.to_vec() });
+        assert_eq!(
+            decoded.body,
+            Body::Binary {
+                udh: vec![],
+                data: octets.to_vec()
+            }
+        );
     }
 
     #[test]
     fn a_bad_part_number_is_ignored_and_reported() {
         let decoded = decode(0, true, &[5, 0, 3, 9, 3, 9, b'h', b'i']);
         assert_eq!(decoded.concat, None);
-        assert_eq!(decoded.fault, Some(UdhError::ConcatNumbers { total: 3, index: 9 }));
+        assert_eq!(
+            decoded.fault,
+            Some(UdhError::ConcatNumbers { total: 3, index: 9 })
+        );
         assert_eq!(text(decoded), "hi");
+    }
+
+    #[test]
+    fn parts_that_a_peer_cut_inside_a_pair_still_join() {
+        let mut octets = Vec::new();
+        encode_ucs2("a😀b", &mut octets);
+        let first = decode(8, true, &[&[5, 0, 3, 1, 2, 1], &octets[..4]].concat());
+        let second = decode(8, true, &[&[5, 0, 3, 1, 2, 2], &octets[4..]].concat());
+        assert_eq!(
+            first.concat,
+            Some(Concat {
+                reference: 1,
+                total: 2,
+                index: 1
+            })
+        );
+        let joined = [first.payload, second.payload].concat();
+        assert_eq!(decode_payload(8, &joined), Body::Text("a😀b".into()));
     }
 
     proptest! {

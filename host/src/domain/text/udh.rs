@@ -36,7 +36,11 @@ pub enum UdhError {
     /// The length octet announces more than there is.
     Length { announced: usize, present: usize },
     /// An element runs past the header's end.
-    Element { id: u8, announced: usize, present: usize },
+    Element {
+        id: u8,
+        announced: usize,
+        present: usize,
+    },
     /// A concatenation element of the wrong size.
     ConcatLength { id: u8, length: usize },
     /// A part number or a total that cannot be.
@@ -51,7 +55,11 @@ impl fmt::Display for UdhError {
                 f,
                 "user data header announces {announced} octets and {present} are there"
             ),
-            UdhError::Element { id, announced, present } => write!(
+            UdhError::Element {
+                id,
+                announced,
+                present,
+            } => write!(
                 f,
                 "information element 0x{id:02x} announces {announced} octets and {present} are there"
             ),
@@ -146,11 +154,16 @@ impl Element<'_> {
 
     fn concat(&self) -> Result<Concat, UdhError> {
         match (self.id, self.data) {
-            (IE_CONCAT_8, &[reference, total, index]) => Concat::new(u16::from(reference), total, index),
+            (IE_CONCAT_8, &[reference, total, index]) => {
+                Concat::new(u16::from(reference), total, index)
+            }
             (IE_CONCAT_16, &[high, low, total, index]) => {
                 Concat::new(u16::from_be_bytes([high, low]), total, index)
             }
-            (id, data) => Err(UdhError::ConcatLength { id, length: data.len() }),
+            (id, data) => Err(UdhError::ConcatLength {
+                id,
+                length: data.len(),
+            }),
         }
     }
 }
@@ -179,11 +192,25 @@ mod tests {
     fn eight_and_sixteen_bit_references_are_found() {
         let (udh, rest) = parse_udh(&[5, 0, 3, 0xAB, 3, 2, b'h', b'i']).unwrap();
         assert_eq!(rest, b"hi");
-        assert_eq!(udh.concat(), Ok(Some(Concat { reference: 0xAB, total: 3, index: 2 })));
+        assert_eq!(
+            udh.concat(),
+            Ok(Some(Concat {
+                reference: 0xAB,
+                total: 3,
+                index: 2
+            }))
+        );
 
         let (udh, rest) = parse_udh(&[6, 8, 4, 0x12, 0x34, 255, 255]).unwrap();
-        assert_eq!(rest, []);
-        assert_eq!(udh.concat(), Ok(Some(Concat { reference: 0x1234, total: 255, index: 255 })));
+        assert!(rest.is_empty());
+        assert_eq!(
+            udh.concat(),
+            Ok(Some(Concat {
+                reference: 0x1234,
+                total: 255,
+                index: 255
+            }))
+        );
     }
 
     #[test]
@@ -192,19 +219,39 @@ mod tests {
         let header = [5, 4, 0x0B, 0x84, 0, 0, 0, 3, 7, 2, 1];
         let udh = Udh::new(&header).unwrap();
         assert_eq!(udh.elements().count(), 2);
-        assert_eq!(udh.concat(), Ok(Some(Concat { reference: 7, total: 2, index: 1 })));
+        assert_eq!(
+            udh.concat(),
+            Ok(Some(Concat {
+                reference: 7,
+                total: 2,
+                index: 1
+            }))
+        );
         assert_eq!(udh.without_concat(), [5, 4, 0x0B, 0x84, 0, 0]);
     }
 
     #[test]
     fn lying_lengths_are_refused() {
         assert_eq!(parse_udh(&[]), Err(UdhError::Missing));
-        assert_eq!(parse_udh(&[5, 0, 3]), Err(UdhError::Length { announced: 5, present: 2 }));
+        assert_eq!(
+            parse_udh(&[5, 0, 3]),
+            Err(UdhError::Length {
+                announced: 5,
+                present: 2
+            })
+        );
         assert_eq!(
             parse_udh(&[3, 0, 9, 1, 2, 3]),
-            Err(UdhError::Element { id: 0, announced: 9, present: 1 })
+            Err(UdhError::Element {
+                id: 0,
+                announced: 9,
+                present: 1
+            })
         );
-        assert!(parse_udh(&[1, 0]).is_err(), "an identifier alone is no element");
+        assert!(
+            parse_udh(&[1, 0]).is_err(),
+            "an identifier alone is no element"
+        );
     }
 
     #[test]
@@ -224,7 +271,11 @@ mod tests {
 
     #[test]
     fn a_good_element_outweighs_a_bad_one() {
-        let good = Ok(Some(Concat { reference: 1, total: 2, index: 2 }));
+        let good = Ok(Some(Concat {
+            reference: 1,
+            total: 2,
+            index: 2,
+        }));
         assert_eq!(Udh::new(&[0, 3, 1, 2, 2, 8, 0]).unwrap().concat(), good);
         assert_eq!(Udh::new(&[8, 0, 0, 3, 1, 2, 2]).unwrap().concat(), good);
     }

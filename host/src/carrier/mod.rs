@@ -1,0 +1,120 @@
+//! What the pipeline knows of a carrier: whether it can take more, how to hand it a message, and
+//! what comes back. Knows neither the queue nor policy.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use tokio::sync::oneshot;
+
+use crate::clock::Timestamp;
+use crate::domain::text::Segmented;
+use crate::domain::{Address, CarrierId, Message, PartState, Tlv};
+
+pub mod simulator;
+pub mod smpp;
+
+/// One message on its way to one carrier.
+pub struct Outgoing<'a> {
+    pub message: &'a Message,
+    /// The hop's originator where it replaces the message's.
+    pub originator: &'a Address,
+    pub segmented: &'a Segmented,
+    /// The message's TLVs and the hop's; the hop's win.
+    pub tlvs: &'a [Tlv],
+    pub now: Timestamp,
+}
+
+/// How handing over ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// Taken: the carrier's message ids in segment order (one id for all where it gives only one).
+    Sent { ids: Vec<String> },
+    /// ESME_RTHROTTLED, ESME_RMSGQFUL, HTTP 429; after `retry_after_ms` where the carrier says so.
+    Throttled { status: u32, retry_after_ms: Option<u32> },
+    Temporary { status: u32, detail: String },
+    Permanent { status: u32, detail: String },
+    /// It went out, or may have, and no answer came.
+    Unknown,
+    /// It never left.
+    Unavailable,
+}
+
+/// What a carrier can take now. Cheap to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CarrierStatus {
+    pub connected: bool,
+    pub in_flight: u32,
+    /// Submissions per second still allowed now.
+    pub headroom: f32,
+}
+
+/// What the carrier is told about a receipt or a mobile-originated message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// Durable: ESME_ROK.
+    Taken,
+    /// Not now: the carrier is to send it again.
+    RetryLater,
+}
+
+/// What comes from a carrier. Each is answered once it is durable; a dropped `ack` means `RetryLater`.
+#[derive(Debug)]
+pub enum CarrierEvent {
+    Receipt {
+        carrier: CarrierId,
+        /// As the receipt has it.
+        id: String,
+        /// The canonical keys to look it up by, most likely first.
+        keys: Vec<String>,
+        state: PartState,
+        error: String,
+        done_at: Option<Timestamp>,
+        ack: oneshot::Sender<Ack>,
+    },
+    Inbound {
+        carrier: CarrierId,
+        part: InboundPart,
+        ack: oneshot::Sender<Ack>,
+    },
+}
+
+/// A mobile-originated message or one segment of it, decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InboundPart {
+    pub originator: Address,
+    pub recipient: Address,
+    /// SMPP 3.4, 5.2.19.
+    pub data_coding: u8,
+    /// The user data header without its concatenation element, and without its length octet.
+    pub udh: Vec<u8>,
+    /// What follows the header. Parts are joined before they are decoded, because handsets cut
+    /// surrogate and escape pairs in two.
+    pub payload: Vec<u8>,
+    pub concat: Option<crate::domain::text::Concat>,
+}
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A way to phones. Two kinds: SMPP (`smpp.rs`) and WASM adapters (`adapter.rs`).
+pub trait Carrier: Send + Sync {
+    fn id(&self) -> &CarrierId;
+
+    fn tags(&self) -> &[String];
+
+    fn status(&self) -> CarrierStatus;
+
+    /// Waits until the carrier is connected and has window and rate to spare; returns how many
+    /// messages it could take now, at least 1.
+    fn ready(&self) -> BoxFuture<'_, usize>;
+
+    /// Waits until the carrier has been unreachable for a while (at once where it is).
+    fn down(&self) -> BoxFuture<'_, ()>;
+
+    fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, SendOutcome>;
+
+    /// The key under which the store waits for a receipt of `carrier_message_id`.
+    fn receipt_key(&self, carrier_message_id: &str) -> String;
+
+    /// Finishes what is under way, then says goodbye.
+    fn shutdown(&self) -> BoxFuture<'_, ()>;
+}

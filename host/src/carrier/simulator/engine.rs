@@ -1,0 +1,833 @@
+//! The simulated SMSC without its sockets: sessions and their states, answers, and everything that
+//! happens later (delayed answers, receipts, repeats) in one heap. Octets and the time come in,
+//! octets go out into each session's buffer; who reads and writes them is no concern of this file.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::behaviour::{Behaviour, Receipts, Submit, Verdict, write_id};
+use super::delivery::{self, Dates, Mo, MoError, Scratch};
+use super::record::{Answer, Record};
+use super::settings::{Settings, WindowPolicy};
+use crate::clock::Timestamp;
+use crate::smpp::pdu::{self, Bind, BindResp, Body, Framing, Pdu, Sm, SmResp, TlvBuf, command_id, encode, tag};
+use crate::smpp::status;
+
+/// Most system_ids that are remembered: their receipts wait for them.
+const ACCOUNTS_MAX: usize = 1_000;
+/// A session whose peer leaves that many octets unread gets no more deliver_sm, and nothing more is
+/// read from it.
+const OUTBOX_MAX: usize = 256 * 1024;
+/// Most submit_sm of a session that wait for their answer, whatever its window is.
+const UNANSWERED_MAX: u32 = 100_000;
+/// Most deliver_sm behind an unanswered one.
+const UNACKED_SPAN_MAX: usize = 65_536;
+/// How long receipts are gathered for shuffling before they go as they are.
+const SHUFFLE_WAIT: Duration = Duration::from_millis(250);
+/// How often unanswered deliver_sm are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Most timers fired under one lock.
+const FIRE_MAX: usize = 1_024;
+/// Sequence numbers are 1 to this (SMPP 3.4, 3.2).
+const SEQUENCE_MAX: u64 = 0x7FFF_FFFF;
+/// What this SMSC calls itself in its bind responses.
+const SYSTEM_ID: &[u8] = b"heliograph-smsc";
+
+pub type SessionId = u64;
+
+/// Now, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Since the start.
+    pub at: Duration,
+    pub wall: Timestamp,
+}
+
+/// What a session's driver is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    /// Octets of the buffer that are done with.
+    pub consumed: usize,
+    /// Send what there is, then close.
+    pub close: bool,
+    /// Read nothing more for now; the session's signal says when to go on.
+    pub stop: bool,
+    pub bound: bool,
+}
+
+pub struct Engine {
+    pub behaviour: Behaviour,
+    pub record: Record,
+    sessions: BTreeMap<SessionId, Session>,
+    next_session: SessionId,
+    accounts: Vec<Account>,
+    account_of: HashMap<Box<[u8]>, usize>,
+    timers: BinaryHeap<Reverse<Timer>>,
+    next_timer: u64,
+    /// When the driver of the timers wakes by itself; an earlier timer wakes it.
+    asleep_until: Duration,
+    wake: Arc<Notify>,
+    swept_at: Duration,
+    shuffled: Vec<Delivery>,
+    /// Deliveries in `timers`, in `shuffled` and waiting for a session.
+    pending: usize,
+    /// The session whose driver is in [`Engine::receive`] now, and so needs no signal.
+    current: Option<SessionId>,
+    scratch: Scratch,
+}
+
+struct Session {
+    state: State,
+    account: usize,
+    outbox: Vec<u8>,
+    signal: Arc<Notify>,
+    signalled: bool,
+    close: bool,
+    unanswered: u32,
+    /// Reading stopped because of the window.
+    stopped: bool,
+    sent: u64,
+    /// deliver_sm without an answer, by sequence number; the last is number `sent`.
+    unacked: VecDeque<Option<Unacked>>,
+    unacked_count: u32,
+}
+
+/// SMPP 3.4, 2.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    BoundTx,
+    BoundRx,
+    BoundTrx,
+}
+
+struct Account {
+    system_id: Arc<str>,
+    /// Sessions that take deliver_sm, served in turn.
+    receivers: Vec<SessionId>,
+    turn: usize,
+    waiting: VecDeque<Delivery>,
+}
+
+struct Unacked {
+    at: Duration,
+    delivery: Delivery,
+}
+
+struct Delivery {
+    account: usize,
+    receipt: bool,
+    attempts: u8,
+    pdu: Box<[u8]>,
+}
+
+struct Timer {
+    due: Duration,
+    /// Equal times go in order of arrival.
+    number: u64,
+    work: Work,
+}
+
+enum Work {
+    Answer {
+        session: SessionId,
+        sequence_number: u32,
+        command_status: u32,
+        id: Option<u64>,
+        data_sm: bool,
+    },
+    Deliver(Delivery),
+    Repeat(Delivery),
+    SendShuffled,
+}
+
+impl Engine {
+    pub fn new(settings: Settings, first_id: u64, wake: Arc<Notify>) -> Engine {
+        Engine {
+            behaviour: Behaviour::new(settings, first_id),
+            record: Record::new(),
+            sessions: BTreeMap::new(),
+            next_session: 1,
+            accounts: Vec::new(),
+            account_of: HashMap::new(),
+            timers: BinaryHeap::new(),
+            next_timer: 0,
+            asleep_until: Duration::MAX,
+            wake,
+            swept_at: Duration::ZERO,
+            shuffled: Vec::new(),
+            pending: 0,
+            current: None,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// A new connection; none where there are as many as may be.
+    pub fn open(&mut self, signal: Arc<Notify>) -> Option<SessionId> {
+        if self.sessions.len() >= self.behaviour.settings().connections_max {
+            self.record.counters.connections_refused += 1;
+            return None;
+        }
+        let id = self.next_session;
+        self.next_session += 1;
+        let session = Session {
+            state: State::Open,
+            account: 0,
+            outbox: Vec::new(),
+            signal,
+            signalled: false,
+            close: false,
+            unanswered: 0,
+            stopped: false,
+            sent: 0,
+            unacked: VecDeque::new(),
+            unacked_count: 0,
+        };
+        self.sessions.insert(id, session);
+        self.record.counters.connections += 1;
+        Some(id)
+    }
+
+    /// The connection is gone: what it did not confirm waits for the ESME's next session.
+    pub fn close(&mut self, id: SessionId, now: Now) {
+        let Some(session) = self.sessions.remove(&id) else {
+            return;
+        };
+        self.record.counters.connections -= 1;
+        if session.state == State::Open {
+            return;
+        }
+        self.record.counters.bound -= 1;
+        let Some(account) = self.accounts.get_mut(session.account) else {
+            return;
+        };
+        account.receivers.retain(|r| *r != id);
+        for unacked in session.unacked.into_iter().rev().flatten() {
+            self.pending += 1;
+            account.waiting.push_front(unacked.delivery);
+        }
+        self.flush(session.account, now.at);
+    }
+
+    /// Handles the whole PDUs at the front of `buffer` and moves what is to be sent to `out`.
+    pub fn receive(&mut self, id: SessionId, buffer: &[u8], now: Now, out: &mut Vec<u8>) -> Next {
+        self.current = Some(id);
+        let mut consumed = 0;
+        while self.may_read(id) {
+            match pdu::frame(&buffer[consumed..]) {
+                Framing::Incomplete => break,
+                Framing::Frame(length) => {
+                    let frame = &buffer[consumed..consumed + length];
+                    consumed += length;
+                    self.handle(id, frame, now);
+                }
+                Framing::Bad(_) => {
+                    self.record.counters.malformed += 1;
+                    self.reply(id, &Pdu::response(0, status::ESME_RINVCMDLEN, Body::GenericNack));
+                    self.end(id);
+                }
+            }
+        }
+        self.current = None;
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Next { consumed, close: true, stop: true, bound: false };
+        };
+        session.signalled = false;
+        let was_full = session.outbox.len() >= OUTBOX_MAX;
+        if out.is_empty() {
+            std::mem::swap(out, &mut session.outbox);
+        } else if out.len() < OUTBOX_MAX {
+            out.append(&mut session.outbox);
+        }
+        let (close, bound, account) = (session.close, session.state != State::Open, session.account);
+        if was_full {
+            self.flush(account, now.at);
+        }
+        Next { consumed, close, stop: !self.may_read(id), bound }
+    }
+
+    /// Does what is due and says when to be called again.
+    pub fn fire(&mut self, now: Now) -> Duration {
+        for _ in 0..FIRE_MAX {
+            if self.timers.peek().is_none_or(|t| t.0.due > now.at) {
+                break;
+            }
+            if let Some(Reverse(timer)) = self.timers.pop() {
+                self.work(timer.work, now);
+            }
+        }
+        if now.at.saturating_sub(self.swept_at) >= SWEEP_EVERY {
+            self.swept_at = now.at;
+            self.sweep(now.at);
+        }
+        let next = self.timers.peek().map_or(Duration::MAX, |t| t.0.due);
+        self.asleep_until = next.min(self.swept_at + SWEEP_EVERY);
+        self.asleep_until
+    }
+
+    /// Changes the settings while it runs.
+    pub fn change(&mut self, settings: Settings, now: Now) {
+        self.behaviour.change(settings);
+        for account in 0..self.accounts.len() {
+            self.flush(account, now.at);
+        }
+        // A wider window lets sessions go on that had stopped reading.
+        for session in self.sessions.values_mut() {
+            session.wake();
+        }
+    }
+
+    /// Cuts every connection.
+    pub fn drop_connections(&mut self) -> usize {
+        for session in self.sessions.values_mut() {
+            session.close = true;
+            session.wake();
+        }
+        self.record.counters.dropped += self.sessions.len() as u64;
+        self.sessions.len()
+    }
+
+    /// Queues a mobile-originated message; says in how many parts.
+    pub fn inject(&mut self, mo: &Mo, now: Now) -> Result<usize, MoError> {
+        let pdus = delivery::mobile_originated(mo)?;
+        let account = match &mo.system_id {
+            Some(system_id) => self.account(system_id.as_bytes()),
+            None => (!self.accounts.is_empty()).then_some(0),
+        };
+        let account = account.ok_or(MoError::NoReceiver)?;
+        if self.pending + pdus.len() > self.behaviour.settings().pending_max {
+            return Err(MoError::Full);
+        }
+        let parts = pdus.len();
+        for pdu in pdus {
+            self.pending += 1;
+            self.record.counters.mo += 1;
+            self.dispatch(Delivery { account, receipt: false, attempts: 0, pdu }, now.at);
+        }
+        Ok(parts)
+    }
+
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    fn handle(&mut self, id: SessionId, frame: &[u8], now: Now) {
+        let pdu = match pdu::decode(frame) {
+            Ok(pdu) => pdu,
+            Err(error) => {
+                self.record.counters.malformed += 1;
+                if let Some(answer) = error.response() {
+                    self.reply(id, &answer);
+                }
+                return;
+            }
+        };
+        let sequence_number = pdu.sequence_number;
+        match pdu.body {
+            Body::SubmitSm(sm) => self.submit(id, frame, &sm, sequence_number, now),
+            Body::DataSm(data_sm) => self.submit(id, frame, &data_sm.as_sm(), sequence_number, now),
+            Body::DeliverSmResp(_) => self.acked(id, sequence_number, pdu.command_status, now.at),
+            // A nack of a deliver_sm: this ESME will never take it.
+            Body::GenericNack => self.acked(id, sequence_number, status::ESME_RX_P_APPN, now.at),
+            Body::EnquireLink => {
+                self.record.counters.enquire_links += 1;
+                self.reply(id, &Pdu::response(sequence_number, 0, Body::EnquireLinkResp));
+            }
+            Body::BindTransmitter(bind) => self.bind(id, &bind, State::BoundTx, sequence_number, now.at),
+            Body::BindReceiver(bind) => self.bind(id, &bind, State::BoundRx, sequence_number, now.at),
+            Body::BindTransceiver(bind) => self.bind(id, &bind, State::BoundTrx, sequence_number, now.at),
+            Body::Unbind => {
+                self.reply(id, &Pdu::response(sequence_number, 0, Body::UnbindResp));
+                self.end(id);
+            }
+            Body::UnbindResp | Body::EnquireLinkResp => {}
+            Body::BindReceiverResp(_)
+            | Body::BindTransmitterResp(_)
+            | Body::BindTransceiverResp(_)
+            | Body::Outbind(_)
+            | Body::SubmitSmResp(_)
+            | Body::DeliverSm(_)
+            | Body::DataSmResp(_)
+            | Body::QuerySm(_)
+            | Body::QuerySmResp(_)
+            | Body::CancelSm(_)
+            | Body::CancelSmResp
+            | Body::ReplaceSm(_)
+            | Body::ReplaceSmResp
+            | Body::Other { .. } => self.misplaced(id, pdu.body.command_id(), sequence_number),
+        }
+    }
+
+    fn misplaced(&mut self, id: SessionId, command: u32, sequence_number: u32) {
+        self.record.counters.malformed += 1;
+        if !command_id::is_response(command) {
+            self.reply(id, &pdu::reject(command, sequence_number, status::ESME_RINVCMDID));
+        }
+    }
+
+    fn bind(&mut self, id: SessionId, bind: &Bind<'_>, state: State, sequence_number: u32, now: Duration) {
+        let command = match state {
+            State::BoundRx => command_id::BIND_RECEIVER,
+            State::BoundTx => command_id::BIND_TRANSMITTER,
+            State::Open | State::BoundTrx => command_id::BIND_TRANSCEIVER,
+        };
+        let (account, command_status) = match self.check_bind(id, bind) {
+            Ok(account) => (account, status::ESME_ROK),
+            Err(command_status) => {
+                self.record.counters.binds_refused += 1;
+                self.reply(id, &pdu::reject(command, sequence_number, command_status));
+                return;
+            }
+        };
+        let mut tlvs = TlvBuf::new();
+        // One octet always fits.
+        let _ = tlvs.push(tag::SC_INTERFACE_VERSION, &[0x34]);
+        let resp = BindResp { system_id: SYSTEM_ID, tlvs: tlvs.as_tlvs() };
+        let body = match state {
+            State::BoundRx => Body::BindReceiverResp(resp),
+            State::BoundTx => Body::BindTransmitterResp(resp),
+            State::Open | State::BoundTrx => Body::BindTransceiverResp(resp),
+        };
+        self.reply(id, &Pdu::response(sequence_number, command_status, body));
+        self.record.counters.binds += 1;
+        self.record.counters.bound += 1;
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.state = state;
+            session.account = account;
+        }
+        if state != State::BoundTx {
+            self.accounts[account].receivers.push(id);
+            self.flush(account, now);
+        }
+    }
+
+    fn check_bind(&mut self, id: SessionId, bind: &Bind<'_>) -> Result<usize, u32> {
+        if self.sessions.get(&id).is_none_or(|s| s.state != State::Open) {
+            return Err(status::ESME_RALYBND);
+        }
+        let settings = self.behaviour.settings();
+        if settings.bind_status != status::ESME_ROK {
+            return Err(settings.bind_status);
+        }
+        if !settings.binds.is_empty() {
+            let known = |c: &&super::settings::Credentials| c.system_id.as_bytes() == bind.system_id;
+            let credentials = settings.binds.iter().find(known).ok_or(status::ESME_RINVSYSID)?;
+            if credentials.password.as_bytes() != bind.password {
+                return Err(status::ESME_RINVPASWD);
+            }
+        }
+        self.account(bind.system_id).ok_or(status::ESME_RBINDFAIL)
+    }
+
+    /// The account of a system_id, made where it is new and there is room.
+    fn account(&mut self, system_id: &[u8]) -> Option<usize> {
+        if let Some(account) = self.account_of.get(system_id) {
+            return Some(*account);
+        }
+        if self.accounts.len() >= ACCOUNTS_MAX {
+            return None;
+        }
+        let account = self.accounts.len();
+        self.accounts.push(Account {
+            system_id: String::from_utf8_lossy(system_id).into(),
+            receivers: Vec::new(),
+            turn: 0,
+            waiting: VecDeque::new(),
+        });
+        self.account_of.insert(system_id.into(), account);
+        Some(account)
+    }
+
+    fn submit(&mut self, id: SessionId, frame: &[u8], sm: &Sm<'_>, sequence_number: u32, now: Now) {
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        let (state, account, unanswered) = (session.state, session.account, session.unanswered);
+        let data_sm = frame[4..8] == command_id::DATA_SM.to_be_bytes();
+        let answer = Reply { session: id, sequence_number, data_sm };
+        if !matches!(state, State::BoundTx | State::BoundTrx) {
+            self.answer(answer, status::ESME_RINVBNDSTS, None);
+            return;
+        }
+        let verdict = if sm.destination_addr.is_empty() {
+            Verdict::Refuse { status: status::ESME_RINVDSTADR, after: Duration::ZERO }
+        } else {
+            let submit = Submit {
+                destination: sm.destination_addr,
+                registered_delivery: sm.registered_delivery,
+                unanswered,
+            };
+            self.behaviour.judge(now.at, &submit)
+        };
+        self.note(account, frame, sm, &verdict, now.wall);
+        match verdict {
+            Verdict::Drop => {
+                self.record.counters.dropped += 1;
+                self.end(id);
+            }
+            Verdict::Refuse { status, after } => self.answer_after(answer, status, None, now.at, after),
+            Verdict::Accept { id: message, after, receipts } => {
+                self.receipts(account, sm, message, receipts, now);
+                match after {
+                    Some(after) => self.answer_after(answer, status::ESME_ROK, Some(message), now.at, after),
+                    None => self.record.counters.swallowed += 1,
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, account: usize, frame: &[u8], sm: &Sm<'_>, verdict: &Verdict, at: Timestamp) {
+        let answer = match verdict {
+            Verdict::Drop => Answer { command_status: None, swallowed: false, id: None },
+            Verdict::Refuse { status, .. } => Answer { command_status: Some(*status), swallowed: false, id: None },
+            Verdict::Accept { id, after, .. } => Answer {
+                command_status: Some(status::ESME_ROK),
+                swallowed: after.is_none(),
+                id: Some(*id),
+            },
+        };
+        if let Some(account) = self.accounts.get(account) {
+            let settings = self.behaviour.settings();
+            self.record.note(settings, at, &account.system_id, frame, sm, answer);
+        }
+    }
+
+    fn receipts(&mut self, account: usize, sm: &Sm<'_>, message: u64, receipts: Receipts, now: Now) {
+        let (first, second) = match receipts {
+            Receipts::None => return,
+            Receipts::Lost => {
+                self.record.counters.receipts_lost += 1;
+                return;
+            }
+            Receipts::One(first) => (first, None),
+            Receipts::Two(first, second) => (first, Some(second)),
+        };
+        for (n, receipt) in [Some(first), second].into_iter().flatten().enumerate() {
+            if self.pending >= self.behaviour.settings().pending_max {
+                self.record.counters.deliveries_overflowed += 1;
+                continue;
+            }
+            let dates = Dates { submitted: now.wall, done: now.wall.plus(receipt.after) };
+            let settings = self.behaviour.settings();
+            let Some(pdu) = delivery::receipt(&mut self.scratch, settings, sm, message, receipt.end, dates) else {
+                self.record.counters.receipts_lost += 1;
+                continue;
+            };
+            self.pending += 1;
+            self.record.counters.receipts += 1;
+            self.record.counters.receipts_duplicated += n as u64;
+            let delivery = Delivery { account, receipt: true, attempts: 0, pdu };
+            if receipt.after.is_zero() {
+                self.due(delivery, now.at);
+            } else {
+                self.later(now.at + receipt.after, Work::Deliver(delivery));
+            }
+        }
+    }
+
+    fn answer_after(&mut self, reply: Reply, command_status: u32, id: Option<u64>, now: Duration, after: Duration) {
+        if after.is_zero() {
+            self.answer(reply, command_status, id);
+            return;
+        }
+        if let Some(session) = self.sessions.get_mut(&reply.session) {
+            session.unanswered += 1;
+        }
+        let Reply { session, sequence_number, data_sm } = reply;
+        self.later(now + after, Work::Answer { session, sequence_number, command_status, id, data_sm });
+    }
+
+    fn answer(&mut self, reply: Reply, command_status: u32, id: Option<u64>) {
+        let mut text = std::mem::take(&mut self.scratch.id);
+        text.clear();
+        if let Some(id) = id {
+            let settings = self.behaviour.settings();
+            write_id(&mut text, id, settings.id_response, settings.id_response_width);
+        }
+        let resp = SmResp { message_id: &text, ..SmResp::default() };
+        let body = if reply.data_sm { Body::DataSmResp(resp) } else { Body::SubmitSmResp(resp) };
+        self.reply(reply.session, &Pdu::response(reply.sequence_number, command_status, body));
+        self.scratch.id = text;
+    }
+
+    fn work(&mut self, work: Work, now: Now) {
+        match work {
+            Work::Answer { session, sequence_number, command_status, id, data_sm } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.unanswered = session.unanswered.saturating_sub(1);
+                }
+                self.answer(Reply { session, sequence_number, data_sm }, command_status, id);
+            }
+            Work::Deliver(delivery) => self.due(delivery, now.at),
+            Work::Repeat(delivery) => self.dispatch(delivery, now.at),
+            Work::SendShuffled => self.send_shuffled(now.at),
+        }
+    }
+
+    /// A delivery's time has come.
+    fn due(&mut self, delivery: Delivery, now: Duration) {
+        let gather = self.behaviour.settings().receipt_shuffle as usize;
+        if gather < 2 && self.shuffled.is_empty() {
+            self.dispatch(delivery, now);
+            return;
+        }
+        if self.shuffled.is_empty() {
+            self.later(now + SHUFFLE_WAIT, Work::SendShuffled);
+        }
+        self.shuffled.push(delivery);
+        if self.shuffled.len() >= gather {
+            self.send_shuffled(now);
+        }
+    }
+
+    fn send_shuffled(&mut self, now: Duration) {
+        let mut gathered = std::mem::take(&mut self.shuffled);
+        self.behaviour.shuffle(&mut gathered);
+        for delivery in gathered {
+            self.dispatch(delivery, now);
+        }
+    }
+
+    /// Sends a pending delivery, or lets it wait for a session with room.
+    fn dispatch(&mut self, delivery: Delivery, now: Duration) {
+        let Some(account) = self.accounts.get_mut(delivery.account) else {
+            return;
+        };
+        if !account.waiting.is_empty() {
+            account.waiting.push_back(delivery);
+            return;
+        }
+        match self.receiver(delivery.account) {
+            Some(session) => self.send(session, delivery, now),
+            None => self.accounts[delivery.account].waiting.push_back(delivery),
+        }
+    }
+
+    /// Sends what waits for the account as far as its sessions have room.
+    fn flush(&mut self, account: usize, now: Duration) {
+        while self.accounts.get(account).is_some_and(|a| !a.waiting.is_empty()) {
+            let Some(session) = self.receiver(account) else {
+                return;
+            };
+            if let Some(delivery) = self.accounts[account].waiting.pop_front() {
+                self.send(session, delivery, now);
+            }
+        }
+    }
+
+    /// The next session of the account, in turn, that has room for one more deliver_sm.
+    fn receiver(&mut self, account: usize) -> Option<SessionId> {
+        let window = self.behaviour.settings().deliver_window;
+        let account = self.accounts.get_mut(account)?;
+        for _ in 0..account.receivers.len() {
+            account.turn = (account.turn + 1) % account.receivers.len();
+            let id = account.receivers[account.turn];
+            let room = |s: &Session| {
+                !s.close
+                    && s.unacked_count < window
+                    && s.unacked.len() < UNACKED_SPAN_MAX
+                    && s.outbox.len() < OUTBOX_MAX
+            };
+            if self.sessions.get(&id).is_some_and(room) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn send(&mut self, id: SessionId, mut delivery: Delivery, now: Duration) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        self.pending -= 1;
+        if delivery.attempts > 0 {
+            self.record.counters.deliveries_repeated += 1;
+        }
+        delivery.attempts = delivery.attempts.saturating_add(1);
+        if delivery.receipt {
+            self.record.counters.receipts_sent += 1;
+        } else {
+            self.record.counters.mo_sent += 1;
+        }
+        session.sent += 1;
+        let sequence_number = sequence_of(session.sent).to_be_bytes();
+        let start = session.outbox.len();
+        session.outbox.extend_from_slice(&delivery.pdu);
+        // Every PDU of ours has a header of 16 octets.
+        session.outbox[start + 12..start + 16].copy_from_slice(&sequence_number);
+        session.unacked.push_back(Some(Unacked { at: now, delivery }));
+        session.unacked_count += 1;
+        if self.current != Some(id) {
+            session.wake();
+        }
+    }
+
+    fn acked(&mut self, id: SessionId, sequence_number: u32, command_status: u32, now: Duration) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let Some(delivery) = session.take_unacked(sequence_number) else {
+            self.record.counters.malformed += 1;
+            return;
+        };
+        let account = delivery.account;
+        match command_status {
+            status::ESME_ROK if delivery.receipt => self.record.counters.receipts_acked += 1,
+            status::ESME_ROK => self.record.counters.mo_acked += 1,
+            // What a receiver answers that wants it again later.
+            status::ESME_RTHROTTLED
+            | status::ESME_RMSGQFUL
+            | status::ESME_RSYSERR
+            | status::ESME_RX_T_APPN => self.repeat(delivery, now),
+            _ => self.record.counters.deliveries_refused += 1,
+        }
+        self.flush(account, now);
+    }
+
+    fn repeat(&mut self, delivery: Delivery, now: Duration) {
+        let settings = self.behaviour.settings();
+        if delivery.attempts >= settings.deliver_attempts {
+            self.record.counters.deliveries_refused += 1;
+            return;
+        }
+        let wait = Duration::from_millis(u64::from(settings.deliver_retry_ms));
+        self.pending += 1;
+        self.later(now + wait, Work::Repeat(delivery));
+    }
+
+    /// Sends again what stayed without an answer for too long.
+    fn sweep(&mut self, now: Duration) {
+        let timeout = Duration::from_millis(u64::from(self.behaviour.settings().deliver_timeout_ms));
+        let mut late = Vec::new();
+        let mut accounts = Vec::new();
+        for session in self.sessions.values_mut() {
+            while let Some(Some(front)) = session.unacked.front() {
+                if now.saturating_sub(front.at) < timeout {
+                    break;
+                }
+                late.extend(session.pop_unacked());
+            }
+            accounts.push(session.account);
+        }
+        for delivery in late {
+            self.repeat(delivery, now);
+        }
+        for account in accounts {
+            self.flush(account, now);
+        }
+    }
+
+    fn later(&mut self, due: Duration, work: Work) {
+        self.next_timer += 1;
+        let number = self.next_timer;
+        self.timers.push(Reverse(Timer { due, number, work }));
+        if due < self.asleep_until {
+            self.asleep_until = due;
+            self.wake.notify_one();
+        }
+    }
+
+    fn reply(&mut self, id: SessionId, pdu: &Pdu<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        if session.close {
+            return;
+        }
+        if let Err(error) = encode(pdu, &mut session.outbox) {
+            // Only fields of our own making are ever encoded here.
+            tracing::error!(%error, "the simulator made a PDU that cannot be sent");
+        }
+        if self.current != Some(id) {
+            session.wake();
+        }
+    }
+
+    fn end(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.close = true;
+        }
+    }
+
+    fn may_read(&mut self, id: SessionId) -> bool {
+        let settings = self.behaviour.settings();
+        let window = match settings.window_policy {
+            WindowPolicy::Stop if settings.window > 0 => settings.window.min(UNANSWERED_MAX),
+            WindowPolicy::Stop | WindowPolicy::Refuse => UNANSWERED_MAX,
+        };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return false;
+        };
+        session.stopped = session.unanswered >= window || session.outbox.len() >= OUTBOX_MAX;
+        !session.close && !session.stopped
+    }
+}
+
+/// Where an answer goes.
+#[derive(Clone, Copy)]
+struct Reply {
+    session: SessionId,
+    sequence_number: u32,
+    data_sm: bool,
+}
+
+impl Session {
+    fn wake(&mut self) {
+        if !self.signalled {
+            self.signalled = true;
+            self.signal.notify_one();
+        }
+    }
+
+    /// Takes the delivery of that sequence number out of the unanswered ones.
+    fn take_unacked(&mut self, sequence_number: u32) -> Option<Delivery> {
+        let first = self.sent + 1 - self.unacked.len() as u64;
+        let from = u64::from(sequence_of(first));
+        let index = (u64::from(sequence_number) + SEQUENCE_MAX).checked_sub(from)? % SEQUENCE_MAX;
+        let unacked = self.unacked.get_mut(usize::try_from(index).ok()?)?.take()?;
+        self.unacked_count -= 1;
+        while let Some(None) = self.unacked.front() {
+            self.unacked.pop_front();
+        }
+        Some(unacked.delivery)
+    }
+
+    fn pop_unacked(&mut self) -> Option<Delivery> {
+        let unacked = self.unacked.pop_front().flatten()?;
+        self.unacked_count -= 1;
+        while let Some(None) = self.unacked.front() {
+            self.unacked.pop_front();
+        }
+        Some(unacked.delivery)
+    }
+}
+
+/// The sequence_number of a session's `n`th request, counted from 1.
+fn sequence_of(n: u64) -> u32 {
+    // Below 2^31, so the cast keeps it whole.
+    ((n.wrapping_sub(1)) % SEQUENCE_MAX) as u32 + 1
+}
+
+impl PartialEq for Timer {
+    fn eq(&self, other: &Timer) -> bool {
+        (self.due, self.number) == (other.due, other.number)
+    }
+}
+
+impl Eq for Timer {}
+
+impl PartialOrd for Timer {
+    fn partial_cmp(&self, other: &Timer) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timer {
+    fn cmp(&self, other: &Timer) -> std::cmp::Ordering {
+        (self.due, self.number).cmp(&(other.due, other.number))
+    }
+}

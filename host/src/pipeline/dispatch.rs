@@ -1,0 +1,366 @@
+//! The second step: what is due is claimed, judged again where policy or time moved on, handed to
+//! its carrier and settled. One task a carrier, so that none waits for another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Pipeline;
+use super::decide::Outcome;
+use super::retry::{self, Step};
+use crate::carrier::{Carrier, Outgoing, SendOutcome};
+use crate::domain::text::{self, Segmented};
+use crate::domain::{
+    Attempt, AttemptOutcome, CarrierId, Lane, Message, Part, PartState, Phase, Reason, State, Tlv,
+};
+
+/// Messages leased at once by one carrier's task.
+const CLAIM_MAX: usize = 256;
+
+/// A decision older than this is made again: quiet hours may have begun.
+const DECISION_FRESH: Duration = Duration::from_secs(300);
+
+/// How long the queue of an unreachable carrier rests when none of its messages could fail over.
+const DRAIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs dispatch until `stop` turns true: a task for each carrier, one for what needs a decision.
+/// Returns when every lease has been given back.
+pub async fn run(pipeline: Arc<Pipeline>, stop: watch::Receiver<bool>) {
+    let mut tasks = JoinSet::new();
+    for carrier in pipeline.carriers.iter() {
+        let (pipeline, carrier, stop) = (pipeline.clone(), carrier.clone(), stop.clone());
+        tasks.spawn(carrier_task(pipeline, carrier, stop));
+    }
+    tasks.spawn(decide_task(pipeline, stop));
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn carrier_task(
+    pipeline: Arc<Pipeline>,
+    carrier: Arc<dyn Carrier>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let lane = Lane::Carrier(carrier.id().clone());
+    let mut attempts = JoinSet::new();
+    loop {
+        while attempts.try_join_next().is_some() {}
+        let claimed = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            claimed = claim_for(&pipeline, &*carrier, &lane, attempts.len()) => claimed,
+        };
+        match claimed {
+            Claimed::ToSend(messages) => {
+                for message in messages {
+                    let (pipeline, carrier) = (pipeline.clone(), carrier.clone());
+                    attempts.spawn(async move { pipeline.attempt(carrier, message).await });
+                }
+            }
+            Claimed::ToFailOver(messages) => {
+                if !pipeline.fail_over(carrier.id(), messages).await {
+                    tokio::select! {
+                        () = stopped(&mut stop) => break,
+                        () = tokio::time::sleep(DRAIN_PAUSE) => {}
+                    }
+                }
+            }
+        }
+    }
+    while attempts.join_next().await.is_some() {}
+}
+
+enum Claimed {
+    ToSend(Vec<Box<Message>>),
+    ToFailOver(Vec<Box<Message>>),
+}
+
+/// Waits for room at the carrier, then for work; or, while the carrier is down, for work that
+/// another carrier can do.
+async fn claim_for(
+    pipeline: &Pipeline,
+    carrier: &dyn Carrier,
+    lane: &Lane,
+    under_way: usize,
+) -> Claimed {
+    tokio::select! {
+        room = carrier.ready() => {
+            let max = room.min(CLAIM_MAX.saturating_sub(under_way).max(1));
+            Claimed::ToSend(pipeline.store.claim(lane, max).await)
+        }
+        () = carrier.down() => Claimed::ToFailOver(pipeline.store.claim(lane, CLAIM_MAX).await),
+    }
+}
+
+async fn decide_task(pipeline: Arc<Pipeline>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let messages = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            messages = pipeline.store.claim(&Lane::Decide, CLAIM_MAX) => messages,
+        };
+        for mut message in messages {
+            if !pipeline.expire(&mut message) {
+                pipeline.decide_again(&mut message).await;
+            }
+            pipeline.store.settle(message).await;
+        }
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that nobody is left to say stop, which is one.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+impl Pipeline {
+    /// One delivery attempt of one leased message, from claim to settle.
+    async fn attempt(self: Arc<Self>, carrier: Arc<dyn Carrier>, mut message: Box<Message>) {
+        if self.expire(&mut message) || !self.still_goes_to(carrier.id(), &mut message).await {
+            self.store.settle(message).await;
+            return;
+        }
+        let outcome = self.hand_over(&*carrier, &message).await;
+        self.conclude(carrier.id(), &mut message, outcome);
+        self.store.settle(message).await;
+    }
+
+    /// Ends a message whose validity is over. True where it did.
+    fn expire(&self, message: &mut Message) -> bool {
+        let now = self.clock.now();
+        if message.state.is_terminal() {
+            return true;
+        }
+        if now < message.expires_at {
+            return false;
+        }
+        // After an unanswered submission the phone may have it: expired would claim to know.
+        let state = match message.state {
+            State::SubmitUnknown => State::Unknown,
+            _ => State::Expired,
+        };
+        message.enter(now, state, Reason::ValidityExpired, "");
+        true
+    }
+
+    /// Judges again where the policy set changed or the decision is old. False where the message
+    /// now waits somewhere else, or nowhere.
+    async fn still_goes_to(&self, carrier: &CarrierId, message: &mut Message) -> bool {
+        let now = self.clock.now();
+        let set = self.policy.active();
+        let fresh = message
+            .decisions
+            .last()
+            .is_some_and(|d| d.set == set.id() && now.since(d.at) < DECISION_FRESH);
+        if fresh && message.next_hop_carrier() == Some(carrier) {
+            return true;
+        }
+        self.decide_again(message).await;
+        message
+            .due
+            .as_ref()
+            .is_some_and(|due| due.lane == Lane::Carrier(carrier.clone()) && due.at <= now)
+    }
+
+    async fn decide_again(&self, message: &mut Message) {
+        let now = self.clock.now();
+        let phase = if message.attempts.is_empty() {
+            Phase::Dispatch
+        } else {
+            Phase::Retry
+        };
+        let set = self.policy.active();
+        let outcome = self.decide(&set, message, phase, now, false).await;
+        if message.state != State::SubmitUnknown {
+            self.apply_decision(message, outcome, false);
+        } else if outcome == Outcome::Send {
+            let carrier = message.next_hop_carrier().cloned();
+            message.wait(carrier.map_or(Lane::Decide, Lane::Carrier), now);
+        } else {
+            // A copy may be at the phone already, so it can be neither refused nor deferred now:
+            // a receipt settles it, or the end of its validity does.
+            message.wait(Lane::Decide, message.expires_at);
+        }
+    }
+
+    async fn hand_over(&self, carrier: &dyn Carrier, message: &Message) -> SendOutcome {
+        let reference = reference_of(message);
+        let segmented: Segmented = match text::segment(&message.body, reference) {
+            Ok(segmented) => segmented,
+            // Admission and every replaced body were measured, so this cannot be the client's doing.
+            Err(error) => {
+                return SendOutcome::Permanent {
+                    status: 0,
+                    detail: error.to_string(),
+                };
+            }
+        };
+        let hop = message.plan.hops.get(usize::from(message.hop));
+        let originator = hop
+            .and_then(|h| h.originator.as_ref())
+            .unwrap_or(&message.originator);
+        let tlvs = merged_tlvs(&message.tlvs, hop.map_or(&[], |h| &h.tlvs));
+        carrier
+            .send(Outgoing {
+                message,
+                originator,
+                segmented: &segmented,
+                tlvs: &tlvs,
+                now: self.clock.now(),
+            })
+            .await
+    }
+
+    /// Writes the attempt down and moves the message on.
+    fn conclude(&self, carrier: &CarrierId, message: &mut Message, outcome: SendOutcome) {
+        let now = self.clock.now();
+        let (attempt, detail, retry_after) = match outcome {
+            SendOutcome::Sent { ids } => {
+                self.taken(carrier, message, ids);
+                return;
+            }
+            SendOutcome::Throttled {
+                status,
+                retry_after_ms,
+            } => (AttemptOutcome::Throttled, status_text(status, ""), retry_after_ms),
+            SendOutcome::Temporary { status, detail } => {
+                let text = status_text(status, &detail);
+                (AttemptOutcome::TemporaryFailure(status), text, None)
+            }
+            SendOutcome::Permanent { status, detail } => {
+                let text = status_text(status, &detail);
+                (AttemptOutcome::PermanentFailure(status), text, None)
+            }
+            SendOutcome::Unknown => (AttemptOutcome::TimedOut, String::new(), None),
+            SendOutcome::Unavailable => (AttemptOutcome::Unavailable, String::new(), None),
+        };
+        message.record_attempt(Attempt {
+            carrier: carrier.clone(),
+            at: now,
+            outcome: attempt,
+        });
+        match retry::next_step(message, now, self.limits.max_attempts, self.random_unit()) {
+            Step::FailOver(reason) => {
+                message.enter(now, State::Queued, reason, detail);
+                self.next_hop(message);
+            }
+            Step::Retry {
+                at,
+                restart,
+                reason,
+            } => {
+                message.enter(now, State::Queued, reason, detail);
+                if restart {
+                    message.hop = 0;
+                }
+                let asked = now.plus(Duration::from_millis(retry_after.unwrap_or(0).into()));
+                let lane = message
+                    .next_hop_carrier()
+                    .map_or(Lane::Decide, |c| Lane::Carrier(c.clone()));
+                message.wait(lane, at.max(asked).min(message.expires_at));
+            }
+            Step::Unknown => message.submit_unknown(now, Reason::ResponseTimeout),
+            Step::Fail(state, reason) => {
+                message.enter(now, state, reason, detail);
+            }
+        }
+    }
+
+    fn taken(&self, carrier: &CarrierId, message: &mut Message, ids: Vec<String>) {
+        let now = self.clock.now();
+        message.record_attempt(Attempt {
+            carrier: carrier.clone(),
+            at: now,
+            outcome: AttemptOutcome::Sent,
+        });
+        message.parts = ids
+            .into_iter()
+            .map(|id| Part {
+                carrier: carrier.clone(),
+                carrier_message_id: id,
+                state: PartState::Enroute,
+                error: String::new(),
+                done_at: None,
+            })
+            .collect();
+        message.due = None;
+        message.enter(now, State::Enroute, Reason::TakenByCarrier, "");
+    }
+
+    /// Moves messages of an unreachable carrier to their next hop. False where none had one.
+    async fn fail_over(&self, carrier: &CarrierId, messages: Vec<Box<Message>>) -> bool {
+        let now = self.clock.now();
+        let mut moved = false;
+        for mut message in messages {
+            if self.expire(&mut message) {
+                moved = true;
+            } else if self.reachable_hop(&message).is_some() && message.state != State::SubmitUnknown
+            {
+                message.record_attempt(Attempt {
+                    carrier: carrier.clone(),
+                    at: now,
+                    outcome: AttemptOutcome::Unavailable,
+                });
+                message.enter(now, State::Queued, Reason::CarrierUnavailable, "");
+                self.next_hop(&mut message);
+                moved = true;
+            } else {
+                // Nobody else can take it: it keeps its place and waits for the carrier.
+                let again = now.plus(Duration::from_secs(5).mul_f64(0.5 + self.random_unit()));
+                message.wait(Lane::Carrier(carrier.clone()), again.min(message.expires_at));
+            }
+            self.store.settle(message).await;
+        }
+        moved
+    }
+
+    /// A later hop whose carrier is connected.
+    fn reachable_hop(&self, message: &Message) -> Option<u8> {
+        let next = usize::from(message.hop) + 1;
+        let offset = message.plan.hops.get(next..)?.iter().position(|hop| {
+            self.carriers
+                .get(&hop.carrier)
+                .is_some_and(|c| c.status().connected)
+        })?;
+        u8::try_from(next + offset).ok()
+    }
+
+    /// The next reachable hop, or simply the next one.
+    fn next_hop(&self, message: &mut Message) {
+        let now = self.clock.now();
+        message.hop = self
+            .reachable_hop(message)
+            .unwrap_or(message.hop.saturating_add(1));
+        let Some(next) = message.next_hop_carrier().cloned() else {
+            message.hop = 0;
+            message.wait(Lane::Decide, now);
+            return;
+        };
+        message.wait(Lane::Carrier(next), now);
+    }
+}
+
+/// The concatenation reference: the same for every attempt of one message, so that a repeated
+/// part completes what an earlier attempt began.
+fn reference_of(message: &Message) -> u8 {
+    message.id.0.to_be_bytes()[15]
+}
+
+fn merged_tlvs(own: &[Tlv], hop: &[Tlv]) -> Vec<Tlv> {
+    let mut all: Vec<Tlv> = own
+        .iter()
+        .filter(|t| hop.iter().all(|h| h.tag != t.tag))
+        .cloned()
+        .collect();
+    all.extend_from_slice(hop);
+    all
+}
+
+fn status_text(status: u32, detail: &str) -> String {
+    match (status, detail) {
+        (0, detail) => detail.to_owned(),
+        (status, "") => format!("0x{status:08x}"),
+        (status, detail) => format!("0x{status:08x} {detail}"),
+    }
+}

@@ -1,0 +1,128 @@
+//! The message's path, one file a step: `submit` (admit, decide, store), `dispatch` (claim, send,
+//! settle), `receive` (receipts and mobile-originated messages), `notify` (webhooks), with
+//! `decide` and `retry` as the two places where judgement lives, and `policy` as the one that
+//! swaps it. Knows no JSON, no SMPP and no bytes on disk.
+
+pub mod account;
+pub mod carriers;
+pub mod decide;
+pub mod dispatch;
+pub mod notify;
+pub mod numbers;
+pub mod policy;
+pub mod reassembly;
+pub mod receive;
+pub mod retry;
+pub mod submit;
+
+use std::sync::Arc;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+pub use account::{Account, Accounts};
+pub use carriers::Carriers;
+pub use policy::Policy;
+pub use submit::{Preview, Submission, SubmitError, Submitted};
+
+use crate::clock::Clock;
+use crate::plugin::host_calls::HttpClient;
+use crate::store::Store;
+use numbers::Numbers;
+
+/// Everything a message meets on its way. One per server, shared by every task.
+pub struct Pipeline {
+    pub store: Store,
+    pub policy: Policy,
+    pub carriers: Carriers,
+    pub accounts: Accounts,
+    pub numbers: Numbers,
+    pub clock: Clock,
+    pub limits: Limits,
+    random: parking_lot::Mutex<SmallRng>,
+    running_keys: submit::RunningKeys,
+    webhooks: Arc<dyn HttpClient>,
+}
+
+/// Bounds of the pipeline, from the configuration.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A message waits this long for its phone at most where its client names no validity.
+    pub default_validity_seconds: u64,
+    pub max_validity_seconds: u64,
+    /// How far ahead `send_at` may lie.
+    pub max_schedule_seconds: u64,
+    /// Segments of one message.
+    pub max_segments: u8,
+    /// Attempts over all carriers.
+    pub max_attempts: usize,
+    /// Receipts and mobile-originated messages being written at once, all carriers together.
+    pub max_receiving: usize,
+    /// Webhook calls under way at once, and to one host.
+    pub max_webhooks: usize,
+    pub max_webhooks_per_host: usize,
+    pub webhook_timeout_ms: u64,
+    /// After this a webhook is a dead letter.
+    pub webhook_give_up_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            default_validity_seconds: 72 * 3600,
+            max_validity_seconds: 7 * 86_400,
+            max_schedule_seconds: 35 * 86_400,
+            max_segments: 10,
+            max_attempts: 32,
+            max_receiving: 4096,
+            max_webhooks: 256,
+            max_webhooks_per_host: 32,
+            webhook_timeout_ms: 15_000,
+            webhook_give_up_seconds: 72 * 3600,
+        }
+    }
+}
+
+/// The parts that a pipeline is made of.
+pub struct Parts {
+    pub store: Store,
+    pub policy: Policy,
+    pub carriers: Carriers,
+    pub accounts: Accounts,
+    pub numbers: Numbers,
+    pub clock: Clock,
+    pub limits: Limits,
+    pub seed: u64,
+    /// Fetches webhook targets; its allow-list is the operator's.
+    pub webhooks: Arc<dyn HttpClient>,
+}
+
+impl Pipeline {
+    pub fn new(parts: Parts) -> Arc<Pipeline> {
+        Arc::new(Pipeline {
+            store: parts.store,
+            policy: parts.policy,
+            carriers: parts.carriers,
+            accounts: parts.accounts,
+            numbers: parts.numbers,
+            clock: parts.clock,
+            limits: parts.limits,
+            random: parking_lot::Mutex::new(SmallRng::seed_from_u64(parts.seed)),
+            running_keys: submit::RunningKeys::default(),
+            webhooks: parts.webhooks,
+        })
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.random.lock().random()
+    }
+
+    fn random_u128(&self) -> u128 {
+        self.random.lock().random()
+    }
+
+    /// Uniform in [0, 1).
+    fn random_unit(&self) -> f64 {
+        self.random.lock().random()
+    }
+}

@@ -1,0 +1,157 @@
+//! The wasmtime engine: which WebAssembly is spoken, how much all plugins together may hold, and the
+//! thread that ticks the epoch. Knows nothing of what plugins are for.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+use super::child::CompileMode;
+use super::load::Loaded;
+
+/// The epoch moves this often: the grain of every deadline, and the longest time for which a
+/// plugin keeps a worker thread before it yields.
+pub(super) const TICK: Duration = Duration::from_millis(1);
+
+/// Limits over all plugins together.
+#[derive(Clone, Debug)]
+pub struct EngineLimits {
+    /// Plugin instances that live at once, idle ones included.
+    pub instances: u32,
+    /// The most that `limits.memory_mib` of an entry may ask for.
+    pub memory_max_mib: u32,
+    /// Where compiled plugins are kept between runs; none: they are compiled at every start.
+    pub cache: Option<PathBuf>,
+    /// Where plugins are compiled.
+    pub compile: CompileMode,
+}
+
+impl Default for EngineLimits {
+    fn default() -> EngineLimits {
+        EngineLimits {
+            instances: 512,
+            memory_max_mib: 64,
+            cache: None,
+            compile: CompileMode::InProcess,
+        }
+    }
+}
+
+/// The runtime that all plugins share. A clone is the same engine.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    wasm: wasmtime::Engine,
+    limits: EngineLimits,
+    /// Components in use, by digest: two sets that share a plugin share its code.
+    loaded: Mutex<HashMap<[u8; 32], Weak<Loaded>>>,
+}
+
+/// The machine refused what the engine needs.
+#[derive(Debug)]
+pub struct EngineError(String);
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the plugin runtime cannot start: {}", self.0)
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// Stack of a guest. The fibre that it runs on is larger, because host calls run there too.
+const WASM_STACK_BYTES: usize = 256 << 10;
+const FIBRE_STACK_BYTES: usize = 1 << 20;
+/// A component is one module of its own and the shims that `wit-component` adds.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 8;
+const TABLES_PER_COMPONENT: u32 = 4;
+pub(super) const TABLE_ELEMENTS: usize = 10_000;
+
+impl Engine {
+    pub fn new(limits: EngineLimits) -> Result<Engine, EngineError> {
+        let wasm = wasmtime::Engine::new(&config(&limits)).map_err(|e| EngineError(format!("{e:#}")))?;
+        let weak = wasm.weak();
+        std::thread::Builder::new()
+            .name("plugin-epoch".into())
+            .spawn(move || {
+                while let Some(engine) = weak.upgrade() {
+                    engine.increment_epoch();
+                    drop(engine);
+                    std::thread::sleep(TICK);
+                }
+            })
+            .map_err(|e| EngineError(format!("no thread for the epoch: {e}")))?;
+        Ok(Engine(Arc::new(Inner {
+            wasm,
+            limits,
+            loaded: Mutex::new(HashMap::new()),
+        })))
+    }
+
+    pub fn limits(&self) -> &EngineLimits {
+        &self.0.limits
+    }
+
+    pub(super) fn wasm(&self) -> &wasmtime::Engine {
+        &self.0.wasm
+    }
+
+    pub(super) fn loaded(&self, digest: &[u8; 32]) -> Option<Arc<Loaded>> {
+        self.0.loaded.lock().get(digest).and_then(Weak::upgrade)
+    }
+
+    pub(super) fn remember(&self, loaded: &Arc<Loaded>) {
+        let mut all = self.0.loaded.lock();
+        all.retain(|_, known| known.strong_count() > 0);
+        all.insert(loaded.digest, Arc::downgrade(loaded));
+    }
+}
+
+/// What the compiler needs to know, the same in the server and in the process that compiles for it.
+pub(super) fn config(limits: &EngineLimits) -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .wasm_simd(true)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_tail_call(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_wide_arithmetic(false)
+        .cranelift_opt_level(OptLevel::Speed)
+        // A recorded decision must come out the same on any machine.
+        .cranelift_nan_canonicalization(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(FIBRE_STACK_BYTES)
+        .wasm_backtrace(false)
+        .generate_address_map(false)
+        .native_unwind_info(false)
+        .memory_init_cow(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(limits)));
+    config
+}
+
+fn pooling(limits: &EngineLimits) -> PoolingAllocationConfig {
+    let instances = limits.instances;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(4))
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(2))
+        .total_stacks(instances)
+        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
+        .max_memories_per_component(1)
+        .max_memories_per_module(1)
+        .max_tables_per_component(TABLES_PER_COMPONENT)
+        .table_elements(TABLE_ELEMENTS)
+        .max_memory_size(usize::try_from(limits.memory_max_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20))
+        .memory_protection_keys(Enabled::No);
+    pool
+}

@@ -1,0 +1,569 @@
+//! What a plugin may ask of the host while it runs: logs, state, tables, HTTP. Each is bounded per
+//! call and answers from what the operator granted to the entry. Knows no WIT: `contract_v0` links it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+
+use super::engine::TABLE_ELEMENTS;
+use super::http::HttpCaller;
+use super::table::PrefixTable;
+use super::{HttpRequest, HttpResponse};
+use crate::clock::{Clock, Timestamp};
+
+/// All calls of one hook call to the host.
+pub(super) const HOST_CALLS_MAX: u32 = 1_000;
+pub(super) const LOG_LINES_MAX: u32 = 100;
+pub(super) const LOG_BYTES_MAX: usize = 64 << 10;
+const LOG_FIELDS_MAX: usize = 16;
+const LOG_CHARS_MAX: usize = 1_024;
+/// Lines a second that one entry may write over time, and at once.
+const LOG_LINES_PER_SECOND: f64 = 100.0;
+const LOG_BURST: f64 = 500.0;
+const STATE_KEY_BYTES_MAX: usize = 256;
+const STATE_VALUE_BYTES_MAX: usize = 64 << 10;
+
+/// Persistent state of plugins. `owner` is the entry's name, so that no key of one reaches another.
+/// Calls come from async threads: an implementation answers from memory or nearly so.
+pub trait StateStore: Send + Sync {
+    fn get(&self, owner: &str, key: &str) -> Option<Vec<u8>>;
+    /// `quota` is in bytes of keys and values over all of `owner`.
+    fn set(&self, owner: &str, key: &str, value: &[u8], ttl: Option<Duration>, quota: u64) -> Result<(), StateError>;
+    fn delete(&self, owner: &str, key: &str);
+    /// The counter under `key`, zero where there is none.
+    fn count(&self, owner: &str, key: &str) -> i64;
+    /// Adds to a counter that starts at zero and expires `ttl` after its first increment.
+    fn increment(&self, owner: &str, key: &str, by: i64, ttl: Duration, quota: u64) -> Result<i64, StateError>;
+}
+
+/// Why state was not written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateError {
+    /// The plugin's fault: it would hold more than it was granted.
+    Quota { bytes: u64 },
+    /// Ours: the store failed.
+    Store(String),
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StateError::Quota { bytes } => write!(f, "grants.state.bytes = {bytes} is used up"),
+            StateError::Store(why) => write!(f, "state cannot be written: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StateError {}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// How a plugin's HTTP request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum HttpFailure {
+    Denied(String),
+    Connect(String),
+    Timeout,
+    TooLarge,
+    Other(String),
+}
+
+/// What one entry was granted, shared by its instances.
+pub(super) struct Capabilities {
+    /// The entry's name: who logs, whose state it is.
+    pub owner: String,
+    pub state: Option<(Arc<dyn StateStore>, u64)>,
+    pub tables: HashMap<String, Arc<PrefixTable>>,
+    pub http: Option<HttpCaller>,
+    pub log_rate: LogRate,
+}
+
+impl Capabilities {
+    /// For a component that is only asked to describe itself.
+    pub fn none(owner: &str) -> Capabilities {
+        Capabilities {
+            owner: owner.to_owned(),
+            state: None,
+            tables: HashMap::new(),
+            http: None,
+            log_rate: LogRate::new(),
+        }
+    }
+}
+
+/// A token bucket over an entry's log lines. What is over the rate is counted and not written.
+pub(super) struct LogRate {
+    bucket: Mutex<(f64, Instant)>,
+    pub dropped: AtomicU64,
+}
+
+impl LogRate {
+    pub fn new() -> LogRate {
+        LogRate {
+            bucket: Mutex::new((LOG_BURST, Instant::now())),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    fn admit(&self, now: Instant) -> bool {
+        let mut bucket = self.bucket.lock();
+        let (tokens, since) = *bucket;
+        let filled = (tokens + now.duration_since(since).as_secs_f64() * LOG_LINES_PER_SECOND).min(LOG_BURST);
+        let admitted = filled >= 1.0;
+        *bucket = (if admitted { filled - 1.0 } else { filled }, now);
+        if !admitted {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+}
+
+/// The error that stops a guest which asked for too much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TooMuch(pub String);
+
+impl fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TooMuch {}
+
+/// The error that stops a guest at its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DeadlinePassed;
+
+impl fmt::Display for DeadlinePassed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the deadline passed")
+    }
+}
+
+impl std::error::Error for DeadlinePassed {}
+
+/// The host's side of one instance: quotas of the call that runs, and the grants.
+pub(super) struct CallState {
+    grants: Arc<Capabilities>,
+    memory: Memory,
+    /// Epoch ticks that the call may still run through.
+    ticks_left: u32,
+    host_calls_left: u32,
+    log_lines_left: u32,
+    log_bytes_left: usize,
+    /// A preview decides and leaves no trace: its writes go nowhere.
+    preview: bool,
+}
+
+/// Keeps linear memory within the entry's limit and remembers the most that was used.
+pub(super) struct Memory {
+    pub limit: usize,
+    pub high_water: usize,
+    pub denied: bool,
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > self.limit {
+            self.denied = true;
+            return Ok(false);
+        }
+        self.high_water = self.high_water.max(desired);
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
+    }
+}
+
+type Bounded<T> = Result<T, TooMuch>;
+
+impl CallState {
+    pub fn new(grants: Arc<Capabilities>, memory_limit: usize) -> CallState {
+        CallState {
+            grants,
+            memory: Memory {
+                limit: memory_limit,
+                high_water: 0,
+                denied: false,
+            },
+            ticks_left: 0,
+            host_calls_left: 0,
+            log_lines_left: 0,
+            log_bytes_left: 0,
+            preview: false,
+        }
+    }
+
+    /// Fresh quotas for the next call.
+    pub fn begin(&mut self, ticks: u32, preview: bool) {
+        self.ticks_left = ticks;
+        self.host_calls_left = HOST_CALLS_MAX;
+        self.log_lines_left = LOG_LINES_MAX;
+        self.log_bytes_left = LOG_BYTES_MAX;
+        self.preview = preview;
+        self.memory.denied = false;
+    }
+
+    /// At every epoch tick in which the guest runs: let others run, or stop it. Ticks are counted
+    /// rather than the clock read, so that a thread which the machine suspends costs the guest one.
+    pub fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        match self.ticks_left.checked_sub(1) {
+            None => Err(DeadlinePassed.into()),
+            Some(left) => {
+                self.ticks_left = left;
+                Ok(UpdateDeadline::Yield(1))
+            }
+        }
+    }
+
+    pub fn memory(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+
+    fn host_call(&mut self) -> Bounded<()> {
+        match self.host_calls_left.checked_sub(1) {
+            None => Err(TooMuch(format!("more than {HOST_CALLS_MAX} calls of the host in one call"))),
+            Some(left) => {
+                self.host_calls_left = left;
+                Ok(())
+            }
+        }
+    }
+
+    pub fn log(&mut self, level: LogLevel, message: &str, fields: &[(String, String)]) -> Bounded<()> {
+        self.host_call()?;
+        let bytes = message.len() + fields.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
+        match (self.log_lines_left.checked_sub(1), self.log_bytes_left.checked_sub(bytes)) {
+            (Some(lines), Some(bytes)) => {
+                self.log_lines_left = lines;
+                self.log_bytes_left = bytes;
+            }
+            _ => {
+                return Err(TooMuch(format!(
+                    "more than {LOG_LINES_MAX} log lines or {LOG_BYTES_MAX} bytes of them in one call"
+                )));
+            }
+        }
+        if self.grants.log_rate.admit(Instant::now()) {
+            write_log(&self.grants.owner, level, message, fields);
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Bounded<(&dyn StateStore, u64)> {
+        match &self.grants.state {
+            Some((store, quota)) => Ok((store.as_ref(), *quota)),
+            None => Err(TooMuch("state is not granted".into())),
+        }
+    }
+
+    pub fn state_get(&mut self, key: &str) -> Bounded<Option<Vec<u8>>> {
+        self.host_call()?;
+        state_key(key)?;
+        let (store, _) = self.state()?;
+        Ok(store.get(&self.grants.owner, key))
+    }
+
+    /// The inner error is for the plugin.
+    pub fn state_set(&mut self, key: &str, value: &[u8], ttl_seconds: Option<u32>) -> Bounded<Result<(), String>> {
+        self.host_call()?;
+        state_key(key)?;
+        if value.len() > STATE_VALUE_BYTES_MAX {
+            return Ok(Err(format!("the value has more than {STATE_VALUE_BYTES_MAX} bytes")));
+        }
+        let (store, quota) = self.state()?;
+        if self.preview {
+            return Ok(Ok(()));
+        }
+        let ttl = ttl_seconds.map(|s| Duration::from_secs(s.into()));
+        Ok(store
+            .set(&self.grants.owner, key, value, ttl, quota)
+            .map_err(|e| e.to_string()))
+    }
+
+    pub fn state_delete(&mut self, key: &str) -> Bounded<()> {
+        self.host_call()?;
+        state_key(key)?;
+        let (store, _) = self.state()?;
+        if !self.preview {
+            store.delete(&self.grants.owner, key);
+        }
+        Ok(())
+    }
+
+    pub fn state_increment(&mut self, key: &str, by: i64, ttl_seconds: u32) -> Bounded<i64> {
+        self.host_call()?;
+        state_key(key)?;
+        let (store, quota) = self.state()?;
+        if self.preview {
+            return Ok(store.count(&self.grants.owner, key).saturating_add(by));
+        }
+        // The contract has no error here, and a counter that does not count would open a frequency
+        // cap: the call fails and the entry's fail mode decides.
+        store
+            .increment(&self.grants.owner, key, by, Duration::from_secs(ttl_seconds.into()), quota)
+            .map_err(|e| TooMuch(e.to_string()))
+    }
+
+    pub fn table_lookup(&mut self, table: &str, key: &str) -> Bounded<Option<String>> {
+        self.host_call()?;
+        let found = self.grants.tables.get(table).and_then(|t| t.lookup(key));
+        Ok(found.map(str::to_owned))
+    }
+
+    pub fn table_longest_prefix(&mut self, table: &str, key: &str) -> Bounded<Option<(String, String)>> {
+        self.host_call()?;
+        let found = self.grants.tables.get(table).and_then(|t| t.longest_prefix(key));
+        Ok(found.map(|(prefix, value)| (prefix.to_owned(), value.to_owned())))
+    }
+
+    pub async fn http_send(&mut self, request: HttpRequest) -> Bounded<Result<HttpResponse, HttpFailure>> {
+        self.host_call()?;
+        let grants = self.grants.clone();
+        Ok(match &grants.http {
+            Some(caller) if !self.preview => caller.send(request).await,
+            Some(_) => Err(HttpFailure::Denied("a preview sends nothing".into())),
+            None => Err(HttpFailure::Denied("http is not granted".into())),
+        })
+    }
+}
+
+fn state_key(key: &str) -> Bounded<()> {
+    if key.is_empty() || key.len() > STATE_KEY_BYTES_MAX {
+        return Err(TooMuch(format!("a state key that is not 1 to {STATE_KEY_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+fn write_log(owner: &str, level: LogLevel, message: &str, fields: &[(String, String)]) {
+    let message = escaped(message);
+    let mut text = String::new();
+    for (name, value) in fields.iter().take(LOG_FIELDS_MAX) {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(&escaped(name));
+        text.push('=');
+        text.push_str(&escaped(value));
+    }
+    match level {
+        LogLevel::Debug => tracing::debug!(target: "plugin", plugin = owner, fields = text, "{message}"),
+        LogLevel::Info => tracing::info!(target: "plugin", plugin = owner, fields = text, "{message}"),
+        LogLevel::Warn => tracing::warn!(target: "plugin", plugin = owner, fields = text, "{message}"),
+        LogLevel::Error => tracing::error!(target: "plugin", plugin = owner, fields = text, "{message}"),
+    }
+}
+
+/// Characters that move a terminal's cursor, break a log line or turn its direction.
+pub(super) fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{61c}'
+        )
+}
+
+/// One line of inert text: whatever a terminal or a log reader would act on is written as an escape.
+pub(super) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(LOG_CHARS_MAX));
+    for (n, c) in text.chars().enumerate() {
+        if n == LOG_CHARS_MAX {
+            out.push('…');
+            break;
+        }
+        if is_unprintable(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// State that lives as long as the process: for previews, tests and servers without a data folder.
+pub struct MemoryState {
+    clock: Clock,
+    all: Mutex<HashMap<String, HashMap<String, Value>>>,
+}
+
+struct Value {
+    bytes: Vec<u8>,
+    expires: Option<Timestamp>,
+}
+
+impl MemoryState {
+    pub fn new(clock: Clock) -> MemoryState {
+        MemoryState {
+            clock,
+            all: Mutex::new(HashMap::new()),
+        }
+    }
+}
+
+impl Value {
+    fn live(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|at| at > now)
+    }
+
+    fn counter(&self) -> i64 {
+        self.bytes.as_slice().try_into().map_or(0, i64::from_be_bytes)
+    }
+}
+
+/// Writes `value`, or says that it does not fit; what has expired makes room first.
+fn put(mine: &mut HashMap<String, Value>, key: &str, value: Value, now: Timestamp, quota: u64) -> Result<(), StateError> {
+    let used = |mine: &HashMap<String, Value>| -> u64 {
+        mine.iter()
+            .filter(|(k, _)| *k != key)
+            .map(|(k, v)| (k.len() + v.bytes.len()) as u64)
+            .sum()
+    };
+    let wanted = (key.len() + value.bytes.len()) as u64;
+    if used(mine).saturating_add(wanted) > quota {
+        mine.retain(|_, v| v.live(now));
+        if used(mine).saturating_add(wanted) > quota {
+            return Err(StateError::Quota { bytes: quota });
+        }
+    }
+    mine.insert(key.to_owned(), value);
+    Ok(())
+}
+
+impl StateStore for MemoryState {
+    fn get(&self, owner: &str, key: &str) -> Option<Vec<u8>> {
+        let now = self.clock.now();
+        let all = self.all.lock();
+        let value = all.get(owner)?.get(key)?;
+        value.live(now).then(|| value.bytes.clone())
+    }
+
+    fn set(&self, owner: &str, key: &str, value: &[u8], ttl: Option<Duration>, quota: u64) -> Result<(), StateError> {
+        let now = self.clock.now();
+        let value = Value {
+            bytes: value.to_vec(),
+            expires: ttl.map(|t| now.plus(t)),
+        };
+        let mut all = self.all.lock();
+        put(all.entry(owner.to_owned()).or_default(), key, value, now, quota)
+    }
+
+    fn delete(&self, owner: &str, key: &str) {
+        if let Some(mine) = self.all.lock().get_mut(owner) {
+            mine.remove(key);
+        }
+    }
+
+    fn count(&self, owner: &str, key: &str) -> i64 {
+        let now = self.clock.now();
+        let all = self.all.lock();
+        let value = all.get(owner).and_then(|mine| mine.get(key));
+        value.filter(|v| v.live(now)).map_or(0, Value::counter)
+    }
+
+    fn increment(&self, owner: &str, key: &str, by: i64, ttl: Duration, quota: u64) -> Result<i64, StateError> {
+        let now = self.clock.now();
+        let mut all = self.all.lock();
+        let mine = all.entry(owner.to_owned()).or_default();
+        let (count, expires) = match mine.get(key).filter(|v| v.live(now)) {
+            Some(v) => (v.counter(), v.expires),
+            None => (0, Some(now.plus(ttl))),
+        };
+        let count = count.saturating_add(by);
+        let value = Value {
+            bytes: count.to_be_bytes().to_vec(),
+            expires,
+        };
+        put(mine, key, value, now, quota)?;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> (MemoryState, Clock) {
+        let clock = Clock::manual(Timestamp(1_000));
+        (MemoryState::new(clock.clone()), clock)
+    }
+
+    #[test]
+    fn no_key_of_one_plugin_reaches_another() {
+        let (state, _) = state();
+        state.set("a", "k", b"v", None, 100).unwrap();
+        assert_eq!(state.get("b", "k"), None);
+        assert_eq!(state.get("a", "k"), Some(b"v".to_vec()));
+    }
+
+    #[test]
+    fn a_counter_expires_after_its_first_increment() {
+        let (state, clock) = state();
+        let second = Duration::from_secs(1);
+        assert_eq!(state.increment("a", "k", 2, second, 100), Ok(2));
+        clock.set(Timestamp(1_999));
+        assert_eq!(state.increment("a", "k", 1, second, 100), Ok(3));
+        clock.set(Timestamp(2_000));
+        assert_eq!(state.count("a", "k"), 0);
+        assert_eq!(state.increment("a", "k", 1, second, 100), Ok(1));
+    }
+
+    #[test]
+    fn a_quota_counts_keys_and_values_and_expired_ones_make_room() {
+        let (state, clock) = state();
+        state.set("a", "k1", &[0; 8], Some(Duration::from_secs(1)), 20).unwrap();
+        assert_eq!(state.set("a", "k2", &[0; 9], None, 20), Err(StateError::Quota { bytes: 20 }));
+        state.set("a", "k1", &[0; 18], Some(Duration::from_secs(1)), 20).unwrap();
+        clock.set(Timestamp(3_000));
+        assert_eq!(state.set("a", "k2", &[0; 9], None, 20), Ok(()));
+    }
+
+    #[test]
+    fn a_preview_counts_on_and_writes_nothing() {
+        let (state, _) = state();
+        let state = Arc::new(state);
+        let grants = Capabilities {
+            state: Some((state.clone(), 1_000)),
+            ..Capabilities::none("a")
+        };
+        let mut call = CallState::new(Arc::new(grants), 0);
+        call.begin(1, false);
+        assert_eq!(call.state_increment("k", 5, 60), Ok(5));
+        call.begin(1, true);
+        assert_eq!(call.state_increment("k", 5, 60), Ok(10));
+        assert_eq!(call.state_set("x", b"v", None), Ok(Ok(())));
+        assert_eq!(state.count("a", "k"), 5);
+        assert_eq!(state.get("a", "x"), None);
+    }
+
+    #[test]
+    fn log_text_is_inert() {
+        assert_eq!(escaped("a\r\nb"), "a\\u{d}\\u{a}b");
+        assert_eq!(escaped("\u{1b}[31m"), "\\u{1b}[31m");
+        assert_eq!(escaped("\u{202e}x"), "\\u{202e}x");
+        assert_eq!(escaped("naïve 你好"), "naïve 你好");
+        assert_eq!(escaped(&"x".repeat(5_000)).chars().count(), LOG_CHARS_MAX + 1);
+    }
+
+    #[test]
+    fn a_log_flood_is_thinned() {
+        let rate = LogRate::new();
+        let start = Instant::now();
+        let admitted = (0..2_000).filter(|_| rate.admit(start)).count();
+        assert_eq!(admitted, LOG_BURST as usize);
+        assert!(rate.admit(start + Duration::from_millis(20)));
+        assert_eq!(rate.dropped.load(Ordering::Relaxed), 2_000 - admitted as u64);
+    }
+}

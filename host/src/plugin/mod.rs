@@ -1,0 +1,208 @@
+//! The plugin runtime: components are checked, compiled, linked with what the operator granted, and
+//! called within limits; a policy set is an immutable, ordered list of them. Knows WebAssembly and
+//! the domain's words; knows nothing of queues, carriers or HTTP routes, and WIT only in `contract_v0`.
+
+mod breaker;
+mod child;
+mod contract_v0;
+mod engine;
+mod host_calls;
+mod http;
+mod load;
+mod pool;
+mod set;
+mod spec;
+mod stats;
+mod table;
+#[cfg(test)]
+mod test_guests;
+mod view;
+
+use std::fmt;
+
+use crate::clock::Timestamp;
+use crate::domain::{CallOutcome, CarrierId};
+
+pub use breaker::BreakerState;
+pub use child::{CompileMode, compile_child};
+pub use engine::{Engine, EngineError, EngineLimits};
+pub use host_calls::{MemoryState, StateError, StateStore};
+pub use load::{Inspection, LoadError, Manifest, digest_text, inspect_component};
+pub use set::{
+    Entry, EntrySummary, Host, PolicySet, Problem, Resolver, SetError, SetSummary, TableSummary,
+};
+pub use spec::{
+    ContentGrant, Fail, Grants, HttpGrant, Limits, NumbersGrant, PluginSpec, PolicySpec, Source,
+    SpecError, StateGrant, TableSpec,
+};
+pub use stats::EntryStats;
+pub use table::{PrefixTable, TableError};
+
+/// A carrier as a routing policy sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CarrierView {
+    pub id: CarrierId,
+    pub connected: bool,
+    pub queued: u32,
+    pub in_flight: u32,
+    /// Submissions per second still allowed now.
+    pub headroom: f32,
+    /// Over the carrier's recent window, 0.0 to 1.0; none until enough receipts arrived.
+    pub delivered_ratio: Option<f32>,
+    pub p50_receipt_ms: Option<u32>,
+    pub tags: Vec<String>,
+}
+
+/// An HTTP request, from a plugin to the world or from a carrier's call-back to a plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpRequest {
+    pub method: String,
+    pub url: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpResponse {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// How a carrier adapter refused a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubmitError {
+    /// Milliseconds to wait.
+    Throttled(u32),
+    Temporary(String),
+    Permanent(String),
+    /// The request may or may not have reached the carrier.
+    Unknown(String),
+}
+
+/// message_state of a carrier's call-back (SMPP 3.4, 5.2.28).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdapterState {
+    Enroute,
+    Delivered,
+    Expired,
+    Deleted,
+    Undeliverable,
+    Accepted,
+    Unknown,
+    Rejected,
+}
+
+/// What a carrier's call-back told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdapterEvent {
+    Receipt {
+        carrier_message_id: String,
+        state: AdapterState,
+        error: Option<String>,
+        at: Option<Timestamp>,
+    },
+    Inbound {
+        originator: String,
+        recipient: String,
+        text: String,
+        at: Option<Timestamp>,
+    },
+}
+
+/// The answer that the carrier expects, and what it told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallbackAnswer {
+    pub response: HttpResponse,
+    pub events: Vec<AdapterEvent>,
+}
+
+/// Why a call gave no answer. It cost that call and that instance, nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The plugin trapped: the reason, in WebAssembly's words.
+    Trap(String),
+    /// The deadline passed.
+    Timeout { deadline_ms: u32 },
+    /// It trapped after memory or a table could not grow.
+    MemoryLimit { limit_bytes: u64 },
+    /// It answered what the contract does not allow: the field and the rule.
+    BadOutput(String),
+    /// It called the host too often, or logged or copied too much.
+    HostCallLimit(String),
+    /// The host could not make the call.
+    Internal(String),
+    /// Not called: too many of its last calls failed.
+    Skipped,
+}
+
+impl Fault {
+    pub const KINDS: [&'static str; 7] = [
+        "trap",
+        "timeout",
+        "memory_limit",
+        "bad_output",
+        "host_call_limit",
+        "internal",
+        "skipped",
+    ];
+
+    /// A stable name for metrics: one of [`Fault::KINDS`].
+    pub fn kind(&self) -> &'static str {
+        Fault::KINDS[self.index()]
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        match self {
+            Fault::Trap(_) => 0,
+            Fault::Timeout { .. } => 1,
+            Fault::MemoryLimit { .. } => 2,
+            Fault::BadOutput(_) => 3,
+            Fault::HostCallLimit(_) => 4,
+            Fault::Internal(_) => 5,
+            Fault::Skipped => 6,
+        }
+    }
+
+    /// How the call stands in a decision trace.
+    pub fn outcome(&self) -> CallOutcome {
+        match self {
+            Fault::Trap(_)
+            | Fault::Timeout { .. }
+            | Fault::MemoryLimit { .. }
+            | Fault::BadOutput(_)
+            | Fault::HostCallLimit(_)
+            | Fault::Internal(_) => CallOutcome::Fault,
+            Fault::Skipped => CallOutcome::Skipped,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Trap(why) => write!(f, "the plugin trapped: {why}"),
+            Fault::Timeout { deadline_ms } => {
+                write!(f, "the plugin did not answer within limits.deadline_ms = {deadline_ms}")
+            }
+            Fault::MemoryLimit { limit_bytes } => write!(
+                f,
+                "the plugin needs more memory than limits.memory_mib = {}",
+                limit_bytes >> 20
+            ),
+            Fault::BadOutput(what) => write!(f, "the plugin's answer breaks the contract: {what}"),
+            Fault::HostCallLimit(what) => write!(f, "the plugin asked too much of the host: {what}"),
+            Fault::Internal(what) => write!(f, "the call could not be made: {what}"),
+            Fault::Skipped => write!(f, "not called, because too many of its last calls failed"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// One call: what came of it and how long it took, the border included.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Called<T> {
+    pub answer: Result<T, Fault>,
+    pub nanos: u32,
+}

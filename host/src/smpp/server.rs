@@ -1,0 +1,333 @@
+//! The message centre's side: accepts connections, has binds judged, and hands each bound session to
+//! its owner as a stream of requests and a [`Link`] for deliveries. What a request means is the owner's.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::link::{Inlet, Link, LinkSettings, LinkState, Reaction, Responder, link};
+use super::pdu::{Bind, Body, DecodeError, Pdu, decode};
+use super::session::{BindMode, Role};
+use super::status;
+
+#[derive(Clone, Copy, Debug)]
+pub struct ServerSettings {
+    pub link: LinkSettings,
+    /// Connections in all. Beyond it nobody is accepted until one ends.
+    pub connections_max: usize,
+    /// Connections that have not bound, in all and from one address: closed at once beyond it.
+    pub unbound_max: usize,
+    pub unbound_per_ip_max: usize,
+    /// Requests of one session that wait for its owner.
+    pub requests_queue: usize,
+    /// Time for sessions to say goodbye when the server ends.
+    pub drain: Duration,
+}
+
+impl Default for ServerSettings {
+    fn default() -> ServerSettings {
+        let mut link = LinkSettings {
+            overload_status: status::ESME_RTHROTTLED,
+            ..LinkSettings::default()
+        };
+        link.session.bind = Duration::from_secs(5);
+        ServerSettings {
+            link,
+            connections_max: 4096,
+            unbound_max: 1024,
+            unbound_per_ip_max: 64,
+            requests_queue: 256,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Judges binds. Called on a connection's task: may not block.
+pub trait Authenticate: Send + Sync + 'static {
+    /// The command_status to refuse with, as an error.
+    fn authenticate(&self, peer: SocketAddr, mode: BindMode, bind: &Bind<'_>) -> Result<(), u32>;
+}
+
+/// Any function of that shape will do.
+impl<F> Authenticate for F
+where
+    F: Fn(SocketAddr, BindMode, &Bind<'_>) -> Result<(), u32> + Send + Sync + 'static,
+{
+    fn authenticate(&self, peer: SocketAddr, mode: BindMode, bind: &Bind<'_>) -> Result<(), u32> {
+        self(peer, mode, bind)
+    }
+}
+
+/// A bound session.
+#[derive(Debug)]
+pub struct ServerSession {
+    /// Counts up from 1 in this server's life.
+    pub id: u64,
+    pub peer: SocketAddr,
+    pub mode: BindMode,
+    pub system_id: String,
+    pub system_type: String,
+    pub interface_version: u8,
+    /// For deliver_sm and for closing.
+    pub link: Link,
+    /// Ends when the session does. Left unread, the peer is stopped and then throttled.
+    pub requests: mpsc::Receiver<Request>,
+}
+
+/// A request that is owed an answer: submit_sm, data_sm, query_sm, cancel_sm, replace_sm, submit_multi.
+pub struct Request {
+    frame: Bytes,
+    pub responder: Responder,
+}
+
+impl Request {
+    pub fn pdu(&self) -> Result<Pdu<'_>, DecodeError> {
+        decode(&self.frame)
+    }
+
+    /// The PDU's octets; its sequence_number is not kept.
+    pub fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    pub fn into_parts(self) -> (Bytes, Responder) {
+        (self.frame, self.responder)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("octets", &self.frame.len()).finish_non_exhaustive()
+    }
+}
+
+/// Serves until `shutdown` turns true or its sender is gone; then unbinds all sessions and returns.
+/// Survives every error of `accept`.
+pub async fn serve(
+    listener: TcpListener,
+    settings: ServerSettings,
+    authenticate: Arc<dyn Authenticate>,
+    sessions: mpsc::Sender<ServerSession>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let unbound = Arc::new(Unbound {
+        settings,
+        waiting: Mutex::new(HashMap::new()),
+    });
+    let mut connections = JoinSet::new();
+    let mut next_id = 1;
+    let mut back_off = ACCEPT_BACK_OFF_MIN;
+    loop {
+        let full = connections.len() >= settings.connections_max;
+        tokio::select! {
+            biased;
+            () = told_to_stop(&mut shutdown) => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if !full => match accepted {
+                Ok((stream, peer)) => {
+                    back_off = ACCEPT_BACK_OFF_MIN;
+                    if !unbound.enter(peer.ip()) {
+                        debug!(%peer, "too many unbound connections: closed");
+                        continue;
+                    }
+                    let connection = Connection {
+                        id: next_id,
+                        peer,
+                        settings,
+                        authenticate: Arc::clone(&authenticate),
+                        sessions: sessions.clone(),
+                        unbound: Arc::clone(&unbound),
+                    };
+                    next_id += 1;
+                    connections.spawn(connection.run(stream, shutdown.clone()));
+                }
+                // EMFILE, ENFILE, ECONNABORTED: none of them is a reason to stop serving.
+                Err(error) => {
+                    warn!(%error, retry_ms = back_off.as_millis(), "accept failed");
+                    tokio::select! {
+                        () = sleep(back_off) => {}
+                        () = told_to_stop(&mut shutdown) => break,
+                    }
+                    back_off = (back_off * 2).min(ACCEPT_BACK_OFF_MAX);
+                }
+            },
+        }
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if timeout(settings.drain, drained).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+const ACCEPT_BACK_OFF_MIN: Duration = Duration::from_millis(5);
+const ACCEPT_BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+struct Connection {
+    id: u64,
+    peer: SocketAddr,
+    settings: ServerSettings,
+    authenticate: Arc<dyn Authenticate>,
+    sessions: mpsc::Sender<ServerSession>,
+    unbound: Arc<Unbound>,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, mut shutdown: watch::Receiver<bool>) {
+        let Connection {
+            id,
+            peer,
+            settings,
+            authenticate,
+            sessions,
+            unbound,
+        } = self;
+        // Without it small responses wait for the peer's acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%peer, %error, "TCP_NODELAY");
+        }
+        let (events, requests) = mpsc::channel(settings.requests_queue.max(1));
+        let (identity, identified) = watch::channel(None);
+        let inlet = Gate {
+            peer,
+            authenticate,
+            identity,
+        };
+        let (link, driver) = match link(stream, Role::Smsc, settings.link, inlet, events) {
+            Ok(pair) => pair,
+            Err(error) => {
+                warn!(%peer, %error, "no session");
+                return;
+            }
+        };
+        let driver = driver.run();
+        tokio::pin!(driver);
+        let ended = tokio::select! {
+            biased;
+            reason = &mut driver => Some(reason),
+            state = link.settled() => match state {
+                LinkState::Closed(_) => Some(driver.as_mut().await),
+                LinkState::Binding | LinkState::Bound => None,
+            },
+            () = told_to_stop(&mut shutdown) => {
+                link.abort();
+                Some(driver.as_mut().await)
+            }
+        };
+        unbound.leave(peer.ip());
+        let identity: Option<Identity> = identified.borrow().clone();
+        let (None, Some(identity)) = (ended, identity) else {
+            debug!(%peer, "a connection ended that never bound");
+            return;
+        };
+        let session = ServerSession {
+            id,
+            peer,
+            mode: identity.mode,
+            system_id: identity.system_id,
+            system_type: identity.system_type,
+            interface_version: identity.interface_version,
+            link: link.clone(),
+            requests,
+        };
+        let attend = async {
+            if sessions.send(session).await.is_err() {
+                link.abort();
+                return;
+            }
+            told_to_stop(&mut shutdown).await;
+            link.unbind();
+        };
+        let reason = tokio::select! {
+            biased;
+            reason = &mut driver => reason,
+            () = attend => driver.await,
+        };
+        debug!(%peer, %reason, "session ended");
+    }
+}
+
+/// Also when whoever could tell us is gone.
+async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+#[derive(Clone)]
+struct Identity {
+    mode: BindMode,
+    system_id: String,
+    system_type: String,
+    interface_version: u8,
+}
+
+/// A connection's inlet: asks who is there, passes requests on whole.
+struct Gate {
+    peer: SocketAddr,
+    authenticate: Arc<dyn Authenticate>,
+    identity: watch::Sender<Option<Identity>>,
+}
+
+impl Inlet for Gate {
+    type Event = Request;
+
+    fn bind(&mut self, mode: BindMode, bind: &Bind<'_>) -> Result<(), u32> {
+        self.authenticate.authenticate(self.peer, mode, bind)?;
+        self.identity.send_replace(Some(Identity {
+            mode,
+            system_id: String::from_utf8_lossy(bind.system_id).into_owned(),
+            system_type: String::from_utf8_lossy(bind.system_type).into_owned(),
+            interface_version: bind.interface_version,
+        }));
+        Ok(())
+    }
+
+    fn request(&mut self, frame: &Bytes, _body: &Body<'_>, responder: Responder) -> Reaction<Request> {
+        Reaction::Forward(Request {
+            frame: frame.clone(),
+            responder,
+        })
+    }
+}
+
+/// Counts connections that have not bound.
+struct Unbound {
+    settings: ServerSettings,
+    waiting: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Unbound {
+    fn enter(&self, ip: IpAddr) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = waiting.values().sum();
+        let here = waiting.get(&ip).copied().unwrap_or(0);
+        if all >= self.settings.unbound_max || here >= self.settings.unbound_per_ip_max {
+            return false;
+        }
+        waiting.insert(ip, here + 1);
+        true
+    }
+
+    fn leave(&self, ip: IpAddr) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match waiting.get_mut(&ip) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) => {
+                waiting.remove(&ip);
+            }
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -1,0 +1,190 @@
+//! Keys of the store: which octets lead to which record. One letter says the kind; numbers are
+//! big-endian, so that keys sort as times do.
+//!
+//! ```text
+//! kept in one tree:
+//! d <lane u16> <due u64> <id>          due index: when a message is next to be worked on
+//! c <carrier> 00 <carrier message id>  a segment that waits for its receipt
+//! o <carrier> 00 <carrier message id>  a receipt whose message is not known yet
+//! f <claim u64>                        a claimed batch: may be on the wire
+//! w <due u64> <event>                  webhook outbox, by next attempt
+//! v <event>                            webhook dead letters
+//! l <lane u16>                         a lane's name
+//! k                                    the ledger: sequence and counts
+//! u <scope> <name> 00 <recipient>      opt-out registry
+//! r <window u32> <sequence u64>        recency counts to add
+//! s <namespace> 00 <key>               plugin state
+//! x <key>                              whatever the floors above keep: policy history, tables
+//! kept in the tree of their day:
+//! m <id>                               a message or an inbound message (packed, see engine.rs)
+//! i <day u32> <account> 00 <key>       idempotency key
+//! ```
+
+use crate::clock::Timestamp;
+use crate::domain::{AccountId, CarrierId, MessageId};
+
+pub(super) type Key = Box<[u8]>;
+
+pub(super) const LEDGER: &[u8] = b"k";
+pub(super) const IDEMPOTENCY: u8 = b'i';
+pub(super) const WEBHOOK: &[u8] = b"w";
+pub(super) const DUE: &[u8] = b"d";
+pub(super) const CORRELATION: &[u8] = b"c";
+pub(super) const ORPHAN: &[u8] = b"o";
+pub(super) const CLAIM: &[u8] = b"f";
+pub(super) const LANE: &[u8] = b"l";
+pub(super) const DEAD: &[u8] = b"v";
+pub(super) const WISH: &[u8] = b"u";
+pub(super) const RECENT: &[u8] = b"r";
+pub(super) const STATE: &[u8] = b"s";
+pub(super) const META: &[u8] = b"x";
+
+fn join(parts: &[&[u8]]) -> Key {
+    parts.concat().into_boxed_slice()
+}
+
+/// All of one lane's due entries.
+pub(super) fn lane_prefix(lane: u16) -> Vec<u8> {
+    [DUE, &lane.to_be_bytes()].concat()
+}
+
+/// An entry of a queue: `prefix`, time, id.
+pub(super) fn queue_key(prefix: &[u8], at: Timestamp, id: u128) -> Key {
+    join(&[prefix, &at.0.to_be_bytes(), &id.to_be_bytes()])
+}
+
+/// Time and id of a queue's entry; `None` where the key is none.
+pub(super) fn queue_entry(prefix: &[u8], key: &[u8]) -> Option<(Timestamp, u128)> {
+    let rest: &[u8; 24] = key.strip_prefix(prefix)?.try_into().ok()?;
+    let (at, id) = rest.split_first_chunk::<8>()?;
+    Some((Timestamp(u64::from_be_bytes(*at)), u128::from_be_bytes(id.try_into().ok()?)))
+}
+
+/// Lane, time and id of a due entry.
+pub(super) fn due_entry(key: &[u8]) -> Option<(u16, Timestamp, MessageId)> {
+    let lane = u16::from_be_bytes(key.get(1..3)?.try_into().ok()?);
+    let (at, id) = queue_entry(&lane_prefix(lane), key)?;
+    Some((lane, at, MessageId(id)))
+}
+
+pub(super) fn correlation(carrier: &CarrierId, key: &str) -> Key {
+    join(&[CORRELATION, carrier.as_str().as_bytes(), &[0], key.as_bytes()])
+}
+
+pub(super) fn orphan(carrier: &CarrierId, key: &str) -> Key {
+    join(&[ORPHAN, carrier.as_str().as_bytes(), &[0], key.as_bytes()])
+}
+
+/// The orphan's key that stands beside this correlation key.
+pub(super) fn orphan_of(correlation: &[u8]) -> Key {
+    let mut key: Key = correlation.into();
+    if let (Some(first), [letter]) = (key.first_mut(), ORPHAN) {
+        *first = *letter;
+    }
+    key
+}
+
+/// The carrier named in an orphan's key.
+pub(super) fn orphan_carrier(key: &[u8]) -> Option<CarrierId> {
+    let name = key.get(1..)?.split(|b| *b == 0).next()?;
+    std::str::from_utf8(name).ok().map(CarrierId::from)
+}
+
+pub(super) fn claim(number: u64) -> Key {
+    join(&[CLAIM, &number.to_be_bytes()])
+}
+
+pub(super) fn lane_name(lane: u16) -> Key {
+    join(&[LANE, &lane.to_be_bytes()])
+}
+
+pub(super) fn dead(event: u128) -> Key {
+    join(&[DEAD, &event.to_be_bytes()])
+}
+
+pub(super) fn idempotency(day: u32, account: &AccountId, key: &str) -> Key {
+    join(&[&[IDEMPOTENCY], &day.to_be_bytes(), account.as_str().as_bytes(), &[0], key.as_bytes()])
+}
+
+/// The day of an idempotency key.
+pub(super) fn idempotency_day(key: &[u8]) -> Option<u32> {
+    match key.split_first()? {
+        (&IDEMPOTENCY, rest) => Some(u32::from_be_bytes(*rest.first_chunk()?)),
+        _ => None,
+    }
+}
+
+pub(super) fn wish(scope: u8, name: &str, recipient: &str) -> Key {
+    join(&[WISH, &[scope], name.as_bytes(), &[0], recipient.as_bytes()])
+}
+
+/// Scope, name and recipient of an opt-out.
+pub(super) fn wish_parts(key: &[u8]) -> Option<(u8, String, String)> {
+    let rest = key.strip_prefix(WISH)?;
+    let (scope, rest) = rest.split_first()?;
+    let end = rest.iter().position(|b| *b == 0)?;
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    Some((*scope, text(&rest[..end])?, text(&rest[end + 1..])?))
+}
+
+pub(super) fn recent(window: u32, sequence: u64) -> Key {
+    join(&[RECENT, &window.to_be_bytes(), &sequence.to_be_bytes()])
+}
+
+pub(super) fn recent_window(key: &[u8]) -> Option<u32> {
+    key.strip_prefix(RECENT)?.first_chunk().map(|w| u32::from_be_bytes(*w))
+}
+
+pub(super) fn state(namespace: &str, key: &str) -> Key {
+    join(&[STATE, namespace.as_bytes(), &[0], key.as_bytes()])
+}
+
+pub(super) fn state_parts(key: &[u8]) -> Option<(String, String)> {
+    let rest = key.strip_prefix(STATE)?;
+    let end = rest.iter().position(|b| *b == 0)?;
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    Some((text(&rest[..end])?, text(&rest[end + 1..])?))
+}
+
+pub(super) fn meta(key: &str) -> Key {
+    join(&[META, key.as_bytes()])
+}
+
+/// The first key behind all those that begin with `prefix`.
+pub(super) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return Some(end);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_keys_sort_by_time_then_id() {
+        let prefix = lane_prefix(7);
+        let early = queue_key(&prefix, Timestamp(255), u128::MAX);
+        let late = queue_key(&prefix, Timestamp(256), 0);
+        assert!(early < late);
+        assert_eq!(due_entry(&late), Some((7, Timestamp(256), MessageId(0))));
+    }
+
+    #[test]
+    fn keys_of_another_shape_are_no_queue_entries() {
+        assert_eq!(due_entry(b"d"), None);
+        assert_eq!(due_entry(b"d\x00\x01short"), None);
+        assert_eq!(queue_entry(WEBHOOK, b"x"), None);
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_next_one() {
+        assert_eq!(after_prefix(b"d\xFF\xFF"), Some(b"e".to_vec()));
+        assert_eq!(after_prefix(b"\xFF"), None);
+    }
+}

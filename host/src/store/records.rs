@@ -1,0 +1,716 @@
+//! Octets on disk: every record that the store keeps, versioned, checksummed and lean. The only
+//! place that knows them; keys are next door in `keys.rs`, and no other file of the project reads
+//! or writes either.
+//!
+//! A record is: format version (1 octet), kind (1 octet), fields, CRC-32 (4 octets). A reader
+//! refuses a version it does not know by name, so that an older release never misreads newer data.
+
+use super::bytes::{Damage, Reader, put_bytes, put_near, put_str, put_varint};
+use super::types::{InboundRecord, OutboxEntry, OutboxKind};
+use crate::clock::Timestamp;
+use crate::domain::text::Alphabet;
+use crate::domain::{
+    AccountId, Address, Attempt, AttemptOutcome, Body, CallOutcome, CarrierId, Decision, Due, Event, Hop, HookCall,
+    Inbound, Lane, Message, MessageId, Network, NumberingPlan, OnUnknown, Part, PartState, Phase, Plan, Reason, SetId,
+    State, Tlv, TrafficClass, TypeOfNumber,
+};
+
+pub(super) const VERSION: u8 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Message = 1,
+    Inbound = 2,
+    Outbox = 3,
+    Orphan = 4,
+    Ledger = 5,
+}
+
+/// Which kind of record these octets claim to be, without reading them.
+pub(super) fn kind_of(bytes: &[u8]) -> Option<u8> {
+    bytes.get(1).copied()
+}
+
+pub(super) fn encode_message(message: &Message, out: &mut Vec<u8>) {
+    seal(out, Kind::Message, |out| write_message(message, out));
+}
+
+pub(super) fn decode_message(bytes: &[u8]) -> Result<Message, Damage> {
+    unseal(bytes, Kind::Message, read_message)
+}
+
+pub(super) fn encode_inbound(record: &InboundRecord, out: &mut Vec<u8>) {
+    seal(out, Kind::Inbound, |out| {
+        let inbound = &record.inbound;
+        out.extend_from_slice(&inbound.id.0.to_be_bytes());
+        put_str(out, inbound.carrier.as_str());
+        put_address(out, &inbound.originator);
+        put_address(out, &inbound.recipient);
+        put_body(out, &inbound.body);
+        put_varint(out, inbound.received_at.0);
+        out.push(u8::from(inbound.opted_out) | u8::from(record.consumed) << 1);
+        put_option(out, record.account.as_ref(), |out, a| put_str(out, a.as_str()));
+        put_list(out, &record.labels, |out, l| put_str(out, l));
+        put_option(out, record.webhook_url.as_deref(), put_str);
+    });
+}
+
+pub(super) fn decode_inbound(bytes: &[u8]) -> Result<InboundRecord, Damage> {
+    unseal(bytes, Kind::Inbound, |r| {
+        let id = MessageId(r.u128()?);
+        let carrier = CarrierId::from(r.str("carrier")?);
+        let (originator, recipient, body) = (address(r)?, address(r)?, body(r)?);
+        let received_at = Timestamp(r.varint()?);
+        let flags = flags(r, 0b11)?;
+        Ok(InboundRecord {
+            inbound: Inbound { id, carrier, originator, recipient, body, received_at, opted_out: flags & 1 != 0 },
+            consumed: flags & 2 != 0,
+            account: option(r, |r| Ok(AccountId::from(r.str("account")?)))?,
+            labels: r.list(|r| r.string("label"))?,
+            webhook_url: option(r, |r| r.string("webhook_url"))?,
+        })
+    })
+}
+
+pub(super) fn encode_outbox(entry: &OutboxEntry, out: &mut Vec<u8>) {
+    seal(out, Kind::Outbox, |out| {
+        out.extend_from_slice(&entry.event.to_be_bytes());
+        put_str(out, entry.account.as_str());
+        put_str(out, &entry.url);
+        out.push(match entry.kind {
+            OutboxKind::Inbound => 255,
+            OutboxKind::Status(state) => state as u8,
+        });
+        out.extend_from_slice(&entry.message.0.to_be_bytes());
+        put_varint(out, entry.at.0);
+        put_near(out, entry.at.0, entry.due.0);
+        put_varint(out, u64::from(entry.attempts));
+    });
+}
+
+pub(super) fn decode_outbox(bytes: &[u8]) -> Result<OutboxEntry, Damage> {
+    unseal(bytes, Kind::Outbox, |r| {
+        let event = r.u128()?;
+        let account = AccountId::from(r.str("account")?);
+        let url = r.string("url")?;
+        let kind = match r.u8()? {
+            255 => OutboxKind::Inbound,
+            n => OutboxKind::Status(State::from_u8(n).ok_or(Damage::Field("state"))?),
+        };
+        let message = MessageId(r.u128()?);
+        let at = Timestamp(r.varint()?);
+        let due = Timestamp(r.near(at.0)?);
+        let attempts = u32::try_from(r.varint()?).map_err(|_| Damage::Field("attempts"))?;
+        Ok(OutboxEntry { event, account, url, kind, message, at, due, attempts })
+    })
+}
+
+/// A receipt whose message is not known yet, or is leased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Orphan {
+    pub state: PartState,
+    pub error: String,
+    pub done_at: Option<Timestamp>,
+    pub received_at: Timestamp,
+    /// All candidates under which it is filed.
+    pub keys: Vec<String>,
+}
+
+pub(super) fn encode_orphan(orphan: &Orphan, out: &mut Vec<u8>) {
+    seal(out, Kind::Orphan, |out| {
+        out.push(orphan.state as u8);
+        put_str(out, &orphan.error);
+        put_varint(out, orphan.received_at.0);
+        put_option(out, orphan.done_at.as_ref(), |out, t| put_near(out, orphan.received_at.0, t.0));
+        put_list(out, &orphan.keys, |out, k| put_str(out, k));
+    });
+}
+
+pub(super) fn decode_orphan(bytes: &[u8]) -> Result<Orphan, Damage> {
+    unseal(bytes, Kind::Orphan, |r| {
+        let state = PartState::from_u8(r.u8()?).ok_or(Damage::Field("state"))?;
+        let error = r.string("error")?;
+        let received_at = Timestamp(r.varint()?);
+        let done_at = option(r, |r| Ok(Timestamp(r.near(received_at.0)?)))?;
+        Ok(Orphan { state, error, done_at, received_at, keys: r.list(|r| r.string("key"))? })
+    })
+}
+
+/// What the store knows about itself, rewritten with every commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ledger {
+    /// Number of the commit that wrote it.
+    pub sequence: u64,
+    /// Messages ever accepted.
+    pub accepted: u64,
+    pub orphans: u64,
+    pub outbox: u64,
+    pub dead: u64,
+    pub awaiting: u64,
+    /// Number of the last claim.
+    pub claim: u64,
+    /// Messages not yet terminal, by day of acceptance.
+    pub live: std::collections::BTreeMap<u32, u64>,
+    /// Due entries by lane number.
+    pub queued: std::collections::BTreeMap<u16, u64>,
+}
+
+pub(super) fn encode_ledger(ledger: &Ledger, out: &mut Vec<u8>) {
+    seal(out, Kind::Ledger, |out| {
+        for n in [
+            ledger.sequence,
+            ledger.accepted,
+            ledger.orphans,
+            ledger.outbox,
+            ledger.dead,
+            ledger.awaiting,
+            ledger.claim,
+            ledger.live.len() as u64,
+        ] {
+            put_varint(out, n);
+        }
+        for (day, n) in &ledger.live {
+            put_varint(out, u64::from(*day));
+            put_varint(out, *n);
+        }
+        put_varint(out, ledger.queued.len() as u64);
+        for (lane, n) in &ledger.queued {
+            put_varint(out, u64::from(*lane));
+            put_varint(out, *n);
+        }
+    });
+}
+
+pub(super) fn decode_ledger(bytes: &[u8]) -> Result<Ledger, Damage> {
+    unseal(bytes, Kind::Ledger, |r| {
+        let mut ledger = Ledger {
+            sequence: r.varint()?,
+            accepted: r.varint()?,
+            orphans: r.varint()?,
+            outbox: r.varint()?,
+            dead: r.varint()?,
+            awaiting: r.varint()?,
+            claim: r.varint()?,
+            ..Ledger::default()
+        };
+        for _ in 0..r.length()? {
+            let day = u32::try_from(r.varint()?).map_err(|_| Damage::Field("day"))?;
+            ledger.live.insert(day, r.varint()?);
+        }
+        for _ in 0..r.length()? {
+            let lane = u16::try_from(r.varint()?).map_err(|_| Damage::Field("lane"))?;
+            ledger.queued.insert(lane, r.varint()?);
+        }
+        Ok(ledger)
+    })
+}
+
+/// One segment that waits for its receipt: the value of a correlation entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Awaited {
+    pub id: MessageId,
+    pub part: u8,
+    pub deadline: Timestamp,
+}
+
+pub(super) fn encode_awaited(awaited: Awaited) -> Vec<u8> {
+    let mut out = Vec::with_capacity(24);
+    out.extend_from_slice(&awaited.id.0.to_be_bytes());
+    out.push(awaited.part);
+    put_varint(&mut out, awaited.deadline.0);
+    out
+}
+
+pub(super) fn decode_awaited(bytes: &[u8]) -> Result<Awaited, Damage> {
+    let mut r = Reader::new(bytes);
+    let awaited = Awaited { id: MessageId(r.u128()?), part: r.u8()?, deadline: Timestamp(r.varint()?) };
+    r.end().map(|()| awaited)
+}
+
+/// A claimed batch: what may be on the wire, each with the due time it was claimed under.
+pub(super) fn encode_claim(claim: &[(MessageId, Timestamp)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2 + claim.len() * 22);
+    put_list(&mut out, claim, |out, (id, due)| {
+        out.extend_from_slice(&id.0.to_be_bytes());
+        put_varint(out, due.0);
+    });
+    out
+}
+
+pub(super) fn decode_claim(bytes: &[u8]) -> Result<Vec<(MessageId, Timestamp)>, Damage> {
+    let mut r = Reader::new(bytes);
+    let claim = r.list(|r| Ok((MessageId(r.u128()?), Timestamp(r.varint()?))))?;
+    r.end().map(|()| claim)
+}
+
+/// An idempotency key's value.
+pub(super) fn encode_fingerprint(fingerprint: &[u8; 32], id: MessageId) -> [u8; 48] {
+    let mut out = [0; 48];
+    out[..32].copy_from_slice(fingerprint);
+    out[32..].copy_from_slice(&id.0.to_be_bytes());
+    out
+}
+
+pub(super) fn decode_fingerprint(bytes: &[u8]) -> Result<([u8; 32], MessageId), Damage> {
+    let mut r = Reader::new(bytes);
+    let value = (r.array()?, MessageId(r.u128()?));
+    r.end().map(|()| value)
+}
+
+/// A value of a plugin's state with the time it ends.
+pub(super) fn encode_state(expires: Timestamp, value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(10 + value.len());
+    put_varint(&mut out, expires.0);
+    out.extend_from_slice(value);
+    out
+}
+
+pub(super) fn decode_state(bytes: &[u8]) -> Result<(Timestamp, &[u8]), Damage> {
+    let mut r = Reader::new(bytes);
+    let expires = Timestamp(r.varint()?);
+    Ok((expires, &bytes[varint_len(expires.0)..]))
+}
+
+/// An entry of the opt-out registry.
+pub(super) fn encode_wish(opted: bool, at: Timestamp, source: &str) -> Vec<u8> {
+    let mut out = vec![u8::from(opted)];
+    put_varint(&mut out, at.0);
+    put_str(&mut out, source);
+    out
+}
+
+pub(super) fn decode_wish(bytes: &[u8]) -> Result<(bool, Timestamp, String), Damage> {
+    let mut r = Reader::new(bytes);
+    let wish = (r.u8()? != 0, Timestamp(r.varint()?), r.string("source")?);
+    r.end().map(|()| wish)
+}
+
+/// Counts to add to a window of the recency table.
+pub(super) fn encode_recent(counts: &[(u64, u16)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(counts.len() * 9 + 3);
+    put_list(&mut out, counts, |out, (hash, n)| {
+        out.extend_from_slice(&hash.to_be_bytes());
+        put_varint(out, u64::from(*n));
+    });
+    out
+}
+
+pub(super) fn decode_recent(bytes: &[u8]) -> Result<Vec<(u64, u16)>, Damage> {
+    Reader::new(bytes).list(|r| {
+        let hash = u64::from_be_bytes(r.array()?);
+        Ok((hash, u16::try_from(r.varint()?).map_err(|_| Damage::Field("count"))?))
+    })
+}
+
+pub(super) fn encode_time(at: Timestamp) -> Vec<u8> {
+    let mut out = Vec::with_capacity(7);
+    put_varint(&mut out, at.0);
+    out
+}
+
+pub(super) fn decode_time(bytes: &[u8]) -> Result<Timestamp, Damage> {
+    Reader::new(bytes).varint().map(Timestamp)
+}
+
+fn varint_len(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+fn seal(out: &mut Vec<u8>, kind: Kind, fields: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[VERSION, kind as u8]);
+    fields(out);
+    let sum = crc32fast::hash(&out[start..]);
+    out.extend_from_slice(&sum.to_be_bytes());
+}
+
+fn unseal<T>(
+    bytes: &[u8],
+    kind: Kind,
+    fields: impl FnOnce(&mut Reader<'_>) -> Result<T, Damage>,
+) -> Result<T, Damage> {
+    let (content, sum) = bytes.split_last_chunk::<4>().ok_or(Damage::Short)?;
+    let mut reader = Reader::new(content);
+    let version = reader.u8()?;
+    if version != VERSION {
+        return Err(Damage::Version(version));
+    }
+    if crc32fast::hash(content) != u32::from_be_bytes(*sum) {
+        return Err(Damage::Checksum);
+    }
+    let found = reader.u8()?;
+    if found != kind as u8 {
+        return Err(Damage::Kind(found));
+    }
+    let value = fields(&mut reader)?;
+    reader.end().map(|()| value)
+}
+
+/// Names that recur within a record are written once and referred to by number.
+#[derive(Default)]
+struct Names<'a> {
+    carriers: Vec<&'a CarrierId>,
+    sets: Vec<SetId>,
+}
+
+impl<'a> Names<'a> {
+    fn put_carrier(&mut self, out: &mut Vec<u8>, carrier: &'a CarrierId) {
+        match self.carriers.iter().position(|c| *c == carrier) {
+            Some(n) => put_varint(out, n as u64),
+            None => {
+                put_varint(out, self.carriers.len() as u64);
+                put_str(out, carrier.as_str());
+                self.carriers.push(carrier);
+            }
+        }
+    }
+
+    fn put_set(&mut self, out: &mut Vec<u8>, set: SetId) {
+        match self.sets.iter().position(|s| *s == set) {
+            Some(n) => put_varint(out, n as u64),
+            None => {
+                put_varint(out, self.sets.len() as u64);
+                out.extend_from_slice(&set.0);
+                self.sets.push(set);
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct KnownNames {
+    carriers: Vec<CarrierId>,
+    sets: Vec<SetId>,
+}
+
+impl KnownNames {
+    fn carrier(&mut self, r: &mut Reader<'_>) -> Result<CarrierId, Damage> {
+        let n = usize::try_from(r.varint()?).map_err(|_| Damage::Field("carrier"))?;
+        if n == self.carriers.len() {
+            self.carriers.push(CarrierId::from(r.str("carrier")?));
+        }
+        self.carriers.get(n).cloned().ok_or(Damage::Field("carrier"))
+    }
+
+    fn set(&mut self, r: &mut Reader<'_>) -> Result<SetId, Damage> {
+        let n = usize::try_from(r.varint()?).map_err(|_| Damage::Field("set"))?;
+        if n == self.sets.len() {
+            self.sets.push(SetId(r.array()?));
+        }
+        self.sets.get(n).copied().ok_or(Damage::Field("set"))
+    }
+}
+
+fn write_message(m: &Message, out: &mut Vec<u8>) {
+    let mut names = Names::default();
+    let base = m.accepted_at.0;
+    out.extend_from_slice(&m.id.0.to_be_bytes());
+    put_str(out, m.account.as_str());
+    put_address(out, &m.originator);
+    put_address(out, &m.recipient);
+    put_network(out, &m.network);
+    out.extend_from_slice(&[m.class as u8, m.alphabet as u8, m.segments, m.on_unknown as u8, m.state as u8, m.hop]);
+    out.push(u8::from(m.duplicate_risk));
+    put_body(out, &m.body);
+    put_option(out, m.submitted_body.as_ref(), put_body);
+    put_varint(out, base);
+    put_near(out, base, m.send_at.0);
+    put_near(out, base, m.expires_at.0);
+    put_str(out, &m.reference);
+    put_list(out, &m.metadata, |out, (k, v)| {
+        put_str(out, k);
+        put_str(out, v);
+    });
+    put_list(out, &m.tlvs, put_tlv);
+    put_option(out, m.receipt_url.as_deref(), put_str);
+    put_list(out, &m.plan.hops, |out, hop| {
+        names.put_carrier(out, &hop.carrier);
+        put_option(out, hop.originator.as_ref(), put_address);
+        put_option(out, hop.price_micros.as_ref(), |out, p| put_varint(out, *p));
+        put_list(out, &hop.tlvs, put_tlv);
+    });
+    put_str(out, &m.plan.reason);
+    put_option(out, m.due.as_ref(), |out, due| {
+        put_near(out, base, due.at.0);
+        match &due.lane {
+            Lane::Decide => out.push(0),
+            Lane::Carrier(carrier) => {
+                out.push(1);
+                names.put_carrier(out, carrier);
+            }
+        }
+    });
+    put_list(out, &m.attempts, |out, attempt| {
+        names.put_carrier(out, &attempt.carrier);
+        put_near(out, base, attempt.at.0);
+        put_outcome(out, &attempt.outcome);
+    });
+    put_list(out, &m.parts, |out, part| {
+        names.put_carrier(out, &part.carrier);
+        put_str(out, &part.carrier_message_id);
+        out.push(part.state as u8);
+        put_str(out, &part.error);
+        put_option(out, part.done_at.as_ref(), |out, t| put_near(out, base, t.0));
+    });
+    put_list(out, &m.decisions, |out, decision| {
+        names.put_set(out, decision.set);
+        put_near(out, base, decision.at.0);
+        out.push(decision.phase as u8);
+        put_list(out, &decision.calls, |out, call| {
+            out.extend_from_slice(&[call.entry, call.outcome as u8]);
+            put_str(out, &call.why);
+            put_varint(out, u64::from(call.nanos));
+        });
+    });
+    put_list(out, &m.events, |out, event| {
+        put_near(out, base, event.at.0);
+        out.extend_from_slice(&[event.state as u8, event.reason as u8]);
+        put_option(out, event.carrier.as_ref(), |out, c| names.put_carrier(out, c));
+        put_str(out, &event.detail);
+        put_option(out, event.set.as_ref(), |out, s| names.put_set(out, *s));
+    });
+}
+
+fn read_message(r: &mut Reader<'_>) -> Result<Message, Damage> {
+    let mut names = KnownNames::default();
+    let id = MessageId(r.u128()?);
+    let account = AccountId::from(r.str("account")?);
+    let (originator, recipient, network) = (address(r)?, address(r)?, network(r)?);
+    let class = TrafficClass::from_u8(r.u8()?).ok_or(Damage::Field("class"))?;
+    let alphabet = Alphabet::from_u8(r.u8()?).ok_or(Damage::Field("alphabet"))?;
+    let segments = r.u8()?;
+    let on_unknown = OnUnknown::from_u8(r.u8()?).ok_or(Damage::Field("on_unknown"))?;
+    let state = State::from_u8(r.u8()?).ok_or(Damage::Field("state"))?;
+    let hop = r.u8()?;
+    let duplicate_risk = flags(r, 1)? != 0;
+    let (body_now, submitted_body) = (body(r)?, option(r, body)?);
+    let base = r.varint()?;
+    Ok(Message {
+        id,
+        account,
+        originator,
+        recipient,
+        network,
+        class,
+        body: body_now,
+        submitted_body,
+        alphabet,
+        segments,
+        accepted_at: Timestamp(base),
+        send_at: Timestamp(r.near(base)?),
+        expires_at: Timestamp(r.near(base)?),
+        reference: r.string("reference")?,
+        metadata: r.list(|r| Ok((r.string("metadata")?, r.string("metadata")?)))?,
+        tlvs: r.list(tlv)?,
+        receipt_url: option(r, |r| r.string("receipt_url"))?,
+        on_unknown,
+        duplicate_risk,
+        state,
+        hop,
+        plan: Plan { hops: r.list(|r| read_hop(r, &mut names))?, reason: r.string("plan")? },
+        due: option(r, |r| read_due(r, &mut names, base))?,
+        attempts: r.list(|r| {
+            let carrier = names.carrier(r)?;
+            Ok(Attempt { carrier, at: Timestamp(r.near(base)?), outcome: outcome(r)? })
+        })?,
+        parts: r.list(|r| {
+            Ok(Part {
+                carrier: names.carrier(r)?,
+                carrier_message_id: r.string("carrier_message_id")?,
+                state: PartState::from_u8(r.u8()?).ok_or(Damage::Field("part.state"))?,
+                error: r.string("part.error")?,
+                done_at: option(r, |r| Ok(Timestamp(r.near(base)?)))?,
+            })
+        })?,
+        decisions: r.list(|r| read_decision(r, &mut names, base))?,
+        events: r.list(|r| read_event(r, &mut names, base))?,
+    })
+}
+
+fn read_hop(r: &mut Reader<'_>, names: &mut KnownNames) -> Result<Hop, Damage> {
+    Ok(Hop {
+        carrier: names.carrier(r)?,
+        originator: option(r, address)?,
+        price_micros: option(r, |r| r.varint())?,
+        tlvs: r.list(tlv)?,
+    })
+}
+
+fn read_due(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<Due, Damage> {
+    let at = Timestamp(r.near(base)?);
+    let lane = match r.u8()? {
+        0 => Lane::Decide,
+        1 => Lane::Carrier(names.carrier(r)?),
+        _ => return Err(Damage::Field("due.lane")),
+    };
+    Ok(Due { at, lane })
+}
+
+fn read_decision(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<Decision, Damage> {
+    Ok(Decision {
+        set: names.set(r)?,
+        at: Timestamp(r.near(base)?),
+        phase: Phase::from_u8(r.u8()?).ok_or(Damage::Field("phase"))?,
+        calls: r.list(|r| {
+            Ok(HookCall {
+                entry: r.u8()?,
+                outcome: CallOutcome::from_u8(r.u8()?).ok_or(Damage::Field("outcome"))?,
+                why: r.string("why")?,
+                nanos: u32::try_from(r.varint()?).map_err(|_| Damage::Field("nanos"))?,
+            })
+        })?,
+    })
+}
+
+fn read_event(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<Event, Damage> {
+    Ok(Event {
+        at: Timestamp(r.near(base)?),
+        state: State::from_u8(r.u8()?).ok_or(Damage::Field("event.state"))?,
+        reason: Reason::from_u8(r.u8()?).ok_or(Damage::Field("event.reason"))?,
+        carrier: option(r, |r| names.carrier(r))?,
+        detail: r.string("event.detail")?,
+        set: option(r, |r| names.set(r))?,
+    })
+}
+
+fn put_option<T: ?Sized>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnOnce(&mut Vec<u8>, &T)) {
+    match value {
+        None => out.push(0),
+        Some(value) => {
+            out.push(1);
+            put(out, value);
+        }
+    }
+}
+
+fn option<'a, T>(
+    r: &mut Reader<'a>,
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, Damage>,
+) -> Result<Option<T>, Damage> {
+    match r.u8()? {
+        0 => Ok(None),
+        1 => read(r).map(Some),
+        _ => Err(Damage::Field("presence")),
+    }
+}
+
+fn put_list<'a, T>(out: &mut Vec<u8>, list: &'a [T], mut put: impl FnMut(&mut Vec<u8>, &'a T)) {
+    put_varint(out, list.len() as u64);
+    list.iter().for_each(|item| put(out, item));
+}
+
+fn flags(r: &mut Reader<'_>, known: u8) -> Result<u8, Damage> {
+    let value = r.u8()?;
+    if value & !known != 0 { Err(Damage::Field("flags")) } else { Ok(value) }
+}
+
+fn put_address(out: &mut Vec<u8>, address: &Address) {
+    out.push((address.ton as u8) << 5 | address.npi as u8);
+    put_str(out, &address.value);
+}
+
+fn address(r: &mut Reader<'_>) -> Result<Address, Damage> {
+    let packed = r.u8()?;
+    Ok(Address {
+        ton: TypeOfNumber::from_u8(packed >> 5),
+        npi: NumberingPlan::from_u8(packed & 0x1F),
+        value: r.string("address")?,
+    })
+}
+
+fn put_network(out: &mut Vec<u8>, network: &Network) {
+    out.push(
+        u8::from(network.country.is_some())
+            | u8::from(network.mcc.is_some()) << 1
+            | u8::from(network.mnc.is_some()) << 2
+            | u8::from(network.ported) << 3,
+    );
+    if let Some(country) = network.country {
+        out.extend_from_slice(&country);
+    }
+    for code in [network.mcc, network.mnc].into_iter().flatten() {
+        out.extend_from_slice(&code.to_be_bytes());
+    }
+}
+
+fn network(r: &mut Reader<'_>) -> Result<Network, Damage> {
+    let present = flags(r, 0b1111)?;
+    let has = |bit: u8| present & bit != 0;
+    Ok(Network {
+        country: if has(1) { Some(r.array()?) } else { None },
+        mcc: if has(2) { Some(u16::from_be_bytes(r.array()?)) } else { None },
+        mnc: if has(4) { Some(u16::from_be_bytes(r.array()?)) } else { None },
+        ported: has(8),
+    })
+}
+
+fn put_body(out: &mut Vec<u8>, body: &Body) {
+    match body {
+        Body::Text(text) => {
+            out.push(0);
+            put_str(out, text);
+        }
+        Body::Binary { udh, data } => {
+            out.push(1);
+            put_bytes(out, udh);
+            put_bytes(out, data);
+        }
+    }
+}
+
+fn body(r: &mut Reader<'_>) -> Result<Body, Damage> {
+    match r.u8()? {
+        0 => Ok(Body::Text(r.string("body")?)),
+        1 => Ok(Body::Binary { udh: r.bytes()?.to_vec(), data: r.bytes()?.to_vec() }),
+        _ => Err(Damage::Field("body")),
+    }
+}
+
+fn put_tlv(out: &mut Vec<u8>, tlv: &Tlv) {
+    out.extend_from_slice(&tlv.tag.to_be_bytes());
+    put_bytes(out, &tlv.value);
+}
+
+fn tlv(r: &mut Reader<'_>) -> Result<Tlv, Damage> {
+    Ok(Tlv { tag: u16::from_be_bytes(r.array()?), value: r.bytes()?.to_vec() })
+}
+
+fn put_outcome(out: &mut Vec<u8>, outcome: &AttemptOutcome) {
+    match outcome {
+        AttemptOutcome::Sent => out.push(0),
+        AttemptOutcome::Throttled => out.push(1),
+        AttemptOutcome::TemporaryFailure(status) => {
+            out.push(2);
+            put_varint(out, u64::from(*status));
+        }
+        AttemptOutcome::PermanentFailure(status) => {
+            out.push(3);
+            put_varint(out, u64::from(*status));
+        }
+        AttemptOutcome::TimedOut => out.push(4),
+        AttemptOutcome::Unavailable => out.push(5),
+        AttemptOutcome::Undelivered(error) => {
+            out.push(6);
+            put_str(out, error);
+        }
+    }
+}
+
+fn outcome(r: &mut Reader<'_>) -> Result<AttemptOutcome, Damage> {
+    let status = |r: &mut Reader<'_>| u32::try_from(r.varint()?).map_err(|_| Damage::Field("attempt.status"));
+    Ok(match r.u8()? {
+        0 => AttemptOutcome::Sent,
+        1 => AttemptOutcome::Throttled,
+        2 => AttemptOutcome::TemporaryFailure(status(r)?),
+        3 => AttemptOutcome::PermanentFailure(status(r)?),
+        4 => AttemptOutcome::TimedOut,
+        5 => AttemptOutcome::Unavailable,
+        6 => AttemptOutcome::Undelivered(r.string("attempt.error")?),
+        _ => return Err(Damage::Field("attempt.outcome")),
+    })
+}
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+mod tests;

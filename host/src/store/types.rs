@@ -1,0 +1,292 @@
+//! What the store takes and gives, in messages and never in keys: options, errors, results and the
+//! records that are not the message itself.
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::domain::message::ReceiptEffect;
+use crate::domain::{AccountId, Inbound, Message, MessageId, State, TrafficClass};
+
+/// Limits and places. Every bound has a name here and a default.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory that holds everything.
+    pub path: PathBuf,
+    /// Days that a terminal message is kept.
+    pub retention_days: u32,
+    /// fdatasync before anything is answered. Off only where losing acknowledged messages at a
+    /// power cut is acceptable.
+    pub sync: bool,
+    /// Commands that wait for the committer; beyond it `accept` answers [`StoreError::Busy`].
+    pub command_queue_max: usize,
+    /// Commands of one group commit.
+    pub commit_max: usize,
+    /// Due entries held in memory per lane; the others stay in the due index.
+    pub ready_max: usize,
+    /// sled's page cache.
+    pub cache_octets: u64,
+    /// Below this much free space `accept` answers [`StoreError::StorageFull`]; receipts still land.
+    pub free_octets_min: u64,
+    /// Receipts without a message that are kept.
+    pub orphans_max: u64,
+    /// (account, recipient) pairs whose messages of the last day are counted.
+    pub recency_max: usize,
+    /// Octets of keys and values of one plugin's state.
+    pub state_octets_max: usize,
+    pub probes: Probes,
+}
+
+impl Options {
+    pub fn new(path: impl Into<PathBuf>) -> Options {
+        Options {
+            path: path.into(),
+            retention_days: 30,
+            sync: true,
+            command_queue_max: 8_192,
+            commit_max: 1_024,
+            ready_max: 10_000,
+            cache_octets: 64 << 20,
+            free_octets_min: 512 << 20,
+            orphans_max: 100_000,
+            recency_max: 1_000_000,
+            state_octets_max: 4 << 20,
+            probes: Probes::default(),
+        }
+    }
+}
+
+/// How the disk is synced and measured; a test passes its own.
+#[derive(Clone)]
+pub struct Probes {
+    pub sync: Arc<dyn Fn(&File) -> std::io::Result<()> + Send + Sync>,
+    pub free_octets: Arc<dyn Fn(&Path) -> std::io::Result<u64> + Send + Sync>,
+}
+
+impl Default for Probes {
+    fn default() -> Probes {
+        Probes { sync: Arc::new(File::sync_data), free_octets: Arc::new(|path| fs2::available_space(path)) }
+    }
+}
+
+impl fmt::Debug for Probes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Probes")
+    }
+}
+
+/// All of these are ours or the machine's, none the client's. `Busy` and `StorageFull` pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// More work waits than the store takes: try again shortly.
+    Busy,
+    /// A write or sync failed; intake is stopped until the process is restarted.
+    Stopped(String),
+    StorageFull {
+        free_octets: u64,
+        needed_octets: u64,
+    },
+    /// This message id is in use.
+    Exists(MessageId),
+    Io(String),
+    /// What is on disk cannot be read.
+    Corrupt(String),
+    /// The directory holds less than its manifest says it should.
+    Lost(String),
+    /// Written by a newer release, or no store at all.
+    Format(String),
+    /// A limit of the store; the text names it.
+    Limit(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Busy => write!(f, "the store has more work waiting than it takes; try again shortly"),
+            StoreError::Stopped(why) => write!(f, "the store has stopped taking messages: {why}"),
+            StoreError::StorageFull { free_octets, needed_octets } => write!(
+                f,
+                "{} MiB are free on the store's disk, {} MiB are needed to take messages",
+                free_octets >> 20,
+                needed_octets >> 20
+            ),
+            StoreError::Exists(id) => write!(f, "a message with the id {id} exists"),
+            StoreError::Io(why) => write!(f, "the store cannot reach its disk: {why}"),
+            StoreError::Corrupt(why) => write!(f, "the store is damaged: {why}"),
+            StoreError::Lost(why) => write!(f, "the store holds less than it should: {why}"),
+            StoreError::Format(why) => write!(f, "the store's format: {why}"),
+            StoreError::Limit(which) => write!(f, "{which}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// A client's Idempotency-Key with the digest of what it came with.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    pub account: AccountId,
+    pub key: String,
+    pub fingerprint: [u8; 32],
+}
+
+/// What became of an accepted message. All are durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    Fresh(Box<Message>),
+    /// The same key and fingerprint within 24 hours: the message of then, as it stands now.
+    Replay(Box<Message>),
+    /// The same key with another fingerprint: nothing was stored.
+    Mismatch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiptMatch {
+    Matched {
+        id: MessageId,
+        effect: ReceiptEffect,
+    },
+    /// The message is being sent again just now; applied when that attempt settles.
+    Deferred(MessageId),
+    /// No segment waits for it yet; kept for 72 hours, because it may precede the response.
+    Orphaned,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpdateError {
+    NotFound,
+    /// An attempt is under way: it may be on the wire.
+    Leased,
+    Store(StoreError),
+}
+
+impl fmt::Display for UpdateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UpdateError::NotFound => write!(f, "no message has this id"),
+            UpdateError::Leased => write!(f, "the message is being sent just now"),
+            UpdateError::Store(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for UpdateError {}
+
+/// Which messages a list shows. `since` is inclusive, `until` exclusive, both times of acceptance.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub account: Option<AccountId>,
+    pub status: Option<State>,
+    /// A recipient's value, as [`crate::domain::Address`] holds it.
+    pub to: Option<String>,
+    pub from: Option<String>,
+    pub class: Option<TrafficClass>,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+}
+
+/// A page, newest first. `next` goes on from there; it may be set on an empty page, because one
+/// call reads a bounded number of records.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub next: Option<MessageId>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct InboundRecord {
+    pub inbound: Inbound,
+    /// Whose number was texted, where one of ours owns it.
+    pub account: Option<AccountId>,
+    pub labels: Vec<String>,
+    /// A plugin took it: no webhook.
+    pub consumed: bool,
+    pub webhook_url: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboxKind {
+    /// A message entered this state.
+    Status(State),
+    Inbound,
+}
+
+/// A webhook that is owed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxEntry {
+    /// Stable over all its attempts.
+    pub event: u128,
+    pub account: AccountId,
+    pub url: String,
+    pub kind: OutboxKind,
+    /// The message, or the inbound message.
+    pub message: MessageId,
+    pub at: Timestamp,
+    /// The next attempt.
+    pub due: Timestamp,
+    /// Attempts made.
+    pub attempts: u32,
+}
+
+/// How a webhook's attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookOutcome {
+    Done,
+    RetryAt(Timestamp),
+    /// Given up; listed, and delivered again on request.
+    Dead,
+}
+
+/// What an opt-out reaches: a number that was texted, all of an account, or everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OptOutScope {
+    Number(String),
+    Account(AccountId),
+    Everything,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptOut {
+    pub scope: OptOutScope,
+    pub recipient: String,
+    pub at: Timestamp,
+    /// Who said so: a keyword, an operator.
+    pub source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreHealth {
+    pub accepting: bool,
+    /// Why not, empty otherwise.
+    pub reason: String,
+}
+
+/// Counters and gauges at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    pub commits: u64,
+    pub committed_commands: u64,
+    pub journal_octets: u64,
+    /// Commits by duration: up to each of [`StoreStats::SYNC_BOUNDS_US`], the last beyond them all.
+    pub sync_us: [u64; 9],
+    pub sync_us_sum: u64,
+    pub accepted: u64,
+    pub refused_busy: u64,
+    /// Not yet terminal.
+    pub live: u64,
+    /// Segments that wait for a receipt.
+    pub awaiting: u64,
+    pub orphans: u64,
+    pub orphans_dropped: u64,
+    pub outbox: u64,
+    pub dead: u64,
+    pub leased: u64,
+    pub recency_dropped: u64,
+    pub disk_octets: u64,
+}
+
+impl StoreStats {
+    pub const SYNC_BOUNDS_US: [u64; 8] = [250, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 250_000];
+}
