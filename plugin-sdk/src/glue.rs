@@ -5,9 +5,12 @@ use std::cell::OnceCell;
 use std::marker::PhantomData;
 
 use crate::bindings::{
-    carrier_adapter::exports::heliograph::sms::carrier_adapter, compliance_check::exports::heliograph::sms::compliance_check,
-    content_filter::exports::heliograph::sms::content_filter, inbound_handler::exports::heliograph::sms::inbound_handler,
-    plugin::exports::heliograph::sms::plugin, routing_policy::exports::heliograph::sms::routing_policy,
+    carrier_adapter::exports::heliograph::sms::carrier_adapter,
+    compliance_check::exports::heliograph::sms::compliance_check,
+    content_filter::exports::heliograph::sms::content_filter,
+    inbound_handler::exports::heliograph::sms::inbound_handler,
+    plugin::exports::heliograph::sms::plugin,
+    routing_policy::exports::heliograph::sms::routing_policy,
 };
 use crate::*;
 
@@ -56,7 +59,8 @@ impl<P: Slot> plugin::Guest for Glue<P> {
 
     fn configure(config: String) -> Result<(), String> {
         let plugin = configure::<P>(&config)?;
-        P::with(|slot| slot.set(plugin)).map_err(|_| "this instance is configured already".to_owned())
+        P::with(|slot| slot.set(plugin))
+            .map_err(|_| "this instance is configured already".to_owned())
     }
 }
 
@@ -91,5 +95,69 @@ impl<P: Slot + CarrierAdapter> carrier_adapter::Guest for Glue<P> {
 impl<P: Slot + InboundHandler> inbound_handler::Guest for Glue<P> {
     fn receive(inbound: Inbound, context: Context) -> Vec<Action> {
         Self::call(|plugin| plugin.receive(&inbound, &context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Probe;
+
+    #[derive(serde::Deserialize, schemars::JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Config {
+        /// What to do.
+        rules: Vec<Rule>,
+    }
+
+    #[derive(serde::Deserialize, schemars::JsonSchema)]
+    #[allow(dead_code)]
+    struct Rule {
+        limit: u32,
+    }
+
+    impl Plugin for Probe {
+        type Config = Config;
+        const NAME: &'static str = "probe";
+        const VERSION: &'static str = "1.2.3";
+        const SUMMARY: &'static str = "Probes.";
+
+        fn new(_config: Config) -> Result<Self, String> {
+            Ok(Self)
+        }
+    }
+
+    fn refusal(config: &str) -> String {
+        configure::<Probe>(config)
+            .err()
+            .expect("a bad configuration")
+    }
+
+    #[test]
+    fn a_configuration_error_names_the_place() {
+        let error = refusal(r#"{"rules": [{"limit": 1}, {"limit": "many"}]}"#);
+        assert!(
+            error.starts_with("rules[1].limit: invalid type: string"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_follows_the_document_is_refused() {
+        assert!(refusal(r#"{"rules": []} x"#).contains("trailing characters"));
+    }
+
+    #[test]
+    fn the_schema_is_of_draft_2020_12_with_the_authors_words() {
+        let schema: serde_json::Value =
+            serde_json::from_str(&config_schema::<Probe>()).expect("JSON");
+        assert_eq!(
+            schema["$schema"],
+            "https://json-schema.org/draft/2020-12/schema"
+        );
+        assert_eq!(schema["properties"]["rules"]["description"], "What to do.");
+        assert_eq!(schema["additionalProperties"], false);
     }
 }

@@ -26,12 +26,17 @@
 //! heliograph_plugin::export!(NoLinks: ContentFilter);
 //! ```
 
+#[cfg(test)]
+extern crate self as heliograph_plugin;
+
 mod bindings;
 mod glue;
 pub mod http;
 pub mod log;
 pub mod state;
 pub mod tables;
+#[cfg(test)]
+mod template;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 mod types;

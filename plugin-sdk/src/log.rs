@@ -23,8 +23,10 @@ pub fn error(message: &str, fields: &[(&str, &str)]) {
 pub use crate::bindings::host::heliograph::sms::logging::Level;
 
 fn write(level: Level, message: &str, fields: &[(&str, &str)]) {
-    let fields: Vec<(String, String)> =
-        fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let fields: Vec<(String, String)> = fields
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     #[cfg(target_family = "wasm")]
     crate::bindings::host::heliograph::sms::logging::log(level, message, &fields);
     #[cfg(not(target_family = "wasm"))]

@@ -20,7 +20,12 @@ pub fn message(to: &str, text: &str) -> Message {
         account: "acme".to_owned(),
         originator: alphanumeric("Heliograph"),
         recipient: international(to),
-        network: Network { country: None, mcc: None, mnc: None, ported: false },
+        network: Network {
+            country: None,
+            mcc: None,
+            mnc: None,
+            ported: false,
+        },
         body: Body::Text(text.to_owned()),
         alphabet: Alphabet::Gsm7,
         segments: 1,
@@ -37,7 +42,11 @@ pub fn message(to: &str, text: &str) -> Message {
 
 /// Admission, at the fake host's `now`.
 pub fn context() -> Context {
-    Context { now: with(|host| host.now), random: 0x9e37_79b9_7f4a_7c15, phase: Phase::Admission }
+    Context {
+        now: with(|host| host.now),
+        random: 0x9e37_79b9_7f4a_7c15,
+        phase: Phase::Admission,
+    }
 }
 
 /// A healthy, idle carrier with room for 100 submissions a second.
@@ -74,23 +83,42 @@ pub fn inbound(from: &str, text: &str) -> Inbound {
 
 /// A recipient of whom nothing is known but the clock: UTC.
 pub fn recipient() -> RecipientProfile {
-    RecipientProfile { opted_out: false, consent: None, utc_offset_minutes: Some(0), sent_last_day: 0 }
+    RecipientProfile {
+        opted_out: false,
+        consent: None,
+        utc_offset_minutes: Some(0),
+        sent_last_day: 0,
+    }
 }
 
 /// A GET without headers or body.
 pub fn request(method: &str, url: &str) -> HttpRequest {
-    HttpRequest { method: method.to_owned(), url: url.to_owned(), headers: Vec::new(), body: Vec::new() }
+    HttpRequest {
+        method: method.to_owned(),
+        url: url.to_owned(),
+        headers: Vec::new(),
+        body: Vec::new(),
+    }
 }
 
 /// An answer without headers.
 pub fn response(status: u16, body: &str) -> HttpResponse {
-    HttpResponse { status, headers: Vec::new(), body: body.as_bytes().to_vec() }
+    HttpResponse {
+        status,
+        headers: Vec::new(),
+        body: body.as_bytes().to_vec(),
+    }
 }
 
 /// An international number, '+' optional.
 pub fn international(number: &str) -> Address {
     let digits = number.trim_start_matches('+').to_owned();
-    Address { ton: TypeOfNumber::International, npi: NumberingPlan::Isdn, prefix: digits.clone(), value: digits }
+    Address {
+        ton: TypeOfNumber::International,
+        npi: NumberingPlan::Isdn,
+        prefix: digits.clone(),
+        value: digits,
+    }
 }
 
 /// An alphanumeric originator.
@@ -138,13 +166,24 @@ impl FakeHost {
 
     /// Uploads a table, replacing one of the same name.
     pub fn set_table(&self, table: &str, rows: &[(&str, &str)]) {
-        let rows = rows.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let rows = rows
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         with(|host| host.tables.insert(table.to_owned(), rows));
     }
 
     /// Puts a value into the plugin's state.
     pub fn set_state(&self, key: &str, value: &[u8]) {
-        with(|host| host.state.insert(key.to_owned(), Entry { value: value.to_vec(), expires_at: None }));
+        with(|host| {
+            host.state.insert(
+                key.to_owned(),
+                Entry {
+                    value: value.to_vec(),
+                    expires_at: None,
+                },
+            )
+        });
     }
 
     /// What the plugin's state holds under `key` now.
@@ -208,7 +247,11 @@ pub(crate) fn with<R>(use_host: impl FnOnce(&mut Host) -> R) -> R {
 
 impl Host {
     pub(crate) fn log(&mut self, level: Level, message: &str, fields: Vec<(String, String)>) {
-        self.logs.push(LogLine { level, message: message.to_owned(), fields });
+        self.logs.push(LogLine {
+            level,
+            message: message.to_owned(),
+            fields,
+        });
     }
 
     pub(crate) fn lookup(&self, table: &str, key: &str) -> Option<String> {
@@ -217,20 +260,35 @@ impl Host {
 
     pub(crate) fn longest_prefix(&self, table: &str, key: &str) -> Option<(String, String)> {
         let rows = self.tables.get(table)?;
-        let longest = rows.keys().filter(|prefix| key.starts_with(prefix.as_str())).max_by_key(|prefix| prefix.len())?;
-        rows.get_key_value(longest).map(|(prefix, value)| (prefix.clone(), value.clone()))
+        let longest = rows
+            .keys()
+            .filter(|prefix| key.starts_with(prefix.as_str()))
+            .max_by_key(|prefix| prefix.len())?;
+        rows.get_key_value(longest)
+            .map(|(prefix, value)| (prefix.clone(), value.clone()))
     }
 
     pub(crate) fn state_get(&self, key: &str) -> Option<Vec<u8>> {
         self.live(key).map(|entry| entry.value.clone())
     }
 
-    pub(crate) fn state_set(&mut self, key: &str, value: &[u8], ttl_seconds: Option<u32>) -> Result<(), String> {
+    pub(crate) fn state_set(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        ttl_seconds: Option<u32>,
+    ) -> Result<(), String> {
         if let Some(refusal) = &self.state_refusal {
             return Err(refusal.clone());
         }
         let expires_at = ttl_seconds.map(|ttl| self.now + u64::from(ttl) * 1000);
-        self.state.insert(key.to_owned(), Entry { value: value.to_vec(), expires_at });
+        self.state.insert(
+            key.to_owned(),
+            Entry {
+                value: value.to_vec(),
+                expires_at,
+            },
+        );
         Ok(())
     }
 
@@ -241,21 +299,120 @@ impl Host {
     /// Counters are kept as the eight octets of an i64, little endian, as the contract's `get` would show them.
     pub(crate) fn state_increment(&mut self, key: &str, by: i64, ttl_seconds: u32) -> i64 {
         let (before, expires_at) = match self.live(key) {
-            Some(entry) => (entry.value.as_slice().try_into().map_or(0, i64::from_le_bytes), entry.expires_at),
+            Some(entry) => (
+                entry
+                    .value
+                    .as_slice()
+                    .try_into()
+                    .map_or(0, i64::from_le_bytes),
+                entry.expires_at,
+            ),
             None => (0, Some(self.now + u64::from(ttl_seconds) * 1000)),
         };
         let after = before.saturating_add(by);
-        self.state.insert(key.to_owned(), Entry { value: after.to_le_bytes().to_vec(), expires_at });
+        self.state.insert(
+            key.to_owned(),
+            Entry {
+                value: after.to_le_bytes().to_vec(),
+                expires_at,
+            },
+        );
         after
     }
 
     pub(crate) fn send(&mut self, request: HttpRequest) -> Result<HttpResponse, HttpFailure> {
-        let unscripted = format!("the fake host has no answer for {} {}", request.method, request.url);
+        let unscripted = format!(
+            "the fake host has no answer for {} {}",
+            request.method, request.url
+        );
         self.requests.push(request);
-        self.answers.pop_front().unwrap_or(Err(HttpFailure::Denied(unscripted)))
+        self.answers
+            .pop_front()
+            .unwrap_or(Err(HttpFailure::Denied(unscripted)))
     }
 
     fn live(&self, key: &str) -> Option<&Entry> {
-        self.state.get(key).filter(|entry| entry.expires_at.is_none_or(|at| at > self.now))
+        self.state
+            .get(key)
+            .filter(|entry| entry.expires_at.is_none_or(|at| at > self.now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_prefix_wins() {
+        let host = FakeHost::new();
+        host.set_table(
+            "deck",
+            &[("44", "uk"), ("447", "uk mobile"), ("4479", "other")],
+        );
+        assert_eq!(
+            tables::longest_prefix("deck", "447700900123"),
+            Some(("447".to_owned(), "uk mobile".to_owned()))
+        );
+        assert_eq!(tables::longest_prefix("deck", "33"), None);
+        assert_eq!(tables::longest_prefix("no such table", "44"), None);
+    }
+
+    #[test]
+    fn a_counter_expires_after_its_first_increment_not_its_last() {
+        let host = FakeHost::new();
+        assert_eq!(state::increment("n", 1, 60), 1);
+        host.advance_seconds(40);
+        assert_eq!(state::increment("n", 1, 60), 2);
+        host.advance_seconds(20);
+        assert_eq!(state::increment("n", 5, 60), 5);
+    }
+
+    #[test]
+    fn state_lives_until_its_time_is_over() {
+        let host = FakeHost::new();
+        assert_eq!(state::set("k", b"v", Some(10)), Ok(()));
+        host.advance_seconds(9);
+        assert_eq!(state::get("k"), Some(b"v".to_vec()));
+        host.advance_seconds(1);
+        assert_eq!(state::get("k"), None);
+    }
+
+    #[test]
+    fn a_used_up_quota_reaches_the_plugin() {
+        let host = FakeHost::new();
+        host.refuse_state(Some("quota"));
+        assert_eq!(state::set("k", b"v", None), Err("quota".to_owned()));
+        assert_eq!(host.state("k"), None);
+    }
+
+    #[test]
+    fn a_request_without_a_scripted_answer_is_denied_and_kept() {
+        let host = FakeHost::new();
+        let answer = http::send(request("GET", "https://carrier.example/"));
+        assert!(
+            matches!(answer, Err(HttpFailure::Denied(reason)) if reason.contains("carrier.example"))
+        );
+        assert_eq!(host.requests().len(), 1);
+    }
+
+    #[test]
+    fn what_is_logged_is_kept_with_its_fields() {
+        let host = FakeHost::new();
+        log::warn("deck is stale", &[("table", "deck")]);
+        let fields = vec![("table".to_owned(), "deck".to_owned())];
+        assert_eq!(
+            host.logs(),
+            vec![LogLine {
+                level: Level::Warn,
+                message: "deck is stale".to_owned(),
+                fields
+            }]
+        );
+    }
+
+    #[test]
+    fn a_new_fake_host_forgets_the_last() {
+        FakeHost::new().set_state("k", b"v");
+        assert_eq!(FakeHost::new().state("k"), None);
     }
 }

@@ -7,13 +7,17 @@ pub use crate::bindings::carrier_adapter::exports::heliograph::sms::carrier_adap
 pub use crate::bindings::compliance_check::exports::heliograph::sms::compliance_check::{
     Amendment, Consent, Deferral, RecipientProfile, Ruling,
 };
-pub use crate::bindings::content_filter::exports::heliograph::sms::content_filter::{Replacement, Verdict};
+pub use crate::bindings::content_filter::exports::heliograph::sms::content_filter::{
+    Replacement, Verdict,
+};
 pub use crate::bindings::host::heliograph::sms::http::Failure as HttpFailure;
 pub use crate::bindings::host::heliograph::sms::types::{
-    Address, Alphabet, Attempt, Body, Context, HttpRequest, HttpResponse, Message, Network, NumberingPlan, Octets,
-    Outcome, Phase, Refusal, Timestamp, Tlv, TrafficClass, TypeOfNumber,
+    Address, Alphabet, Attempt, Body, Context, HttpRequest, HttpResponse, Message, Network,
+    NumberingPlan, Octets, Outcome, Phase, Refusal, Timestamp, Tlv, TrafficClass, TypeOfNumber,
 };
-pub use crate::bindings::inbound_handler::exports::heliograph::sms::inbound_handler::{Action, Inbound, Scope};
+pub use crate::bindings::inbound_handler::exports::heliograph::sms::inbound_handler::{
+    Action, Inbound, Scope,
+};
 pub use crate::bindings::routing_policy::exports::heliograph::sms::routing_policy::{
     Carrier, Hop, Plan, Postponement, Routing,
 };
@@ -21,7 +25,10 @@ pub use crate::bindings::routing_policy::exports::heliograph::sms::routing_polic
 impl Refusal {
     /// `code` is stable, lower_snake_case and documented by the plugin; `reason` is for a person.
     pub fn new(code: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { code: code.into(), reason: reason.into() }
+        Self {
+            code: code.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -43,7 +50,10 @@ impl Message {
 
     /// The value that the client attached under `key`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.metadata.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.metadata
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -53,7 +63,10 @@ impl Verdict {
     }
 
     pub fn replace(text: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Replace(Replacement { body: Body::Text(text.into()), reason: reason.into() })
+        Self::Replace(Replacement {
+            body: Body::Text(text.into()),
+            reason: reason.into(),
+        })
     }
 }
 
@@ -63,11 +76,17 @@ impl Ruling {
     }
 
     pub fn amend(text: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Amend(Amendment { body: Body::Text(text.into()), reason: reason.into() })
+        Self::Amend(Amendment {
+            body: Body::Text(text.into()),
+            reason: reason.into(),
+        })
     }
 
     pub fn defer(until: Timestamp, reason: impl Into<String>) -> Self {
-        Self::Defer(Deferral { until, reason: reason.into() })
+        Self::Defer(Deferral {
+            until,
+            reason: reason.into(),
+        })
     }
 }
 
@@ -77,13 +96,21 @@ impl Routing {
     }
 
     pub fn defer(until: Timestamp, reason: impl Into<String>) -> Self {
-        Self::Defer(Postponement { until, reason: reason.into() })
+        Self::Defer(Postponement {
+            until,
+            reason: reason.into(),
+        })
     }
 }
 
 impl Hop {
     /// The carrier as it is: no other originator, no price, no further TLVs.
     pub fn to(carrier: impl Into<String>) -> Self {
-        Self { carrier: carrier.into(), originator: None, price_micros: None, tlvs: Vec::new() }
+        Self {
+            carrier: carrier.into(),
+            originator: None,
+            price_micros: None,
+            tlvs: Vec::new(),
+        }
     }
 }

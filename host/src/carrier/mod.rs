@@ -10,8 +10,13 @@ use crate::clock::Timestamp;
 use crate::domain::text::Segmented;
 use crate::domain::{Address, CarrierId, Message, PartState, Tlv};
 
+pub mod adapter;
+pub mod pace;
 pub mod simulator;
 pub mod smpp;
+mod smpp_config;
+mod smpp_inbound;
+mod smpp_submit;
 
 /// One message on its way to one carrier.
 pub struct Outgoing<'a> {

@@ -56,8 +56,8 @@ pub async fn run(args: Args) -> ExitCode {
 async fn serve(args: Args) -> Result<(), String> {
     let smpp = bind(args.listen, "--listen").await?;
     let control = bind(args.control, "--control").await?;
-    let simulator =
-        Simulator::start(args.settings, Clock::system(), smpp, Some(control)).map_err(|e| e.to_string())?;
+    let simulator = Simulator::start(args.settings, Clock::system(), smpp, Some(control))
+        .map_err(|e| e.to_string())?;
     let control = simulator.control_address().unwrap_or(args.control);
     if args.json {
         let addresses = serde_json::json!({
@@ -66,10 +66,15 @@ async fn serve(args: Args) -> Result<(), String> {
         });
         println!("{addresses}");
     } else {
-        println!("SMSC simulator: SMPP on {}, control on http://{control}", simulator.address());
+        println!(
+            "SMSC simulator: SMPP on {}, control on http://{control}",
+            simulator.address()
+        );
         println!("Try: curl http://{control}/counters");
     }
-    stopped().await.map_err(|e| format!("cannot wait for a signal: {e}"))?;
+    stopped()
+        .await
+        .map_err(|e| format!("cannot wait for a signal: {e}"))?;
     let counters = simulator.counters();
     if !args.json {
         println!(
@@ -117,8 +122,21 @@ mod tests {
     #[test]
     fn flags_set_what_they_name() {
         let cli = Cli::parse_from([
-            "smsc", "--error", "0x08=0.05", "--error", "0x14=0.1", "--receipts", "false", "--bind", "a:b",
-            "--rule", "447700900999=UNDELIV:001", "--bind-status", "0x0d", "--id-response", "hex-lower",
+            "smsc",
+            "--error",
+            "0x08=0.05",
+            "--error",
+            "0x14=0.1",
+            "--receipts",
+            "false",
+            "--bind",
+            "a:b",
+            "--rule",
+            "447700900999=UNDELIV:001",
+            "--bind-status",
+            "0x0d",
+            "--id-response",
+            "hex-lower",
         ]);
         let expect = Settings {
             errors: vec!["0x08=0.05".parse().unwrap(), "0x14=0.1".parse().unwrap()],
@@ -134,7 +152,11 @@ mod tests {
 
     #[test]
     fn the_example_in_the_help_is_one() {
-        let command = EXAMPLE.split("heliograph smsc ").nth(1).and_then(|s| s.split("\n\n").next()).unwrap();
+        let command = EXAMPLE
+            .split("heliograph smsc ")
+            .nth(1)
+            .and_then(|s| s.split("\n\n").next())
+            .unwrap();
         let words = command.split_whitespace().filter(|w| *w != "\\");
         let cli = Cli::try_parse_from(std::iter::once("smsc").chain(words));
         assert!(cli.is_ok_and(|c| c.args.settings.validate().is_ok()));

@@ -65,7 +65,10 @@ impl fmt::Display for ToolchainError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound(tried) => {
-                writeln!(out, "no Rust standard library for {TARGET} on this machine:")?;
+                writeln!(
+                    out,
+                    "no Rust standard library for {TARGET} on this machine:"
+                )?;
                 for line in tried {
                     writeln!(out, "  - {line}")?;
                 }
@@ -82,9 +85,14 @@ impl fmt::Display for ToolchainError {
                  [profile.{PROFILE}], see the manifest that `heliograph plugin new` writes)",
                 packages.join(", ")
             ),
-            Self::NotAPlugin { path, reason } => write!(out, "{} is no plugin crate: {reason}", path.display()),
+            Self::NotAPlugin { path, reason } => {
+                write!(out, "{} is no plugin crate: {reason}", path.display())
+            }
             Self::Encode { name, reason } => {
-                write!(out, "{name} does not make a component: {reason} (does it call heliograph_plugin::export! once?)")
+                write!(
+                    out,
+                    "{name} does not make a component: {reason} (does it call heliograph_plugin::export! once?)"
+                )
             }
         }
     }
@@ -105,7 +113,9 @@ pub fn find(offline: bool) -> Result<Toolchain, ToolchainError> {
     } else {
         match add_rustup_target() {
             Ok(()) if target_installed() => return Ok(Toolchain::Installed),
-            Ok(()) => tried.push("rustup added the target to another toolchain than the one on PATH".to_owned()),
+            Ok(()) => tried.push(
+                "rustup added the target to another toolchain than the one on PATH".to_owned(),
+            ),
             Err(reason) => tried.push(format!("rustup target add {TARGET}: {reason}")),
         }
     }
@@ -119,7 +129,10 @@ pub fn find(offline: bool) -> Result<Toolchain, ToolchainError> {
                 Ok(toolchain) => return Ok(toolchain),
                 Err(missing) => tried.push(format!("after apt-get install: {missing}")),
             },
-            Err(reason) => tried.push(format!("apt-get install {}: {reason}", DEBIAN_PACKAGES.join(" "))),
+            Err(reason) => tried.push(format!(
+                "apt-get install {}: {reason}",
+                DEBIAN_PACKAGES.join(" ")
+            )),
         }
     }
     Err(ToolchainError::NotFound(tried))
@@ -130,7 +143,10 @@ impl Toolchain {
     pub fn describe(&self) -> String {
         match self {
             Self::Installed => format!("the installed {TARGET} target"),
-            Self::Debian { linker } => format!("Debian's rustc with its standard library's source, {}", linker.display()),
+            Self::Debian { linker } => format!(
+                "Debian's rustc with its standard library's source, {}",
+                linker.display()
+            ),
         }
     }
 
@@ -170,7 +186,14 @@ impl Toolchain {
                 flags
                     || name.starts_with("RUSTUP_")
                     || name.starts_with("RUSTC")
-                    || matches!(name, "CARGO" | "RUSTDOC" | "RUSTDOCFLAGS" | "RUST_RECURSION_COUNT" | "LD_LIBRARY_PATH")
+                    || matches!(
+                        name,
+                        "CARGO"
+                            | "RUSTDOC"
+                            | "RUSTDOCFLAGS"
+                            | "RUST_RECURSION_COUNT"
+                            | "LD_LIBRARY_PATH"
+                    )
             }
         }
     }
@@ -182,7 +205,9 @@ pub fn crates(toolchain: &Toolchain, paths: &[PathBuf]) -> Result<Vec<Crate>, To
     let mut found: BTreeMap<String, Crate> = BTreeMap::new();
     for path in paths {
         for manifest in manifests(path)? {
-            let known = workspaces.iter().position(|workspace| workspace.names(&manifest));
+            let known = workspaces
+                .iter()
+                .position(|workspace| workspace.names(&manifest));
             let workspace = match known {
                 Some(index) => &workspaces[index],
                 None => {
@@ -199,7 +224,11 @@ pub fn crates(toolchain: &Toolchain, paths: &[PathBuf]) -> Result<Vec<Crate>, To
 }
 
 /// Builds the crates, one cargo invocation for each workspace, and makes components of them.
-pub fn build(toolchain: &Toolchain, crates: &[Crate], offline: bool) -> Result<Vec<Component>, ToolchainError> {
+pub fn build(
+    toolchain: &Toolchain,
+    crates: &[Crate],
+    offline: bool,
+) -> Result<Vec<Component>, ToolchainError> {
     let mut by_workspace: BTreeMap<&Path, Vec<&Crate>> = BTreeMap::new();
     for item in crates {
         by_workspace.entry(&item.workspace).or_default().push(item);
@@ -207,8 +236,10 @@ pub fn build(toolchain: &Toolchain, crates: &[Crate], offline: bool) -> Result<V
     let mut components = Vec::new();
     for (workspace, members) in by_workspace {
         for (member, file) in cargo_build(toolchain, workspace, &members, offline)? {
-            let core = std::fs::read(&file)
-                .map_err(|error| ToolchainError::Start { program: file.display().to_string(), reason: error.to_string() })?;
+            let core = std::fs::read(&file).map_err(|error| ToolchainError::Start {
+                program: file.display().to_string(),
+                reason: error.to_string(),
+            })?;
             components.push(Component {
                 name: member.name.clone(),
                 bytes: componentize(&member.name, &core)?,
@@ -222,10 +253,18 @@ pub fn build(toolchain: &Toolchain, crates: &[Crate], offline: bool) -> Result<V
 /// Wraps a core module that carries its world in custom sections, and validates the result.
 pub fn componentize(name: &str, core: &[u8]) -> Result<Vec<u8>, ToolchainError> {
     // `{:#}`: the chain of causes, in one line.
-    let refused = |reason: String| ToolchainError::Encode { name: name.to_owned(), reason };
+    let refused = |reason: String| ToolchainError::Encode {
+        name: name.to_owned(),
+        reason,
+    };
     let mut encoder = wit_component::ComponentEncoder::default();
-    encoder.module(core).map_err(|error| refused(format!("{error:#}")))?;
-    encoder.validate(true).encode().map_err(|error| refused(format!("{error:#}")))
+    encoder
+        .module(core)
+        .map_err(|error| refused(format!("{error:#}")))?;
+    encoder
+        .validate(true)
+        .encode()
+        .map_err(|error| refused(format!("{error:#}")))
 }
 
 fn cargo_build<'a>(
@@ -236,8 +275,12 @@ fn cargo_build<'a>(
 ) -> Result<Vec<(&'a Crate, PathBuf)>, ToolchainError> {
     let mut command = toolchain.cargo();
     // A target folder of its own, so that the host's build does not wait for the plugins' and the reverse.
-    command.current_dir(workspace).args(["build", "--profile", PROFILE, "--target", TARGET]);
-    command.arg("--target-dir").arg(members[0].target_directory.join("wasm"));
+    command
+        .current_dir(workspace)
+        .args(["build", "--profile", PROFILE, "--target", TARGET]);
+    command
+        .arg("--target-dir")
+        .arg(members[0].target_directory.join("wasm"));
     command.arg("--message-format=json-render-diagnostics");
     for member in members {
         command.args(["-p", &member.id]);
@@ -248,18 +291,28 @@ fn cargo_build<'a>(
     if matches!(toolchain, Toolchain::Debian { .. }) {
         command.arg("-Zbuild-std=std,panic_abort");
     }
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|error| cannot_start(&command, &error))?;
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| cannot_start(&command, &error))?;
     let packages = || members.iter().map(|member| member.name.clone()).collect();
     if !output.status.success() {
-        return Err(ToolchainError::Build { packages: packages() });
+        return Err(ToolchainError::Build {
+            packages: packages(),
+        });
     }
-    let modules: BTreeMap<String, PathBuf> =
-        String::from_utf8_lossy(&output.stdout).lines().filter_map(built_module).collect();
+    let modules: BTreeMap<String, PathBuf> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(built_module)
+        .collect();
     members
         .iter()
         .map(|member| match modules.get(&member.id) {
             Some(file) => Ok((*member, file.clone())),
-            None => Err(ToolchainError::Build { packages: vec![member.name.clone()] }),
+            None => Err(ToolchainError::Build {
+                packages: vec![member.name.clone()],
+            }),
         })
         .collect()
 }
@@ -272,7 +325,10 @@ fn built_module(line: &str) -> Option<(String, PathBuf)> {
         filenames: Vec<PathBuf>,
     }
     let artifact: Artifact = serde_json::from_str(line).ok()?;
-    let file = artifact.filenames.into_iter().find(|file| file.extension().is_some_and(|ending| ending == "wasm"))?;
+    let file = artifact
+        .filenames
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|ending| ending == "wasm"))?;
     Some((artifact.package_id, file))
 }
 
@@ -298,33 +354,51 @@ struct Target {
 
 impl Package {
     fn is_plugin(&self) -> bool {
-        self.targets.iter().any(|target| target.crate_types.iter().any(|kind| kind == "cdylib"))
+        self.targets
+            .iter()
+            .any(|target| target.crate_types.iter().any(|kind| kind == "cdylib"))
     }
 }
 
 impl Metadata {
     fn names(&self, manifest: &Path) -> bool {
-        self.packages.iter().any(|package| package.manifest_path == manifest)
+        self.packages
+            .iter()
+            .any(|package| package.manifest_path == manifest)
     }
 
     /// The plugin of this manifest, or every plugin where the manifest is the workspace's own.
     fn plugins(&self, manifest: &Path) -> Result<Vec<Crate>, ToolchainError> {
-        let refused = |reason: &str| ToolchainError::NotAPlugin { path: manifest.to_owned(), reason: reason.to_owned() };
+        let refused = |reason: &str| ToolchainError::NotAPlugin {
+            path: manifest.to_owned(),
+            reason: reason.to_owned(),
+        };
         let as_crate = |package: &Package| Crate {
             name: package.name.clone(),
             id: package.id.clone(),
             workspace: self.workspace_root.clone(),
             target_directory: self.target_directory.clone(),
         };
-        if let Some(package) = self.packages.iter().find(|package| package.manifest_path == manifest) {
+        if let Some(package) = self
+            .packages
+            .iter()
+            .find(|package| package.manifest_path == manifest)
+        {
             return match package.is_plugin() {
                 true => Ok(vec![as_crate(package)]),
                 false => Err(refused("its [lib] has no crate-type \"cdylib\"")),
             };
         }
-        let all: Vec<Crate> = self.packages.iter().filter(|package| package.is_plugin()).map(as_crate).collect();
+        let all: Vec<Crate> = self
+            .packages
+            .iter()
+            .filter(|package| package.is_plugin())
+            .map(as_crate)
+            .collect();
         match all.is_empty() {
-            true => Err(refused("no crate of the workspace has the crate-type \"cdylib\"")),
+            true => Err(refused(
+                "no crate of the workspace has the crate-type \"cdylib\"",
+            )),
             false => Ok(all),
         }
     }
@@ -332,35 +406,66 @@ impl Metadata {
 
 fn metadata(toolchain: &Toolchain, manifest: &Path) -> Result<Metadata, ToolchainError> {
     let mut command = toolchain.cargo();
-    command.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(manifest);
-    let output = command.stdin(Stdio::null()).output().map_err(|error| cannot_start(&command, &error))?;
-    let refused = |reason: String| ToolchainError::NotAPlugin { path: manifest.to_owned(), reason };
+    command
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--manifest-path",
+        ])
+        .arg(manifest);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| cannot_start(&command, &error))?;
+    let refused = |reason: String| ToolchainError::NotAPlugin {
+        path: manifest.to_owned(),
+        reason,
+    };
     if !output.status.success() {
-        return Err(refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+        return Err(refused(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| refused(format!("cargo metadata: {error}")))
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| refused(format!("cargo metadata: {error}")))
 }
 
 fn manifests(path: &Path) -> Result<Vec<PathBuf>, ToolchainError> {
-    let refused = |reason: String| ToolchainError::NotAPlugin { path: path.to_owned(), reason };
-    let directory = path.canonicalize().map_err(|error| refused(error.to_string()))?;
+    let refused = |reason: String| ToolchainError::NotAPlugin {
+        path: path.to_owned(),
+        reason,
+    };
+    let directory = path
+        .canonicalize()
+        .map_err(|error| refused(error.to_string()))?;
     let own = directory.join("Cargo.toml");
     if own.is_file() {
         return Ok(vec![own]);
     }
     let entries = std::fs::read_dir(&directory).map_err(|error| refused(error.to_string()))?;
-    let mut found: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path().join("Cargo.toml")).filter(|manifest| manifest.is_file()).collect();
+    let mut found: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path().join("Cargo.toml"))
+        .filter(|manifest| manifest.is_file())
+        .collect();
     found.sort();
     match found.is_empty() {
-        true => Err(refused("no Cargo.toml in it, nor in its folders".to_owned())),
+        true => Err(refused(
+            "no Cargo.toml in it, nor in its folders".to_owned(),
+        )),
         false => Ok(found),
     }
 }
 
 fn target_installed() -> bool {
     let mut rustc = Command::new("rustc");
-    let Ok(output) = rustc.args(["--print", "target-libdir", "--target", TARGET]).stdin(Stdio::null()).output() else {
+    let Ok(output) = rustc
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .stdin(Stdio::null())
+        .output()
+    else {
         return false;
     };
     let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
@@ -368,13 +473,20 @@ fn target_installed() -> bool {
 }
 
 fn add_rustup_target() -> Result<(), String> {
-    run_quietly(Command::new("rustup").args(["target", "add", TARGET]), RUSTUP_TIMEOUT)
+    run_quietly(
+        Command::new("rustup").args(["target", "add", TARGET]),
+        RUSTUP_TIMEOUT,
+    )
 }
 
 /// Debian's toolchain where it is complete, else what is missing.
 fn debian() -> Result<Toolchain, String> {
     let source = Path::new("/usr/lib/rustlib/src/rust/library/std/Cargo.toml");
-    for needed in [Path::new("/usr/bin/cargo"), Path::new("/usr/bin/rustc"), source] {
+    for needed in [
+        Path::new("/usr/bin/cargo"),
+        Path::new("/usr/bin/rustc"),
+        source,
+    ] {
         if !needed.exists() {
             return Err(format!("{} is not there", needed.display()));
         }
@@ -382,7 +494,9 @@ fn debian() -> Result<Toolchain, String> {
     let linkers = std::fs::read_dir("/usr/bin").map_err(|error| error.to_string())?;
     let newest = linkers
         .flatten()
-        .filter_map(|entry| linker_version(entry.file_name().to_str()?).map(|version| (version, entry.path())))
+        .filter_map(|entry| {
+            linker_version(entry.file_name().to_str()?).map(|version| (version, entry.path()))
+        })
         .max();
     match newest {
         Some((_, linker)) => Ok(Toolchain::Debian { linker }),
@@ -402,21 +516,32 @@ fn install_debian_packages() -> Result<(), String> {
     if !Path::new("/etc/debian_version").exists() || !Path::new("/usr/bin/apt-get").exists() {
         return Err("this is no Debian".to_owned());
     }
-    let id = Command::new("id").arg("-u").output().map_err(|error| error.to_string())?;
+    let id = Command::new("id")
+        .arg("-u")
+        .output()
+        .map_err(|error| error.to_string())?;
     if id.stdout.trim_ascii() != b"0" {
         return Err("needs root".to_owned());
     }
     eprintln!("installing {} with apt-get", DEBIAN_PACKAGES.join(" "));
     run_quietly(Command::new("apt-get").args(["-q", "update"]), APT_TIMEOUT)?;
     let mut install = Command::new("apt-get");
-    install.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-y", "--no-install-recommends", "install"]);
+    install.env("DEBIAN_FRONTEND", "noninteractive").args([
+        "-q",
+        "-y",
+        "--no-install-recommends",
+        "install",
+    ]);
     run_quietly(install.args(DEBIAN_PACKAGES), APT_TIMEOUT)
 }
 
 /// Runs a program without its output; the error is the last line it wrote to stderr.
 fn run_quietly(command: &mut Command, timeout: Duration) -> Result<(), String> {
     let started = Instant::now();
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let stderr = child.stderr.take();
     // Read beside the wait: a full pipe would stop the child for ever.
@@ -425,14 +550,23 @@ fn run_quietly(command: &mut Command, timeout: Duration) -> Result<(), String> {
         if let Some(mut stderr) = stderr {
             let _ = stderr.read_to_end(&mut text);
         }
-        String::from_utf8_lossy(&text).trim().lines().last().unwrap_or_default().to_owned()
+        String::from_utf8_lossy(&text)
+            .trim()
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .to_owned()
     });
     loop {
         match child.try_wait().map_err(|error| error.to_string())? {
             Some(status) if status.success() => return Ok(()),
             Some(status) => {
                 let line = last_line.join().unwrap_or_default();
-                return Err(if line.is_empty() { status.to_string() } else { line });
+                return Err(if line.is_empty() {
+                    status.to_string()
+                } else {
+                    line
+                });
             }
             None if started.elapsed() > timeout => {
                 let _ = child.kill();
@@ -457,11 +591,19 @@ fn has_file_named(folder: &Path, start: &str, end: &str) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return false;
     };
-    entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(start) && name.ends_with(end)))
+    entries.flatten().any(|entry| {
+        entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(start) && name.ends_with(end))
+    })
 }
 
 fn cannot_start(command: &Command, error: &std::io::Error) -> ToolchainError {
-    ToolchainError::Start { program: command.get_program().to_string_lossy().into_owned(), reason: error.to_string() }
+    ToolchainError::Start {
+        program: command.get_program().to_string_lossy().into_owned(),
+        reason: error.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -469,19 +611,34 @@ mod tests {
     use super::*;
 
     fn debian_toolchain() -> Toolchain {
-        Toolchain::Debian { linker: PathBuf::from("/usr/bin/wasm-ld-19") }
+        Toolchain::Debian {
+            linker: PathBuf::from("/usr/bin/wasm-ld-19"),
+        }
     }
 
     #[test]
     fn what_cargo_run_sets_does_not_reach_debians_cargo() {
-        for name in ["RUSTUP_TOOLCHAIN", "RUSTFLAGS", "RUSTC_WRAPPER", "CARGO", "LD_LIBRARY_PATH", "CARGO_BUILD_TARGET"] {
+        for name in [
+            "RUSTUP_TOOLCHAIN",
+            "RUSTFLAGS",
+            "RUSTC_WRAPPER",
+            "CARGO",
+            "LD_LIBRARY_PATH",
+            "CARGO_BUILD_TARGET",
+        ] {
             assert!(debian_toolchain().must_not_leak(name), "{name}");
         }
     }
 
     #[test]
     fn where_cargo_keeps_its_things_stays() {
-        for name in ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_HTTP_CAINFO", "PATH", "HOME"] {
+        for name in [
+            "CARGO_HOME",
+            "CARGO_TARGET_DIR",
+            "CARGO_HTTP_CAINFO",
+            "PATH",
+            "HOME",
+        ] {
             assert!(!debian_toolchain().must_not_leak(name), "{name}");
             assert!(!Toolchain::Installed.must_not_leak(name), "{name}");
         }
@@ -508,15 +665,27 @@ mod tests {
 
     #[test]
     fn the_last_line_of_a_failed_program_is_its_reason() {
-        let error = run_quietly(Command::new("sh").args(["-c", "echo first >&2; echo second >&2; exit 3"]), RUSTUP_TIMEOUT);
+        let error = run_quietly(
+            Command::new("sh").args(["-c", "echo first >&2; echo second >&2; exit 3"]),
+            RUSTUP_TIMEOUT,
+        );
         assert_eq!(error, Err("second".to_owned()));
     }
 
     #[test]
     fn the_built_module_is_found_among_cargos_messages() {
         let line = r#"{"reason":"compiler-artifact","package_id":"path+file:///p#a@0.1.0","filenames":["/t/a.rlib","/t/a.wasm"]}"#;
-        assert_eq!(built_module(line), Some(("path+file:///p#a@0.1.0".to_owned(), PathBuf::from("/t/a.wasm"))));
-        assert_eq!(built_module(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(
+            built_module(line),
+            Some((
+                "path+file:///p#a@0.1.0".to_owned(),
+                PathBuf::from("/t/a.wasm")
+            ))
+        );
+        assert_eq!(
+            built_module(r#"{"reason":"build-finished","success":true}"#),
+            None
+        );
     }
 
     #[test]
@@ -530,12 +699,22 @@ mod tests {
     fn a_folder_without_a_crate_is_refused_by_name() {
         let empty = tempfile::tempdir().expect("a folder");
         let error = manifests(empty.path()).expect_err("no crate in it");
-        assert!(error.to_string().contains(&empty.path().display().to_string()), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(&empty.path().display().to_string()),
+            "{error}"
+        );
     }
 
     #[test]
     fn bytes_that_are_no_module_are_refused_with_the_crates_name() {
         let error = componentize("my-filter", b"not wasm").expect_err("no module");
-        assert!(error.to_string().starts_with("my-filter does not make a component"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("my-filter does not make a component"),
+            "{error}"
+        );
     }
 }

@@ -26,7 +26,7 @@ pub use policy::Policy;
 pub use submit::{Preview, Submission, SubmitError, Submitted};
 
 use crate::clock::Clock;
-use crate::plugin::host_calls::HttpClient;
+use crate::plugin::HttpClient;
 use crate::store::Store;
 use numbers::Numbers;
 
@@ -62,6 +62,8 @@ pub struct Limits {
     pub max_webhooks: usize,
     pub max_webhooks_per_host: usize,
     pub webhook_timeout_ms: u64,
+    /// Whether targets may have private, loopback and link-local addresses.
+    pub webhooks_private: bool,
     /// After this a webhook is a dead letter.
     pub webhook_give_up_seconds: u64,
 }
@@ -78,6 +80,7 @@ impl Default for Limits {
             max_webhooks: 256,
             max_webhooks_per_host: 32,
             webhook_timeout_ms: 15_000,
+            webhooks_private: false,
             webhook_give_up_seconds: 72 * 3600,
         }
     }
@@ -93,7 +96,6 @@ pub struct Parts {
     pub clock: Clock,
     pub limits: Limits,
     pub seed: u64,
-    /// Fetches webhook targets; its allow-list is the operator's.
     pub webhooks: Arc<dyn HttpClient>,
 }
 

@@ -13,7 +13,7 @@ use crate::domain::text;
 use crate::domain::{
     Body, CarrierId, Context, Hook, Inbound, InboundAction, MessageId, PartState, Phase, WishScope,
 };
-use crate::store::{Fragment, InboundRecord, ReceiptMatch, StoreError, Wish};
+use crate::store::{Fragment, InboundRecord, OptOutScope, ReceiptMatch, StoreError};
 
 /// How often parts that wait in vain are looked for.
 const REASSEMBLY_SWEEP: Duration = Duration::from_secs(60);
@@ -177,12 +177,12 @@ impl Pipeline {
                 InboundAction::Reply(_) | InboundAction::Consume => continue,
             };
             let scope = match scope {
-                WishScope::Number => Wish::Number(inbound.recipient.value.clone()),
+                WishScope::Number => OptOutScope::Number(inbound.recipient.value.clone()),
                 WishScope::Account => match &account {
-                    Some(account) => Wish::Account(account.id.clone()),
-                    None => Wish::Number(inbound.recipient.value.clone()),
+                    Some(account) => OptOutScope::Account(account.id.clone()),
+                    None => OptOutScope::Number(inbound.recipient.value.clone()),
                 },
-                WishScope::Everything => Wish::Everything,
+                WishScope::Everything => OptOutScope::Everything,
             };
             self.store
                 .set_opt_out(

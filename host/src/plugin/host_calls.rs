@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -69,14 +71,49 @@ pub(super) enum LogLevel {
     Error,
 }
 
-/// How a plugin's HTTP request failed.
+/// How far one HTTP exchange may go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum HttpFailure {
+pub struct HttpLimits {
+    /// Whether loopback, private, link-local and other special addresses may be connected to.
+    pub private: bool,
+    /// From the first octet sent to the last one read.
+    pub timeout: Duration,
+    pub max_response: usize,
+}
+
+/// How an HTTP exchange failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpFailure {
+    /// Not allowed: nothing was sent.
     Denied(String),
+    /// No connection was made: nothing was sent.
     Connect(String),
+    /// Sent, perhaps, and no whole answer came in time.
     Timeout,
     TooLarge,
     Other(String),
+}
+
+impl fmt::Display for HttpFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HttpFailure::Denied(why) => write!(f, "not allowed: {why}"),
+            HttpFailure::Connect(why) => write!(f, "no connection: {why}"),
+            HttpFailure::Timeout => write!(f, "no whole answer in time"),
+            HttpFailure::TooLarge => write!(f, "the answer is too large"),
+            HttpFailure::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for HttpFailure {}
+
+pub type HttpAnswer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpFailure>> + Send + 'a>>;
+
+/// Sends one request and reads the whole answer; follows no redirect, and checks the address that
+/// it connects to.
+pub trait HttpClient: Send + Sync {
+    fn send<'a>(&'a self, request: HttpRequest, limits: &'a HttpLimits) -> HttpAnswer<'a>;
 }
 
 /// What one entry was granted, shared by its instances.

@@ -6,7 +6,7 @@ mod breaker;
 mod child;
 mod contract_v0;
 mod engine;
-mod host_calls;
+pub mod host_calls;
 mod http;
 mod load;
 mod pool;
@@ -26,7 +26,10 @@ use crate::domain::{CallOutcome, CarrierId};
 pub use breaker::BreakerState;
 pub use child::{CompileMode, compile_child};
 pub use engine::{Engine, EngineError, EngineLimits};
-pub use host_calls::{MemoryState, StateError, StateStore};
+pub use host_calls::{
+    HttpClient, HttpFailure, HttpLimits, MemoryState, StateError, StateStore,
+};
+pub use http::HyperClient;
 pub use load::{Inspection, LoadError, Manifest, digest_text, inspect_component};
 pub use set::{
     Entry, EntrySummary, Host, PolicySet, Problem, Resolver, SetError, SetSummary, TableSummary,
@@ -200,9 +203,5 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// One call: what came of it and how long it took, the border included.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Called<T> {
-    pub answer: Result<T, Fault>,
-    pub nanos: u32,
-}
+/// What came of one call, and its nanoseconds in the plugin and at its border.
+pub type Called<T> = (Result<T, Fault>, u32);

@@ -1,20 +1,17 @@
-//! Drives one session over a byte stream: a single task owns both, reads and writes many PDUs at a
-//! time, and is spoken to through bounded channels. Serves either role; who listens is `server`'s.
+//! A handle on one session over a byte stream, and what travels through it: requests out, requests in
+//! with their responders, a state to watch. `engine` is the task behind it; who listens is `server`'s.
 
-use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::time::timeout;
 
-use super::pdu::{
-    Bind, Body, EncodeError, Framing, Pdu, SmResp, encode, frame, reject,
-};
-use super::session::{BindMode, CloseReason, Counters, Event, Role, Session, Settings};
+pub use super::engine::Driver;
+use super::engine::{Control, Engine};
+use super::pdu::{Bind, Body, EncodeError, Pdu, encode};
+use super::session::{BindMode, CloseReason, Counters, Role, Session, Settings};
 use super::status;
 
 /// Limits of a link beyond those of its session.
@@ -75,22 +72,22 @@ pub enum Reaction<E> {
 /// peer gets no answer and will send the request again.
 #[derive(Debug)]
 pub struct Responder {
-    sequence_number: u32,
-    command_id: u32,
-    replies: mpsc::Sender<Reply>,
-    permit: OwnedSemaphorePermit,
+    pub(super) sequence_number: u32,
+    pub(super) command_id: u32,
+    pub(super) replies: mpsc::Sender<Reply>,
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
 #[derive(Debug)]
-struct Reply {
-    sequence_number: u32,
-    command_id: u32,
-    content: ReplyContent,
-    _permit: OwnedSemaphorePermit,
+pub(super) struct Reply {
+    pub(super) sequence_number: u32,
+    pub(super) command_id: u32,
+    pub(super) content: ReplyContent,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 #[derive(Debug)]
-enum ReplyContent {
+pub(super) enum ReplyContent {
     Status { command_status: u32, message_id: String },
     Encoded(Vec<u8>),
 }
@@ -139,8 +136,8 @@ impl Responder {
 /// Encoded requests that travel in order on one session and are answered together.
 #[derive(Clone, Debug, Default)]
 pub struct Requests {
-    octets: Vec<u8>,
-    count: usize,
+    pub(super) octets: Vec<u8>,
+    pub(super) count: usize,
 }
 
 impl Requests {
@@ -152,6 +149,12 @@ impl Requests {
         encode(&Pdu::request(0, *body), &mut self.octets)?;
         self.count += 1;
         Ok(())
+    }
+
+    /// Adds copies of `others`, which are encoded already.
+    pub fn append(&mut self, others: &Requests) {
+        self.octets.extend_from_slice(&others.octets);
+        self.count += others.count;
     }
 
     pub fn len(&self) -> usize {
@@ -187,7 +190,7 @@ pub enum LinkState {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+pub(super) enum Order {
     Run,
     Unbind,
     Abort,
@@ -203,19 +206,19 @@ pub struct Link {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    in_flight: AtomicUsize,
-    pdus_in: AtomicU64,
-    pdus_out: AtomicU64,
-    stray_responses: AtomicU64,
-    malformed: AtomicU64,
-    refused: AtomicU64,
+pub(super) struct Shared {
+    pub(super) in_flight: AtomicUsize,
+    pub(super) pdus_in: AtomicU64,
+    pub(super) pdus_out: AtomicU64,
+    pub(super) stray_responses: AtomicU64,
+    pub(super) malformed: AtomicU64,
+    pub(super) refused: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Command {
-    requests: Requests,
-    answer: oneshot::Sender<Vec<Answer>>,
+pub(super) struct Command {
+    pub(super) requests: Requests,
+    pub(super) answer: oneshot::Sender<Vec<Answer>>,
 }
 
 impl Link {
@@ -296,13 +299,6 @@ impl Link {
     }
 }
 
-/// The other end of [`Link`]: what is to be run.
-pub struct Driver<S, I: Inlet> {
-    stream: S,
-    engine: Engine<I>,
-    control: Control,
-}
-
 /// Puts a session on a connected stream. Nothing happens until the driver runs.
 pub fn link<S, I: Inlet>(
     stream: S,
@@ -325,25 +321,9 @@ pub fn link<S, I: Inlet>(
         state: state_out,
         shared: Arc::clone(&shared),
     };
-    let engine = Engine {
-        session,
-        settings,
-        inlet,
-        events,
-        replies,
-        permits: Arc::new(Semaphore::new(requests_max)),
-        buffer: BytesMut::with_capacity(READ_CHUNK),
-        partial_since: None,
-        blocked: None,
-        stash: None,
-        overloaded: false,
-        sending: None,
-        groups: Groups::default(),
-        expired: Vec::new(),
-        write_stalled: None,
-        state,
-        shared,
-    };
+    let engine = Engine::new(
+        session, settings, inlet, events, replies, state, shared,
+    );
     let control = Control {
         commands: commands_in,
         order: order_in,
@@ -357,532 +337,11 @@ pub fn link<S, I: Inlet>(
     Ok((link, driver))
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin, I: Inlet> Driver<S, I> {
-    /// Until the session ends. Every request has had its answer by then.
-    pub async fn run(self) -> CloseReason {
-        let Driver {
-            stream,
-            mut engine,
-            mut control,
-        } = self;
-        let (mut reader, mut writer) = tokio::io::split(stream);
-        let reason = turn(&mut engine, &mut control, &mut reader, &mut writer).await;
-        engine.finish(&mut control);
-        if !matches!(reason, CloseReason::Io(_) | CloseReason::Aborted) {
-            let goodbye = async {
-                // The connection is going away: what cannot be written any more is of no use.
-                let _ = writer.write_all(engine.session.output()).await;
-                let _ = writer.shutdown().await;
-            };
-            let _ = timeout(engine.settings.linger, goodbye).await;
-        }
-        engine.state.send_replace(LinkState::Closed(reason));
-        reason
-    }
-}
-
-struct Control {
-    commands: mpsc::Receiver<Command>,
-    order: watch::Receiver<Order>,
-    replies: mpsc::Receiver<Reply>,
-}
-
-struct Engine<I: Inlet> {
-    session: Session<Token>,
-    settings: LinkSettings,
-    inlet: I,
-    events: mpsc::Sender<I::Event>,
-    replies: mpsc::Sender<Reply>,
-    permits: Arc<Semaphore>,
-    buffer: BytesMut,
-    partial_since: Option<Instant>,
-    /// Since when requests have found no place.
-    blocked: Option<Instant>,
-    stash: Option<Stash<I::Event>>,
-    /// Blocked for too long: refuse until there is place again.
-    overloaded: bool,
-    sending: Option<Sending>,
-    groups: Groups,
-    expired: Vec<Token>,
-    write_stalled: Option<Instant>,
-    state: watch::Sender<LinkState>,
-    shared: Arc<Shared>,
-}
-
-/// A request that found the events channel full.
-struct Stash<E> {
-    event: E,
-    sequence_number: u32,
-    command_id: u32,
-}
-
-/// Requests of which not all fitted the window.
-struct Sending {
-    octets: Vec<u8>,
-    at: usize,
-    group: usize,
-    index: usize,
-}
-
-#[derive(Clone, Copy)]
-struct Token {
-    group: usize,
-    index: usize,
-}
-
-/// Octets asked of the socket at a time.
-const READ_CHUNK: usize = 16 * 1024;
-/// With more than this unwritten, the peer is not read: it would make us owe it more answers.
-const OUTPUT_HIGH: usize = 256 * 1024;
-const REPLIES_BATCH: usize = 256;
-
-/// One turn: deal with what is there, then wait for the next thing to happen.
-async fn turn<I: Inlet>(
-    engine: &mut Engine<I>,
-    control: &mut Control,
-    reader: &mut (impl AsyncRead + Unpin),
-    writer: &mut (impl AsyncWrite + Unpin),
-) -> CloseReason {
-    let mut replies = Vec::with_capacity(REPLIES_BATCH);
-    let sleep = tokio::time::sleep(Duration::from_secs(1));
-    tokio::pin!(sleep);
-    loop {
-        let now = now();
-        engine.parse(now);
-        engine.pump(now, &mut control.commands);
-        engine.publish();
-        if let Some(reason) = engine.session.closed() {
-            return reason;
-        }
-        let wake = engine.next_timeout(now).into();
-        if wake < sleep.deadline() || sleep.is_elapsed() {
-            sleep.as_mut().reset(wake);
-        }
-        let may_read = engine.may_read();
-        let may_send = engine.sending.is_none() && engine.session.window_free() > 0;
-        let Engine {
-            session,
-            buffer,
-            events,
-            stash,
-            ..
-        } = engine;
-        let output = session.output();
-        tokio::select! {
-            biased;
-            written = writer.write(output), if !output.is_empty() => match written {
-                Ok(0) => engine.session.close(CloseReason::ClosedByPeer),
-                Ok(octets) => {
-                    engine.session.wrote(octets);
-                    engine.write_stalled = None;
-                }
-                Err(error) => engine.session.close(CloseReason::Io(error.kind())),
-            },
-            read = reader.read_buf(buffer), if may_read => match read {
-                Ok(0) => engine.session.close(CloseReason::ClosedByPeer),
-                Ok(_) => {}
-                Err(error) => engine.session.close(CloseReason::Io(error.kind())),
-            },
-            _ = control.replies.recv_many(&mut replies, REPLIES_BATCH) => engine.reply(&mut replies),
-            Some(command) = control.commands.recv(), if may_send => engine.begin(command),
-            () = place(events, stash.is_some()) => engine.unstash(),
-            Ok(()) = control.order.changed() => {
-                let order = *control.order.borrow_and_update();
-                engine.obey(order);
-            }
-            () = &mut sleep => engine.timeout(),
-        }
-    }
-}
-
-/// Resolves when the events channel has place, if anything waits for it.
-async fn place<E>(events: &mpsc::Sender<E>, wanted: bool) {
-    if wanted {
-        // A closed channel is found out when the event is sent.
-        let _ = events.reserve().await;
-    } else {
-        pending().await
-    }
-}
-
-impl<I: Inlet> Engine<I> {
-    /// Takes whole PDUs from the buffer, until none is left or there is no place for a request.
-    fn parse(&mut self, now: Instant) {
-        loop {
-            if self.stash.is_some() || !self.permitted(now) {
-                return;
-            }
-            match frame(&self.buffer) {
-                Framing::Frame(length) => {
-                    self.partial_since = None;
-                    let octets = self.buffer.split_to(length).freeze();
-                    self.take(now, &octets);
-                }
-                Framing::Incomplete => {
-                    if self.buffer.is_empty() {
-                        self.partial_since = None;
-                    } else {
-                        self.partial_since.get_or_insert(now);
-                    }
-                    if self.buffer.capacity() - self.buffer.len() < READ_CHUNK / 4 {
-                        self.buffer.reserve(READ_CHUNK);
-                    }
-                    return;
-                }
-                Framing::Bad(command_length) => {
-                    self.buffer.advance(self.buffer.len());
-                    self.session.unframeable(command_length);
-                    return;
-                }
-            }
-            if self.session.closed().is_some() {
-                return;
-            }
-        }
-    }
-
-    /// Whether a request may be taken: there is a permit, or the overload lasts and it is refused.
-    fn permitted(&mut self, now: Instant) -> bool {
-        if self.overloaded || self.permits.available_permits() > 0 {
-            return true;
-        }
-        let since = *self.blocked.get_or_insert(now);
-        self.overloaded = now.duration_since(since) >= self.settings.overload;
-        self.overloaded
-    }
-
-    fn take(&mut self, now: Instant, octets: &Bytes) {
-        match self.session.handle(now, octets) {
-            Event::None => {}
-            Event::Bound => {
-                self.state.send_replace(LinkState::Bound);
-            }
-            Event::BindRequest {
-                sequence_number,
-                mode,
-                bind,
-            } => match self.inlet.bind(mode, &bind) {
-                Ok(()) => {
-                    self.session
-                        .accept_bind(now, sequence_number, mode, bind.interface_version, bind.system_id);
-                    self.state.send_replace(LinkState::Bound);
-                }
-                Err(command_status) => self.session.refuse_bind(sequence_number, mode, command_status),
-            },
-            Event::Request { sequence_number, body } => self.request(now, sequence_number, octets, &body),
-            Event::Answer {
-                token,
-                command_status,
-                body,
-            } => {
-                let answer = Answer::Answered {
-                    command_status,
-                    message_id: message_id(&body),
-                };
-                self.groups.answer(token, answer);
-            }
-        }
-    }
-
-    fn request(&mut self, now: Instant, sequence_number: u32, frame: &Bytes, body: &Body<'_>) {
-        let command_id = body.command_id();
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            return self.refuse(now, sequence_number, command_id, self.settings.overload_status);
-        };
-        let responder = Responder {
-            sequence_number,
-            command_id,
-            replies: self.replies.clone(),
-            permit,
-        };
-        let event = match self.inlet.request(frame, body, responder) {
-            Reaction::Forward(event) => event,
-            Reaction::Respond { command_status } => {
-                return self.refuse(now, sequence_number, command_id, command_status);
-            }
-        };
-        match self.events.try_send(event) {
-            Ok(()) => {
-                self.blocked = None;
-                self.overloaded = false;
-            }
-            Err(mpsc::error::TrySendError::Full(_)) if self.overloaded => {
-                self.refuse(now, sequence_number, command_id, self.settings.overload_status);
-            }
-            Err(mpsc::error::TrySendError::Full(event)) => {
-                self.blocked.get_or_insert(now);
-                self.stash = Some(Stash {
-                    event,
-                    sequence_number,
-                    command_id,
-                });
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => {
-                self.refuse(now, sequence_number, command_id, status::ESME_RX_T_APPN);
-            }
-        }
-    }
-
-    fn unstash(&mut self) {
-        let Some(stash) = self.stash.take() else {
-            return;
-        };
-        match self.events.try_send(stash.event) {
-            Ok(()) => self.blocked = None,
-            // Another link of the same owner was quicker.
-            Err(mpsc::error::TrySendError::Full(event)) => self.stash = Some(Stash { event, ..stash }),
-            Err(mpsc::error::TrySendError::Closed(_)) => {
-                self.refuse(now(), stash.sequence_number, stash.command_id, status::ESME_RX_T_APPN);
-            }
-        }
-    }
-
-    fn refuse(&mut self, now: Instant, sequence_number: u32, command_id: u32, command_status: u32) {
-        self.session
-            .respond(now, &reject(command_id, sequence_number, command_status));
-    }
-
-    fn reply(&mut self, replies: &mut Vec<Reply>) {
-        let now = now();
-        for reply in replies.drain(..) {
-            match &reply.content {
-                ReplyContent::Status {
-                    command_status,
-                    message_id,
-                } => {
-                    let mut pdu = reject(reply.command_id, reply.sequence_number, *command_status);
-                    let resp = SmResp {
-                        message_id: message_id.as_bytes(),
-                        ..SmResp::default()
-                    };
-                    match &mut pdu.body {
-                        Body::SubmitSmResp(body) | Body::DataSmResp(body) | Body::DeliverSmResp(body) => {
-                            *body = resp;
-                        }
-                        _ => {}
-                    }
-                    self.session.respond(now, &pdu);
-                }
-                ReplyContent::Encoded(octets) => {
-                    // Our own encoding of a moment ago.
-                    if let Ok(pdu) = super::pdu::decode(octets) {
-                        self.session.respond(now, &pdu);
-                    }
-                }
-            }
-        }
-        self.blocked = self.blocked.filter(|_| self.stash.is_some());
-    }
-
-    /// Takes what is waiting and fits the window.
-    fn pump(&mut self, now: Instant, commands: &mut mpsc::Receiver<Command>) {
-        loop {
-            if !self.send_on(now) || self.session.window_free() == 0 {
-                return;
-            }
-            match commands.try_recv() {
-                Ok(command) => self.begin(command),
-                Err(_) => return,
-            }
-        }
-    }
-
-    fn begin(&mut self, command: Command) {
-        let group = self.groups.open(command.requests.count, command.answer);
-        self.sending = Some(Sending {
-            octets: command.requests.octets,
-            at: 0,
-            group,
-            index: 0,
-        });
-    }
-
-    /// Whether all of the requests begun have been sent.
-    fn send_on(&mut self, now: Instant) -> bool {
-        let Some(sending) = &mut self.sending else {
-            return true;
-        };
-        while let Framing::Frame(length) = frame(&sending.octets[sending.at..]) {
-            let octets = &sending.octets[sending.at..sending.at + length];
-            let token = Token {
-                group: sending.group,
-                index: sending.index,
-            };
-            if self.session.request_encoded(now, octets, token).is_err() {
-                return false;
-            }
-            sending.at += length;
-            sending.index += 1;
-        }
-        self.sending = None;
-        true
-    }
-
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::Run => {}
-            Order::Unbind => self.session.unbind(now()),
-            Order::Abort => self.session.close(CloseReason::Aborted),
-        }
-    }
-
-    fn may_read(&self) -> bool {
-        self.stash.is_none()
-            && (self.overloaded || self.permits.available_permits() > 0)
-            && self.session.output().len() < OUTPUT_HIGH
-    }
-
-    fn next_timeout(&mut self, now: Instant) -> Instant {
-        if self.session.output().is_empty() {
-            self.write_stalled = None;
-        } else {
-            self.write_stalled.get_or_insert(now);
-        }
-        [
-            self.session.next_timeout(),
-            self.partial_since.map(|at| at + self.settings.pdu_read),
-            self.write_stalled.map(|at| at + self.settings.write_stall),
-            self.blocked
-                .filter(|_| !self.overloaded)
-                .map(|at| at + self.settings.overload),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or(now + IDLE_WAKE)
-    }
-
-    fn timeout(&mut self) {
-        let now = now();
-        let over = |since: Option<Instant>, limit: Duration| since.is_some_and(|at| at + limit <= now);
-        if over(self.partial_since, self.settings.pdu_read) && self.may_read() {
-            self.session.close(CloseReason::PduTimeout);
-        }
-        if over(self.write_stalled, self.settings.write_stall) {
-            self.session.close(CloseReason::WriteTimeout);
-        }
-        if over(self.blocked, self.settings.overload) {
-            self.overloaded = true;
-            if let Some(stash) = self.stash.take() {
-                self.refuse(now, stash.sequence_number, stash.command_id, self.settings.overload_status);
-            }
-        }
-        self.session.handle_timeout(now, &mut self.expired);
-        for token in self.expired.drain(..) {
-            self.groups.answer(token, Answer::TimedOut);
-        }
-    }
-
-    fn publish(&self) {
-        let counters = self.session.counters();
-        let write = |counter: &AtomicU64, value| counter.store(value, Ordering::Relaxed);
-        self.shared
-            .in_flight
-            .store(self.session.in_flight(), Ordering::Relaxed);
-        write(&self.shared.pdus_in, counters.pdus_in);
-        write(&self.shared.pdus_out, counters.pdus_out);
-        write(&self.shared.stray_responses, counters.stray_responses);
-        write(&self.shared.malformed, counters.malformed);
-        write(&self.shared.refused, counters.refused);
-    }
-
-    /// Answers everything that is still open.
-    fn finish(&mut self, control: &mut Control) {
-        for (token, left) in self.session.abandon() {
-            let answer = if left { Answer::Lost } else { Answer::Unsent };
-            self.groups.answer(token, answer);
-        }
-        if let Some(sending) = self.sending.take() {
-            self.groups.answer_rest(sending.group, sending.index);
-        }
-        control.commands.close();
-        while let Ok(command) = control.commands.try_recv() {
-            // The sender may have gone; nobody is waiting then.
-            let _ = command.answer.send(vec![Answer::Unsent; command.requests.count]);
-        }
-        self.publish();
-    }
-}
-
-/// A timer has to have some deadline even where nothing is due.
-const IDLE_WAKE: Duration = Duration::from_secs(3600);
-
-/// Requests that are answered together.
-#[derive(Default)]
-struct Groups {
-    slots: Vec<Option<Group>>,
-    free: Vec<usize>,
-}
-
-struct Group {
-    answers: Vec<Answer>,
-    open: usize,
-    to: oneshot::Sender<Vec<Answer>>,
-}
-
-impl Groups {
-    fn open(&mut self, count: usize, to: oneshot::Sender<Vec<Answer>>) -> usize {
-        let group = Group {
-            answers: vec![Answer::Unsent; count],
-            open: count,
-            to,
-        };
-        match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot] = Some(group);
-                slot
-            }
-            None => {
-                self.slots.push(Some(group));
-                self.slots.len() - 1
-            }
-        }
-    }
-
-    fn answer(&mut self, token: Token, answer: Answer) {
-        let Some(slot) = self.slots.get_mut(token.group) else {
-            return;
-        };
-        let Some(group) = slot else {
-            return;
-        };
-        if let Some(place) = group.answers.get_mut(token.index) {
-            *place = answer;
-            group.open = group.open.saturating_sub(1);
-        }
-        if group.open == 0
-            && let Some(group) = slot.take()
-        {
-            self.free.push(token.group);
-            // Nobody may be waiting any more.
-            let _ = group.to.send(group.answers);
-        }
-    }
-
-    /// The requests from `index` on were never sent.
-    fn answer_rest(&mut self, group: usize, index: usize) {
-        let count = match self.slots.get(group) {
-            Some(Some(group)) => group.answers.len(),
-            Some(None) | None => 0,
-        };
-        for index in index..count {
-            self.answer(Token { group, index }, Answer::Unsent);
-        }
-    }
-}
-
-fn message_id(body: &Body<'_>) -> String {
-    match body {
-        Body::SubmitSmResp(resp) | Body::DataSmResp(resp) | Body::DeliverSmResp(resp)
-            if resp.message_id.len() <= MESSAGE_ID_KEPT =>
-        {
-            String::from_utf8_lossy(resp.message_id).into_owned()
-        }
-        _ => String::new(),
-    }
-}
-
 /// tokio's clock, which tests can stop.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -241,7 +241,9 @@ pub fn check_countries<'a>(
     for country in countries {
         let is_code = country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_uppercase());
         if !is_code && !(wildcard && country == "*") {
-            return Err(format!("`{field}`: `{country}` is not an ISO 3166-1 alpha-2 country code in capitals, like GB"));
+            return Err(format!(
+                "`{field}`: `{country}` is not an ISO 3166-1 alpha-2 country code in capitals, like GB"
+            ));
         }
     }
     Ok(())
@@ -256,12 +258,32 @@ fn space() -> String {
 }
 
 fn usual_wordings() -> Vec<String> {
-    USUAL_WORDINGS.iter().map(|&wording| wording.to_owned()).collect()
+    USUAL_WORDINGS
+        .iter()
+        .map(|&wording| wording.to_owned())
+        .collect()
 }
 
 /// Phrases, not the bare word: "Don't stop the music" tells nobody how to opt out.
 const USUAL_WORDINGS: &[&str] = &[
-    "reply stop", "text stop", "send stop", "txt stop", "stop to ", "stop=", "stop:", "stop au ", "opt out", "opt-out",
-    "optout", "opt2stop", "unsubscribe", "abmelde", "désinscr", "desinscr", "darse de baja", "responda baja",
-    "disiscri", "afmelden",
+    "reply stop",
+    "text stop",
+    "send stop",
+    "txt stop",
+    "stop to ",
+    "stop=",
+    "stop:",
+    "stop au ",
+    "opt out",
+    "opt-out",
+    "optout",
+    "opt2stop",
+    "unsubscribe",
+    "abmelde",
+    "désinscr",
+    "desinscr",
+    "darse de baja",
+    "responda baja",
+    "disiscri",
+    "afmelden",
 ];

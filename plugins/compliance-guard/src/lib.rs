@@ -9,11 +9,13 @@ mod wording;
 
 use std::collections::BTreeMap;
 
-use heliograph_plugin::{ComplianceCheck, Context, Message, Plugin, RecipientProfile, Ruling, Timestamp};
+use heliograph_plugin::{
+    ComplianceCheck, Context, Message, Plugin, RecipientProfile, Ruling, Timestamp,
+};
 
 pub use config::{
-    Class, Config, ConsentRule, CountryHours, Day, DayHours, DayWord, Hours, QuietHours, Sender, SenderPolicy, Senders,
-    UnknownZone, Wording,
+    Class, Config, ConsentRule, CountryHours, Day, DayHours, DayWord, Hours, QuietHours, Sender,
+    SenderPolicy, Senders, UnknownZone, Wording,
 };
 
 use quiet::Calendar;
@@ -49,8 +51,7 @@ impl Plugin for Guard {
     type Config = Config;
     const NAME: &'static str = "compliance-guard";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &'static str =
-        "Keeps quiet hours, daily caps, sender registries, consent and opt-out wording, by country and traffic class.";
+    const SUMMARY: &'static str = "Keeps quiet hours, daily caps, sender registries, consent and opt-out wording, by country and traffic class.";
 
     fn new(config: Config) -> Result<Self, String> {
         let hours = &config.quiet_hours;
@@ -58,12 +59,19 @@ impl Plugin for Guard {
         config::check_countries("senders", config.senders.keys(), true)?;
         config::check_countries("consent.countries", &config.consent.countries, false)?;
         let wordings = config.opt_out_wording.iter();
-        config::check_countries("opt_out_wording.countries", wordings.flat_map(|wording| &wording.countries), false)?;
+        config::check_countries(
+            "opt_out_wording.countries",
+            wordings.flat_map(|wording| &wording.countries),
+            false,
+        )?;
         if hours.spread_minutes > MAX_SPREAD_MINUTES {
             let given = hours.spread_minutes;
-            return Err(format!("`quiet_hours.spread_minutes` is {given}, at most {MAX_SPREAD_MINUTES} is allowed"));
+            return Err(format!(
+                "`quiet_hours.spread_minutes` is {given}, at most {MAX_SPREAD_MINUTES} is allowed"
+            ));
         }
-        let general = Hourly::new(hours, None).map_err(|error| format!("`quiet_hours`: {error}"))?;
+        let general =
+            Hourly::new(hours, None).map_err(|error| format!("`quiet_hours`: {error}"))?;
         let by_country = hours.countries.iter().map(|(country, own)| {
             let hourly = Hourly::new(hours, Some(own));
             hourly
@@ -83,7 +91,11 @@ impl Plugin for Guard {
             spread_ms: u64::from(hours.spread_minutes) * 60_000,
             caps: config.daily_caps,
             senders: senders.collect::<Result<_, String>>()?,
-            notices: config.opt_out_wording.iter().map(Notice::new).collect::<Result<_, _>>()?,
+            notices: config
+                .opt_out_wording
+                .iter()
+                .map(Notice::new)
+                .collect::<Result<_, _>>()?,
             consent: config.consent,
         })
     }
@@ -109,22 +121,41 @@ impl Guard {
             return None;
         }
         let country = message.network.country.as_deref().unwrap_or("*");
-        let registry = self.senders.get(country).or_else(|| self.senders.get("*"))?;
+        let registry = self
+            .senders
+            .get(country)
+            .or_else(|| self.senders.get("*"))?;
         let originator = &message.originator.value;
-        let place = if country == "*" { "this destination" } else { country };
-        Some(match registry.fault(&message.originator, &message.account, class)? {
-            Fault::NotRegistered => Ruling::deny(
-                "sender_not_registered",
-                format!("originator `{originator}` is not registered for {place} and this account"),
-            ),
-            Fault::Alphanumeric => Ruling::deny(
-                "sender_not_numeric",
-                format!("originator `{originator}` is alphanumeric; {place} takes numbers only"),
-            ),
-        })
+        let place = if country == "*" {
+            "this destination"
+        } else {
+            country
+        };
+        Some(
+            match registry.fault(&message.originator, &message.account, class)? {
+                Fault::NotRegistered => Ruling::deny(
+                    "sender_not_registered",
+                    format!(
+                        "originator `{originator}` is not registered for {place} and this account"
+                    ),
+                ),
+                Fault::Alphanumeric => Ruling::deny(
+                    "sender_not_numeric",
+                    format!(
+                        "originator `{originator}` is alphanumeric; {place} takes numbers only"
+                    ),
+                ),
+            },
+        )
     }
 
-    fn consent(&self, message: &Message, recipient: &RecipientProfile, class: Class, now: Timestamp) -> Option<Ruling> {
+    fn consent(
+        &self,
+        message: &Message,
+        recipient: &RecipientProfile,
+        class: Class,
+        now: Timestamp,
+    ) -> Option<Ruling> {
         let rule = &self.consent;
         let country = message.network.country.as_deref();
         // A country that is not known may be one that asks for consent.
@@ -134,13 +165,19 @@ impl Guard {
             return None;
         }
         let Some(consent) = &recipient.consent else {
-            let reason = format!("no consent of this recipient is on record, and {} messages need it", class.name());
+            let reason = format!(
+                "no consent of this recipient is on record, and {} messages need it",
+                class.name()
+            );
             return Some(Ruling::deny("consent_missing", reason));
         };
         let days = rule.max_age_days?;
         let expired = now.saturating_sub(consent.at) > u64::from(days).saturating_mul(DAY_MS);
         expired.then(|| {
-            Ruling::deny("consent_expired", format!("the recipient's consent is more than {days} days old"))
+            Ruling::deny(
+                "consent_expired",
+                format!("the recipient's consent is more than {days} days old"),
+            )
         })
     }
 
@@ -148,7 +185,10 @@ impl Guard {
         let cap = *self.caps.get(&class)?;
         let sent = recipient.sent_last_day;
         (sent >= cap).then(|| {
-            let reason = format!("{sent} messages to this recipient in 24 hours, at most {cap} for {}", class.name());
+            let reason = format!(
+                "{sent} messages to this recipient in 24 hours, at most {cap} for {}",
+                class.name()
+            );
             Ruling::deny("frequency_cap", reason)
         })
     }
@@ -161,7 +201,9 @@ impl Guard {
         context: &Context,
     ) -> Option<Ruling> {
         let country = message.network.country.as_ref();
-        let hourly = country.and_then(|country| self.by_country.get(country)).unwrap_or(&self.general);
+        let hourly = country
+            .and_then(|country| self.by_country.get(country))
+            .unwrap_or(&self.general);
         if !hourly.enabled || hourly.exempt.contains(&class) {
             return None;
         }
@@ -170,12 +212,16 @@ impl Guard {
             (None, UnknownZone::Assume) => hourly.assumed_offset,
             (None, UnknownZone::Allow) => return None,
             (None, UnknownZone::Deny) => {
-                let reason = "the recipient's time zone is not known, so quiet hours cannot be kept";
+                let reason =
+                    "the recipient's time zone is not known, so quiet hours cannot be kept";
                 return Some(Ruling::deny("timezone_unknown", reason));
             }
         };
         let expires = |what: &str| {
-            Ruling::deny("quiet_hours_expires", format!("{what} after the message expires; give it a longer validity"))
+            Ruling::deny(
+                "quiet_hours_expires",
+                format!("{what} after the message expires; give it a longer validity"),
+            )
         };
         let end = match hourly.calendar.quiet_until(context.now, offset)? {
             Ok(end) if end < message.expires_at => end,
@@ -183,11 +229,21 @@ impl Guard {
             Err(quiet::NoEnd) => return Some(expires("the recipient's quiet days end")),
         };
         let until = end + self.spread(hourly, end, offset, message.expires_at, context.random);
-        Some(Ruling::defer(until, format!("quiet hours until {} recipient's time", clock(end, offset))))
+        Some(Ruling::defer(
+            until,
+            format!("quiet hours until {} recipient's time", clock(end, offset)),
+        ))
     }
 
     /// From 0 up to the spread, short of the expiry and of the next quiet hours.
-    fn spread(&self, hourly: &Hourly, end: Timestamp, offset: i16, expires_at: Timestamp, random: u64) -> u64 {
+    fn spread(
+        &self,
+        hourly: &Hourly,
+        end: Timestamp,
+        offset: i16,
+        expires_at: Timestamp,
+        random: u64,
+    ) -> u64 {
         let room = self.spread_ms.min((expires_at - end) / 2);
         if room == 0 {
             return 0;
@@ -199,7 +255,10 @@ impl Guard {
 
     fn wording(&self, message: &Message, class: Class) -> Option<Ruling> {
         let country = message.network.country.as_deref();
-        let notice = self.notices.iter().find(|notice| notice.is_for(country, class, &message.account))?;
+        let notice = self
+            .notices
+            .iter()
+            .find(|notice| notice.is_for(country, class, &message.account))?;
         // Binary content has no place for words; withheld content cannot be amended.
         let amended = notice.append_to(message.text()?)?;
         Some(Ruling::amend(amended, "opt-out wording appended"))
@@ -208,13 +267,21 @@ impl Guard {
 
 impl Hourly {
     fn new(general: &QuietHours, country: Option<&CountryHours>) -> Result<Self, String> {
-        let offset = country.and_then(|country| country.utc_offset_minutes).unwrap_or(general.assume_utc_offset_minutes);
+        let offset = country
+            .and_then(|country| country.utc_offset_minutes)
+            .unwrap_or(general.assume_utc_offset_minutes);
         if !OFFSETS.contains(&offset) {
-            return Err(format!("a UTC offset of {offset} minutes is not between -720 and 840"));
+            return Err(format!(
+                "a UTC offset of {offset} minutes is not between -720 and 840"
+            ));
         }
         Ok(Self {
-            enabled: country.and_then(|country| country.enabled).unwrap_or(general.enabled),
-            exempt: country.and_then(|country| country.exempt.clone()).unwrap_or_else(|| general.exempt.clone()),
+            enabled: country
+                .and_then(|country| country.enabled)
+                .unwrap_or(general.enabled),
+            exempt: country
+                .and_then(|country| country.exempt.clone())
+                .unwrap_or_else(|| general.exempt.clone()),
             calendar: Calendar::new(general, country)?,
             assumed_offset: offset,
         })

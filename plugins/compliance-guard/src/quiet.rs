@@ -40,7 +40,10 @@ impl Calendar {
         }
         let (start, end) = own.unwrap_or((&general.start, &general.end));
         let mut days = [between(start, end)?; 7];
-        for (day, hours) in country.and_then(|country| country.days.as_ref()).unwrap_or(&general.days) {
+        for (day, hours) in country
+            .and_then(|country| country.days.as_ref())
+            .unwrap_or(&general.days)
+        {
             days[*day as usize] = match hours {
                 DayHours::Word(DayWord::AllDay) => Quiet::AllDay,
                 DayHours::Word(DayWord::Never) => Quiet::Never,
@@ -50,8 +53,15 @@ impl Calendar {
         if days.iter().all(|day| *day == Quiet::AllDay) {
             return Err("every weekday is quiet all day, so nothing could ever be sent".to_owned());
         }
-        let mut calendar = Self { days, yearly: Vec::new(), once: Vec::new() };
-        for holiday in country.and_then(|country| country.holidays.as_ref()).unwrap_or(&general.holidays) {
+        let mut calendar = Self {
+            days,
+            yearly: Vec::new(),
+            once: Vec::new(),
+        };
+        for holiday in country
+            .and_then(|country| country.holidays.as_ref())
+            .unwrap_or(&general.holidays)
+        {
             calendar.add_holiday(holiday)?;
         }
         Ok(calendar)
@@ -59,14 +69,21 @@ impl Calendar {
 
     /// None where `now` is not quiet; otherwise the first moment that is not (`now` plus whole days at most), or the
     /// error that there is none in sight.
-    pub fn quiet_until(&self, now: Timestamp, offset_minutes: i16) -> Option<Result<Timestamp, NoEnd>> {
+    pub fn quiet_until(
+        &self,
+        now: Timestamp,
+        offset_minutes: i16,
+    ) -> Option<Result<Timestamp, NoEnd>> {
         let local = local_minute(now, offset_minutes);
         let (today, minute) = (local.div_euclid(DAY_MINUTES), local.rem_euclid(DAY_MINUTES));
         if !self.on(today).covers(minute) {
             return None;
         }
         let end = self.next_allowed(today, minute);
-        Some(end.map(|allowed| to_utc(allowed, offset_minutes)).ok_or(NoEnd))
+        Some(
+            end.map(|allowed| to_utc(allowed, offset_minutes))
+                .ok_or(NoEnd),
+        )
     }
 
     fn next_allowed(&self, today: i64, minute: i64) -> Option<i64> {
@@ -93,15 +110,23 @@ impl Calendar {
 
     fn add_holiday(&mut self, holiday: &str) -> Result<(), String> {
         let fault = || format!("`holidays`: `{holiday}` is not a date, write 12-25 or 2026-04-06");
-        let parts: Vec<u16> = holiday.split('-').map(|part| part.parse().map_err(|_| fault())).collect::<Result<_, _>>()?;
+        let parts: Vec<u16> = holiday
+            .split('-')
+            .map(|part| part.parse().map_err(|_| fault()))
+            .collect::<Result<_, _>>()?;
         let valid = |year: i64, month: u16, day: u16| {
-            (1..=12).contains(&month) && day >= 1 && i64::from(day) <= days_in_month(year, i64::from(month))
+            (1..=12).contains(&month)
+                && day >= 1
+                && i64::from(day) <= days_in_month(year, i64::from(month))
         };
         match parts[..] {
             // A leap year, so that 02-29 may be named.
             [month, day] if valid(2000, month, day) => self.yearly.push((month as u8, day as u8)),
-            [year, month, day] if (1970..3000).contains(&year) && valid(year.into(), month, day) => {
-                self.once.push(days_from_civil(year.into(), month.into(), day.into()));
+            [year, month, day]
+                if (1970..3000).contains(&year) && valid(year.into(), month, day) =>
+            {
+                self.once
+                    .push(days_from_civil(year.into(), month.into(), day.into()));
             }
             _ => return Err(fault()),
         }
@@ -144,13 +169,17 @@ fn local_minute(at: Timestamp, offset_minutes: i16) -> i64 {
 }
 
 fn to_utc(local_minute: i64, offset_minutes: i16) -> Timestamp {
-    u64::try_from(local_minute - i64::from(offset_minutes)).unwrap_or(0).saturating_mul(MINUTE_MS)
+    u64::try_from(local_minute - i64::from(offset_minutes))
+        .unwrap_or(0)
+        .saturating_mul(MINUTE_MS)
 }
 
 fn between(start: &str, end: &str) -> Result<Quiet, String> {
     let (from, to) = (minute_of(start)?, minute_of(end)?);
     if from == to {
-        return Err(format!("quiet hours from {start} to {end} are empty or a whole day; write `never` or `all_day` for a weekday, or `enabled`: false"));
+        return Err(format!(
+            "quiet hours from {start} to {end} are empty or a whole day; write `never` or `all_day` for a weekday, or `enabled`: false"
+        ));
     }
     Ok(match (from, to) {
         (0, DAY_MINUTES) => Quiet::AllDay,
@@ -161,17 +190,25 @@ fn between(start: &str, end: &str) -> Result<Quiet, String> {
 fn minute_of(time: &str) -> Result<i64, String> {
     let fault = || format!("`{time}` is not a time of day from 00:00 to 24:00, written HH:MM");
     let (hours, minutes) = time.split_once(':').ok_or_else(fault)?;
-    let number = |digits: &str| match digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    let number = |digits: &str| match digits.len() == 2
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+    {
         true => digits.parse::<i64>().map_err(|_| fault()),
         false => Err(fault()),
     };
     let (hours, minutes) = (number(hours)?, number(minutes)?);
     let total = hours * 60 + minutes;
-    (minutes < 60 && total <= DAY_MINUTES).then_some(total).ok_or_else(fault)
+    (minutes < 60 && total <= DAY_MINUTES)
+        .then_some(total)
+        .ok_or_else(fault)
 }
 
 fn days_in_month(year: i64, month: i64) -> i64 {
-    let (next_year, next) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+    let (next_year, next) = if month == 12 {
+        (year + 1, 1)
+    } else {
+        (year, month + 1)
+    };
     days_from_civil(next_year, next, 1) - days_from_civil(year, month, 1)
 }
 
@@ -193,8 +230,16 @@ fn civil_from_days(days: i64) -> (i64, u8, u8) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month as u8, day as u8)
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    (
+        year_of_era + era * 400 + i64::from(month <= 2),
+        month as u8,
+        day as u8,
+    )
 }
 
 /// Named here so that the order of `Day` and of `Calendar::days` cannot drift apart.
@@ -227,30 +272,52 @@ mod tests {
             let (year, month, of_month) = civil_from_days(day);
             assert_eq!(days_from_civil(year, month.into(), of_month.into()), day);
         }
-        assert_eq!((days_in_month(2024, 2), days_in_month(2026, 2), days_in_month(2026, 12)), (29, 28, 31));
+        assert_eq!(
+            (
+                days_in_month(2024, 2),
+                days_in_month(2026, 2),
+                days_in_month(2026, 12)
+            ),
+            (29, 28, 31)
+        );
     }
 
     #[test]
     fn quiet_over_midnight_ends_in_the_morning() {
         let calendar = calendar(serde_json::json!({}));
         assert_eq!(until(&calendar, at(MONDAY, 20, 59), 0), None);
-        assert_eq!(until(&calendar, at(MONDAY, 21, 0), 0), Some(at(MONDAY + 1, 8, 0)));
-        assert_eq!(until(&calendar, at(MONDAY, 3, 30), 0), Some(at(MONDAY, 8, 0)));
+        assert_eq!(
+            until(&calendar, at(MONDAY, 21, 0), 0),
+            Some(at(MONDAY + 1, 8, 0))
+        );
+        assert_eq!(
+            until(&calendar, at(MONDAY, 3, 30), 0),
+            Some(at(MONDAY, 8, 0))
+        );
         assert_eq!(until(&calendar, at(MONDAY, 8, 0), 0), None);
     }
 
     #[test]
     fn the_last_millisecond_of_a_quiet_minute_is_quiet() {
         let calendar = calendar(serde_json::json!({}));
-        assert_eq!(until(&calendar, at(MONDAY, 8, 0) - 1, 0), Some(at(MONDAY, 8, 0)));
+        assert_eq!(
+            until(&calendar, at(MONDAY, 8, 0) - 1, 0),
+            Some(at(MONDAY, 8, 0))
+        );
     }
 
     #[test]
     fn the_local_clock_counts_not_utc() {
         let calendar = calendar(serde_json::json!({}));
         // 12:00 UTC is 22:00 in Sydney and 05:00 in San Francisco.
-        assert_eq!(until(&calendar, at(MONDAY, 12, 0), 600), Some(at(MONDAY, 22, 0)));
-        assert_eq!(until(&calendar, at(MONDAY, 12, 0), -420), Some(at(MONDAY, 15, 0)));
+        assert_eq!(
+            until(&calendar, at(MONDAY, 12, 0), 600),
+            Some(at(MONDAY, 22, 0))
+        );
+        assert_eq!(
+            until(&calendar, at(MONDAY, 12, 0), -420),
+            Some(at(MONDAY, 15, 0))
+        );
         assert_eq!(until(&calendar, at(MONDAY, 12, 0), 345), None);
     }
 
@@ -258,30 +325,55 @@ mod tests {
     fn a_siesta_ends_the_same_day() {
         let calendar = calendar(serde_json::json!({"start": "12:30", "end": "14:00"}));
         assert_eq!(until(&calendar, at(MONDAY, 12, 29), 0), None);
-        assert_eq!(until(&calendar, at(MONDAY, 13, 0), 0), Some(at(MONDAY, 14, 0)));
+        assert_eq!(
+            until(&calendar, at(MONDAY, 13, 0), 0),
+            Some(at(MONDAY, 14, 0))
+        );
     }
 
     #[test]
     fn a_quiet_sunday_lasts_until_mondays_morning() {
-        let calendar = calendar(serde_json::json!({"start": "20:00", "end": "08:00", "days": {"sunday": "all_day"}}));
+        let calendar = calendar(
+            serde_json::json!({"start": "20:00", "end": "08:00", "days": {"sunday": "all_day"}}),
+        );
         let saturday = MONDAY + 5;
         assert_eq!(until(&calendar, at(saturday, 19, 0), 0), None);
-        assert_eq!(until(&calendar, at(saturday, 22, 0), 0), Some(at(saturday + 2, 8, 0)));
-        assert_eq!(until(&calendar, at(saturday + 1, 12, 0), 0), Some(at(saturday + 2, 8, 0)));
+        assert_eq!(
+            until(&calendar, at(saturday, 22, 0), 0),
+            Some(at(saturday + 2, 8, 0))
+        );
+        assert_eq!(
+            until(&calendar, at(saturday + 1, 12, 0), 0),
+            Some(at(saturday + 2, 8, 0))
+        );
     }
 
     #[test]
     fn a_weekday_may_have_hours_of_its_own() {
-        let calendar = calendar(serde_json::json!({"days": {"monday": {"start": "18:00", "end": "10:00"}, "tuesday": "never"}}));
-        assert_eq!(until(&calendar, at(MONDAY, 9, 0), 0), Some(at(MONDAY, 10, 0)));
-        assert_eq!(until(&calendar, at(MONDAY, 19, 0), 0), Some(at(MONDAY + 1, 0, 0)));
+        let calendar = calendar(
+            serde_json::json!({"days": {"monday": {"start": "18:00", "end": "10:00"}, "tuesday": "never"}}),
+        );
+        assert_eq!(
+            until(&calendar, at(MONDAY, 9, 0), 0),
+            Some(at(MONDAY, 10, 0))
+        );
+        assert_eq!(
+            until(&calendar, at(MONDAY, 19, 0), 0),
+            Some(at(MONDAY + 1, 0, 0))
+        );
     }
 
     #[test]
     fn holidays_are_quiet_all_day_in_local_time() {
         let calendar = calendar(serde_json::json!({"holidays": ["06-15", "2026-06-16"]}));
-        assert_eq!(until(&calendar, at(MONDAY, 12, 0), 0), Some(at(MONDAY + 2, 8, 0)));
-        assert_eq!(until(&calendar, at(MONDAY + 365, 12, 0), 0), Some(at(MONDAY + 366, 8, 0)));
+        assert_eq!(
+            until(&calendar, at(MONDAY, 12, 0), 0),
+            Some(at(MONDAY + 2, 8, 0))
+        );
+        assert_eq!(
+            until(&calendar, at(MONDAY + 365, 12, 0), 0),
+            Some(at(MONDAY + 366, 8, 0))
+        );
         assert_eq!(until(&calendar, at(MONDAY + 366, 12, 0), 0), None);
         assert_eq!(until(&calendar, at(MONDAY, 5, 0), -600), None);
     }
@@ -290,7 +382,10 @@ mod tests {
     fn a_quiet_fortnight_has_no_end_in_sight() {
         let days: Vec<String> = (1..=30).map(|day| format!("06-{day:02}")).collect();
         let calendar = calendar(serde_json::json!({"holidays": days}));
-        assert_eq!(calendar.quiet_until(at(MONDAY - 10, 12, 0), 0), Some(Err(NoEnd)));
+        assert_eq!(
+            calendar.quiet_until(at(MONDAY - 10, 12, 0), 0),
+            Some(Err(NoEnd))
+        );
     }
 
     #[test]
@@ -301,8 +396,14 @@ mod tests {
             (serde_json::json!({"start": "+9:00"}), "`+9:00`"),
             (serde_json::json!({"start": "08:00"}), "08:00 to 08:00"),
             (serde_json::json!({"holidays": ["02-30"]}), "`02-30`"),
-            (serde_json::json!({"holidays": ["christmas"]}), "`christmas`"),
-            (serde_json::json!({"start": "00:00", "end": "24:00"}), "nothing could ever be sent"),
+            (
+                serde_json::json!({"holidays": ["christmas"]}),
+                "`christmas`",
+            ),
+            (
+                serde_json::json!({"start": "00:00", "end": "24:00"}),
+                "nothing could ever be sent",
+            ),
         ] {
             let error = Calendar::new(&serde_json::from_value(config).unwrap(), None).unwrap_err();
             assert!(error.contains(names), "{error}");

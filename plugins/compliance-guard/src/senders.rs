@@ -26,7 +26,10 @@ impl Registry {
     /// The error names the entry.
     pub fn new(senders: &Senders) -> Result<Self, String> {
         if senders.registered.is_empty() && senders.policy == SenderPolicy::Registered {
-            return Err("policy `registered` without a `registered` originator refuses everything".to_owned());
+            return Err(
+                "policy `registered` without a `registered` originator refuses everything"
+                    .to_owned(),
+            );
         }
         let mut registered: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for sender in &senders.registered {
@@ -43,7 +46,11 @@ impl Registry {
                 accounts.extend(sender.accounts.iter().cloned());
             }
         }
-        Ok(Self { policy: senders.policy, exempt: senders.exempt.clone(), registered })
+        Ok(Self {
+            policy: senders.policy,
+            exempt: senders.exempt.clone(),
+            registered,
+        })
     }
 
     pub fn fault(&self, originator: &Address, account: &str, class: Class) -> Option<Fault> {
@@ -63,7 +70,9 @@ impl Registry {
 
     fn is_registered(&self, originator: &str, account: &str) -> bool {
         let accounts = self.registered.get(&comparable(originator));
-        accounts.is_some_and(|accounts| accounts.is_empty() || accounts.iter().any(|listed| listed == account))
+        accounts.is_some_and(|accounts| {
+            accounts.is_empty() || accounts.iter().any(|listed| listed == account)
+        })
     }
 }
 

@@ -21,10 +21,21 @@ impl Notice {
         if wording.text.trim().is_empty() {
             return Err("`opt_out_wording`: `text` is empty".to_owned());
         }
-        if wording.unless_present.iter().any(|phrase| phrase.trim().is_empty()) {
-            return Err("`opt_out_wording`: an empty `unless_present` would be present in every text".to_owned());
+        if wording
+            .unless_present
+            .iter()
+            .any(|phrase| phrase.trim().is_empty())
+        {
+            return Err(
+                "`opt_out_wording`: an empty `unless_present` would be present in every text"
+                    .to_owned(),
+            );
         }
-        let mut present: Vec<String> = wording.unless_present.iter().map(|phrase| phrase.to_lowercase()).collect();
+        let mut present: Vec<String> = wording
+            .unless_present
+            .iter()
+            .map(|phrase| phrase.to_lowercase())
+            .collect();
         present.push(wording.text.trim().to_lowercase());
         Ok(Self {
             text: wording.text.clone(),
@@ -39,18 +50,27 @@ impl Notice {
     pub fn is_for(&self, country: Option<&str>, class: Class, account: &str) -> bool {
         self.classes.contains(&class)
             && (self.countries.is_empty()
-                || country.is_some_and(|country| self.countries.iter().any(|listed| listed == country)))
+                || country
+                    .is_some_and(|country| self.countries.iter().any(|listed| listed == country)))
             && (self.accounts.is_empty() || self.accounts.iter().any(|listed| listed == account))
     }
 
     /// The amended text, or none where the text says it already.
     pub fn append_to(&self, text: &str) -> Option<String> {
         let lower = text.to_lowercase();
-        if self.present.iter().any(|phrase| lower.contains(phrase.as_str())) {
+        if self
+            .present
+            .iter()
+            .any(|phrase| lower.contains(phrase.as_str()))
+        {
             return None;
         }
         let text = text.trim_end();
-        let separator = if text.is_empty() { "" } else { self.separator.as_str() };
+        let separator = if text.is_empty() {
+            ""
+        } else {
+            self.separator.as_str()
+        };
         Some([text, separator, self.text.as_str()].concat())
     }
 }

@@ -28,7 +28,12 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { rules: Vec::new(), presets: Vec::new(), on_withheld: Fallback::Refuse, on_binary: Fallback::Pass }
+        Self {
+            rules: Vec::new(),
+            presets: Vec::new(),
+            on_withheld: Fallback::Refuse,
+            on_binary: Fallback::Pass,
+        }
     }
 }
 
@@ -243,7 +248,10 @@ impl Rule {
             return fault("`code` belongs to action `refuse`".to_owned());
         }
         if !is_code(self.code()) {
-            return fault(format!("`code` is `{}`, not lower_snake_case of 1 to 64 characters", self.code()));
+            return fault(format!(
+                "`code` is `{}`, not lower_snake_case of 1 to 64 characters",
+                self.code()
+            ));
         }
         Ok(())
     }
@@ -268,8 +276,11 @@ impl Rule {
             (self.deny_addresses.is_some(), "deny_addresses"),
             (self.deny_idn.is_some(), "deny_idn"),
         ];
-        let kinds: [(Kind, &'static str, &[(bool, &'static str)]); 3] =
-            [(Kind::Words, "words", &of_words), (Kind::Regex, "regex", &of_regex), (Kind::Url, "url", &of_url)];
+        let kinds: [(Kind, &'static str, &[(bool, &'static str)]); 3] = [
+            (Kind::Words, "words", &of_words),
+            (Kind::Regex, "regex", &of_regex),
+            (Kind::Url, "url", &of_url),
+        ];
         for (_, name, fields) in kinds.into_iter().filter(|(kind, ..)| *kind != self.kind) {
             if let Some((_, field)) = fields.iter().find(|(set, _)| *set) {
                 return Some((field, name));
@@ -282,5 +293,7 @@ impl Rule {
 fn is_code(code: &str) -> bool {
     (1..=64).contains(&code.len())
         && code.starts_with(|c: char| c.is_ascii_lowercase())
-        && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        && code
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }

@@ -9,7 +9,7 @@ mod presets;
 mod urls;
 mod words;
 
-use heliograph_plugin::{Body, Context, ContentFilter, Message, Plugin, Verdict};
+use heliograph_plugin::{Body, ContentFilter, Context, Message, Plugin, Verdict};
 
 pub use config::{Action, Class, Config, Fallback, Kind, LookAlikes, Preset, Rule, View};
 
@@ -50,8 +50,7 @@ impl Plugin for Filter {
     type Config = Config;
     const NAME: &'static str = "content-filter";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &'static str =
-        "Refuses, holds, masks or drops messages by words, regular expressions and links, however disguised.";
+    const SUMMARY: &'static str = "Refuses, holds, masks or drops messages by words, regular expressions and links, however disguised.";
 
     fn new(config: Config) -> Result<Self, String> {
         let mut rules = config.rules;
@@ -78,10 +77,16 @@ impl ContentFilter for Filter {
         }
         match &message.body {
             Body::Text(text) => self.judge(text, self.findings(text, applies)),
-            Body::Binary(_) => self.without_text(self.on_binary, "binary_content", "binary content has no text"),
-            Body::Withheld(_) => {
-                self.without_text(self.on_withheld, "content_withheld", "the content is withheld from the filter")
-            }
+            Body::Binary(_) => self.without_text(
+                self.on_binary,
+                "binary_content",
+                "binary content has no text",
+            ),
+            Body::Withheld(_) => self.without_text(
+                self.on_withheld,
+                "content_withheld",
+                "the content is withheld from the filter",
+            ),
         }
     }
 }
@@ -94,11 +99,19 @@ impl Filter {
         if let Some(words) = self.words.as_ref().filter(|words| words.suspects(text)) {
             findings.extend(words.find(text, &applies).into_iter().map(|hit| {
                 let pattern = words.pattern(hit.pattern);
-                Finding { rule: pattern.rule, start: hit.start, end: hit.end, what: pattern.listed.clone() }
+                Finding {
+                    rule: pattern.rule,
+                    start: hit.start,
+                    end: hit.end,
+                    what: pattern.listed.clone(),
+                }
             }));
         }
         if let Some(patterns) = &self.original {
-            for expression in patterns.matching(text).filter(|expression| applies(expression.rule)) {
+            for expression in patterns
+                .matching(text)
+                .filter(|expression| applies(expression.rule))
+            {
                 findings.extend(expression.regex.find_iter(text).map(|found| Finding {
                     rule: expression.rule,
                     start: found.start(),
@@ -109,16 +122,33 @@ impl Filter {
         }
         if let Some(patterns) = &self.plain {
             let plain = PlainText::new(text);
-            for expression in patterns.matching(&plain.text).filter(|expression| applies(expression.rule)) {
-                findings.extend(expression.regex.find_iter(&plain.text).filter(|found| !found.is_empty()).map(|found| {
-                    let (start, end) = plain.original(found.start(), found.end());
-                    Finding { rule: expression.rule, start, end, what: String::new() }
-                }));
+            for expression in patterns
+                .matching(&plain.text)
+                .filter(|expression| applies(expression.rule))
+            {
+                findings.extend(
+                    expression
+                        .regex
+                        .find_iter(&plain.text)
+                        .filter(|found| !found.is_empty())
+                        .map(|found| {
+                            let (start, end) = plain.original(found.start(), found.end());
+                            Finding {
+                                rule: expression.rule,
+                                start,
+                                end,
+                                what: String::new(),
+                            }
+                        }),
+                );
             }
         }
         if !self.links.is_empty() && urls::may_have_links(text) {
             for link in urls::find(text) {
-                let denying = self.links.iter().filter(|rule| applies(rule.rule) && rule.denies(&link));
+                let denying = self
+                    .links
+                    .iter()
+                    .filter(|rule| applies(rule.rule) && rule.denies(&link));
                 findings.extend(denying.map(|rule| Finding {
                     rule: rule.rule,
                     start: link.start,
@@ -133,12 +163,17 @@ impl Filter {
     /// The first rule in order that ends the matter does; otherwise all replacements are made.
     fn judge(&self, text: &str, mut findings: Vec<Finding>) -> Verdict {
         findings.sort_by_key(|finding| (finding.rule, finding.start));
-        let decisive = findings.iter().find(|finding| self.rules[finding.rule].action != Action::Replace);
+        let decisive = findings
+            .iter()
+            .find(|finding| self.rules[finding.rule].action != Action::Replace);
         let Some(found) = decisive else {
             return self.replace(text, findings);
         };
         let rule = &self.rules[found.rule];
-        let reason = rule.reason.clone().unwrap_or_else(|| describe(rule, &found.what));
+        let reason = rule
+            .reason
+            .clone()
+            .unwrap_or_else(|| describe(rule, &found.what));
         match rule.action {
             Action::Refuse => Verdict::refuse(rule.code(), reason),
             Action::Hold => Verdict::Hold(reason),
@@ -152,9 +187,13 @@ impl Filter {
             return Verdict::Pass;
         };
         let rule = &self.rules[first.rule];
-        let reason = rule.reason.clone().unwrap_or_else(|| describe(rule, &first.what));
+        let reason = rule
+            .reason
+            .clone()
+            .unwrap_or_else(|| describe(rule, &first.what));
         // Where two overlap, the one that begins first (the longer of two) takes the place of both.
-        findings.sort_by_key(|finding| (finding.start, std::cmp::Reverse(finding.end), finding.rule));
+        findings
+            .sort_by_key(|finding| (finding.start, std::cmp::Reverse(finding.end), finding.rule));
         let mut replaced = String::with_capacity(text.len());
         let mut done = 0;
         for finding in &findings {
@@ -171,7 +210,11 @@ impl Filter {
             done = finding.end;
         }
         replaced.push_str(&text[done..]);
-        if replaced == text { Verdict::Pass } else { Verdict::replace(replaced, reason) }
+        if replaced == text {
+            Verdict::Pass
+        } else {
+            Verdict::replace(replaced, reason)
+        }
     }
 
     fn without_text(&self, fallback: Fallback, code: &str, reason: &str) -> Verdict {
@@ -188,7 +231,8 @@ impl LinkRule {
         if self.allow.covers(&link.host) {
             return false;
         }
-        let lists_nothing = self.deny.is_empty() && !self.shorteners && !self.addresses && !self.idn;
+        let lists_nothing =
+            self.deny.is_empty() && !self.shorteners && !self.addresses && !self.idn;
         lists_nothing
             || self.deny.covers(&link.host)
             || (self.shorteners && urls::is_shortener(&link.host))
@@ -200,13 +244,30 @@ impl LinkRule {
 fn check(rules: &[Rule]) -> Result<(), String> {
     rules.iter().try_for_each(Rule::check)?;
     let within = |what: &str, count: usize, limit: usize| {
-        (count <= limit).then_some(()).ok_or_else(|| format!("{count} {what}, at most {limit} are allowed"))
+        (count <= limit)
+            .then_some(())
+            .ok_or_else(|| format!("{count} {what}, at most {limit} are allowed"))
     };
-    let characters = rules.iter().flat_map(|rule| &rule.words).map(String::len).sum();
+    let characters = rules
+        .iter()
+        .flat_map(|rule| &rule.words)
+        .map(String::len)
+        .sum();
     within("rules", rules.len(), config::MAX_RULES)?;
-    within("characters in all words", characters, config::MAX_WORD_CHARACTERS)?;
-    within("patterns", rules.iter().map(|rule| rule.patterns.len()).sum(), config::MAX_PATTERNS)?;
-    let hosts = rules.iter().map(|rule| rule.allow_hosts.len() + rule.deny_hosts.len()).sum();
+    within(
+        "characters in all words",
+        characters,
+        config::MAX_WORD_CHARACTERS,
+    )?;
+    within(
+        "patterns",
+        rules.iter().map(|rule| rule.patterns.len()).sum(),
+        config::MAX_PATTERNS,
+    )?;
+    let hosts = rules
+        .iter()
+        .map(|rule| rule.allow_hosts.len() + rule.deny_hosts.len())
+        .sum();
     within("hosts", hosts, config::MAX_HOSTS)
 }
 
@@ -224,35 +285,59 @@ fn compile_words(rules: &[Rule]) -> Result<Option<Words>, String> {
             },
         };
         for word in &rule.words {
-            let pattern = Pattern::new(index, word, options)
-                .ok_or_else(|| format!("rule `{}`: word `{word}` needs two letters or digits", rule.name))?;
+            let pattern = Pattern::new(index, word, options).ok_or_else(|| {
+                format!(
+                    "rule `{}`: word `{word}` needs two letters or digits",
+                    rule.name
+                )
+            })?;
             patterns.push(pattern);
         }
     }
-    if patterns.is_empty() { Ok(None) } else { Words::new(patterns).map(Some) }
+    if patterns.is_empty() {
+        Ok(None)
+    } else {
+        Words::new(patterns).map(Some)
+    }
 }
 
 fn compile_patterns(rules: &[Rule], view: View) -> Result<Option<Patterns>, String> {
     let mut sources = Vec::new();
-    for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.view.unwrap_or(View::Original) == view) {
+    for (index, rule) in rules
+        .iter()
+        .enumerate()
+        .filter(|(_, rule)| rule.view.unwrap_or(View::Original) == view)
+    {
         for pattern in &rule.patterns {
             if pattern.len() > config::MAX_PATTERN_LENGTH {
                 let (name, limit) = (&rule.name, config::MAX_PATTERN_LENGTH);
-                return Err(format!("rule `{name}`: a pattern of {} octets, at most {limit} are allowed", pattern.len()));
+                return Err(format!(
+                    "rule `{name}`: a pattern of {} octets, at most {limit} are allowed",
+                    pattern.len()
+                ));
             }
             let case_sensitive = rule.case_sensitive.unwrap_or(false);
-            sources.push(Source { rule: index, rule_name: &rule.name, pattern, case_sensitive });
+            sources.push(Source {
+                rule: index,
+                rule_name: &rule.name,
+                pattern,
+                case_sensitive,
+            });
         }
     }
     Patterns::new(&sources)
 }
 
 fn compile_links(rules: &[Rule]) -> Result<Vec<LinkRule>, String> {
-    let of_links = rules.iter().enumerate().filter(|(_, rule)| rule.kind == Kind::Url);
+    let of_links = rules
+        .iter()
+        .enumerate()
+        .filter(|(_, rule)| rule.kind == Kind::Url);
     of_links
         .map(|(index, rule)| {
             let hosts = |field: &str, listed: &[String]| {
-                Hosts::new(listed).map_err(|error| format!("rule `{}`: `{field}`: {error}", rule.name))
+                Hosts::new(listed)
+                    .map_err(|error| format!("rule `{}`: `{field}`: {error}", rule.name))
             };
             Ok(LinkRule {
                 rule: index,

@@ -52,7 +52,10 @@ impl Patterns {
             if regex.is_match("") {
                 return Err(source.fault("matches the empty text, so it would match all"));
             }
-            expressions.push(Expression { rule: source.rule, regex });
+            expressions.push(Expression {
+                rule: source.rule,
+                regex,
+            });
         }
         // The flag goes into the pattern, because a set has one for all.
         let flagged = sources.iter().map(|source| match source.case_sensitive {
@@ -64,27 +67,47 @@ impl Patterns {
             .dfa_size_limit(MAX_CACHE)
             .build()
             .map_err(|error| format!("all patterns together: {}", explain(&error)))?;
-        Ok(Some(Self { screen, expressions }))
+        Ok(Some(Self {
+            screen,
+            expressions,
+        }))
     }
 
     /// The expressions that match the text.
     pub fn matching<'a>(&'a self, text: &str) -> impl Iterator<Item = &'a Expression> + use<'a> {
         // Nearly every text matches none, and saying so needs no list.
-        let matched = self.screen.is_match(text).then(|| self.screen.matches(text));
-        matched.into_iter().flatten().map(|index| &self.expressions[index])
+        let matched = self
+            .screen
+            .is_match(text)
+            .then(|| self.screen.matches(text));
+        matched
+            .into_iter()
+            .flatten()
+            .map(|index| &self.expressions[index])
     }
 }
 
 impl Source<'_> {
     fn fault(&self, what: &str) -> String {
-        format!("rule `{}`: pattern `{}`: {what}", self.rule_name, self.pattern)
+        format!(
+            "rule `{}`: pattern `{}`: {what}",
+            self.rule_name, self.pattern
+        )
     }
 }
 
 fn explain(error: &regex::Error) -> String {
     match error {
-        regex::Error::CompiledTooBig(limit) => format!("compiles to more than {limit} octets; use smaller repetitions"),
-        other => other.to_string().lines().last().unwrap_or_default().trim().to_owned(),
+        regex::Error::CompiledTooBig(limit) => {
+            format!("compiles to more than {limit} octets; use smaller repetitions")
+        }
+        other => other
+            .to_string()
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
     }
 }
 
@@ -98,15 +121,28 @@ pub struct PlainText {
 
 impl PlainText {
     pub fn new(original: &str) -> Self {
-        let mut plain = Self { text: String::with_capacity(original.len()), spans: Vec::with_capacity(original.len()) };
+        let mut plain = Self {
+            text: String::with_capacity(original.len()),
+            spans: Vec::with_capacity(original.len()),
+        };
         let mut rest = 0;
         while rest < original.len() {
-            let word = original[rest..].find(is_border).map_or(original.len(), |at| rest + at);
+            let word = original[rest..]
+                .find(is_border)
+                .map_or(original.len(), |at| rest + at);
             plain.push_word(original, rest, word);
             rest = word;
             if let Some(border) = original[rest..].chars().next() {
                 let end = rest + border.len_utf8();
-                plain.push(if border.is_whitespace() { ' ' } else { border_character(border) }, rest, end);
+                plain.push(
+                    if border.is_whitespace() {
+                        ' '
+                    } else {
+                        border_character(border)
+                    },
+                    rest,
+                    end,
+                );
                 rest = end;
             }
         }
@@ -120,7 +156,9 @@ impl PlainText {
 
     fn push_word(&mut self, original: &str, start: usize, end: usize) {
         let word = &original[start..end];
-        let has_latin = word.chars().any(|c| matches!(fold::plain(c), Plain::One(one) if one.is_ascii_alphabetic()));
+        let has_latin = word
+            .chars()
+            .any(|c| matches!(fold::plain(c), Plain::One(one) if one.is_ascii_alphabetic()));
         for (at, c) in word.char_indices() {
             let (from, to) = (start + at, start + at + c.len_utf8());
             match fold::plain(c) {
@@ -139,7 +177,8 @@ impl PlainText {
 
     fn push(&mut self, c: char, start: usize, end: usize) {
         self.text.push(c);
-        self.spans.resize(self.text.len(), (start as u32, end as u32));
+        self.spans
+            .resize(self.text.len(), (start as u32, end as u32));
     }
 }
 
@@ -156,25 +195,43 @@ mod tests {
     use super::*;
 
     fn compile(pattern: &str) -> Result<Option<Patterns>, String> {
-        Patterns::new(&[Source { rule: 0, rule_name: "test", pattern, case_sensitive: false }])
+        Patterns::new(&[Source {
+            rule: 0,
+            rule_name: "test",
+            pattern,
+            case_sensitive: false,
+        }])
     }
 
     #[test]
     fn a_hostile_pattern_is_refused_before_it_costs_anything() {
-        for pattern in ["(a{1000}){1000}", r"\w{5000}", &"(".repeat(60), "(?:a{0,500}){0,500}b", "((((a{9}){9}){9}){9}){9}"] {
+        for pattern in [
+            "(a{1000}){1000}",
+            r"\w{5000}",
+            &"(".repeat(60),
+            "(?:a{0,500}){0,500}b",
+            "((((a{9}){9}){9}){9}){9}",
+        ] {
             assert!(compile(pattern).is_err(), "{pattern}");
         }
     }
 
     #[test]
     fn a_pattern_that_matches_nothing_visible_is_refused() {
-        assert!(compile("a*").unwrap_err_text().contains("matches the empty text"));
+        assert!(
+            compile("a*")
+                .unwrap_err_text()
+                .contains("matches the empty text")
+        );
     }
 
     #[test]
     fn a_syntax_error_names_the_pattern_and_the_fault() {
         let error = compile("(abc").unwrap_err_text();
-        assert!(error.contains("`(abc`") && error.contains("unclosed group"), "{error}");
+        assert!(
+            error.contains("`(abc`") && error.contains("unclosed group"),
+            "{error}"
+        );
     }
 
     #[test]

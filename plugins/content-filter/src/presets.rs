@@ -5,11 +5,15 @@ use crate::config::{Action, Class, Kind, Preset, Rule, View};
 
 pub fn rules(preset: Preset) -> Vec<Rule> {
     match preset {
-        Preset::Defaults => {
-            [Preset::Shorteners, Preset::DisguisedLinks, Preset::Phishing].into_iter().flat_map(rules).collect()
-        }
+        Preset::Defaults => [Preset::Shorteners, Preset::DisguisedLinks, Preset::Phishing]
+            .into_iter()
+            .flat_map(rules)
+            .collect(),
         Preset::Shorteners => {
-            vec![Rule { deny_shorteners: Some(true), ..Rule::new("preset-shorteners", Kind::Url, Action::Refuse) }]
+            vec![Rule {
+                deny_shorteners: Some(true),
+                ..Rule::new("preset-shorteners", Kind::Url, Action::Refuse)
+            }]
         }
         Preset::DisguisedLinks => vec![Rule {
             deny_addresses: Some(true),
@@ -37,6 +41,14 @@ const PHISHING: &[&str] = &[
 ];
 
 const GAMBLING: &[&str] = &[
-    "casino", "online casino", "free spins", "jackpot", "roulette", "blackjack", "sportsbook", "betting bonus",
-    "deposit bonus", "slot machine",
+    "casino",
+    "online casino",
+    "free spins",
+    "jackpot",
+    "roulette",
+    "blackjack",
+    "sportsbook",
+    "betting bonus",
+    "deposit bonus",
+    "slot machine",
 ];

@@ -29,10 +29,16 @@ impl Hosts {
     pub fn new(listed: &[String]) -> Result<Self, String> {
         let mut hosts = BTreeSet::new();
         for entry in listed {
-            let bare = entry.trim().trim_start_matches("*.").trim_start_matches('.');
-            let host = normalise(bare).filter(|host| host.contains('.') && host.split('.').all(is_label));
+            let bare = entry
+                .trim()
+                .trim_start_matches("*.")
+                .trim_start_matches('.');
+            let host =
+                normalise(bare).filter(|host| host.contains('.') && host.split('.').all(is_label));
             let Some(host) = host else {
-                return Err(format!("`{entry}` is not a host name; write it like example.com, without scheme or path"));
+                return Err(format!(
+                    "`{entry}` is not a host name; write it like example.com, without scheme or path"
+                ));
             };
             hosts.insert(host);
         }
@@ -73,7 +79,9 @@ pub fn may_have_links(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.iter().enumerate().any(|(at, &byte)| match byte {
         // A dot before a space or at the end is a full stop.
-        b'.' => bytes.get(at + 1).is_some_and(|&next| next.is_ascii_alphanumeric() || next >= 0x80),
+        b'.' => bytes
+            .get(at + 1)
+            .is_some_and(|&next| next.is_ascii_alphanumeric() || next >= 0x80),
         b':' => bytes[at..].starts_with(b"://"),
         // The leading octets of the other dots: U+2024, U+3002, U+FF0E, U+FF61, and of full-width characters.
         0xe2 | 0xe3 | 0xef => true,
@@ -95,11 +103,17 @@ pub fn find(text: &str) -> Vec<Link> {
 fn next_link(text: &str, from: usize) -> Option<Link> {
     let mut at = from;
     loop {
-        let (offset, c) = text.get(at..)?.char_indices().find(|&(_, c)| is_dot(c) || c == ':')?;
+        let (offset, c) = text
+            .get(at..)?
+            .char_indices()
+            .find(|&(_, c)| is_dot(c) || c == ':')?;
         let found = at + offset;
         at = found + c.len_utf8();
         if c == ':' {
-            let link = text[found..].starts_with("://").then(|| with_scheme(text, from, found)).flatten();
+            let link = text[found..]
+                .starts_with("://")
+                .then(|| with_scheme(text, from, found))
+                .flatten();
             if link.is_some() {
                 return link;
             }
@@ -118,16 +132,24 @@ fn next_link(text: &str, from: usize) -> Option<Link> {
 
 /// `colon` is where "://" begins.
 fn with_scheme(text: &str, from: usize, colon: usize) -> Option<Link> {
-    let length = text[from..colon].bytes().rev().take_while(u8::is_ascii_alphanumeric).count();
+    let length = text[from..colon]
+        .bytes()
+        .rev()
+        .take_while(u8::is_ascii_alphanumeric)
+        .count();
     let start = colon - length;
     let scheme = &text[start..colon];
     if scheme.is_empty() || !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return None;
     }
     let authority = colon + 3;
-    let authority_end = end_of(text, authority, |c| is_link_end(c) || matches!(c, '/' | '?' | '#' | '\\'));
+    let authority_end = end_of(text, authority, |c| {
+        is_link_end(c) || matches!(c, '/' | '?' | '#' | '\\')
+    });
     // What is before the last '@' is a user name, however much it looks like a host (RFC 3986, 3.2.1).
-    let host_start = text[authority..authority_end].rfind('@').map_or(authority, |at| authority + at + 1);
+    let host_start = text[authority..authority_end]
+        .rfind('@')
+        .map_or(authority, |at| authority + at + 1);
     let mut written = &text[host_start..authority_end];
     let is_literal = written.starts_with('[');
     if !is_literal && let Some((host, _port)) = written.split_once(':') {
@@ -135,12 +157,22 @@ fn with_scheme(text: &str, from: usize, colon: usize) -> Option<Link> {
     }
     if is_literal {
         let end = end_of(text, authority_end, is_link_end);
-        return Some(Link { start, end, host: written.to_ascii_lowercase(), is_address: true });
+        return Some(Link {
+            start,
+            end,
+            host: written.to_ascii_lowercase(),
+            is_address: true,
+        });
     }
     let host = normalise(written.trim_end_matches(is_trailing_mark))?;
     let is_address = is_numeric_host(&host);
     let end = end_of(text, authority_end, is_link_end);
-    Some(Link { start, end, host, is_address })
+    Some(Link {
+        start,
+        end,
+        host,
+        is_address,
+    })
 }
 
 /// A link without a scheme whose host is somewhere in `start..stop`.
@@ -153,14 +185,20 @@ fn bare(text: &str, start: usize, stop: usize) -> Option<Link> {
         return None;
     }
     let rest = &text[host_end..];
-    let port = rest.strip_prefix(':').is_some_and(|port| port.starts_with(|c: char| c.is_ascii_digit()));
+    let port = rest
+        .strip_prefix(':')
+        .is_some_and(|port| port.starts_with(|c: char| c.is_ascii_digit()));
     let has_path = rest.starts_with(['/', '?', '#', '／']) || port;
     let is_mail = text[..start].ends_with('@');
     if is_mail && !has_path {
         return None;
     }
     let is_address = is_numeric_host(&host);
-    let end = if has_path { end_of(text, host_end, is_link_end) } else { host_end };
+    let end = if has_path {
+        end_of(text, host_end, is_link_end)
+    } else {
+        host_end
+    };
     let top = labels.last().copied().unwrap_or_default();
     let is_link = if is_address {
         has_path
@@ -169,7 +207,12 @@ fn bare(text: &str, start: usize, stop: usize) -> Option<Link> {
     } else {
         is_known_top(top) && !is_sentence_border(written)
     };
-    is_link.then_some(Link { start, end, host, is_address })
+    is_link.then_some(Link {
+        start,
+        end,
+        host,
+        is_address,
+    })
 }
 
 /// The run of host characters around `dot`. Letters of scripts without spaces belong to it only where nothing else is
@@ -179,13 +222,17 @@ fn host_around(text: &str, from: usize, dot: usize) -> Option<(usize, usize)> {
         text[from..dot]
             .char_indices()
             .rev()
-            .take_while(|&(_, c)| (is_host_character(c) || is_dot(c)) && (unspaced || !fold::is_unspaced(c)))
+            .take_while(|&(_, c)| {
+                (is_host_character(c) || is_dot(c)) && (unspaced || !fold::is_unspaced(c))
+            })
             .last()
             .map(|(at, _)| from + at)
     };
     let start = back(false).or_else(|| back(true))?;
     let start = start + text[start..dot].find(|c| !is_dot(c) && c != '-')?;
-    let stop = end_of(text, dot, |c| !(is_host_character(c) || is_dot(c)) || fold::is_unspaced(c));
+    let stop = end_of(text, dot, |c| {
+        !(is_host_character(c) || is_dot(c)) || fold::is_unspaced(c)
+    });
     Some((start, stop))
 }
 
@@ -198,7 +245,10 @@ fn is_link_end(c: char) -> bool {
 }
 
 fn is_trailing_mark(c: char) -> bool {
-    matches!(c, ',' | ';' | '!' | ')' | '\'' | '}' | ']' | '.' | '*' | '_')
+    matches!(
+        c,
+        ',' | ';' | '!' | ')' | '\'' | '}' | ']' | '.' | '*' | '_'
+    )
 }
 
 /// The dots of IDNA (UTS 46) and those that normalise to one.
@@ -209,7 +259,11 @@ fn is_dot(c: char) -> bool {
 fn is_host_character(c: char) -> bool {
     match c {
         '\0'..='\x7f' => c.is_ascii_alphanumeric() || c == '-' || c == '_',
-        _ => c.is_alphanumeric() || fold::is_invisible(c) || fold::compatibility(c).is_some_and(char::is_alphanumeric),
+        _ => {
+            c.is_alphanumeric()
+                || fold::is_invisible(c)
+                || fold::compatibility(c).is_some_and(char::is_alphanumeric)
+        }
     }
 }
 
@@ -244,7 +298,8 @@ fn normalise(written: &str) -> Option<String> {
 
 /// Dropped by UTS 46: invisible, but not the combining marks, which belong to letters.
 fn is_ignored(c: char) -> bool {
-    fold::is_invisible(c) && matches!(c, '\u{ad}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+    fold::is_invisible(c)
+        && matches!(c, '\u{ad}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
 }
 
 /// RFC 3492, 6.3. A label has at most 63 octets, so nothing here can overflow.
@@ -293,7 +348,11 @@ fn punycode(label: &str) -> Option<String> {
 }
 
 fn punycode_digit(value: u32) -> char {
-    char::from(if value < 26 { b'a' + value as u8 } else { b'0' + (value - 26) as u8 })
+    char::from(if value < 26 {
+        b'a' + value as u8
+    } else {
+        b'0' + (value - 26) as u8
+    })
 }
 
 fn adapt(delta: u32, points: u32, first: bool) -> u32 {
@@ -309,7 +368,9 @@ fn adapt(delta: u32, points: u32, first: bool) -> u32 {
 
 fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len())
-        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        && label
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         && !label.starts_with('-')
         && !label.ends_with('-')
 }
@@ -321,16 +382,23 @@ fn is_numeric_host(host: &str) -> bool {
         None => !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit()),
     };
     let labels = host.split('.').count();
-    (labels == 1 || labels == 4 || host.contains("0x")) && labels <= 4 && host.split('.').all(is_number)
+    (labels == 1 || labels == 4 || host.contains("0x"))
+        && labels <= 4
+        && host.split('.').all(is_number)
 }
 
 fn is_top_shape(top: &str) -> bool {
-    top.len() >= 2 && (top.starts_with("xn--") || top.bytes().all(|byte| byte.is_ascii_alphabetic()))
+    top.len() >= 2
+        && (top.starts_with("xn--") || top.bytes().all(|byte| byte.is_ascii_alphabetic()))
 }
 
 fn is_known_top(top: &str) -> bool {
     match top.len() {
-        2 => COUNTRIES.as_chunks::<3>().0.iter().any(|code| &code[..2] == top.as_bytes()),
+        2 => COUNTRIES
+            .as_chunks::<3>()
+            .0
+            .iter()
+            .any(|code| &code[..2] == top.as_bytes()),
         _ => top.starts_with("xn--") || GENERIC.binary_search(&top).is_ok(),
     }
 }
@@ -355,36 +423,324 @@ tj tk tl tm tn to tr tt tv tw tz ua ug uk us uy uz va vc ve vg vi vn vu wf ws ye
 
 /// Generic top-level domains that handsets link without a scheme and that are seen in messages, sorted.
 const GENERIC: &[&str] = &[
-    "academy", "agency", "app", "art", "asia", "auction", "autos", "band", "bank", "bar", "beauty", "best", "bet", "bid",
-    "bio", "biz", "black", "blog", "blue", "bond", "boutique", "buzz", "cab", "cafe", "cam", "camp", "capital", "care",
-    "cars", "casa", "casino", "cat", "center", "cfd", "charity", "chat", "cheap", "church", "city", "claims", "cleaning",
-    "click", "clinic", "clothing", "cloud", "club", "coach", "codes", "coffee", "com", "community", "company",
-    "computer", "condos", "cool", "coupons", "courses", "credit", "cruises", "cyou", "dance", "date", "dating", "day",
-    "deals", "delivery", "dental", "design", "dev", "digital", "direct", "directory", "discount", "doctor", "dog",
-    "download", "earth", "edu", "education", "email", "energy", "estate", "events", "exchange", "expert", "express",
-    "fail", "family", "fan", "farm", "fashion", "finance", "financial", "fit", "fitness", "flowers", "foundation", "fun",
-    "fund", "fyi", "gallery", "game", "games", "garden", "gift", "gifts", "global", "gold", "golf", "gov", "group",
-    "guide", "guru", "hair", "health", "help", "holdings", "holiday", "homes", "host", "hosting", "house", "icu", "immo",
-    "info", "ink", "institute", "insure", "int", "international", "investments", "jobs", "land", "law", "lease", "legal",
-    "life", "limited", "link", "live", "loan", "loans", "lol", "lotto", "love", "ltd", "luxury", "market", "marketing",
-    "markets", "mba", "media", "men", "menu", "mil", "mobi", "moda", "mom", "money", "monster", "motorcycles", "name",
-    "net", "network", "news", "ninja", "observer", "one", "online", "ooo", "org", "page", "partners", "party", "pay",
-    "pet", "photo", "photos", "pics", "pink", "pizza", "plus", "poker", "press", "pro", "promo", "properties", "pub",
-    "quest", "racing", "realty", "red", "rent", "repair", "report", "rest", "review", "reviews", "rip", "rocks", "run",
-    "sale", "sbs", "school", "science", "security", "services", "sexy", "shoes", "shop", "show", "site", "skin", "social",
-    "software", "solar", "solutions", "space", "store", "stream", "studio", "style", "support", "surf", "systems", "tax",
-    "taxi", "team", "tech", "technology", "tel", "tips", "today", "tokyo", "tools", "top", "tours", "town", "trade",
-    "training", "travel", "university", "uno", "vacations", "vegas", "ventures", "video", "vip", "vision", "wang",
-    "watch", "website", "wiki", "win", "wine", "work", "works", "world", "wtf", "xxx", "xyz", "yoga", "zip", "zone",
+    "academy",
+    "agency",
+    "app",
+    "art",
+    "asia",
+    "auction",
+    "autos",
+    "band",
+    "bank",
+    "bar",
+    "beauty",
+    "best",
+    "bet",
+    "bid",
+    "bio",
+    "biz",
+    "black",
+    "blog",
+    "blue",
+    "bond",
+    "boutique",
+    "buzz",
+    "cab",
+    "cafe",
+    "cam",
+    "camp",
+    "capital",
+    "care",
+    "cars",
+    "casa",
+    "casino",
+    "cat",
+    "center",
+    "cfd",
+    "charity",
+    "chat",
+    "cheap",
+    "church",
+    "city",
+    "claims",
+    "cleaning",
+    "click",
+    "clinic",
+    "clothing",
+    "cloud",
+    "club",
+    "coach",
+    "codes",
+    "coffee",
+    "com",
+    "community",
+    "company",
+    "computer",
+    "condos",
+    "cool",
+    "coupons",
+    "courses",
+    "credit",
+    "cruises",
+    "cyou",
+    "dance",
+    "date",
+    "dating",
+    "day",
+    "deals",
+    "delivery",
+    "dental",
+    "design",
+    "dev",
+    "digital",
+    "direct",
+    "directory",
+    "discount",
+    "doctor",
+    "dog",
+    "download",
+    "earth",
+    "edu",
+    "education",
+    "email",
+    "energy",
+    "estate",
+    "events",
+    "exchange",
+    "expert",
+    "express",
+    "fail",
+    "family",
+    "fan",
+    "farm",
+    "fashion",
+    "finance",
+    "financial",
+    "fit",
+    "fitness",
+    "flowers",
+    "foundation",
+    "fun",
+    "fund",
+    "fyi",
+    "gallery",
+    "game",
+    "games",
+    "garden",
+    "gift",
+    "gifts",
+    "global",
+    "gold",
+    "golf",
+    "gov",
+    "group",
+    "guide",
+    "guru",
+    "hair",
+    "health",
+    "help",
+    "holdings",
+    "holiday",
+    "homes",
+    "host",
+    "hosting",
+    "house",
+    "icu",
+    "immo",
+    "info",
+    "ink",
+    "institute",
+    "insure",
+    "int",
+    "international",
+    "investments",
+    "jobs",
+    "land",
+    "law",
+    "lease",
+    "legal",
+    "life",
+    "limited",
+    "link",
+    "live",
+    "loan",
+    "loans",
+    "lol",
+    "lotto",
+    "love",
+    "ltd",
+    "luxury",
+    "market",
+    "marketing",
+    "markets",
+    "mba",
+    "media",
+    "men",
+    "menu",
+    "mil",
+    "mobi",
+    "moda",
+    "mom",
+    "money",
+    "monster",
+    "motorcycles",
+    "name",
+    "net",
+    "network",
+    "news",
+    "ninja",
+    "observer",
+    "one",
+    "online",
+    "ooo",
+    "org",
+    "page",
+    "partners",
+    "party",
+    "pay",
+    "pet",
+    "photo",
+    "photos",
+    "pics",
+    "pink",
+    "pizza",
+    "plus",
+    "poker",
+    "press",
+    "pro",
+    "promo",
+    "properties",
+    "pub",
+    "quest",
+    "racing",
+    "realty",
+    "red",
+    "rent",
+    "repair",
+    "report",
+    "rest",
+    "review",
+    "reviews",
+    "rip",
+    "rocks",
+    "run",
+    "sale",
+    "sbs",
+    "school",
+    "science",
+    "security",
+    "services",
+    "sexy",
+    "shoes",
+    "shop",
+    "show",
+    "site",
+    "skin",
+    "social",
+    "software",
+    "solar",
+    "solutions",
+    "space",
+    "store",
+    "stream",
+    "studio",
+    "style",
+    "support",
+    "surf",
+    "systems",
+    "tax",
+    "taxi",
+    "team",
+    "tech",
+    "technology",
+    "tel",
+    "tips",
+    "today",
+    "tokyo",
+    "tools",
+    "top",
+    "tours",
+    "town",
+    "trade",
+    "training",
+    "travel",
+    "university",
+    "uno",
+    "vacations",
+    "vegas",
+    "ventures",
+    "video",
+    "vip",
+    "vision",
+    "wang",
+    "watch",
+    "website",
+    "wiki",
+    "win",
+    "wine",
+    "work",
+    "works",
+    "world",
+    "wtf",
+    "xxx",
+    "xyz",
+    "yoga",
+    "zip",
+    "zone",
 ];
 
 /// Public link shorteners, sorted.
 const SHORTENERS: &[&str] = &[
-    "adf.ly", "b.link", "bit.do", "bit.ly", "bitly.com", "bl.ink", "buff.ly", "clck.ru", "cutt.ly", "cutt.us", "dub.sh",
-    "goo.gl", "goo.su", "is.gd", "j.mp", "kutt.it", "linktr.ee", "lnk.to", "lnkd.in", "mcaf.ee", "n9.cl", "ow.ly",
-    "qr.ae", "qrco.de", "rb.gy", "rebrand.ly", "s.id", "short.gy", "short.io", "shorte.st", "shorturl.at", "smarturl.it",
-    "soo.gd", "surl.li", "t.co", "t.ly", "tiny.cc", "tiny.one", "tiny.pl", "tinyurl.com", "tny.im", "tr.im", "u.nu",
-    "u.to", "urlz.fr", "v.gd", "vk.cc", "x.co", "xurl.es", "zpr.io",
+    "adf.ly",
+    "b.link",
+    "bit.do",
+    "bit.ly",
+    "bitly.com",
+    "bl.ink",
+    "buff.ly",
+    "clck.ru",
+    "cutt.ly",
+    "cutt.us",
+    "dub.sh",
+    "goo.gl",
+    "goo.su",
+    "is.gd",
+    "j.mp",
+    "kutt.it",
+    "linktr.ee",
+    "lnk.to",
+    "lnkd.in",
+    "mcaf.ee",
+    "n9.cl",
+    "ow.ly",
+    "qr.ae",
+    "qrco.de",
+    "rb.gy",
+    "rebrand.ly",
+    "s.id",
+    "short.gy",
+    "short.io",
+    "shorte.st",
+    "shorturl.at",
+    "smarturl.it",
+    "soo.gd",
+    "surl.li",
+    "t.co",
+    "t.ly",
+    "tiny.cc",
+    "tiny.one",
+    "tiny.pl",
+    "tinyurl.com",
+    "tny.im",
+    "tr.im",
+    "u.nu",
+    "u.to",
+    "urlz.fr",
+    "v.gd",
+    "vk.cc",
+    "x.co",
+    "xurl.es",
+    "zpr.io",
 ];
 
 #[cfg(test)]
@@ -412,7 +768,10 @@ mod tests {
 
     #[test]
     fn links_with_and_without_a_scheme_are_found() {
-        assert_eq!(hosts("See https://Example.com/a?b=c.d and shop.example.org!"), ["example.com", "shop.example.org"]);
+        assert_eq!(
+            hosts("See https://Example.com/a?b=c.d and shop.example.org!"),
+            ["example.com", "shop.example.org"]
+        );
         assert_eq!(hosts("go to bit.ly/x"), ["bit.ly"]);
         assert_eq!(hosts("(www.example.nonesuch)"), ["www.example.nonesuch"]);
     }
@@ -462,7 +821,13 @@ mod tests {
 
     #[test]
     fn addresses_in_any_notation_are_known() {
-        for text in ["http://192.168.1.1/x", "192.168.1.1/x", "http://3232235777/", "http://0xc0a80101", "http://[::1]/"] {
+        for text in [
+            "http://192.168.1.1/x",
+            "192.168.1.1/x",
+            "http://3232235777/",
+            "http://0xc0a80101",
+            "http://[::1]/",
+        ] {
             assert!(find(text)[0].is_address, "{text}");
         }
     }
@@ -470,16 +835,36 @@ mod tests {
     #[test]
     fn a_listed_host_covers_its_subdomains_only() {
         let hosts = listed(&["example.com", "*.example.org"]);
-        assert!(hosts.covers("example.com") && hosts.covers("a.b.example.com") && hosts.covers("x.example.org"));
-        for other in ["evil-example.com", "example.com.evil.net", "example.co", "com"] {
+        assert!(
+            hosts.covers("example.com")
+                && hosts.covers("a.b.example.com")
+                && hosts.covers("x.example.org")
+        );
+        for other in [
+            "evil-example.com",
+            "example.com.evil.net",
+            "example.co",
+            "com",
+        ] {
             assert!(!hosts.covers(other), "{other}");
         }
     }
 
     #[test]
     fn a_listed_entry_that_is_no_host_is_named() {
-        for entry in ["https://example.com", "example.com/path", "com", "", "a b.com"] {
-            assert!(Hosts::new(&[entry.to_owned()]).unwrap_err().contains(&format!("`{entry}`")), "{entry}");
+        for entry in [
+            "https://example.com",
+            "example.com/path",
+            "com",
+            "",
+            "a b.com",
+        ] {
+            assert!(
+                Hosts::new(&[entry.to_owned()])
+                    .unwrap_err()
+                    .contains(&format!("`{entry}`")),
+                "{entry}"
+            );
         }
     }
 

@@ -61,10 +61,19 @@ impl Pattern {
         let units = units(listed, false);
         let letters: Vec<Letter> = units
             .iter()
-            .map(|unit| Letter { plain: unit.plain, starts_word: unit.gap.visible > 0 })
+            .map(|unit| Letter {
+                plain: unit.plain,
+                starts_word: unit.gap.visible > 0,
+            })
             .collect();
-        let enough = letters.len() >= 2 || letters.iter().any(|letter| fold::is_unspaced(letter.plain));
-        enough.then(|| Self { rule, listed: listed.to_owned(), letters, options })
+        let enough =
+            letters.len() >= 2 || letters.iter().any(|letter| fold::is_unspaced(letter.plain));
+        enough.then(|| Self {
+            rule,
+            listed: listed.to_owned(),
+            letters,
+            options,
+        })
     }
 }
 
@@ -95,7 +104,12 @@ impl Words {
     pub fn new(patterns: Vec<Pattern>) -> Result<Self, String> {
         let exact = Machine::new(&patterns, false)?;
         let collapsed = Machine::new(&patterns, true)?;
-        Ok(Self { patterns, exact, collapsed, classes: Classes::new() })
+        Ok(Self {
+            patterns,
+            exact,
+            collapsed,
+            classes: Classes::new(),
+        })
     }
 
     pub fn pattern(&self, index: usize) -> &Pattern {
@@ -117,7 +131,11 @@ impl Words {
     /// Every hit of the patterns whose rule is wanted, in the order of the text.
     pub fn find(&self, text: &str, wanted: impl Fn(usize) -> bool) -> Vec<Hit> {
         let mut hits = Vec::new();
-        let readings: &[bool] = if has_soft_letters(text) { &[false, true] } else { &[false] };
+        let readings: &[bool] = if has_soft_letters(text) {
+            &[false, true]
+        } else {
+            &[false]
+        };
         for &soft in readings {
             let units = units(text, soft);
             for machine in [&self.exact, &self.collapsed].into_iter().flatten() {
@@ -129,8 +147,16 @@ impl Words {
         hits
     }
 
-    fn find_in(&self, units: &[Unit], machine: &Machine, wanted: &impl Fn(usize) -> bool, hits: &mut Vec<Hit>) {
-        let foreign = units.iter().any(|unit| fold::is_look_alike_script(unit.plain) && !fold::is_twin(unit.original));
+    fn find_in(
+        &self,
+        units: &[Unit],
+        machine: &Machine,
+        wanted: &impl Fn(usize) -> bool,
+        hits: &mut Vec<Hit>,
+    ) {
+        let foreign = units
+            .iter()
+            .any(|unit| fold::is_look_alike_script(unit.plain) && !fold::is_twin(unit.original));
         // Where each class that the automaton saw begins: a unit, or a run of units when collapsing.
         let mut runs: Vec<usize> = Vec::with_capacity(units.len() + 1);
         let mut ends: Vec<(usize, usize)> = Vec::new();
@@ -154,7 +180,11 @@ impl Words {
             let first = end - machine.lengths[found];
             for start in runs[first]..runs[first + 1] {
                 if let Some(stop) = verify(units, start, pattern, foreign) {
-                    let hit = Hit { pattern: index, start: units[start].start, end: units[stop - 1].end };
+                    let hit = Hit {
+                        pattern: index,
+                        start: units[start].start,
+                        end: units[stop - 1].end,
+                    };
                     hits.push(hit);
                     break;
                 }
@@ -167,9 +197,16 @@ impl Machine {
     fn new(patterns: &[Pattern], collapse: bool) -> Result<Option<Self>, String> {
         let mut owners = Vec::new();
         let mut classes: Vec<Vec<u8>> = Vec::new();
-        for (index, pattern) in patterns.iter().enumerate().filter(|(_, pattern)| pattern.options.repeats == collapse) {
-            let mut seen: Vec<u8> =
-                pattern.letters.iter().map(|letter| fold::class(letter.plain, letter.plain)).collect();
+        for (index, pattern) in patterns
+            .iter()
+            .enumerate()
+            .filter(|(_, pattern)| pattern.options.repeats == collapse)
+        {
+            let mut seen: Vec<u8> = pattern
+                .letters
+                .iter()
+                .map(|letter| fold::class(letter.plain, letter.plain))
+                .collect();
             if collapse {
                 seen.dedup();
             }
@@ -181,12 +218,24 @@ impl Machine {
         }
         let characters: usize = classes.iter().map(Vec::len).sum();
         let automaton = if characters <= DENSE_CHARACTERS {
-            dfa::Builder::new().match_kind(MatchKind::Standard).build(&classes).map(Kind::Dense)
+            dfa::Builder::new()
+                .match_kind(MatchKind::Standard)
+                .build(&classes)
+                .map(Kind::Dense)
         } else {
-            contiguous::Builder::new().match_kind(MatchKind::Standard).build(&classes).map(Kind::Compact)
+            contiguous::Builder::new()
+                .match_kind(MatchKind::Standard)
+                .build(&classes)
+                .map(Kind::Compact)
         };
-        let automaton = automaton.map_err(|error| format!("the word lists are too large: {error}"))?;
-        Ok(Some(Self { automaton, patterns: owners, lengths: classes.iter().map(Vec::len).collect(), collapse }))
+        let automaton =
+            automaton.map_err(|error| format!("the word lists are too large: {error}"))?;
+        Ok(Some(Self {
+            automaton,
+            patterns: owners,
+            lengths: classes.iter().map(Vec::len).collect(),
+            collapse,
+        }))
     }
 
     fn start(&self) -> StateID {
@@ -208,7 +257,8 @@ impl Machine {
     fn each_match(&self, state: StateID, mut found: impl FnMut(usize)) {
         fn visit(automaton: &impl Automaton, state: StateID, found: &mut impl FnMut(usize)) {
             if automaton.is_match(state) {
-                (0..automaton.match_len(state)).for_each(|nth| found(automaton.match_pattern(state, nth).as_usize()));
+                (0..automaton.match_len(state))
+                    .for_each(|nth| found(automaton.match_pattern(state, nth).as_usize()));
             }
         }
         match &self.automaton {
@@ -238,7 +288,11 @@ impl Classes {
         let tabled = (128..TABLED as u32)
             .map(|code| char::from_u32(code).map_or([0, 0], |c| classes_of(c, false)))
             .collect();
-        Self { ascii, ascii_soft, tabled }
+        Self {
+            ascii,
+            ascii_soft,
+            tabled,
+        }
     }
 
     fn run(&self, machine: &Machine, text: &str, soft: bool) -> bool {
@@ -248,7 +302,13 @@ impl Classes {
         }
     }
 
-    fn run_on(&self, automaton: &impl Automaton, machine: &Machine, text: &str, soft: bool) -> bool {
+    fn run_on(
+        &self,
+        automaton: &impl Automaton,
+        machine: &Machine,
+        text: &str,
+        soft: bool,
+    ) -> bool {
         let ascii = if soft { &self.ascii_soft } else { &self.ascii };
         let mut state = machine.start();
         let mut last = 0;
@@ -261,7 +321,9 @@ impl Classes {
             automaton.is_match(state)
         };
         if text.is_ascii() {
-            return text.bytes().any(|byte| feed(ascii[usize::from(byte & 0x7f)]));
+            return text
+                .bytes()
+                .any(|byte| feed(ascii[usize::from(byte & 0x7f)]));
         }
         text.chars().any(|c| {
             let [first, second] = match c as usize {
@@ -285,7 +347,11 @@ fn classes_of(c: char, soft: bool) -> [u8; 2] {
 
 /// Whether a symbol such as `$` touches a letter so that it may stand for one. "Win!" and "$5" are innocent.
 fn has_soft_letters(text: &str) -> bool {
-    if text.is_ascii() && !text.bytes().any(|byte| matches!(byte, b'@' | b'$' | b'!' | b'|' | b'(' | b'+')) {
+    if text.is_ascii()
+        && !text
+            .bytes()
+            .any(|byte| matches!(byte, b'@' | b'$' | b'!' | b'|' | b'(' | b'+'))
+    {
         return false;
     }
     let mut before = ' ';
@@ -293,7 +359,8 @@ fn has_soft_letters(text: &str) -> bool {
     while let Some(c) = letters.next() {
         if fold::is_soft_symbol(c) {
             let after = letters.peek().copied().unwrap_or(' ');
-            let leads = after.is_alphabetic() || fold::is_soft_symbol(after) && before.is_alphabetic();
+            let leads =
+                after.is_alphabetic() || fold::is_soft_symbol(after) && before.is_alphabetic();
             if leads || (!matches!(c, '!' | '(' | '+') && before.is_alphabetic()) {
                 return true;
             }
@@ -331,7 +398,15 @@ fn units(text: &str, soft: bool) -> Vec<Unit> {
         let end = start + c.len_utf8();
         let mut push = |plain: char, symbol: bool| {
             let gap = std::mem::take(&mut gap);
-            units.push(Unit { original: c, plain, class: fold::class(c, plain), symbol, start, end, gap });
+            units.push(Unit {
+                original: c,
+                plain,
+                class: fold::class(c, plain),
+                symbol,
+                start,
+                end,
+                gap,
+            });
         };
         match fold::plain(c) {
             Plain::One(one) => push(one, false),
@@ -352,7 +427,23 @@ fn units(text: &str, soft: bool) -> Vec<Unit> {
 
 /// Marks that tricksters put inside words, and that ordinary writing does not put between words without a space.
 fn is_thin(c: char) -> bool {
-    matches!(c, '.' | '-' | '_' | '*' | '~' | '|' | '/' | '\\' | ':' | '=' | '^' | '#' | '+' | '\u{b7}' | '\u{2010}'..='\u{2015}' | '\u{2022}' | '\u{2027}' | '\u{22c5}' | '\u{30fb}')
+    matches!(
+        c,
+        '.' | '-'
+            | '_'
+            | '*'
+            | '~'
+            | '|'
+            | '/'
+            | '\\'
+            | ':'
+            | '='
+            | '^'
+            | '#'
+            | '+'
+            | '\u{b7}'
+            | '\u{2010}'..='\u{2015}' | '\u{2022}' | '\u{2027}' | '\u{22c5}' | '\u{30fb}'
+    )
 }
 
 /// How the letters of a disguised word are laid out.
@@ -430,7 +521,13 @@ fn repeats(units: &[Unit], at: usize, layout: Layout) -> bool {
 }
 
 /// Whether the unit may be read as `letter`; if so, counts how.
-fn record(units: &[Unit], at: usize, letter: char, options: Options, reading: &mut Reading) -> bool {
+fn record(
+    units: &[Unit],
+    at: usize,
+    letter: char,
+    options: Options,
+    reading: &mut Reading,
+) -> bool {
     let unit = &units[at];
     if unit.plain == letter {
         reading.honest += 1;
@@ -452,7 +549,11 @@ fn record(units: &[Unit], at: usize, letter: char, options: Options, reading: &m
         return true;
     }
     // A capital I among small letters is drawn like a small L.
-    if unit.original == 'I' && letter == 'l' && at > 0 && unit.gap.visible == 0 && units[at - 1].original.is_lowercase()
+    if unit.original == 'I'
+        && letter == 'l'
+        && at > 0
+        && unit.gap.visible == 0
+        && units[at - 1].original.is_lowercase()
     {
         reading.honest += 1;
         return true;
@@ -461,7 +562,13 @@ fn record(units: &[Unit], at: usize, letter: char, options: Options, reading: &m
 }
 
 /// Few digits among letters, and look-alikes only where honest writing would not have put them.
-fn is_plausible(units: &[Unit], start: usize, reading: &Reading, pattern: &Pattern, foreign: bool) -> bool {
+fn is_plausible(
+    units: &[Unit],
+    start: usize,
+    reading: &Reading,
+    pattern: &Pattern,
+    foreign: bool,
+) -> bool {
     if reading.digits > reading.honest + reading.poses {
         return false;
     }
@@ -479,7 +586,9 @@ fn is_plausible(units: &[Unit], start: usize, reading: &Reading, pattern: &Patte
 }
 
 fn is_all_twins(units: &[Unit]) -> bool {
-    units.iter().all(|unit| !fold::is_look_alike_script(unit.plain) || fold::is_twin(unit.original))
+    units
+        .iter()
+        .all(|unit| !fold::is_look_alike_script(unit.plain) || fold::is_twin(unit.original))
 }
 
 /// Whether the words from `start` to `end` mix Latin with another script.
@@ -492,11 +601,15 @@ fn is_mixed(units: &[Unit], start: usize, end: usize) -> bool {
     while last < units.len() && units[last].gap.visible == 0 {
         last += 1;
     }
-    units[first..last].iter().any(|unit| unit.plain.is_ascii_alphabetic())
+    units[first..last]
+        .iter()
+        .any(|unit| unit.plain.is_ascii_alphabetic())
 }
 
 fn is_bounded(units: &[Unit], start: usize, end: usize, pattern: &Pattern, layout: Layout) -> bool {
-    let border = |at: usize| at == 0 || at == units.len() || units[at].gap.visible > 0 || is_symbol_edge(units, at);
+    let border = |at: usize| {
+        at == 0 || at == units.len() || units[at].gap.visible > 0 || is_symbol_edge(units, at)
+    };
     let unspaced = |at: usize| fold::is_unspaced(units[at].plain);
     match layout {
         Layout::Joined => {
@@ -509,7 +622,8 @@ fn is_bounded(units: &[Unit], start: usize, end: usize, pattern: &Pattern, layou
             let goes_on = |border_at: usize, at: usize| {
                 units[border_at].gap.visible <= width && border(at) && border(at + 1)
             };
-            let embedded = start > 0 && goes_on(start, start - 1) || end < units.len() && goes_on(end, end);
+            let embedded =
+                start > 0 && goes_on(start, start - 1) || end < units.len() && goes_on(end, end);
             border(start) && border(end) && (!embedded || pattern.letters.len() >= 4)
         }
     }

@@ -30,7 +30,9 @@ pub struct Config {
     pub callback: Option<CallbackConfig>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
     Gsm7,
@@ -38,7 +40,9 @@ pub enum Encoding {
     Octets,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     Otp,
@@ -338,7 +342,11 @@ pub struct AnswerConfig {
 
 impl Default for AnswerConfig {
     fn default() -> Self {
-        Self { status: 200, content_type: "text/plain".to_owned(), body: String::new() }
+        Self {
+            status: 200,
+            content_type: "text/plain".to_owned(),
+            body: String::new(),
+        }
     }
 }
 

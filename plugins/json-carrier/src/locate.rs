@@ -25,21 +25,37 @@ pub struct Document<'a> {
 
 impl<'a> Document<'a> {
     pub fn new(url: &'a str, headers: &'a [(String, String)], body: &'a [u8]) -> Self {
-        Self { url, headers, body, json: OnceCell::new(), fields: OnceCell::new() }
+        Self {
+            url,
+            headers,
+            body,
+            json: OnceCell::new(),
+            fields: OnceCell::new(),
+        }
     }
 
     pub fn json(&self) -> Result<&Value, &str> {
-        let parse = || serde_json::from_slice(self.body).map_err(|e| format!("the body is no JSON: {e}"));
-        self.json.get_or_init(parse).as_ref().map_err(String::as_str)
+        let parse =
+            || serde_json::from_slice(self.body).map_err(|e| format!("the body is no JSON: {e}"));
+        self.json
+            .get_or_init(parse)
+            .as_ref()
+            .map_err(String::as_str)
     }
 
     /// What is wrong with the body, once somebody asked for its JSON.
     pub fn json_error(&self) -> Option<&str> {
-        self.json.get().and_then(|parsed| parsed.as_ref().err()).map(String::as_str)
+        self.json
+            .get()
+            .and_then(|parsed| parsed.as_ref().err())
+            .map(String::as_str)
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
     }
 
     /// The form's fields, then the query's.
@@ -50,15 +66,21 @@ impl<'a> Document<'a> {
             let form = String::from_utf8_lossy(self.body);
             form_fields(&form).chain(form_fields(query)).collect()
         });
-        fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        fields
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
 fn form_fields(text: &str) -> impl Iterator<Item = (String, String)> {
-    text.split('&').filter(|pair| !pair.is_empty()).take(FIELDS_MAX).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (percent_decode(name), percent_decode(value))
-    })
+    text.split('&')
+        .filter(|pair| !pair.is_empty())
+        .take(FIELDS_MAX)
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (percent_decode(name), percent_decode(value))
+        })
 }
 
 /// WHATWG URL, 5.1: `+` is a space, a `%` without two hexadecimal digits stays, what is no UTF-8 is replaced.
@@ -67,7 +89,9 @@ fn percent_decode(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
         let decoded = match (first, after) {
-            (b'%', [high, low, ..]) => hex_digit(*high).zip(hex_digit(*low)).map(|(high, low)| high << 4 | low),
+            (b'%', [high, low, ..]) => hex_digit(*high)
+                .zip(hex_digit(*low))
+                .map(|(high, low)| high << 4 | low),
             _ => None,
         };
         match decoded {
@@ -85,7 +109,9 @@ fn percent_decode(text: &str) -> String {
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    char::from(byte)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// A checked `Source`.
@@ -114,7 +140,11 @@ impl Locator {
             Locator::Json(pointer) => {
                 let root = item.or_else(|| document.json().ok());
                 let found = root.map(|root| pointer.all(root)).unwrap_or_default();
-                return found.into_iter().filter_map(scalar).filter(|text| !text.is_empty()).collect();
+                return found
+                    .into_iter()
+                    .filter_map(scalar)
+                    .filter(|text| !text.is_empty())
+                    .collect();
             }
             Locator::Header(name) => document.header(name).map(str::to_owned),
             Locator::Field(name) => document.field(name).map(str::to_owned),
@@ -131,7 +161,11 @@ impl Locator {
 fn text_after(body: &[u8], words: &str) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start();
-    let rest = if words.is_empty() { text } else { text.split_once(words)?.1 };
+    let rest = if words.is_empty() {
+        text
+    } else {
+        text.split_once(words)?.1
+    };
     rest.lines().next().map(|line| line.trim().to_owned())
 }
 
@@ -161,12 +195,16 @@ impl Pointer {
         if text.is_empty() {
             return Ok(Self { steps: Vec::new() });
         }
-        let rest = text.strip_prefix('/').ok_or_else(|| format!("{text:?}: a JSON Pointer begins with '/', as in \"/messages/0/id\""))?;
+        let rest = text.strip_prefix('/').ok_or_else(|| {
+            format!("{text:?}: a JSON Pointer begins with '/', as in \"/messages/0/id\"")
+        })?;
         let steps = rest.split('/').map(|step| match step {
             "*" => Step::All,
             name => Step::Name(name.replace("~1", "/").replace("~0", "~")),
         });
-        Ok(Self { steps: steps.collect() })
+        Ok(Self {
+            steps: steps.collect(),
+        })
     }
 
     /// It points at the whole document.
@@ -176,7 +214,11 @@ impl Pointer {
 
     pub fn all<'v>(&self, root: &'v Value) -> Vec<&'v Value> {
         self.steps.iter().fold(vec![root], |found, step| {
-            found.into_iter().flat_map(|value| step.take(value)).take(VALUES_MAX).collect()
+            found
+                .into_iter()
+                .flat_map(|value| step.take(value))
+                .take(VALUES_MAX)
+                .collect()
         })
     }
 }
@@ -187,9 +229,12 @@ impl Step {
             (Step::All, Value::Array(items)) => items.iter().take(VALUES_MAX).collect(),
             (Step::All, Value::Object(members)) => members.values().take(VALUES_MAX).collect(),
             (Step::Name(name), Value::Object(members)) => members.get(name).into_iter().collect(),
-            (Step::Name(name), Value::Array(items)) => {
-                name.parse::<usize>().ok().and_then(|index| items.get(index)).into_iter().collect()
-            }
+            (Step::Name(name), Value::Array(items)) => name
+                .parse::<usize>()
+                .ok()
+                .and_then(|index| items.get(index))
+                .into_iter()
+                .collect(),
             (_, Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => Vec::new(),
         }
     }
@@ -208,7 +253,11 @@ impl Check {
     pub fn list(conditions: &[Condition], at: &str) -> Result<Vec<Check>, String> {
         let checks = conditions.iter().enumerate().map(|(i, condition)| {
             let locator = Locator::new(&condition.at).map_err(|e| format!("{at}[{i}].at: {e}"))?;
-            Ok(Check { locator, one_of: condition.one_of.clone(), not: condition.not })
+            Ok(Check {
+                locator,
+                one_of: condition.one_of.clone(),
+                not: condition.not,
+            })
         });
         checks.collect()
     }
@@ -221,11 +270,19 @@ impl Check {
 
     /// There is a value that fits.
     pub fn some(&self, document: &Document<'_>, item: Option<&Value>) -> bool {
-        self.locator.all(document, item).iter().any(|value| self.fits(value)) != self.not
+        self.locator
+            .all(document, item)
+            .iter()
+            .any(|value| self.fits(value))
+            != self.not
     }
 
     fn fits(&self, value: &str) -> bool {
-        self.one_of.is_empty() || self.one_of.iter().any(|known| known.eq_ignore_ascii_case(value))
+        self.one_of.is_empty()
+            || self
+                .one_of
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(value))
     }
 }
 
@@ -242,7 +299,11 @@ pub fn presentable(text: &str) -> Cow<'_, str> {
             c => c,
         });
     }
-    if out == text { Cow::Borrowed(text) } else { Cow::Owned(out) }
+    if out == text {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(out)
+    }
 }
 
 const PRESENTABLE_CHARACTERS_MAX: usize = 160;
@@ -258,7 +319,9 @@ mod tests {
 
     #[track_caller]
     fn found(source: Source, url: &str, headers: &[(String, String)], body: &str) -> Vec<String> {
-        Locator::new(&source).expect("a good source").all(&Document::new(url, headers, body.as_bytes()), None)
+        Locator::new(&source)
+            .expect("a good source")
+            .all(&Document::new(url, headers, body.as_bytes()), None)
     }
 
     #[test]
@@ -275,7 +338,11 @@ mod tests {
             ("/messages", vec![]),
             ("", vec![]),
         ] {
-            assert_eq!(found(Source::Json(pointer.to_owned()), "", &[], &body), expect, "{pointer}");
+            assert_eq!(
+                found(Source::Json(pointer.to_owned()), "", &[], &body),
+                expect,
+                "{pointer}"
+            );
         }
     }
 
@@ -283,7 +350,10 @@ mod tests {
     fn fields_come_from_the_form_before_the_query() {
         let field = |name: &str, url, body| found(Source::Field(name.to_owned()), url, &[], body);
         assert_eq!(field("id", "/cb?id=query&x=1", "id=form"), ["form"]);
-        assert_eq!(field("x", "/cb?id=query&x=a%20b+c%C3%A9#x=2", "id=form"), ["a b cé"]);
+        assert_eq!(
+            field("x", "/cb?id=query&x=a%20b+c%C3%A9#x=2", "id=form"),
+            ["a b cé"]
+        );
         assert_eq!(field("x", "/cb?x=100%&y", ""), ["100%"]);
         assert_eq!(field("y", "/cb?x=100%&y", ""), Vec::<String>::new());
     }
@@ -291,16 +361,39 @@ mod tests {
     #[test]
     fn headers_and_plain_text() {
         let headers = [("X-Message-Id".to_owned(), " 77 ".to_owned())];
-        assert_eq!(found(Source::Header("x-message-id".to_owned()), "", &headers, ""), ["77"]);
-        assert_eq!(found(Source::TextAfter("ID: ".to_owned()), "", &[], "OK\r\nID: abc-1\r\nbye"), ["abc-1"]);
-        assert_eq!(found(Source::TextAfter(String::new()), "", &[], "\nabc-1\n"), ["abc-1"]);
-        assert_eq!(found(Source::TextAfter("ID:".to_owned()), "", &[], "ERR 4"), Vec::<String>::new());
+        assert_eq!(
+            found(Source::Header("x-message-id".to_owned()), "", &headers, ""),
+            ["77"]
+        );
+        assert_eq!(
+            found(
+                Source::TextAfter("ID: ".to_owned()),
+                "",
+                &[],
+                "OK\r\nID: abc-1\r\nbye"
+            ),
+            ["abc-1"]
+        );
+        assert_eq!(
+            found(Source::TextAfter(String::new()), "", &[], "\nabc-1\n"),
+            ["abc-1"]
+        );
+        assert_eq!(
+            found(Source::TextAfter("ID:".to_owned()), "", &[], "ERR 4"),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
     fn what_a_person_sees_has_no_subscriber_number_and_no_line_break() {
-        assert_eq!(presentable("The number +447700900123 is\r\nbarred (21610)"), "The number +447700****** is  barred (21610)");
-        assert_eq!(presentable(&"x".repeat(500)).len(), PRESENTABLE_CHARACTERS_MAX);
+        assert_eq!(
+            presentable("The number +447700900123 is\r\nbarred (21610)"),
+            "The number +447700****** is  barred (21610)"
+        );
+        assert_eq!(
+            presentable(&"x".repeat(500)).len(),
+            PRESENTABLE_CHARACTERS_MAX
+        );
     }
 
     proptest! {

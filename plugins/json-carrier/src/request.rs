@@ -11,7 +11,14 @@ use crate::template::{Constants, Piece, Slot, Template, Values, json_escape, per
 const URL_OCTETS_MAX: usize = 8_000;
 
 /// Fields that the host or HTTP itself sets.
-const HOST_HEADERS: [&str; 6] = ["host", "content-length", "transfer-encoding", "connection", "te", "upgrade"];
+const HOST_HEADERS: [&str; 6] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "te",
+    "upgrade",
+];
 
 #[derive(Clone, Debug)]
 pub struct RequestTemplate {
@@ -52,12 +59,23 @@ impl RequestTemplate {
         let headers = config
             .headers
             .iter()
-            .map(|(name, text)| header(name, text, constants).map_err(|e| format!("headers.{name}: {e}")))
+            .map(|(name, text)| {
+                header(name, text, constants).map_err(|e| format!("headers.{name}: {e}"))
+            })
             .collect::<Result<_, _>>()?;
-        let body = config.body.as_ref().map(|body| match body {
-            BodyConfig::Json(value) => Ok(BodyTemplate::Json(node(value, "body.json", constants)?)),
-            BodyConfig::Form(fields) => Ok(BodyTemplate::Form(pairs(fields, "body.form", constants)?)),
-        });
+        let body = config
+            .body
+            .as_ref()
+            .map(|body| -> Result<BodyTemplate, String> {
+                match body {
+                    BodyConfig::Json(value) => {
+                        Ok(BodyTemplate::Json(node(value, "body.json", constants)?))
+                    }
+                    BodyConfig::Form(fields) => {
+                        Ok(BodyTemplate::Form(pairs(fields, "body.form", constants)?))
+                    }
+                }
+            });
         Ok(Self {
             method: match config.method {
                 Method::Get => "GET",
@@ -68,7 +86,7 @@ impl RequestTemplate {
             url_has_query: config.url.contains('?'),
             query: pairs(&config.query, "query", constants)?,
             headers,
-            body: body.transpose::<_, String>()?,
+            body: body.transpose()?,
             omit_empty: config.omit_empty,
         })
     }
@@ -84,7 +102,10 @@ impl RequestTemplate {
             url.push_str(&query);
         }
         if url.len() > URL_OCTETS_MAX {
-            return Err(format!("its URL has {} octets; at most {URL_OCTETS_MAX} fit", url.len()));
+            return Err(format!(
+                "its URL has {} octets; at most {URL_OCTETS_MAX} fit",
+                url.len()
+            ));
         }
         let mut headers: Vec<(String, String)> = self
             .headers
@@ -112,7 +133,12 @@ impl RequestTemplate {
         {
             headers.push(("content-type".to_owned(), content_type.to_owned()));
         }
-        Ok(HttpRequest { method: self.method.to_owned(), url, headers, body: body.into_bytes() })
+        Ok(HttpRequest {
+            method: self.method.to_owned(),
+            url,
+            headers,
+            body: body.into_bytes(),
+        })
     }
 
     fn write_pairs(&self, out: &mut String, pairs: &[(String, Template)], values: &Values<'_>) {
@@ -175,8 +201,14 @@ impl Node {
 
 /// A whole JSON number (RFC 8259, 6): digits without a leading zero.
 fn number(text: &str) -> Result<String, String> {
-    let whole = text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() && (text == "0" || !text.starts_with('0'));
-    if whole { Ok(text.to_owned()) } else { Err("a value that this carrier wants as a number is none".to_owned()) }
+    let whole = text.bytes().all(|b| b.is_ascii_digit())
+        && !text.is_empty()
+        && (text == "0" || !text.starts_with('0'));
+    if whole {
+        Ok(text.to_owned())
+    } else {
+        Err("a value that this carrier wants as a number is none".to_owned())
+    }
 }
 
 fn node(value: &Value, at: &str, constants: Constants<'_>) -> Result<Node, String> {
@@ -184,14 +216,19 @@ fn node(value: &Value, at: &str, constants: Constants<'_>) -> Result<Node, Strin
         Value::Null | Value::Bool(_) | Value::Number(_) => Ok(Node::Fixed(value.to_string())),
         Value::String(text) => leaf(text, constants).map_err(|e| format!("{at}: {e}")),
         Value::Array(items) => {
-            let items = items.iter().enumerate().map(|(i, item)| node(item, &format!("{at}/{i}"), constants));
+            let items = items
+                .iter()
+                .enumerate()
+                .map(|(i, item)| node(item, &format!("{at}/{i}"), constants));
             items.collect::<Result<_, _>>().map(Node::Array)
         }
         Value::Object(members) => {
             let members = members.iter().map(|(name, member)| {
                 let at = format!("{at}/{name}");
-                if name.contains('{') && !Template::parse(name, constants).is_ok_and(|t| t.slots().next().is_none()) {
-                    return Err(format!("{at}: placeholders belong into values, not into names"));
+                if name.contains('{') {
+                    return Err(format!(
+                        "{at}: placeholders belong into values, not into names"
+                    ));
                 }
                 let mut escaped = String::new();
                 json_escape(&mut escaped, name);
@@ -203,8 +240,12 @@ fn node(value: &Value, at: &str, constants: Constants<'_>) -> Result<Node, Strin
 }
 
 fn leaf(text: &str, constants: Constants<'_>) -> Result<Node, String> {
-    let inner = text.strip_prefix('{').and_then(|rest| rest.strip_suffix(":number}"));
-    let Some(name) = inner else { return Template::parse(text, constants).map(Node::Text) };
+    let inner = text
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix(":number}"));
+    let Some(name) = inner else {
+        return Template::parse(text, constants).map(Node::Text);
+    };
     let template = Template::parse(&format!("{{{name}}}"), constants)?;
     match template.slots().next() {
         Some(slot) if !slot.is_free_text() => Ok(Node::Number(slot.clone())),
@@ -222,7 +263,8 @@ fn pairs<'a>(
         .map(|(name, text)| {
             let mut encoded = String::new();
             percent_encode(&mut encoded, name);
-            let template = Template::parse(text, constants).map_err(|e| format!("{at}.{name}: {e}"))?;
+            let template =
+                Template::parse(text, constants).map_err(|e| format!("{at}.{name}: {e}"))?;
             Ok((encoded, template))
         })
         .collect()
@@ -230,7 +272,10 @@ fn pairs<'a>(
 
 fn header(name: &str, text: &str, constants: Constants<'_>) -> Result<(String, Template), String> {
     let lower = name.to_ascii_lowercase();
-    let is_token = !lower.is_empty() && lower.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+    let is_token = !lower.is_empty()
+        && lower
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
     if !is_token {
         return Err("this is no header name (RFC 9110, 5.1)".to_owned());
     }
@@ -239,7 +284,9 @@ fn header(name: &str, text: &str, constants: Constants<'_>) -> Result<(String, T
     }
     let template = Template::parse(text, constants)?;
     if let Some(slot) = template.slots().find(|slot| slot.is_free_text()) {
-        return Err(format!("{slot:?} is free text, which belongs into the query or the body"));
+        return Err(format!(
+            "{slot:?} is free text, which belongs into the query or the body"
+        ));
     }
     let mut rendered_literals = template.pieces.iter().filter_map(|piece| match piece {
         Piece::Literal(text) => Some(text),
@@ -252,32 +299,53 @@ fn header(name: &str, text: &str, constants: Constants<'_>) -> Result<(String, T
 }
 
 fn url(text: &str, constants: Constants<'_>) -> Result<Template, String> {
-    let after_scheme = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let after_scheme = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
     let rest = after_scheme.ok_or("it must begin with https:// or http://")?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
-    if authority.is_empty() || !authority.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b)) {
-        return Err(format!("{authority:?} is no host name; it takes neither placeholders nor credentials"));
+    if authority.is_empty()
+        || !authority
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b))
+    {
+        return Err(format!(
+            "{authority:?} is no host name; it takes neither placeholders nor credentials"
+        ));
     }
     let (path, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
-    let (path, query) = (Template::parse(path, constants)?, Template::parse(query, constants)?);
+    let (path, query) = (
+        Template::parse(path, constants)?,
+        Template::parse(query, constants)?,
+    );
     if path.has_secret() {
-        return Err("secrets may stand in the query, a header or the body, not in the path".to_owned());
+        return Err(
+            "secrets may stand in the query, a header or the body, not in the path".to_owned(),
+        );
     }
     if let Some(slot) = path.slots().find(|slot| slot.is_free_text()) {
-        return Err(format!("{slot:?} is free text, which belongs into the query or the body, not into the path"));
+        return Err(format!(
+            "{slot:?} is free text, which belongs into the query or the body, not into the path"
+        ));
     }
     let mut template = Template::default();
     let scheme_and_host = &text[..text.len() - rest.len()];
-    template.pieces.push(Piece::Literal(scheme_and_host.to_owned()));
+    template
+        .pieces
+        .push(Piece::Literal(scheme_and_host.to_owned()));
     template.pieces.extend(path.pieces);
     template.pieces.extend(query.pieces);
     let is_syntax = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?[]@!$&'()*+,;=%".contains(&b);
     for piece in &template.pieces {
         if let Piece::Literal(text) = piece
-            && let Some(bad) = text.chars().find(|c| !u8::try_from(*c).is_ok_and(is_syntax))
+            && let Some(bad) = text
+                .chars()
+                .find(|c| !u8::try_from(*c).is_ok_and(is_syntax))
         {
-            return Err(format!("{bad:?} has no place in a URL; percent-encode it (RFC 3986)"));
+            return Err(format!(
+                "{bad:?} has no place in a URL; percent-encode it (RFC 3986)"
+            ));
         }
     }
     Ok(template)

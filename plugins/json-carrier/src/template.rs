@@ -60,7 +60,10 @@ impl Slot {
         if let Some(key) = name.strip_prefix("metadata.") {
             return (!key.is_empty()).then(|| Slot::Metadata(key.to_owned()));
         }
-        SLOTS.iter().find(|(known, _)| *known == name).map(|(_, slot)| slot.clone())
+        SLOTS
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, slot)| slot.clone())
     }
 
     /// Whoever submits the message chooses it freely: it belongs into no header and no path.
@@ -119,7 +122,9 @@ impl Template {
                 template.literal("}");
                 rest = after;
             } else if let Some(after) = rest.strip_prefix('{') {
-                let (name, after) = after.split_once('}').ok_or("a '{' is not closed; write '{{' for the brace itself")?;
+                let (name, after) = after
+                    .split_once('}')
+                    .ok_or("a '{' is not closed; write '{{' for the brace itself")?;
                 template.placeholder(name, constants)?;
                 rest = after;
             } else {
@@ -134,23 +139,40 @@ impl Template {
         match self.pieces.last_mut() {
             _ if text.is_empty() => {}
             Some(Piece::Literal(before)) => before.push_str(text),
-            Some(Piece::Secret(_) | Piece::Slot(_)) | None => self.pieces.push(Piece::Literal(text.to_owned())),
+            Some(Piece::Secret(_) | Piece::Slot(_)) | None => {
+                self.pieces.push(Piece::Literal(text.to_owned()))
+            }
         }
     }
 
     fn placeholder(&mut self, name: &str, constants: Constants<'_>) -> Result<(), String> {
         if let Some(secret) = name.strip_prefix("secret:") {
-            if secret.is_empty() || !secret.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
-                return Err(format!("{{{name}}}: a secret's name is letters, digits, '_', '.' and '-'"));
+            if secret.is_empty()
+                || !secret
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+            {
+                return Err(format!(
+                    "{{{name}}}: a secret's name is letters, digits, '_', '.' and '-'"
+                ));
             }
             self.pieces.push(Piece::Secret(secret.to_owned()));
         } else if let Some(variable) = name.strip_prefix("var.") {
-            let value = constants.variables.get(variable).ok_or_else(|| format!("{{{name}}}: variables has no {variable:?}"))?;
+            let value = constants
+                .variables
+                .get(variable)
+                .ok_or_else(|| format!("{{{name}}}: variables has no {variable:?}"))?;
             self.literal(value);
         } else if name == "callback_url" {
-            self.literal(constants.callback_url.ok_or("{callback_url}: callback.url is not set")?);
+            self.literal(
+                constants
+                    .callback_url
+                    .ok_or("{callback_url}: callback.url is not set")?,
+            );
         } else {
-            self.pieces.push(Piece::Slot(Slot::named(name).ok_or_else(|| unknown_placeholder(name))?));
+            self.pieces.push(Piece::Slot(
+                Slot::named(name).ok_or_else(|| unknown_placeholder(name))?,
+            ));
         }
         Ok(())
     }
@@ -163,7 +185,9 @@ impl Template {
     }
 
     pub fn has_secret(&self) -> bool {
-        self.pieces.iter().any(|piece| matches!(piece, Piece::Secret(_)))
+        self.pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Secret(_)))
     }
 
     /// It asks for something of the message, and the message has nothing of it.
@@ -213,7 +237,12 @@ impl Template {
             match piece {
                 Piece::Literal(text) => out.push_str(text),
                 Piece::Secret(name) => secret(out, name),
-                Piece::Slot(slot) => out.extend(values.get(slot).chars().filter(|c| matches!(c, ' '..='~') && *c != '{')),
+                Piece::Slot(slot) => out.extend(
+                    values
+                        .get(slot)
+                        .chars()
+                        .filter(|c| matches!(c, ' '..='~') && *c != '{'),
+                ),
             }
         }
     }
@@ -316,11 +345,15 @@ impl<'a> Values<'a> {
             Alphabet::Ucs2 => (Encoding::Ucs2, "ucs2"),
             Alphabet::Octets => (Encoding::Octets, "octets"),
         };
-        self.encoding_names.get(&encoding).map_or(own, String::as_str)
+        self.encoding_names
+            .get(&encoding)
+            .map_or(own, String::as_str)
     }
 
     fn binary(&self, slot: &Slot) -> Cow<'a, str> {
-        let Body::Binary(octets) = &self.message.body else { return Cow::Borrowed("") };
+        let Body::Binary(octets) = &self.message.body else {
+            return Cow::Borrowed("");
+        };
         let header = &octets.user_data_header;
         match slot {
             Slot::DataHex => Cow::Owned(hex(octets.data.iter().copied())),

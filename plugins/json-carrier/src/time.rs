@@ -54,28 +54,53 @@ pub fn rfc5322(text: &str) -> Option<Timestamp> {
     let mut words = text.split_ascii_whitespace();
     let day = number(words.next()?.as_bytes())?;
     let month = words.next()?;
-    let month = MONTHS.iter().position(|name| name.eq_ignore_ascii_case(month))? as u64 + 1;
+    let month = MONTHS
+        .iter()
+        .position(|name| name.eq_ignore_ascii_case(month))? as u64
+        + 1;
     let date = days(number(words.next()?.as_bytes())?, month, day)?;
     let clock = clock(words.next()?.as_bytes())?;
-    at(date, clock, offset_minutes(words.next().unwrap_or("").as_bytes())?)
+    at(
+        date,
+        clock,
+        offset_minutes(words.next().unwrap_or("").as_bytes())?,
+    )
 }
 
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 fn compact(text: &str) -> Option<Timestamp> {
     let b = text.as_bytes();
     if !matches!(b.len(), 10 | 12) {
         return None;
     }
-    let date = days(2000 + number(&b[..2])?, number(&b[2..4])?, number(&b[4..6])?)?;
-    let second = if b.len() == 12 { number(&b[10..12])? } else { 0 };
-    at(date, seconds(number(&b[6..8])?, number(&b[8..10])?, second)?, 0)
+    let date = days(
+        2000 + number(&b[..2])?,
+        number(&b[2..4])?,
+        number(&b[4..6])?,
+    )?;
+    let second = if b.len() == 12 {
+        number(&b[10..12])?
+    } else {
+        0
+    };
+    at(
+        date,
+        seconds(number(&b[6..8])?, number(&b[8..10])?, second)?,
+        0,
+    )
 }
 
 /// `12:00:00`, or `12:00` (RFC 5322 allows it).
 fn clock(b: &[u8]) -> Option<u64> {
     match b {
-        [h1, h2, b':', m1, m2, b':', s1, s2] => seconds(number(&[*h1, *h2])?, number(&[*m1, *m2])?, number(&[*s1, *s2])?),
+        [h1, h2, b':', m1, m2, b':', s1, s2] => seconds(
+            number(&[*h1, *h2])?,
+            number(&[*m1, *m2])?,
+            number(&[*s1, *s2])?,
+        ),
         [h1, h2, b':', m1, m2] => seconds(number(&[*h1, *h2])?, number(&[*m1, *m2])?, 0),
         _ => None,
     }
@@ -120,7 +145,11 @@ fn days(year: u64, month: u64, day: u64) -> Option<i64> {
         return None;
     }
     // Years begin in March, so that a leap day is the last day of its year.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (y, m) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let (era, of_era) = (y / 400, y % 400);
     let of_year = (153 * m + 2) / 5 + day - 1;
     let total = (era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year) as i64 - EPOCH;
@@ -138,7 +167,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let of_year = of_era - (365 * year + year / 4 - year / 100);
     let month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (month, carry) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
     (era * 400 + year + carry, month, day)
 }
 
@@ -156,10 +189,26 @@ mod tests {
         for (format, text, expect) in [
             (TimeFormat::Rfc3339, "2026-06-15T12:00:00Z", Some(NOON)),
             (TimeFormat::Rfc3339, "2026-06-15 12:00:00", Some(NOON)),
-            (TimeFormat::Rfc3339, "2026-06-15T14:00:00.000+0200", Some(NOON)),
-            (TimeFormat::Rfc3339, "2026-06-15T06:30:00.25-05:30", Some(NOON + 250)),
-            (TimeFormat::Rfc3339, "2026-06-15T12:00:00.123456789Z", Some(NOON + 123)),
-            (TimeFormat::Rfc3339, "2024-02-29T00:00:00Z", Some(1_709_164_800_000)),
+            (
+                TimeFormat::Rfc3339,
+                "2026-06-15T14:00:00.000+0200",
+                Some(NOON),
+            ),
+            (
+                TimeFormat::Rfc3339,
+                "2026-06-15T06:30:00.25-05:30",
+                Some(NOON + 250),
+            ),
+            (
+                TimeFormat::Rfc3339,
+                "2026-06-15T12:00:00.123456789Z",
+                Some(NOON + 123),
+            ),
+            (
+                TimeFormat::Rfc3339,
+                "2024-02-29T00:00:00Z",
+                Some(1_709_164_800_000),
+            ),
             (TimeFormat::Rfc3339, "2026-02-29T00:00:00Z", None),
             (TimeFormat::Rfc3339, "2026-13-01T00:00:00Z", None),
             (TimeFormat::Rfc3339, "2026-06-15T24:00:00Z", None),
@@ -167,8 +216,16 @@ mod tests {
             (TimeFormat::Rfc3339, "1970-01-01T00:00:00+01:00", None),
             (TimeFormat::Rfc3339, "2026-06-15T12:00:00.Z", None),
             (TimeFormat::Rfc3339, "yesterday, after lunch", None),
-            (TimeFormat::Rfc5322, "Mon, 15 Jun 2026 12:00:00 +0000", Some(NOON)),
-            (TimeFormat::Rfc5322, "Mon, 15 Jun 2026 12:00:00 GMT", Some(NOON)),
+            (
+                TimeFormat::Rfc5322,
+                "Mon, 15 Jun 2026 12:00:00 +0000",
+                Some(NOON),
+            ),
+            (
+                TimeFormat::Rfc5322,
+                "Mon, 15 Jun 2026 12:00:00 GMT",
+                Some(NOON),
+            ),
             (TimeFormat::Rfc5322, "15 Jun 2026 12:00", Some(NOON)),
             (TimeFormat::Rfc5322, "15 Brumaire 2026 12:00", None),
             (TimeFormat::UnixSeconds, "1781524800", Some(NOON)),

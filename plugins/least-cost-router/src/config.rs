@@ -125,9 +125,21 @@ pub struct Weights {
 }
 
 impl Weights {
-    pub const BALANCED: Weights = Weights { price: 1.0, delivery: 1.0, latency: 0.1 };
-    pub const QUALITY: Weights = Weights { price: 0.1, delivery: 2.0, latency: 1.0 };
-    pub const PRICE: Weights = Weights { price: 1.0, delivery: 0.1, latency: 0.0 };
+    pub const BALANCED: Weights = Weights {
+        price: 1.0,
+        delivery: 1.0,
+        latency: 0.1,
+    };
+    pub const QUALITY: Weights = Weights {
+        price: 0.1,
+        delivery: 2.0,
+        latency: 1.0,
+    };
+    pub const PRICE: Weights = Weights {
+        price: 1.0,
+        delivery: 0.1,
+        latency: 0.0,
+    };
 
     /// Where the operator said nothing.
     pub fn for_class(traffic: TrafficClass) -> Weights {

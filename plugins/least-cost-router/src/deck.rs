@@ -11,10 +11,19 @@ pub struct Entry<'a> {
 /// Reads `north=4200; south=5100` without copying. Whatever stands there, each part becomes an entry: one that is
 /// malformed still says which carrier it was about, so that no other price is taken for it.
 pub fn entries(row: &str) -> impl Iterator<Item = Entry<'_>> {
-    row.split(';').map(str::trim).filter(|part| !part.is_empty()).map(|part| match part.rsplit_once('=') {
-        Some((carrier, price)) => Entry { carrier: carrier.trim_end(), price: price_of(price) },
-        None => Entry { carrier: part, price: None },
-    })
+    row.split(';')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| match part.rsplit_once('=') {
+            Some((carrier, price)) => Entry {
+                carrier: carrier.trim_end(),
+                price: price_of(price),
+            },
+            None => Entry {
+                carrier: part,
+                price: None,
+            },
+        })
 }
 
 /// A price in millionths: digits and nothing else, so that `0.0042` or `-1` is noticed and not rounded.
@@ -36,7 +45,10 @@ pub struct PrefixMap<T> {
 
 impl<T> Default for PrefixMap<T> {
     fn default() -> Self {
-        Self { rows: Vec::new(), lengths: 0 }
+        Self {
+            rows: Vec::new(),
+            lengths: 0,
+        }
     }
 }
 
@@ -47,7 +59,10 @@ impl<T> PrefixMap<T> {
     /// Keeps the first value of a prefix and returns whether this was it.
     /// The prefix is at most `PREFIX_DIGITS_MAX` digits; callers check that with `is_prefix`.
     pub fn insert(&mut self, prefix: &str, value: T) -> bool {
-        match self.rows.binary_search_by(|(key, _)| key.as_str().cmp(prefix)) {
+        match self
+            .rows
+            .binary_search_by(|(key, _)| key.as_str().cmp(prefix))
+        {
             Ok(_) => false,
             Err(place) => {
                 self.rows.insert(place, (prefix.to_owned(), value));
@@ -59,11 +74,19 @@ impl<T> PrefixMap<T> {
 
     pub fn longest(&self, number: &str) -> Option<(&str, &T)> {
         let longest = number.len().min(PREFIX_DIGITS_MAX);
-        (0..=longest).rev().filter(|length| self.lengths & (1 << length) != 0).find_map(|length| {
-            let prefix = number.get(..length)?;
-            let place = self.rows.binary_search_by(|(key, _)| key.as_str().cmp(prefix)).ok()?;
-            self.rows.get(place).map(|(key, value)| (key.as_str(), value))
-        })
+        (0..=longest)
+            .rev()
+            .filter(|length| self.lengths & (1 << length) != 0)
+            .find_map(|length| {
+                let prefix = number.get(..length)?;
+                let place = self
+                    .rows
+                    .binary_search_by(|(key, _)| key.as_str().cmp(prefix))
+                    .ok()?;
+                self.rows
+                    .get(place)
+                    .map(|(key, value)| (key.as_str(), value))
+            })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -83,19 +106,33 @@ mod tests {
 
     #[track_caller]
     fn check(row: &str, expect: &[(&str, Option<u64>)]) {
-        let got: Vec<_> = entries(row).map(|entry| (entry.carrier, entry.price)).collect();
+        let got: Vec<_> = entries(row)
+            .map(|entry| (entry.carrier, entry.price))
+            .collect();
         assert_eq!(got, expect);
     }
 
     #[test]
     fn rows() {
-        check("north=4200;south=5100", &[("north", Some(4200)), ("south", Some(5100))]);
-        check(" north = 4200 ; south=5100; ", &[("north", Some(4200)), ("south", Some(5100))]);
+        check(
+            "north=4200;south=5100",
+            &[("north", Some(4200)), ("south", Some(5100))],
+        );
+        check(
+            " north = 4200 ; south=5100; ",
+            &[("north", Some(4200)), ("south", Some(5100))],
+        );
         check("a=b=7", &[("a=b", Some(7))]);
         check("north=0", &[("north", Some(0))]);
         check("", &[]);
-        check("north=0.0042;south=5100", &[("north", None), ("south", Some(5100))]);
-        check("north;=5;south=-1", &[("north", None), ("", Some(5)), ("south", None)]);
+        check(
+            "north=0.0042;south=5100",
+            &[("north", None), ("south", Some(5100))],
+        );
+        check(
+            "north;=5;south=-1",
+            &[("north", None), ("", Some(5)), ("south", None)],
+        );
         check("north=18446744073709551616", &[("north", None)]);
         check("north=+5", &[("north", None)]);
     }

@@ -7,7 +7,9 @@ mod deck;
 mod policy;
 mod rank;
 
-use heliograph_plugin::{Address, Carrier, Context, Hop, Message, Plan, Plugin, Routing, RoutingPolicy};
+use heliograph_plugin::{
+    Address, Carrier, Context, Hop, Message, Plan, Plugin, Routing, RoutingPolicy,
+};
 
 pub use crate::config::Config;
 use crate::config::{Class, ClassRule, Unavailable, Unpriced};
@@ -23,10 +25,13 @@ impl Plugin for LeastCostRouter {
     type Config = Config;
     const NAME: &'static str = "least-cost-router";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &'static str = "Chooses carriers by price, quality and load, with failover in order.";
+    const SUMMARY: &'static str =
+        "Chooses carriers by price, quality and load, with failover in order.";
 
     fn new(config: Config) -> Result<Self, String> {
-        Ok(Self { policy: Policy::new(config)? })
+        Ok(Self {
+            policy: Policy::new(config)?,
+        })
     }
 }
 
@@ -47,7 +52,9 @@ impl RoutingPolicy for LeastCostRouter {
         };
         if ready > Standing::Poor && self.policy.config.unavailable == Unavailable::Refuse {
             let count = candidates.len();
-            let reason = format!("{count} of {count} carriers for this message are down, saturated or refused it");
+            let reason = format!(
+                "{count} of {count} carriers for this message are down, saturated or refused it"
+            );
             return Routing::refuse("no_carrier_available", reason);
         }
         let ranking = self.ranking(message);
@@ -126,7 +133,10 @@ impl LeastCostRouter {
         if !class.require_tags.iter().all(has) || class.avoid_tags.iter().any(has) {
             return Err(Exclusion::Tags);
         }
-        match (self.policy.price(&carrier.id, policy, number, row), class.max_price_micros) {
+        match (
+            self.policy.price(&carrier.id, policy, number, row),
+            class.max_price_micros,
+        ) {
             (Price::Known(price), Some(limit)) if price > limit => Err(Exclusion::TooDear(price)),
             (Price::Known(price), _) => Ok(Some(price)),
             (Price::Unasked, _) => Ok(None),
@@ -145,22 +155,33 @@ impl LeastCostRouter {
             })
             .min();
         if let Some((price, id)) = nearest {
-            let limit = self.policy.class(message.traffic).max_price_micros.unwrap_or(0);
-            let reason = format!("the cheapest carrier, {id}, asks {price}µ a segment; {class} may cost {limit}µ");
+            let limit = self
+                .policy
+                .class(message.traffic)
+                .max_price_micros
+                .unwrap_or(0);
+            let reason = format!(
+                "the cheapest carrier, {id}, asks {price}µ a segment; {class} may cost {limit}µ"
+            );
             return Routing::refuse("price_too_high", reason);
         }
-        if excluded.iter().any(|(_, exclusion)| *exclusion == Exclusion::NoRate) {
+        if excluded
+            .iter()
+            .any(|(_, exclusion)| *exclusion == Exclusion::NoRate)
+        {
             return match self.policy.config.unpriced {
                 Unpriced::Pass => Routing::Pass,
-                Unpriced::Refuse => {
-                    Routing::refuse("no_rate", format!("no carrier has a rate for {}", shown(number)))
-                }
+                Unpriced::Refuse => Routing::refuse(
+                    "no_rate",
+                    format!("no carrier has a rate for {}", shown(number)),
+                ),
             };
         }
         if excluded.is_empty() {
             return Routing::Pass;
         }
-        let reason = format!("no carrier has the tags that {class} needs, or all that have are disabled");
+        let reason =
+            format!("no carrier has the tags that {class} needs, or all that have are disabled");
         Routing::refuse("no_carrier_for_class", reason)
     }
 
@@ -185,11 +206,21 @@ impl LeastCostRouter {
         excluded: &[(&str, Exclusion)],
         ranking: Ranking,
     ) -> Plan {
-        let usable = ordered.iter().take_while(|c| c.standing.is_usable()).count();
+        let usable = ordered
+            .iter()
+            .take_while(|c| c.standing.is_usable())
+            .count();
         let eligible = if usable == 0 { ordered.len() } else { usable };
-        let max_hops = self.policy.class(message.traffic).max_hops.unwrap_or(self.policy.config.max_hops);
+        let max_hops = self
+            .policy
+            .class(message.traffic)
+            .max_hops
+            .unwrap_or(self.policy.config.max_hops);
         let (hops, left_out) = ordered.split_at(eligible.min(usize::from(max_hops)));
-        let excluded: Vec<_> = excluded.iter().map(|(id, exclusion)| (*id, exclusion.word())).collect();
+        let excluded: Vec<_> = excluded
+            .iter()
+            .map(|(id, exclusion)| (*id, exclusion.word()))
+            .collect();
         let country = message.network.country.as_deref();
         Plan {
             reason: explain(hops, left_out, &excluded, ranking),
@@ -209,7 +240,11 @@ impl LeastCostRouter {
 /// The digits to look up: the number, or as much of it as the grant shows.
 fn destination(recipient: &Address) -> &str {
     let is_number = recipient.value.bytes().all(|b| b.is_ascii_digit());
-    if is_number && recipient.value.starts_with(&recipient.prefix) { &recipient.value } else { &recipient.prefix }
+    if is_number && recipient.value.starts_with(&recipient.prefix) {
+        &recipient.value
+    } else {
+        &recipient.prefix
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The configuration as `route` reads it: checked, with prefixes, originators and parameters parsed once. It decides
 //! who is denied and what a carrier costs; it does not order carriers.
 
-use heliograph_plugin::{Address, Message, NumberingPlan, Tlv, TrafficClass, TypeOfNumber, log, tables};
+use heliograph_plugin::{
+    Address, Message, NumberingPlan, Tlv, TrafficClass, TypeOfNumber, log, tables,
+};
 
 use crate::config::{CarrierRule, Class, ClassRule, Config, DenyRule, TlvRule, Weights};
 use crate::deck::{Entry, PrefixMap, entries, is_prefix, price_of};
@@ -53,7 +55,12 @@ impl Policy {
         if let Some(weights) = &config.weights {
             check_weights("weights", weights)?;
         }
-        for class in [Class::Otp, Class::Transactional, Class::Promotional, Class::Alert] {
+        for class in [
+            Class::Otp,
+            Class::Transactional,
+            Class::Promotional,
+            Class::Alert,
+        ] {
             check_class(class.name(), class_rule(&config, class))?;
         }
         for (i, rule) in config.deny.iter().enumerate() {
@@ -64,30 +71,58 @@ impl Policy {
             .iter()
             .map(|(id, rule)| CarrierPolicy::new(id, rule).map_err(|e| format!("carriers.{id}{e}")))
             .collect::<Result<Vec<_>, _>>()?;
-        let plain = CarrierPolicy { weight: CarrierRule::default().weight, ..CarrierPolicy::default() };
+        let plain = CarrierPolicy {
+            weight: CarrierRule::default().weight,
+            ..CarrierPolicy::default()
+        };
         for (i, rate) in config.rates.iter().enumerate() {
             if !is_prefix(&rate.prefix) {
-                return Err(format!("rates[{i}].prefix: {:?} is not 0 to 15 digits", rate.prefix));
+                return Err(format!(
+                    "rates[{i}].prefix: {:?} is not 0 to 15 digits",
+                    rate.prefix
+                ));
             }
             let place = match find(&carriers, &rate.carrier) {
                 Ok(place) => place,
                 Err(place) => {
-                    carriers.insert(place, CarrierPolicy { id: rate.carrier.clone(), ..plain.clone() });
+                    carriers.insert(
+                        place,
+                        CarrierPolicy {
+                            id: rate.carrier.clone(),
+                            ..plain.clone()
+                        },
+                    );
                     place
                 }
             };
-            if !carriers[place].rates.insert(&rate.prefix, rate.price_micros) {
-                return Err(format!("rates[{i}]: {} has a rate for {:?} already", rate.carrier, rate.prefix));
+            if !carriers[place]
+                .rates
+                .insert(&rate.prefix, rate.price_micros)
+            {
+                return Err(format!(
+                    "rates[{i}]: {} has a rate for {:?} already",
+                    rate.carrier, rate.prefix
+                ));
             }
         }
         let has_prices = config.deck.is_some()
             || config.default_price_micros.is_some()
-            || carriers.iter().any(|c| c.deck.is_some() || !c.rates.is_empty());
-        Ok(Self { config, carriers, plain, has_prices })
+            || carriers
+                .iter()
+                .any(|c| c.deck.is_some() || !c.rates.is_empty());
+        Ok(Self {
+            config,
+            carriers,
+            plain,
+            has_prices,
+        })
     }
 
     pub fn carrier(&self, id: &str) -> &CarrierPolicy {
-        find(&self.carriers, id).ok().and_then(|place| self.carriers.get(place)).unwrap_or(&self.plain)
+        find(&self.carriers, id)
+            .ok()
+            .and_then(|place| self.carriers.get(place))
+            .unwrap_or(&self.plain)
     }
 
     pub fn class(&self, traffic: TrafficClass) -> &ClassRule {
@@ -106,7 +141,10 @@ impl Policy {
         let country = message.network.country.as_deref();
         let listed = self.config.deny.iter().find(|rule| {
             (rule.classes.is_empty() || rule.classes.contains(&class))
-                && (rule.prefix.as_deref().is_some_and(|prefix| number.starts_with(prefix))
+                && (rule
+                    .prefix
+                    .as_deref()
+                    .is_some_and(|prefix| number.starts_with(prefix))
                     || (rule.country.is_some() && rule.country.as_deref() == country))
         });
         if let Some(rule) = listed {
@@ -115,22 +153,38 @@ impl Policy {
                 (None, Some(country)) => country,
                 (None, None) => "",
             };
-            let said = rule.reason.as_deref().unwrap_or("the operator does not send there");
+            let said = rule
+                .reason
+                .as_deref()
+                .unwrap_or("the operator does not send there");
             return Some(format!("{place}: {said}"));
         }
         let table = self.config.deny_table.as_deref()?;
         let (prefix, said) = tables::longest_prefix(table, number)?;
-        let said = if said.is_empty() { "the operator does not send there" } else { &said };
+        let said = if said.is_empty() {
+            "the operator does not send there"
+        } else {
+            &said
+        };
         Some(format!("{}: {said}", shown(&prefix)))
     }
 
     /// The common deck's row for the number.
     pub fn row(&self, number: &str) -> Option<(String, String)> {
-        self.config.deck.as_deref().and_then(|deck| tables::longest_prefix(deck, number))
+        self.config
+            .deck
+            .as_deref()
+            .and_then(|deck| tables::longest_prefix(deck, number))
     }
 
     /// What a segment to `number` costs on this carrier: by its own deck, the common row, the rates, the default.
-    pub fn price(&self, carrier: &str, policy: &CarrierPolicy, number: &str, row: &[Entry<'_>]) -> Price {
+    pub fn price(
+        &self,
+        carrier: &str,
+        policy: &CarrierPolicy,
+        number: &str,
+        row: &[Entry<'_>],
+    ) -> Price {
         if !self.has_prices {
             return Price::Unasked;
         }
@@ -149,7 +203,9 @@ impl Policy {
             return entry.price.map_or(Price::Malformed, Price::Known);
         }
         let inline = policy.rates.longest(number).map(|(_, price)| *price);
-        inline.or(self.config.default_price_micros).map_or(Price::Missing, Price::Known)
+        inline
+            .or(self.config.default_price_micros)
+            .map_or(Price::Missing, Price::Known)
     }
 }
 
@@ -172,7 +228,11 @@ fn malformed(deck: &str, prefix: &str, carrier: &str) {
     let carrier = carrier.get(..carrier.len().min(64)).unwrap_or("");
     log::warn(
         "a row of the rate deck has no price in whole millionths for a carrier, which is left out",
-        &[("table", deck), ("row", shown(prefix)), ("carrier", carrier)],
+        &[
+            ("table", deck),
+            ("row", shown(prefix)),
+            ("carrier", carrier),
+        ],
     );
 }
 
@@ -183,7 +243,12 @@ pub fn shown(prefix: &str) -> &str {
 
 impl CarrierPolicy {
     fn new(id: &str, rule: &CarrierRule) -> Result<Self, String> {
-        let originator = rule.originator.as_deref().map(originator).transpose().map_err(|e| format!(".originator: {e}"))?;
+        let originator = rule
+            .originator
+            .as_deref()
+            .map(originator)
+            .transpose()
+            .map_err(|e| format!(".originator: {e}"))?;
         let originator_by_country = rule
             .originator_by_country
             .iter()
@@ -214,8 +279,14 @@ impl CarrierPolicy {
     }
 
     pub fn originator(&self, country: Option<&str>) -> Option<&Address> {
-        let national = country.and_then(|country| self.originator_by_country.iter().find(|(c, _)| c == country));
-        national.map(|(_, address)| address).or(self.originator.as_ref())
+        let national = country.and_then(|country| {
+            self.originator_by_country
+                .iter()
+                .find(|(c, _)| c == country)
+        });
+        national
+            .map(|(_, address)| address)
+            .or(self.originator.as_ref())
     }
 }
 
@@ -234,7 +305,11 @@ fn originator(text: &str) -> Result<Address, String> {
             (TypeOfNumber::International, NumberingPlan::Isdn)
         }
         (true, false, 3..=8) => (TypeOfNumber::Abbreviated, NumberingPlan::Unknown),
-        (false, false, 1..=11) if text.bytes().all(|b| b.is_ascii_alphanumeric() || b" -_.&+!'".contains(&b)) => {
+        (false, false, 1..=11)
+            if text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b" -_.&+!'".contains(&b)) =>
+        {
             (TypeOfNumber::Alphanumeric, NumberingPlan::Unknown)
         }
         _ => {
@@ -244,27 +319,47 @@ fn originator(text: &str) -> Result<Address, String> {
             ));
         }
     };
-    let prefix = if numeric { digits.to_owned() } else { String::new() };
-    Ok(Address { ton, npi, value: digits.to_owned(), prefix })
+    let prefix = if numeric {
+        digits.to_owned()
+    } else {
+        String::new()
+    };
+    Ok(Address {
+        ton,
+        npi,
+        value: digits.to_owned(),
+        prefix,
+    })
 }
 
 fn tlv(rule: &TlvRule) -> Result<Tlv, String> {
     let value = match (&rule.text, &rule.hex) {
         (Some(text), None) => text.clone().into_bytes(),
-        (None, Some(hex)) => octets(hex).ok_or_else(|| format!("hex {hex:?} is not pairs of hexadecimal digits"))?,
+        (None, Some(hex)) => {
+            octets(hex).ok_or_else(|| format!("hex {hex:?} is not pairs of hexadecimal digits"))?
+        }
         (Some(_), Some(_)) | (None, None) => return Err("give either text or hex".to_owned()),
     };
     if value.len() > usize::from(u16::MAX) {
-        return Err(format!("the value has {} octets; a parameter has at most 65535", value.len()));
+        return Err(format!(
+            "the value has {} octets; a parameter has at most 65535",
+            value.len()
+        ));
     }
-    Ok(Tlv { tag: rule.tag, value })
+    Ok(Tlv {
+        tag: rule.tag,
+        value,
+    })
 }
 
 fn octets(hex: &str) -> Option<Vec<u8>> {
-    if hex.len() % 2 != 0 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if !hex.len().is_multiple_of(2) || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
-    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(hex.get(i..i + 2)?, 16).ok()).collect()
+    (0..hex.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(hex.get(i..i + 2)?, 16).ok())
+        .collect()
 }
 
 fn check_denial(rule: &DenyRule) -> Result<(), String> {
@@ -272,9 +367,9 @@ fn check_denial(rule: &DenyRule) -> Result<(), String> {
         (Some(prefix), None) if prefix.is_empty() || !is_prefix(prefix) => {
             Err(format!(".prefix: {prefix:?} is not 1 to 15 digits"))
         }
-        (None, Some(country)) if !is_country(country) => {
-            Err(format!(".country: {country:?} is no ISO 3166-1 alpha-2 code, as in \"GB\""))
-        }
+        (None, Some(country)) if !is_country(country) => Err(format!(
+            ".country: {country:?} is no ISO 3166-1 alpha-2 code, as in \"GB\""
+        )),
         (Some(_), None) | (None, Some(_)) => Ok(()),
         (Some(_), Some(_)) | (None, None) => Err(": give either prefix or country".to_owned()),
     }
@@ -288,7 +383,8 @@ fn check_class(name: &str, rule: &ClassRule) -> Result<(), String> {
     if let Some(hops) = rule.max_hops {
         hops_in_range(&at("max_hops"), hops)?;
     }
-    rule.min_delivered_ratio.map_or(Ok(()), |value| ratio(&at("min_delivered_ratio"), value))
+    rule.min_delivered_ratio
+        .map_or(Ok(()), |value| ratio(&at("min_delivered_ratio"), value))
 }
 
 fn check_weights(at: &str, weights: &Weights) -> Result<(), String> {
@@ -298,15 +394,27 @@ fn check_weights(at: &str, weights: &Weights) -> Result<(), String> {
 }
 
 fn hops_in_range(at: &str, hops: u8) -> Result<(), String> {
-    if (1..=MAX_HOPS).contains(&hops) { Ok(()) } else { Err(format!("{at}: {hops} is not 1 to {MAX_HOPS}")) }
+    if (1..=MAX_HOPS).contains(&hops) {
+        Ok(())
+    } else {
+        Err(format!("{at}: {hops} is not 1 to {MAX_HOPS}"))
+    }
 }
 
 fn not_negative(at: &str, value: f32) -> Result<(), String> {
-    if value.is_finite() && value >= 0.0 { Ok(()) } else { Err(format!("{at}: {value} is not 0 or more")) }
+    if value.is_finite() && value >= 0.0 {
+        Ok(())
+    } else {
+        Err(format!("{at}: {value} is not 0 or more"))
+    }
 }
 
 fn ratio(at: &str, value: f32) -> Result<(), String> {
-    if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(format!("{at}: {value} is not 0 to 1")) }
+    if (0.0..=1.0).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("{at}: {value} is not 0 to 1"))
+    }
 }
 
 fn is_country(text: &str) -> bool {

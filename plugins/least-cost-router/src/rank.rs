@@ -57,7 +57,9 @@ pub fn standing(carrier: &Carrier, attempts: &[Attempt], thresholds: Thresholds)
         .filter(|attempt| attempt.carrier == carrier.id)
         .map(|attempt| match attempt.outcome {
             Outcome::PermanentFailure(_) | Outcome::Undelivered(_) => Standing::RefusedHere,
-            Outcome::TemporaryFailure(_) | Outcome::TimedOut | Outcome::Unavailable => Standing::TriedHere,
+            Outcome::TemporaryFailure(_) | Outcome::TimedOut | Outcome::Unavailable => {
+                Standing::TriedHere
+            }
             Outcome::Sent | Outcome::Throttled => Standing::Ready,
         })
         .max()
@@ -92,7 +94,12 @@ pub struct Candidate<'a> {
 pub enum Ranking {
     /// Nothing is known that one could weigh: most headroom first.
     Headroom,
-    Score { weights: Weights, assumed_delivered_ratio: f32, assumed_receipt_ms: u32, spread: f32 },
+    Score {
+        weights: Weights,
+        assumed_delivered_ratio: f32,
+        assumed_receipt_ms: u32,
+        spread: f32,
+    },
 }
 
 /// A minute of median receipt latency is as bad as it gets.
@@ -102,20 +109,46 @@ const SLOW_RECEIPT_MS: f32 = 60_000.0;
 pub fn order(candidates: &mut [Candidate<'_>], ranking: Ranking, random: u64) {
     match ranking {
         Ranking::Headroom => candidates.sort_by(|a, b| {
-            a.standing.cmp(&b.standing).then(b.carrier.headroom.total_cmp(&a.carrier.headroom))
+            a.standing
+                .cmp(&b.standing)
+                .then(b.carrier.headroom.total_cmp(&a.carrier.headroom))
         }),
-        Ranking::Score { weights, assumed_delivered_ratio, assumed_receipt_ms, spread } => {
-            let lowest = candidates.iter().filter_map(|c| c.price).min().unwrap_or(0).max(1);
+        Ranking::Score {
+            weights,
+            assumed_delivered_ratio,
+            assumed_receipt_ms,
+            spread,
+        } => {
+            let lowest = candidates
+                .iter()
+                .filter_map(|c| c.price)
+                .min()
+                .unwrap_or(0)
+                .max(1);
             for candidate in candidates.iter_mut() {
-                let dearer = candidate.price.map_or(0.0, |p| (p as f32 / lowest as f32 - 1.0).max(0.0));
-                let ratio = candidate.carrier.delivered_ratio.unwrap_or(assumed_delivered_ratio);
-                let receipt_ms = candidate.carrier.p50_receipt_ms.unwrap_or(assumed_receipt_ms);
+                let dearer = candidate
+                    .price
+                    .map_or(0.0, |p| (p as f32 / lowest as f32 - 1.0).max(0.0));
+                let ratio = candidate
+                    .carrier
+                    .delivered_ratio
+                    .unwrap_or(assumed_delivered_ratio);
+                let receipt_ms = candidate
+                    .carrier
+                    .p50_receipt_ms
+                    .unwrap_or(assumed_receipt_ms);
                 candidate.score = weights.price * dearer
                     + weights.delivery * (1.0 - ratio.clamp(0.0, 1.0))
                     + weights.latency * (receipt_ms as f32 / SLOW_RECEIPT_MS).min(1.0);
             }
-            candidates.sort_by(|a, b| a.standing.cmp(&b.standing).then(a.score.total_cmp(&b.score)));
-            let Some(best) = candidates.first().copied() else { return };
+            candidates.sort_by(|a, b| {
+                a.standing
+                    .cmp(&b.standing)
+                    .then(a.score.total_cmp(&b.score))
+            });
+            let Some(best) = candidates.first().copied() else {
+                return;
+            };
             let near = candidates
                 .iter()
                 .take_while(|c| c.standing == best.standing && c.score <= best.score + spread)
@@ -130,7 +163,10 @@ pub fn order(candidates: &mut [Candidate<'_>], ranking: Ranking, random: u64) {
 fn share(group: &mut [Candidate<'_>], random: u64) {
     let mut state = random;
     for place in 0..group.len() {
-        let total: u64 = group[place..].iter().map(|c| u64::from(c.policy.weight)).sum();
+        let total: u64 = group[place..]
+            .iter()
+            .map(|c| u64::from(c.policy.weight))
+            .sum();
         if total == 0 {
             return;
         }
@@ -165,15 +201,22 @@ pub fn explain(
 ) -> String {
     let mut text = String::with_capacity(128);
     let count = hops.len() + left_out.len();
-    let Some(first) = hops.first() else { return text };
-    let cheapest = hops.iter().chain(left_out).all(|c| c.price >= first.price) && first.price.is_some();
+    let Some(first) = hops.first() else {
+        return text;
+    };
+    let cheapest =
+        hops.iter().chain(left_out).all(|c| c.price >= first.price) && first.price.is_some();
     let quality = match ranking {
         Ranking::Headroom => {
             let _ = write!(text, "most headroom of {count}: ");
             false
         }
         Ranking::Score { .. } => {
-            let _ = write!(text, "{} of {count}: ", if cheapest { "cheapest" } else { "best" });
+            let _ = write!(
+                text,
+                "{} of {count}: ",
+                if cheapest { "cheapest" } else { "best" }
+            );
             !cheapest
         }
     };

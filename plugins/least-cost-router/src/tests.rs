@@ -2,8 +2,8 @@
 
 use heliograph_plugin::testing::{self, FakeHost, carrier, context, message};
 use heliograph_plugin::{
-    Attempt, Carrier, Message, Outcome, Plan, Plugin, Routing, RoutingPolicy, TrafficClass, TypeOfNumber, config_schema,
-    configure,
+    Attempt, Carrier, Message, Outcome, Plan, Plugin, Routing, RoutingPolicy, TrafficClass,
+    TypeOfNumber, config_schema, configure,
 };
 use proptest::prelude::*;
 
@@ -29,11 +29,17 @@ fn three() -> Vec<Carrier> {
 }
 
 fn otp(to: &str) -> Message {
-    Message { traffic: TrafficClass::Otp, ..message(to, "Your code is 1234") }
+    Message {
+        traffic: TrafficClass::Otp,
+        ..message(to, "Your code is 1234")
+    }
 }
 
 fn promotional(to: &str) -> Message {
-    Message { traffic: TrafficClass::Promotional, ..message(to, "Sale!") }
+    Message {
+        traffic: TrafficClass::Promotional,
+        ..message(to, "Sale!")
+    }
 }
 
 #[track_caller]
@@ -61,7 +67,11 @@ fn without_configuration_the_order_given_holds_among_equals() {
     FakeHost::new();
     let plan = plan(&router("{}"), &message(UK, "hi"), &three());
     assert_eq!(ids(&plan), ["north", "south", "west"]);
-    assert!(plan.hops.iter().all(|hop| hop.price_micros.is_none() && hop.originator.is_none()));
+    assert!(
+        plan.hops
+            .iter()
+            .all(|hop| hop.price_micros.is_none() && hop.originator.is_none())
+    );
     assert_eq!(plan.reason, "most headroom of 3: north, south, west");
 }
 
@@ -73,17 +83,29 @@ fn without_configuration_most_headroom_comes_first_and_a_carrier_that_is_down_is
     carriers[2].connected = false;
     let plan = plan(&router("{}"), &message(UK, "hi"), &carriers);
     assert_eq!(ids(&plan), ["south", "north"]);
-    assert_eq!(plan.reason, "most headroom of 3: south, north; not west down");
+    assert_eq!(
+        plan.reason,
+        "most headroom of 3: south, north; not west down"
+    );
 }
 
 #[test]
 fn the_cheapest_carrier_of_the_longest_row_comes_first() {
     let host = FakeHost::new();
-    host.set_table("deck", &[("44", "north=9000;south=1000;west=1000"), ("447", "north=4200; south=5100")]);
+    host.set_table(
+        "deck",
+        &[
+            ("44", "north=9000;south=1000;west=1000"),
+            ("447", "north=4200; south=5100"),
+        ],
+    );
     let plan = plan(&router(r#"{"deck": "deck"}"#), &message(UK, "hi"), &three());
     assert_eq!(ids(&plan), ["north", "south"]);
     assert_eq!(plan.hops[0].price_micros, Some(4200));
-    assert_eq!(plan.reason, "cheapest of 2: north 4200µ, south 5100µ; not west without a rate");
+    assert_eq!(
+        plan.reason,
+        "cheapest of 2: north 4200µ, south 5100µ; not west without a rate"
+    );
 }
 
 #[test]
@@ -97,7 +119,10 @@ fn a_carriers_own_deck_comes_before_the_common_one_and_before_rates() {
     );
     let plan = plan(&router, &message(UK, "hi"), &three());
     assert_eq!(ids(&plan), ["south", "north", "west"]);
-    assert_eq!(plan.hops.iter().map(|h| h.price_micros).collect::<Vec<_>>(), [Some(3000), Some(4200), Some(6000)]);
+    assert_eq!(
+        plan.hops.iter().map(|h| h.price_micros).collect::<Vec<_>>(),
+        [Some(3000), Some(4200), Some(6000)]
+    );
 }
 
 #[test]
@@ -106,19 +131,41 @@ fn a_malformed_entry_is_logged_and_takes_no_other_price() {
     host.set_table("deck", &[("44", "north=0.0042; south=5100; =3; rubbish")]);
     let router = router(r#"{"deck": "deck", "default_price_micros": 1}"#);
     let plan = plan(&router, &message(UK, "hi"), &three());
-    assert_eq!(ids(&plan), ["west", "south"], "north's price is unknown, not 1µ");
+    assert_eq!(
+        ids(&plan),
+        ["west", "south"],
+        "north's price is unknown, not 1µ"
+    );
     let logs = host.logs();
     assert_eq!(logs.len(), 3);
-    assert!(logs[0].fields.contains(&("carrier".to_owned(), "north".to_owned())), "{logs:?}");
-    assert!(logs[0].fields.contains(&("row".to_owned(), "44".to_owned())), "{logs:?}");
+    assert!(
+        logs[0]
+            .fields
+            .contains(&("carrier".to_owned(), "north".to_owned())),
+        "{logs:?}"
+    );
+    assert!(
+        logs[0]
+            .fields
+            .contains(&("row".to_owned(), "44".to_owned())),
+        "{logs:?}"
+    );
 }
 
 #[test]
 fn a_malformed_row_in_a_carriers_own_deck_leaves_it_out() {
     let host = FakeHost::new();
     host.set_table("south-rates", &[("44", "cheap")]);
-    let router = router(r#"{"default_price_micros": 7, "carriers": {"south": {"deck": "south-rates"}}}"#);
-    assert_eq!(ids(&plan(&router, &message(UK, "hi"), &[carrier("north"), carrier("south")])), ["north"]);
+    let router =
+        router(r#"{"default_price_micros": 7, "carriers": {"south": {"deck": "south-rates"}}}"#);
+    assert_eq!(
+        ids(&plan(
+            &router,
+            &message(UK, "hi"),
+            &[carrier("north"), carrier("south")]
+        )),
+        ["north"]
+    );
     assert_eq!(host.logs().len(), 1);
 }
 
@@ -127,15 +174,32 @@ fn no_rate_is_refused_or_passed_on() {
     let host = FakeHost::new();
     host.set_table("deck", &[("1", "north=4200")]);
     let refused = refusal(&router(r#"{"deck": "deck"}"#), &message(UK, "hi"), &three());
-    assert_eq!(refused, ("no_rate".to_owned(), "no carrier has a rate for 447700".to_owned()));
+    assert_eq!(
+        refused,
+        (
+            "no_rate".to_owned(),
+            "no carrier has a rate for 447700".to_owned()
+        )
+    );
     let passing = router(r#"{"deck": "deck", "unpriced": "pass"}"#);
-    assert_eq!(passing.route(&message(UK, "hi"), &three(), &context()), Routing::Pass);
+    assert_eq!(
+        passing.route(&message(UK, "hi"), &three(), &context()),
+        Routing::Pass
+    );
 }
 
 #[test]
 fn a_deck_that_is_not_uploaded_is_no_rate_and_not_a_free_ride() {
     FakeHost::new();
-    assert_eq!(refusal(&router(r#"{"deck": "absent"}"#), &message(UK, "hi"), &three()).0, "no_rate");
+    assert_eq!(
+        refusal(
+            &router(r#"{"deck": "absent"}"#),
+            &message(UK, "hi"),
+            &three()
+        )
+        .0,
+        "no_rate"
+    );
 }
 
 #[test]
@@ -149,20 +213,30 @@ fn otp_prefers_quality_where_promotional_prefers_price() {
     carriers[1].p50_receipt_ms = Some(2_150);
     let fast = plan(&router, &otp(UK), &carriers);
     assert_eq!(ids(&fast), ["south", "north"]);
-    assert_eq!(fast.reason, "best of 2: south 5100µ 99% 2.1s, north 4200µ 80%");
-    assert_eq!(ids(&plan(&router, &promotional(UK), &carriers)), ["north", "south"]);
+    assert_eq!(
+        fast.reason,
+        "best of 2: south 5100µ 99% 2.1s, north 4200µ 80%"
+    );
+    assert_eq!(
+        ids(&plan(&router, &promotional(UK), &carriers)),
+        ["north", "south"]
+    );
 }
 
 #[test]
 fn configured_weights_take_the_place_of_the_built_in_ones() {
     FakeHost::new();
-    let router = router(r#"{"weights": {"latency": 1}, "classes": {"otp": {"weights": {"delivery": 1}}}}"#);
+    let router =
+        router(r#"{"weights": {"latency": 1}, "classes": {"otp": {"weights": {"delivery": 1}}}}"#);
     let mut carriers = vec![carrier("north"), carrier("south")];
     carriers[0].delivered_ratio = Some(0.99);
     carriers[0].p50_receipt_ms = Some(30_000);
     carriers[1].delivered_ratio = Some(0.7);
     carriers[1].p50_receipt_ms = Some(1_000);
-    assert_eq!(ids(&plan(&router, &message(UK, "hi"), &carriers)), ["south", "north"]);
+    assert_eq!(
+        ids(&plan(&router, &message(UK, "hi"), &carriers)),
+        ["south", "north"]
+    );
     assert_eq!(ids(&plan(&router, &otp(UK), &carriers)), ["north", "south"]);
 }
 
@@ -175,22 +249,36 @@ fn tags_keep_a_class_on_its_carriers() {
     let mut carriers = three();
     carriers[1].tags = vec!["direct".to_owned()];
     assert_eq!(ids(&plan(&router, &otp(UK), &carriers)), ["south"]);
-    assert_eq!(ids(&plan(&router, &promotional(UK), &carriers)), ["north", "west"]);
+    assert_eq!(
+        ids(&plan(&router, &promotional(UK), &carriers)),
+        ["north", "west"]
+    );
     carriers[1].tags.clear();
-    assert_eq!(refusal(&router, &otp(UK), &carriers).0, "no_carrier_for_class");
+    assert_eq!(
+        refusal(&router, &otp(UK), &carriers).0,
+        "no_carrier_for_class"
+    );
 }
 
 #[test]
 fn a_class_pays_no_more_than_its_limit() {
     let host = FakeHost::new();
     host.set_table("deck", &[("44", "north=4200;south=5100")]);
-    let router = router(r#"{"deck": "deck", "classes": {"promotional": {"max_price_micros": 4500}, "alert": {"max_price_micros": 10}}}"#);
+    let router = router(
+        r#"{"deck": "deck", "classes": {"promotional": {"max_price_micros": 4500}, "alert": {"max_price_micros": 10}}}"#,
+    );
     let carriers = [carrier("north"), carrier("south")];
     assert_eq!(ids(&plan(&router, &promotional(UK), &carriers)), ["north"]);
-    let alert = Message { traffic: TrafficClass::Alert, ..message(UK, "Fire") };
+    let alert = Message {
+        traffic: TrafficClass::Alert,
+        ..message(UK, "Fire")
+    };
     let (code, reason) = refusal(&router, &alert, &carriers);
     assert_eq!(code, "price_too_high");
-    assert_eq!(reason, "the cheapest carrier, north, asks 4200µ a segment; alert may cost 10µ");
+    assert_eq!(
+        reason,
+        "the cheapest carrier, north, asks 4200µ a segment; alert may cost 10µ"
+    );
 }
 
 #[test]
@@ -202,7 +290,10 @@ fn a_saturated_carrier_is_skipped_by_headroom_or_by_queue() {
     carriers[2].queued = 51;
     let plan = plan(&router, &message(UK, "hi"), &carriers);
     assert_eq!(ids(&plan), ["south"]);
-    assert_eq!(plan.reason, "most headroom of 3: south; not west saturated, north saturated");
+    assert_eq!(
+        plan.reason,
+        "most headroom of 3: south; not west saturated, north saturated"
+    );
 }
 
 #[test]
@@ -210,7 +301,10 @@ fn a_headroom_that_is_no_number_counts_as_none() {
     FakeHost::new();
     let mut carriers = three();
     carriers[0].headroom = f32::NAN;
-    assert_eq!(ids(&plan(&router("{}"), &message(UK, "hi"), &carriers)), ["south", "west"]);
+    assert_eq!(
+        ids(&plan(&router("{}"), &message(UK, "hi"), &carriers)),
+        ["south", "west"]
+    );
 }
 
 #[test]
@@ -221,39 +315,81 @@ fn when_none_is_ready_the_message_waits_for_the_best_or_is_refused() {
     carriers[0].headroom = 0.0;
     carriers[1].headroom = 0.0;
     carriers[2].connected = false;
-    let waiting = plan(&router(r#"{"deck": "deck"}"#), &message(UK, "hi"), &carriers);
-    assert_eq!(ids(&waiting), ["north", "south", "west"], "one that is down comes after those that are busy");
-    assert!(waiting.reason.starts_with("none is ready, "), "{}", waiting.reason);
+    let waiting = plan(
+        &router(r#"{"deck": "deck"}"#),
+        &message(UK, "hi"),
+        &carriers,
+    );
+    assert_eq!(
+        ids(&waiting),
+        ["north", "south", "west"],
+        "one that is down comes after those that are busy"
+    );
+    assert!(
+        waiting.reason.starts_with("none is ready, "),
+        "{}",
+        waiting.reason
+    );
     let strict = router(r#"{"deck": "deck", "unavailable": "refuse"}"#);
-    assert_eq!(refusal(&strict, &message(UK, "hi"), &carriers).0, "no_carrier_available");
+    assert_eq!(
+        refusal(&strict, &message(UK, "hi"), &carriers).0,
+        "no_carrier_available"
+    );
 }
 
 #[test]
 fn a_carrier_below_the_class_floor_is_used_only_when_no_better_one_is_ready() {
     FakeHost::new();
-    let router = router(r#"{"classes": {"otp": {"min_delivered_ratio": 0.9}}, "unavailable": "refuse"}"#);
+    let router =
+        router(r#"{"classes": {"otp": {"min_delivered_ratio": 0.9}}, "unavailable": "refuse"}"#);
     let mut carriers = vec![carrier("north"), carrier("south")];
     carriers[0].delivered_ratio = Some(0.5);
     assert_eq!(ids(&plan(&router, &otp(UK), &carriers)), ["south"]);
     carriers[1].connected = false;
     assert_eq!(ids(&plan(&router, &otp(UK), &carriers)), ["north", "south"]);
-    assert_eq!(ids(&plan(&router, &message(UK, "hi"), &carriers)), ["north"], "other classes have no floor");
+    assert_eq!(
+        ids(&plan(&router, &message(UK, "hi"), &carriers)),
+        ["north"],
+        "other classes have no floor"
+    );
 }
 
 #[test]
 fn a_retry_goes_elsewhere_first_and_not_back_to_who_refused_for_good() {
     FakeHost::new();
-    let attempt = |carrier: &str, outcome| Attempt { carrier: carrier.to_owned(), at: 0, outcome };
+    let attempt = |carrier: &str, outcome| Attempt {
+        carrier: carrier.to_owned(),
+        at: 0,
+        outcome,
+    };
     let mut message = message(UK, "hi");
-    message.attempts =
-        vec![attempt("north", Outcome::TemporaryFailure(8)), attempt("west", Outcome::Undelivered("004".to_owned()))];
+    message.attempts = vec![
+        attempt("north", Outcome::TemporaryFailure(8)),
+        attempt("west", Outcome::Undelivered("004".to_owned())),
+    ];
     let elsewhere = plan(&router("{}"), &message, &three());
     assert_eq!(ids(&elsewhere), ["south", "north"]);
-    assert!(elsewhere.reason.contains("north (failed before)"), "{}", elsewhere.reason);
-    assert!(elsewhere.reason.ends_with("not west refused this message"), "{}", elsewhere.reason);
-    assert_eq!(ids(&plan(&router("{}"), &message, &three()[2..])), ["west"], "it is all there is");
+    assert!(
+        elsewhere.reason.contains("north (failed before)"),
+        "{}",
+        elsewhere.reason
+    );
+    assert!(
+        elsewhere.reason.ends_with("not west refused this message"),
+        "{}",
+        elsewhere.reason
+    );
+    assert_eq!(
+        ids(&plan(&router("{}"), &message, &three()[2..])),
+        ["west"],
+        "it is all there is"
+    );
     message.attempts = vec![attempt("north", Outcome::Throttled)];
-    assert_eq!(ids(&plan(&router("{}"), &message, &three()))[0], "north", "a throttled carrier is as good as before");
+    assert_eq!(
+        ids(&plan(&router("{}"), &message, &three()))[0],
+        "north",
+        "a throttled carrier is as good as before"
+    );
 }
 
 #[test]
@@ -275,14 +411,22 @@ fn near_equals_share_by_weight_and_the_same_random_number_decides_the_same() {
     let (message, carriers) = (message(UK, "hi"), three());
     let mut north = 0;
     for random in 0..4000 {
-        let context = heliograph_plugin::Context { random, ..context() };
+        let context = heliograph_plugin::Context {
+            random,
+            ..context()
+        };
         let answer = router.route(&message, &carriers, &context);
         assert_eq!(answer, router.route(&message, &carriers, &context));
-        let Routing::Send(plan) = answer else { panic!("{answer:?}") };
+        let Routing::Send(plan) = answer else {
+            panic!("{answer:?}")
+        };
         assert_eq!(ids(&plan)[2], "west", "twice the price is not near");
         north += usize::from(ids(&plan)[0] == "north");
     }
-    assert!((2900..3100).contains(&north), "3 of 4 decisions, got {north} of 4000");
+    assert!(
+        (2900..3100).contains(&north),
+        "3 of 4 decisions, got {north} of 4000"
+    );
 }
 
 #[test]
@@ -290,8 +434,13 @@ fn a_weight_of_zero_comes_after_its_equals() {
     FakeHost::new();
     let router = router(r#"{"default_price_micros": 5, "carriers": {"north": {"weight": 0}}}"#);
     for random in 0..50 {
-        let context = heliograph_plugin::Context { random, ..context() };
-        let Routing::Send(plan) = router.route(&message(UK, "hi"), &three(), &context) else { panic!("no plan") };
+        let context = heliograph_plugin::Context {
+            random,
+            ..context()
+        };
+        let Routing::Send(plan) = router.route(&message(UK, "hi"), &three(), &context) else {
+            panic!("no plan")
+        };
         assert_eq!(ids(&plan)[2], "north");
     }
 }
@@ -306,14 +455,24 @@ fn originators_and_parameters_are_the_carriers_own() {
     let mut message = message(UK, "hi");
     let british = plan(&router, &message, &three());
     let sender = british.hops[0].originator.as_ref().expect("an originator");
-    assert_eq!((sender.ton, sender.value.as_str()), (TypeOfNumber::Alphanumeric, "Acme"));
+    assert_eq!(
+        (sender.ton, sender.value.as_str()),
+        (TypeOfNumber::Alphanumeric, "Acme")
+    );
     assert_eq!(british.hops[1].originator, None);
-    let tlvs: Vec<_> = british.hops[0].tlvs.iter().map(|tlv| (tlv.tag, tlv.value.as_slice())).collect();
+    let tlvs: Vec<_> = british.hops[0]
+        .tlvs
+        .iter()
+        .map(|tlv| (tlv.tag, tlv.value.as_slice()))
+        .collect();
     assert_eq!(tlvs, [(5120, b"1101".as_slice()), (5121, &[0x0a, 0xff])]);
     message.network.country = Some("US".to_owned());
     let american = plan(&router, &message, &three());
     let sender = american.hops[0].originator.as_ref().expect("an originator");
-    assert_eq!((sender.ton, sender.value.as_str()), (TypeOfNumber::International, "12025550143"));
+    assert_eq!(
+        (sender.ton, sender.value.as_str()),
+        (TypeOfNumber::International, "12025550143")
+    );
 }
 
 #[test]
@@ -325,13 +484,22 @@ fn denied_destinations_are_refused_by_prefix_country_or_table() {
     );
     assert_eq!(
         refusal(&router, &promotional(UK), &three()),
-        ("destination_denied".to_owned(), "4477: no adverts".to_owned())
+        (
+            "destination_denied".to_owned(),
+            "4477: no adverts".to_owned()
+        )
     );
     assert_eq!(plan(&router, &otp(UK), &three()).hops.len(), 3);
-    assert_eq!(refusal(&router, &otp("+882161234567"), &three()).1, "88: satellite");
+    assert_eq!(
+        refusal(&router, &otp("+882161234567"), &three()).1,
+        "88: satellite"
+    );
     let mut korean = otp("+8502123456");
     korean.network.country = Some("KP".to_owned());
-    assert_eq!(refusal(&router, &korean, &three()).1, "KP: the operator does not send there");
+    assert_eq!(
+        refusal(&router, &korean, &three()).1,
+        "KP: the operator does not send there"
+    );
 }
 
 #[test]
@@ -341,20 +509,29 @@ fn a_withheld_number_is_routed_by_its_prefix() {
     let mut message = message(UK, "hi");
     message.recipient.value = "98a7f3".to_owned();
     message.recipient.prefix = "4477".to_owned();
-    assert_eq!(ids(&plan(&router(r#"{"deck": "deck"}"#), &message, &three())), ["north"]);
+    assert_eq!(
+        ids(&plan(&router(r#"{"deck": "deck"}"#), &message, &three())),
+        ["north"]
+    );
 }
 
 #[test]
 fn no_carriers_at_all_is_no_opinion() {
     FakeHost::new();
-    assert_eq!(router("{}").route(&message(UK, "hi"), &[], &context()), Routing::Pass);
+    assert_eq!(
+        router("{}").route(&message(UK, "hi"), &[], &context()),
+        Routing::Pass
+    );
 }
 
 #[test]
 fn a_disabled_carrier_is_out_of_every_plan() {
     FakeHost::new();
     let router = router(r#"{"carriers": {"north": {"disabled": true}}}"#);
-    assert_eq!(ids(&plan(&router, &message(UK, "hi"), &three())), ["south", "west"]);
+    assert_eq!(
+        ids(&plan(&router, &message(UK, "hi"), &three())),
+        ["south", "west"]
+    );
 }
 
 #[test]
@@ -363,31 +540,68 @@ fn configuration_errors_name_the_field_and_the_rule() {
     for (config, expect) in [
         (r#"{"max_hops": 0}"#, "max_hops: 0 is not 1 to 16"),
         (r#"{"maxhops": 1}"#, "unknown field `maxhops`"),
-        (r#"{"deny": [{"prefix": "44", "country": "GB"}]}"#, "deny[0]: give either prefix or country"),
+        (
+            r#"{"deny": [{"prefix": "44", "country": "GB"}]}"#,
+            "deny[0]: give either prefix or country",
+        ),
         (r#"{"deny": [{"country": "gb"}]}"#, "deny[0].country"),
         (r#"{"deny": [{"prefix": "+44"}]}"#, "deny[0].prefix"),
-        (r#"{"rates": [{"prefix": "4x", "carrier": "a", "price_micros": 1}]}"#, "rates[0].prefix"),
-        (r#"{"rates": [{"prefix": "4", "carrier": "a", "price_micros": 1}, {"prefix": "4", "carrier": "a", "price_micros": 2}]}"#, "rates[1]: a has a rate"),
-        (r#"{"carriers": {"a": {"originator": "far too long a name"}}}"#, "carriers.a.originator"),
-        (r#"{"carriers": {"a": {"originator_by_country": {"UK1": "x"}}}}"#, "carriers.a.originator_by_country"),
-        (r#"{"carriers": {"a": {"tlvs": [{"tag": 1}]}}}"#, "carriers.a.tlvs[0]: give either text or hex"),
-        (r#"{"carriers": {"a": {"tlvs": [{"tag": 1, "hex": "0"}]}}}"#, "carriers.a.tlvs[0]: hex"),
+        (
+            r#"{"rates": [{"prefix": "4x", "carrier": "a", "price_micros": 1}]}"#,
+            "rates[0].prefix",
+        ),
+        (
+            r#"{"rates": [{"prefix": "4", "carrier": "a", "price_micros": 1}, {"prefix": "4", "carrier": "a", "price_micros": 2}]}"#,
+            "rates[1]: a has a rate",
+        ),
+        (
+            r#"{"carriers": {"a": {"originator": "far too long a name"}}}"#,
+            "carriers.a.originator",
+        ),
+        (
+            r#"{"carriers": {"a": {"originator_by_country": {"UK1": "x"}}}}"#,
+            "carriers.a.originator_by_country",
+        ),
+        (
+            r#"{"carriers": {"a": {"tlvs": [{"tag": 1}]}}}"#,
+            "carriers.a.tlvs[0]: give either text or hex",
+        ),
+        (
+            r#"{"carriers": {"a": {"tlvs": [{"tag": 1, "hex": "0"}]}}}"#,
+            "carriers.a.tlvs[0]: hex",
+        ),
         (r#"{"weights": {"price": -1}}"#, "weights.price"),
-        (r#"{"classes": {"otp": {"min_delivered_ratio": 1.5}}}"#, "classes.otp.min_delivered_ratio"),
-        (r#"{"classes": {"alert": {"weights": {"delivery": -2}}}}"#, "classes.alert.weights.delivery"),
+        (
+            r#"{"classes": {"otp": {"min_delivered_ratio": 1.5}}}"#,
+            "classes.otp.min_delivered_ratio",
+        ),
+        (
+            r#"{"classes": {"alert": {"weights": {"delivery": -2}}}}"#,
+            "classes.alert.weights.delivery",
+        ),
     ] {
         let error = config_error(config);
-        assert!(error.contains(expect), "{config}\n  gave {error}\n  not  {expect}");
+        assert!(
+            error.contains(expect),
+            "{config}\n  gave {error}\n  not  {expect}"
+        );
     }
 }
 
 #[test]
 fn the_schema_describes_every_field() {
-    let schema: serde_json::Value = serde_json::from_str(&config_schema::<LeastCostRouter>()).expect("JSON");
+    let schema: serde_json::Value =
+        serde_json::from_str(&config_schema::<LeastCostRouter>()).expect("JSON");
     let undescribed: Vec<String> = definitions(&schema)
         .flat_map(|(name, definition)| {
-            let properties = definition["properties"].as_object().cloned().unwrap_or_default();
-            properties.into_iter().filter(|(_, p)| p["description"].as_str().is_none_or(str::is_empty)).map(move |(p, _)| format!("{name}.{p}"))
+            let properties = definition["properties"]
+                .as_object()
+                .cloned()
+                .unwrap_or_default();
+            properties
+                .into_iter()
+                .filter(|(_, p)| p["description"].as_str().is_none_or(str::is_empty))
+                .map(move |(p, _)| format!("{name}.{p}"))
         })
         .collect();
     assert_eq!(undescribed, Vec::<String>::new());
@@ -397,7 +611,9 @@ fn the_schema_describes_every_field() {
 
 fn definitions(schema: &serde_json::Value) -> impl Iterator<Item = (String, serde_json::Value)> {
     let inner = schema["$defs"].as_object().cloned().unwrap_or_default();
-    inner.into_iter().chain([("Config".to_owned(), schema.clone())])
+    inner
+        .into_iter()
+        .chain([("Config".to_owned(), schema.clone())])
 }
 
 fn any_carrier() -> impl Strategy<Value = Carrier> {
@@ -409,14 +625,16 @@ fn any_carrier() -> impl Strategy<Value = Carrier> {
         proptest::option::of(proptest::num::f32::ANY),
         proptest::option::of(any::<u32>()),
     )
-        .prop_map(|(id, connected, queued, headroom, delivered_ratio, p50_receipt_ms)| Carrier {
-            connected,
-            queued,
-            headroom,
-            delivered_ratio,
-            p50_receipt_ms,
-            ..testing::carrier(&id)
-        })
+        .prop_map(
+            |(id, connected, queued, headroom, delivered_ratio, p50_receipt_ms)| Carrier {
+                connected,
+                queued,
+                headroom,
+                delivered_ratio,
+                p50_receipt_ms,
+                ..testing::carrier(&id)
+            },
+        )
 }
 
 proptest! {

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use super::settings::{ErrorRate, FinalRate, FinalState, IdStyle, MessageState, Outcome, Rule, Settings, WindowPolicy};
+use super::settings::{
+    ErrorRate, FinalRate, FinalState, IdStyle, MessageState, Outcome, Rule, Settings, WindowPolicy,
+};
 
 /// ESME_RMSGQFUL (SMPP 3.4, 5.1.3).
 const QUEUE_FULL: u32 = 0x14;
@@ -40,7 +42,7 @@ pub enum Verdict {
     },
 }
 
-/// The receipts of one message: an intermediate notification never, one, or two alike.
+/// The receipts of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipts {
     /// None was asked for.
@@ -50,6 +52,16 @@ pub enum Receipts {
     One(Receipt),
     /// The same receipt twice.
     Two(Receipt, Receipt),
+}
+
+impl Receipts {
+    /// Whether one comes before a response that comes `response` after the submit_sm.
+    pub fn precede(&self, response: Duration) -> bool {
+        match self {
+            Receipts::None | Receipts::Lost => false,
+            Receipts::One(first) | Receipts::Two(first, _) => first.after < response,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,10 +121,14 @@ impl Behaviour {
 
     /// The SMSC's decision about a submit_sm that arrived at `now` (since the start).
     pub fn judge(&mut self, now: Duration, submit: &Submit<'_>) -> Verdict {
-        let after = self.spread(self.settings.latency_ms, self.settings.latency_jitter_ms);
+        // A limit is checked at the door, so its answer comes at once.
         if let Some(status) = self.over_limit(now, submit.unanswered) {
-            return Verdict::Refuse { status, after };
+            return Verdict::Refuse {
+                status,
+                after: Duration::ZERO,
+            };
         }
+        let after = self.spread(self.settings.latency_ms, self.settings.latency_jitter_ms);
         let rule = self.rule(submit.destination);
         match rule {
             Some(Outcome::Drop) => return Verdict::Drop,
@@ -138,7 +154,12 @@ impl Behaviour {
         }
     }
 
-    fn accept(&mut self, submit: &Submit<'_>, rule: Option<Outcome>, mut after: Duration) -> Verdict {
+    fn accept(
+        &mut self,
+        submit: &Submit<'_>,
+        rule: Option<Outcome>,
+        mut after: Duration,
+    ) -> Verdict {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         let swallowed = match rule {
@@ -150,13 +171,16 @@ impl Behaviour {
             Some(Outcome::Final(end)) => end,
             _ => self.random_end(),
         };
-        let receipts = if !self.settings.receipts || !wants_receipt(submit.registered_delivery, end.state) {
-            Receipts::None
-        } else if rule == Some(Outcome::NoReceipt) || self.rng.chance(self.settings.receipt_loss_rate) {
-            Receipts::Lost
-        } else {
-            self.receipts(end, &mut after)
-        };
+        let receipts =
+            if !self.settings.receipts || !wants_receipt(submit.registered_delivery, end.state) {
+                Receipts::None
+            } else if rule == Some(Outcome::NoReceipt)
+                || self.rng.chance(self.settings.receipt_loss_rate)
+            {
+                Receipts::Lost
+            } else {
+                self.receipts(end, &mut after)
+            };
         Verdict::Accept {
             id,
             after: (!swallowed).then_some(after),
@@ -166,7 +190,10 @@ impl Behaviour {
 
     /// `response` is put off where the receipt is to come first.
     fn receipts(&mut self, end: FinalState, response: &mut Duration) -> Receipts {
-        let (delay, jitter) = (self.settings.receipt_delay_ms, self.settings.receipt_jitter_ms);
+        let (delay, jitter) = (
+            self.settings.receipt_delay_ms,
+            self.settings.receipt_jitter_ms,
+        );
         let mut first = Receipt {
             end,
             after: *response + self.spread(delay, jitter),
@@ -187,7 +214,8 @@ impl Behaviour {
 
     fn over_limit(&mut self, now: Duration, unanswered: u32) -> Option<u32> {
         let window = self.settings.window;
-        if window > 0 && unanswered >= window && self.settings.window_policy == WindowPolicy::Refuse {
+        if window > 0 && unanswered >= window && self.settings.window_policy == WindowPolicy::Refuse
+        {
             return Some(QUEUE_FULL);
         }
         let throughput = self.settings.throughput;
@@ -197,7 +225,11 @@ impl Behaviour {
     fn rule(&self, destination: &[u8]) -> Option<Outcome> {
         let digits = destination.strip_prefix(b"+").unwrap_or(destination);
         let matches = |rule: &&Rule| digits.starts_with(rule.prefix.as_bytes());
-        self.settings.rules.iter().find(matches).map(|rule| rule.outcome)
+        self.settings
+            .rules
+            .iter()
+            .find(matches)
+            .map(|rule| rule.outcome)
     }
 
     fn random_error(&mut self) -> Option<u32> {
@@ -367,7 +399,9 @@ mod tests {
     }
 
     fn run(behaviour: &mut Behaviour, n: usize) -> Vec<Verdict> {
-        (0..n).map(|_| behaviour.judge(NOW, &to("447700900123"))).collect()
+        (0..n)
+            .map(|_| behaviour.judge(NOW, &to("447700900123")))
+            .collect()
     }
 
     fn count(verdicts: &[Verdict], is: impl Fn(&Verdict) -> bool) -> usize {
@@ -391,22 +425,42 @@ mod tests {
         let first = run(&mut b, 50);
         let other = b.settings().patched(json!({"seed": 8})).unwrap();
         b.change(other);
-        let back = b.settings().patched(json!({"seed": 7, "first_id": 2})).unwrap();
+        let back = b
+            .settings()
+            .patched(json!({"seed": 7, "first_id": 2}))
+            .unwrap();
         b.change(back);
         let again = run(&mut b, 50);
-        let refused = |v: &[Verdict]| v.iter().map(|v| matches!(v, Verdict::Refuse { .. })).collect::<Vec<_>>();
+        let refused = |v: &[Verdict]| {
+            v.iter()
+                .map(|v| matches!(v, Verdict::Refuse { .. }))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(refused(&first), refused(&again));
     }
 
     #[test]
     fn rates_come_out_as_set() {
-        let mut b = behaviour(json!({"errors": ["0x08=0.1", "0x14=0.2"], "drop_rate": 0.1, "swallow_rate": 0.5}));
+        let mut b = behaviour(
+            json!({"errors": ["0x08=0.1", "0x14=0.2"], "drop_rate": 0.1, "swallow_rate": 0.5}),
+        );
         let v = run(&mut b, 20_000);
-        let near = |got: usize, expect: usize| assert!(got.abs_diff(expect) < expect / 8, "{got} for {expect}");
+        let near = |got: usize, expect: usize| {
+            assert!(got.abs_diff(expect) < expect / 8, "{got} for {expect}")
+        };
         near(count(&v, |v| *v == Verdict::Drop), 2_000);
-        near(count(&v, |v| matches!(v, Verdict::Refuse { status: 0x08, .. })), 1_800);
-        near(count(&v, |v| matches!(v, Verdict::Refuse { status: 0x14, .. })), 3_600);
-        near(count(&v, |v| matches!(v, Verdict::Accept { after: None, .. })), 6_300);
+        near(
+            count(&v, |v| matches!(v, Verdict::Refuse { status: 0x08, .. })),
+            1_800,
+        );
+        near(
+            count(&v, |v| matches!(v, Verdict::Refuse { status: 0x14, .. })),
+            3_600,
+        );
+        near(
+            count(&v, |v| matches!(v, Verdict::Accept { after: None, .. })),
+            6_300,
+        );
     }
 
     #[test]
@@ -427,7 +481,15 @@ mod tests {
     #[test]
     fn beyond_the_throughput_a_submit_is_throttled_until_time_passes() {
         let mut b = behaviour(json!({"throughput": 50}));
-        let throttled = |v: &Verdict| matches!(v, Verdict::Refuse { status: THROTTLED, .. });
+        let throttled = |v: &Verdict| {
+            matches!(
+                v,
+                Verdict::Refuse {
+                    status: THROTTLED,
+                    ..
+                }
+            )
+        };
         assert_eq!(count(&run(&mut b, 80), throttled), 30);
         let later = NOW + Duration::from_millis(100);
         let v: Vec<Verdict> = (0..10).map(|_| b.judge(later, &to("1"))).collect();
@@ -436,10 +498,28 @@ mod tests {
 
     #[test]
     fn beyond_the_window_the_queue_is_full_unless_reading_stops() {
-        let full = Submit { unanswered: 10, ..to("1") };
+        let full = Submit {
+            unanswered: 10,
+            ..to("1")
+        };
         let mut b = behaviour(json!({"window": 10}));
-        assert_eq!(b.judge(NOW, &full), Verdict::Refuse { status: QUEUE_FULL, after: Duration::ZERO });
-        assert!(matches!(b.judge(NOW, &Submit { unanswered: 9, ..full }), Verdict::Accept { .. }));
+        assert_eq!(
+            b.judge(NOW, &full),
+            Verdict::Refuse {
+                status: QUEUE_FULL,
+                after: Duration::ZERO
+            }
+        );
+        assert!(matches!(
+            b.judge(
+                NOW,
+                &Submit {
+                    unanswered: 9,
+                    ..full
+                }
+            ),
+            Verdict::Accept { .. }
+        ));
         let mut b = behaviour(json!({"window": 10, "window_policy": "stop"}));
         assert!(matches!(b.judge(NOW, &full), Verdict::Accept { .. }));
     }
@@ -450,25 +530,59 @@ mod tests {
             "4477=0x0b", "447700900999=UNDELIV:001", "447700900998=swallow", "447700900997=drop",
             "447700900996=no-receipt"]}));
         let unanswered_never = Some(Duration::ZERO);
-        assert!(matches!(b.judge(NOW, &to("+447711")), Verdict::Refuse { status: 0x0B, .. }));
-        let end = FinalState { state: MessageState::Undeliverable, error: *b"001" };
-        let receipt = Receipt { end, after: Duration::from_millis(100) };
+        assert!(matches!(
+            b.judge(NOW, &to("+447711")),
+            Verdict::Refuse { status: 0x0B, .. }
+        ));
+        let end = FinalState {
+            state: MessageState::Undeliverable,
+            error: *b"001",
+        };
+        let receipt = Receipt {
+            end,
+            after: Duration::from_millis(100),
+        };
         assert_eq!(
             b.judge(NOW, &to("447700900999")),
-            Verdict::Accept { id: 1, after: unanswered_never, receipts: Receipts::One(receipt) }
+            Verdict::Accept {
+                id: 1,
+                after: unanswered_never,
+                receipts: Receipts::One(receipt)
+            }
         );
-        assert!(matches!(b.judge(NOW, &to("447700900998")), Verdict::Accept { after: None, .. }));
+        assert!(matches!(
+            b.judge(NOW, &to("447700900998")),
+            Verdict::Accept { after: None, .. }
+        ));
         assert_eq!(b.judge(NOW, &to("447700900997")), Verdict::Drop);
-        assert!(matches!(b.judge(NOW, &to("447700900996")), Verdict::Accept { receipts: Receipts::Lost, .. }));
-        assert!(matches!(b.judge(NOW, &to("33612345678")), Verdict::Refuse { status: 0x08, .. }));
+        assert!(matches!(
+            b.judge(NOW, &to("447700900996")),
+            Verdict::Accept {
+                receipts: Receipts::Lost,
+                ..
+            }
+        ));
+        assert!(matches!(
+            b.judge(NOW, &to("33612345678")),
+            Verdict::Refuse { status: 0x08, .. }
+        ));
     }
 
     #[test]
     fn receipts_come_when_registered_delivery_asks_for_that_outcome() {
         let mut b = behaviour(json!({"rules": ["1=DELIVRD", "2=EXPIRED"]}));
         let mut sent = |destination: &'static str, registered_delivery: u8| {
-            let submit = Submit { registered_delivery, ..to(destination) };
-            !matches!(b.judge(NOW, &submit), Verdict::Accept { receipts: Receipts::None, .. })
+            let submit = Submit {
+                registered_delivery,
+                ..to(destination)
+            };
+            !matches!(
+                b.judge(NOW, &submit),
+                Verdict::Accept {
+                    receipts: Receipts::None,
+                    ..
+                }
+            )
         };
         assert_eq!((sent("1", 0), sent("2", 0)), (false, false));
         assert_eq!((sent("1", 1), sent("2", 1)), (true, true));
@@ -479,7 +593,11 @@ mod tests {
     #[test]
     fn an_early_receipt_precedes_its_response() {
         let mut b = behaviour(json!({"receipt_early_rate": 1}));
-        let Verdict::Accept { after: Some(after), receipts: Receipts::One(receipt), .. } = b.judge(NOW, &to("1"))
+        let Verdict::Accept {
+            after: Some(after),
+            receipts: Receipts::One(receipt),
+            ..
+        } = b.judge(NOW, &to("1"))
         else {
             panic!("not accepted with a receipt");
         };
@@ -499,7 +617,10 @@ mod tests {
         assert_eq!(written(48_879, IdStyle::HexUpper, 8), "0000BEEF");
         assert_eq!(written(0, IdStyle::Decimal, 0), "0");
         assert_eq!(written(u64::MAX, IdStyle::Decimal, 64).len(), 64);
-        assert_ne!(written(1, IdStyle::Opaque, 0), written(2, IdStyle::Opaque, 0));
+        assert_ne!(
+            written(1, IdStyle::Opaque, 0),
+            written(2, IdStyle::Opaque, 0)
+        );
     }
 
     #[test]

@@ -22,7 +22,11 @@ use super::{Settings, Shared};
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
 
-pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, mut stopped: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    mut stopped: watch::Receiver<bool>,
+) {
     let router = Router::new()
         .route("/received", get(received).delete(clear))
         .route("/counters", get(counters))
@@ -60,7 +64,10 @@ async fn received(State(shared): Shareds, page: Result<Query<Page>, QueryRejecti
     let limit = page.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
     let (messages, end) = {
         let engine = shared.engine.lock();
-        (engine.record.received(page.since, limit), engine.record.next_index())
+        (
+            engine.record.received(page.since, limit),
+            engine.record.next_index(),
+        )
     };
     let next = messages.last().map_or(page.since.min(end), |m| m.index + 1);
     json_of(json!({"messages": messages, "next": next}))
@@ -136,7 +143,11 @@ fn show(mut settings: Settings) -> Response {
 }
 
 fn json_of(value: Value) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        value.to_string(),
+    )
+        .into_response()
 }
 
 /// RFC 9457.

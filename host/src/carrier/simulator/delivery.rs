@@ -74,8 +74,13 @@ impl fmt::Display for MoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MoError::Field(field, rule) => write!(f, "{field} {rule}"),
-            MoError::NoReceiver => write!(f, "no ESME has bound yet; bind one, or name its system_id"),
-            MoError::Full => write!(f, "as many deliver_sm wait as pending_max allows; bind a receiver"),
+            MoError::NoReceiver => {
+                write!(f, "no ESME has bound yet; bind one, or name its system_id")
+            }
+            MoError::Full => write!(
+                f,
+                "as many deliver_sm wait as pending_max allows; bind a receiver"
+            ),
         }
     }
 }
@@ -108,7 +113,12 @@ pub fn receipt(
     end: FinalState,
     dates: Dates,
 ) -> Option<Box<[u8]>> {
-    let Scratch { text, id: id_text, tlvs, pdu } = scratch;
+    let Scratch {
+        text,
+        id: id_text,
+        tlvs,
+        pdu,
+    } = scratch;
     text.clear();
     id_text.clear();
     tlvs.clear();
@@ -151,8 +161,12 @@ pub fn mobile_originated(mo: &Mo) -> Result<Vec<Box<[u8]>>, MoError> {
     let (data_coding, parts) = if mo.short_message.is_empty() {
         text_parts(mo)?
     } else {
-        let octets = unhex(&mo.short_message)
-            .ok_or_else(|| MoError::Field("short_message", "is no even number of hexadecimal digits".to_owned()))?;
+        let octets = unhex(&mo.short_message).ok_or_else(|| {
+            MoError::Field(
+                "short_message",
+                "is no even number of hexadecimal digits".to_owned(),
+            )
+        })?;
         (mo.data_coding.unwrap_or(OCTETS), vec![(octets, false)])
     };
     let total = u8::try_from(parts.len()).unwrap_or(u8::MAX);
@@ -166,9 +180,12 @@ pub fn mobile_originated(mo: &Mo) -> Result<Vec<Box<[u8]>>, MoError> {
             tlvs.push(tag::MESSAGE_PAYLOAD, octets).map_err(too_long)?;
         }
         if mo.multipart == Multipart::Sar && total > 1 {
-            tlvs.push(tag::SAR_MSG_REF_NUM, &[0, mo.reference]).map_err(too_long)?;
-            tlvs.push(tag::SAR_TOTAL_SEGMENTS, &[total]).map_err(too_long)?;
-            tlvs.push(tag::SAR_SEGMENT_SEQNUM, &[number]).map_err(too_long)?;
+            tlvs.push(tag::SAR_MSG_REF_NUM, &[0, mo.reference])
+                .map_err(too_long)?;
+            tlvs.push(tag::SAR_TOTAL_SEGMENTS, &[total])
+                .map_err(too_long)?;
+            tlvs.push(tag::SAR_SEGMENT_SEQNUM, &[number])
+                .map_err(too_long)?;
         }
         let (source_addr_ton, source_addr_npi, source_addr) = address(&mo.from);
         let (dest_addr_ton, dest_addr_npi, destination_addr) = address(&mo.to);
@@ -233,7 +250,8 @@ fn text_parts(mo: &Mo) -> Result<(u8, Vec<(Vec<u8>, bool)>), MoError> {
             LATIN_1 => {
                 for c in mo.text.chars() {
                     let octet = u8::try_from(u32::from(c));
-                    octets.push(octet.map_err(|_| bad(format!("has {c:?}, which Latin-1 has not")))?);
+                    octets
+                        .push(octet.map_err(|_| bad(format!("has {c:?}, which Latin-1 has not")))?);
                 }
             }
             DEFAULT_ALPHABET | IA5 => gsm::encode(&mo.text, &mut octets)
@@ -259,7 +277,9 @@ fn text_parts(mo: &Mo) -> Result<(u8, Vec<(Vec<u8>, bool)>), MoError> {
         if octets.len() > 140 {
             return Err(MoError::Field(
                 "text",
-                format!("needs several parts; use multipart \"payload\" with data_coding {data_coding}"),
+                format!(
+                    "needs several parts; use multipart \"payload\" with data_coding {data_coding}"
+                ),
             ));
         }
         return Ok((data_coding, vec![(octets, false)]));
@@ -301,7 +321,12 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
         .collect();
     let digits = digits.filter(|d| d.len().is_multiple_of(2))?;
-    Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+    Some(
+        digits
+            .chunks_exact(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -330,7 +355,10 @@ mod tests {
             short_message: b"A text of more than twenty characters",
             ..Sm::default()
         };
-        let dates = Dates { submitted: AT, done: Timestamp(AT.0 + 60_000) };
+        let dates = Dates {
+            submitted: AT,
+            done: Timestamp(AT.0 + 60_000),
+        };
         receipt(&mut Scratch::default(), &settings, &sm, 48_879, end, dates).unwrap()
     }
 
@@ -341,18 +369,30 @@ mod tests {
         let text = "id:48879 sub:001 dlvrd:001 submit date:2601020304 done date:2601020305 \
                     stat:DELIVRD err:000 text:A text of more than ";
         assert_eq!(String::from_utf8_lossy(sm.short_message), text);
-        assert_eq!((sm.source_addr, sm.destination_addr), (&b"447700900123"[..], &b"Acme"[..]));
-        assert_eq!((sm.source_addr_ton, sm.dest_addr_ton, sm.esm_class), (1, 5, 4));
+        assert_eq!(
+            (sm.source_addr, sm.destination_addr),
+            (&b"447700900123"[..], &b"Acme"[..])
+        );
+        assert_eq!(
+            (sm.source_addr_ton, sm.dest_addr_ton, sm.esm_class),
+            (1, 5, 4)
+        );
         assert!(sm.tlvs.is_empty());
     }
 
     #[test]
     fn a_receipt_by_parameters_has_no_text() {
         let end: FinalState = "UNDELIV:017".parse().unwrap();
-        let pdu = receipt_of(json!({"receipt_shape": "tlv", "id_receipt": "hex-upper", "id_receipt_width": 6}), end);
+        let pdu = receipt_of(
+            json!({"receipt_shape": "tlv", "id_receipt": "hex-upper", "id_receipt_width": 6}),
+            end,
+        );
         let sm = sm_of(&pdu);
         assert_eq!(sm.short_message, b"");
-        assert_eq!(sm.tlvs.get(tag::RECEIPTED_MESSAGE_ID), Some(&b"00BEEF\0"[..]));
+        assert_eq!(
+            sm.tlvs.get(tag::RECEIPTED_MESSAGE_ID),
+            Some(&b"00BEEF\0"[..])
+        );
         assert_eq!(sm.tlvs.get(tag::MESSAGE_STATE), Some(&[5][..]));
         assert_eq!(sm.tlvs.get(tag::NETWORK_ERROR_CODE), Some(&[3, 0, 17][..]));
     }
@@ -364,19 +404,24 @@ mod tests {
     #[test]
     fn a_long_mo_travels_in_parts_by_header_by_sar_or_whole() {
         let long = "x".repeat(200);
-        let parts = mo(json!({"from": "+447700900123", "to": "60777", "text": long, "reference": 9})).unwrap();
+        let parts =
+            mo(json!({"from": "+447700900123", "to": "60777", "text": long, "reference": 9}))
+                .unwrap();
         let (first, second) = (sm_of(&parts[0]), sm_of(&parts[1]));
         assert_eq!(first.short_message[..6], [5, 0, 3, 9, 2, 1]);
         assert_eq!(second.short_message[..6], [5, 0, 3, 9, 2, 2]);
         assert_eq!(first.esm_class, 0x40);
 
-        let parts = mo(json!({"from": "1", "to": "2", "text": long, "multipart": "sar", "reference": 9})).unwrap();
+        let parts =
+            mo(json!({"from": "1", "to": "2", "text": long, "multipart": "sar", "reference": 9}))
+                .unwrap();
         let second = sm_of(&parts[1]);
         assert_eq!(second.esm_class, 0);
         assert_eq!(second.tlvs.integer(tag::SAR_MSG_REF_NUM), Some(9));
         assert_eq!(second.tlvs.integer(tag::SAR_SEGMENT_SEQNUM), Some(2));
 
-        let parts = mo(json!({"from": "1", "to": "2", "text": long, "multipart": "payload"})).unwrap();
+        let parts =
+            mo(json!({"from": "1", "to": "2", "text": long, "multipart": "payload"})).unwrap();
         assert_eq!((parts.len(), sm_of(&parts[0]).payload().len()), (1, 200));
     }
 
@@ -384,9 +429,18 @@ mod tests {
     fn an_mo_chooses_its_alphabet_or_takes_the_one_that_is_named() {
         let coding = |fields| sm_of(&mo(fields).unwrap()[0]).data_coding;
         assert_eq!(coding(json!({"from": "1", "to": "2", "text": "STOP"})), 0);
-        assert_eq!(coding(json!({"from": "1", "to": "2", "text": "\u{1F600}"})), 8);
-        assert_eq!(coding(json!({"from": "1", "to": "2", "text": "\u{e7}a", "data_coding": 3})), 3);
-        assert_eq!(coding(json!({"from": "1", "to": "2", "short_message": "00ff"})), 4);
+        assert_eq!(
+            coding(json!({"from": "1", "to": "2", "text": "\u{1F600}"})),
+            8
+        );
+        assert_eq!(
+            coding(json!({"from": "1", "to": "2", "text": "\u{e7}a", "data_coding": 3})),
+            3
+        );
+        assert_eq!(
+            coding(json!({"from": "1", "to": "2", "short_message": "00ff"})),
+            4
+        );
     }
 
     #[test]
@@ -395,11 +449,26 @@ mod tests {
             MoError::Field(field, _) => field,
             other => panic!("{other:?}"),
         };
-        assert_eq!(field(json!({"from": "1".repeat(21), "to": "2", "text": "a"})), "from");
-        assert_eq!(field(json!({"from": "1", "to": "2".repeat(21), "text": "a"})), "to");
+        assert_eq!(
+            field(json!({"from": "1".repeat(21), "to": "2", "text": "a"})),
+            "from"
+        );
+        assert_eq!(
+            field(json!({"from": "1", "to": "2".repeat(21), "text": "a"})),
+            "to"
+        );
         assert_eq!(field(json!({"from": "1", "to": "2"})), "text");
-        assert_eq!(field(json!({"from": "1", "to": "2", "short_message": "0"})), "short_message");
-        assert_eq!(field(json!({"from": "1", "to": "2", "text": "\u{4e00}", "data_coding": 0})), "text");
-        assert_eq!(field(json!({"from": "1", "to": "2", "text": "a", "data_coding": 200})), "data_coding");
+        assert_eq!(
+            field(json!({"from": "1", "to": "2", "short_message": "0"})),
+            "short_message"
+        );
+        assert_eq!(
+            field(json!({"from": "1", "to": "2", "text": "\u{4e00}", "data_coding": 0})),
+            "text"
+        );
+        assert_eq!(
+            field(json!({"from": "1", "to": "2", "text": "a", "data_coding": 200})),
+            "data_coding"
+        );
     }
 }

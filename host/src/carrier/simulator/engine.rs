@@ -14,7 +14,9 @@ use super::delivery::{self, Dates, Mo, MoError, Scratch};
 use super::record::{Answer, Record};
 use super::settings::{Settings, WindowPolicy};
 use crate::clock::Timestamp;
-use crate::smpp::pdu::{self, Bind, BindResp, Body, Framing, Pdu, Sm, SmResp, TlvBuf, command_id, encode, tag};
+use crate::smpp::pdu::{
+    self, Bind, BindResp, Body, Framing, Pdu, Sm, SmResp, TlvBuf, command_id, encode, tag,
+};
 use crate::smpp::status;
 
 /// Most system_ids that are remembered: their receipts wait for them.
@@ -29,7 +31,7 @@ const UNACKED_SPAN_MAX: usize = 65_536;
 /// How long receipts are gathered for shuffling before they go as they are.
 const SHUFFLE_WAIT: Duration = Duration::from_millis(250);
 /// How often unanswered deliver_sm are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// Most timers fired under one lock.
 const FIRE_MAX: usize = 1_024;
 /// Sequence numbers are 1 to this (SMPP 3.4, 3.2).
@@ -227,14 +229,22 @@ impl Engine {
                 }
                 Framing::Bad(_) => {
                     self.record.counters.malformed += 1;
-                    self.reply(id, &Pdu::response(0, status::ESME_RINVCMDLEN, Body::GenericNack));
+                    self.reply(
+                        id,
+                        &Pdu::response(0, status::ESME_RINVCMDLEN, Body::GenericNack),
+                    );
                     self.end(id);
                 }
             }
         }
         self.current = None;
         let Some(session) = self.sessions.get_mut(&id) else {
-            return Next { consumed, close: true, stop: true, bound: false };
+            return Next {
+                consumed,
+                close: true,
+                stop: true,
+                bound: false,
+            };
         };
         session.signalled = false;
         let was_full = session.outbox.len() >= OUTBOX_MAX;
@@ -243,11 +253,17 @@ impl Engine {
         } else if out.len() < OUTBOX_MAX {
             out.append(&mut session.outbox);
         }
-        let (close, bound, account) = (session.close, session.state != State::Open, session.account);
+        let (close, bound, account) =
+            (session.close, session.state != State::Open, session.account);
         if was_full {
             self.flush(account, now.at);
         }
-        Next { consumed, close, stop: !self.may_read(id), bound }
+        Next {
+            consumed,
+            close,
+            stop: !self.may_read(id),
+            bound,
+        }
     }
 
     /// Does what is due and says when to be called again.
@@ -306,7 +322,15 @@ impl Engine {
         for pdu in pdus {
             self.pending += 1;
             self.record.counters.mo += 1;
-            self.dispatch(Delivery { account, receipt: false, attempts: 0, pdu }, now.at);
+            self.dispatch(
+                Delivery {
+                    account,
+                    receipt: false,
+                    attempts: 0,
+                    pdu,
+                },
+                now.at,
+            );
         }
         Ok(parts)
     }
@@ -335,11 +359,20 @@ impl Engine {
             Body::GenericNack => self.acked(id, sequence_number, status::ESME_RX_P_APPN, now.at),
             Body::EnquireLink => {
                 self.record.counters.enquire_links += 1;
-                self.reply(id, &Pdu::response(sequence_number, 0, Body::EnquireLinkResp));
+                self.reply(
+                    id,
+                    &Pdu::response(sequence_number, 0, Body::EnquireLinkResp),
+                );
             }
-            Body::BindTransmitter(bind) => self.bind(id, &bind, State::BoundTx, sequence_number, now.at),
-            Body::BindReceiver(bind) => self.bind(id, &bind, State::BoundRx, sequence_number, now.at),
-            Body::BindTransceiver(bind) => self.bind(id, &bind, State::BoundTrx, sequence_number, now.at),
+            Body::BindTransmitter(bind) => {
+                self.bind(id, &bind, State::BoundTx, sequence_number, now.at)
+            }
+            Body::BindReceiver(bind) => {
+                self.bind(id, &bind, State::BoundRx, sequence_number, now.at)
+            }
+            Body::BindTransceiver(bind) => {
+                self.bind(id, &bind, State::BoundTrx, sequence_number, now.at)
+            }
             Body::Unbind => {
                 self.reply(id, &Pdu::response(sequence_number, 0, Body::UnbindResp));
                 self.end(id);
@@ -365,11 +398,21 @@ impl Engine {
     fn misplaced(&mut self, id: SessionId, command: u32, sequence_number: u32) {
         self.record.counters.malformed += 1;
         if !command_id::is_response(command) {
-            self.reply(id, &pdu::reject(command, sequence_number, status::ESME_RINVCMDID));
+            self.reply(
+                id,
+                &pdu::reject(command, sequence_number, status::ESME_RINVCMDID),
+            );
         }
     }
 
-    fn bind(&mut self, id: SessionId, bind: &Bind<'_>, state: State, sequence_number: u32, now: Duration) {
+    fn bind(
+        &mut self,
+        id: SessionId,
+        bind: &Bind<'_>,
+        state: State,
+        sequence_number: u32,
+        now: Duration,
+    ) {
         let command = match state {
             State::BoundRx => command_id::BIND_RECEIVER,
             State::BoundTx => command_id::BIND_TRANSMITTER,
@@ -386,7 +429,10 @@ impl Engine {
         let mut tlvs = TlvBuf::new();
         // One octet always fits.
         let _ = tlvs.push(tag::SC_INTERFACE_VERSION, &[0x34]);
-        let resp = BindResp { system_id: SYSTEM_ID, tlvs: tlvs.as_tlvs() };
+        let resp = BindResp {
+            system_id: SYSTEM_ID,
+            tlvs: tlvs.as_tlvs(),
+        };
         let body = match state {
             State::BoundRx => Body::BindReceiverResp(resp),
             State::BoundTx => Body::BindTransmitterResp(resp),
@@ -406,7 +452,11 @@ impl Engine {
     }
 
     fn check_bind(&mut self, id: SessionId, bind: &Bind<'_>) -> Result<usize, u32> {
-        if self.sessions.get(&id).is_none_or(|s| s.state != State::Open) {
+        if self
+            .sessions
+            .get(&id)
+            .is_none_or(|s| s.state != State::Open)
+        {
             return Err(status::ESME_RALYBND);
         }
         let settings = self.behaviour.settings();
@@ -414,8 +464,13 @@ impl Engine {
             return Err(settings.bind_status);
         }
         if !settings.binds.is_empty() {
-            let known = |c: &&super::settings::Credentials| c.system_id.as_bytes() == bind.system_id;
-            let credentials = settings.binds.iter().find(known).ok_or(status::ESME_RINVSYSID)?;
+            let known =
+                |c: &&super::settings::Credentials| c.system_id.as_bytes() == bind.system_id;
+            let credentials = settings
+                .binds
+                .iter()
+                .find(known)
+                .ok_or(status::ESME_RINVSYSID)?;
             if credentials.password.as_bytes() != bind.password {
                 return Err(status::ESME_RINVPASWD);
             }
@@ -448,13 +503,20 @@ impl Engine {
         };
         let (state, account, unanswered) = (session.state, session.account, session.unanswered);
         let data_sm = frame[4..8] == command_id::DATA_SM.to_be_bytes();
-        let answer = Reply { session: id, sequence_number, data_sm };
+        let answer = Reply {
+            session: id,
+            sequence_number,
+            data_sm,
+        };
         if !matches!(state, State::BoundTx | State::BoundTrx) {
             self.answer(answer, status::ESME_RINVBNDSTS, None);
             return;
         }
         let verdict = if sm.destination_addr.is_empty() {
-            Verdict::Refuse { status: status::ESME_RINVDSTADR, after: Duration::ZERO }
+            Verdict::Refuse {
+                status: status::ESME_RINVDSTADR,
+                after: Duration::ZERO,
+            }
         } else {
             let submit = Submit {
                 destination: sm.destination_addr,
@@ -469,21 +531,54 @@ impl Engine {
                 self.record.counters.dropped += 1;
                 self.end(id);
             }
-            Verdict::Refuse { status, after } => self.answer_after(answer, status, None, now.at, after),
-            Verdict::Accept { id: message, after, receipts } => {
-                self.receipts(account, sm, message, receipts, now);
-                match after {
-                    Some(after) => self.answer_after(answer, status::ESME_ROK, Some(message), now.at, after),
-                    None => self.record.counters.swallowed += 1,
+            Verdict::Refuse { status, after } => {
+                self.answer_after(answer, status, None, now.at, after)
+            }
+            Verdict::Accept {
+                id: message,
+                after: Some(after),
+                receipts,
+            } => {
+                // What is due at the same time goes in the order in which it is put in.
+                let early = receipts.precede(after);
+                if early {
+                    self.receipts(account, sm, message, receipts, now);
                 }
+                self.answer_after(answer, status::ESME_ROK, Some(message), now.at, after);
+                if !early {
+                    self.receipts(account, sm, message, receipts, now);
+                }
+            }
+            Verdict::Accept {
+                id: message,
+                after: None,
+                receipts,
+            } => {
+                self.record.counters.swallowed += 1;
+                self.receipts(account, sm, message, receipts, now);
             }
         }
     }
 
-    fn note(&mut self, account: usize, frame: &[u8], sm: &Sm<'_>, verdict: &Verdict, at: Timestamp) {
+    fn note(
+        &mut self,
+        account: usize,
+        frame: &[u8],
+        sm: &Sm<'_>,
+        verdict: &Verdict,
+        at: Timestamp,
+    ) {
         let answer = match verdict {
-            Verdict::Drop => Answer { command_status: None, swallowed: false, id: None },
-            Verdict::Refuse { status, .. } => Answer { command_status: Some(*status), swallowed: false, id: None },
+            Verdict::Drop => Answer {
+                command_status: None,
+                swallowed: false,
+                id: None,
+            },
+            Verdict::Refuse { status, .. } => Answer {
+                command_status: Some(*status),
+                swallowed: false,
+                id: None,
+            },
             Verdict::Accept { id, after, .. } => Answer {
                 command_status: Some(status::ESME_ROK),
                 swallowed: after.is_none(),
@@ -492,11 +587,19 @@ impl Engine {
         };
         if let Some(account) = self.accounts.get(account) {
             let settings = self.behaviour.settings();
-            self.record.note(settings, at, &account.system_id, frame, sm, answer);
+            self.record
+                .note(settings, at, &account.system_id, frame, sm, answer);
         }
     }
 
-    fn receipts(&mut self, account: usize, sm: &Sm<'_>, message: u64, receipts: Receipts, now: Now) {
+    fn receipts(
+        &mut self,
+        account: usize,
+        sm: &Sm<'_>,
+        message: u64,
+        receipts: Receipts,
+        now: Now,
+    ) {
         let (first, second) = match receipts {
             Receipts::None => return,
             Receipts::Lost => {
@@ -511,16 +614,26 @@ impl Engine {
                 self.record.counters.deliveries_overflowed += 1;
                 continue;
             }
-            let dates = Dates { submitted: now.wall, done: now.wall.plus(receipt.after) };
+            let dates = Dates {
+                submitted: now.wall,
+                done: now.wall.plus(receipt.after),
+            };
             let settings = self.behaviour.settings();
-            let Some(pdu) = delivery::receipt(&mut self.scratch, settings, sm, message, receipt.end, dates) else {
+            let Some(pdu) =
+                delivery::receipt(&mut self.scratch, settings, sm, message, receipt.end, dates)
+            else {
                 self.record.counters.receipts_lost += 1;
                 continue;
             };
             self.pending += 1;
             self.record.counters.receipts += 1;
             self.record.counters.receipts_duplicated += n as u64;
-            let delivery = Delivery { account, receipt: true, attempts: 0, pdu };
+            let delivery = Delivery {
+                account,
+                receipt: true,
+                attempts: 0,
+                pdu,
+            };
             if receipt.after.is_zero() {
                 self.due(delivery, now.at);
             } else {
@@ -529,7 +642,14 @@ impl Engine {
         }
     }
 
-    fn answer_after(&mut self, reply: Reply, command_status: u32, id: Option<u64>, now: Duration, after: Duration) {
+    fn answer_after(
+        &mut self,
+        reply: Reply,
+        command_status: u32,
+        id: Option<u64>,
+        now: Duration,
+        after: Duration,
+    ) {
         if after.is_zero() {
             self.answer(reply, command_status, id);
             return;
@@ -537,8 +657,21 @@ impl Engine {
         if let Some(session) = self.sessions.get_mut(&reply.session) {
             session.unanswered += 1;
         }
-        let Reply { session, sequence_number, data_sm } = reply;
-        self.later(now + after, Work::Answer { session, sequence_number, command_status, id, data_sm });
+        let Reply {
+            session,
+            sequence_number,
+            data_sm,
+        } = reply;
+        self.later(
+            now + after,
+            Work::Answer {
+                session,
+                sequence_number,
+                command_status,
+                id,
+                data_sm,
+            },
+        );
     }
 
     fn answer(&mut self, reply: Reply, command_status: u32, id: Option<u64>) {
@@ -546,21 +679,50 @@ impl Engine {
         text.clear();
         if let Some(id) = id {
             let settings = self.behaviour.settings();
-            write_id(&mut text, id, settings.id_response, settings.id_response_width);
+            write_id(
+                &mut text,
+                id,
+                settings.id_response,
+                settings.id_response_width,
+            );
         }
-        let resp = SmResp { message_id: &text, ..SmResp::default() };
-        let body = if reply.data_sm { Body::DataSmResp(resp) } else { Body::SubmitSmResp(resp) };
-        self.reply(reply.session, &Pdu::response(reply.sequence_number, command_status, body));
+        let resp = SmResp {
+            message_id: &text,
+            ..SmResp::default()
+        };
+        let body = if reply.data_sm {
+            Body::DataSmResp(resp)
+        } else {
+            Body::SubmitSmResp(resp)
+        };
+        self.reply(
+            reply.session,
+            &Pdu::response(reply.sequence_number, command_status, body),
+        );
         self.scratch.id = text;
     }
 
     fn work(&mut self, work: Work, now: Now) {
         match work {
-            Work::Answer { session, sequence_number, command_status, id, data_sm } => {
+            Work::Answer {
+                session,
+                sequence_number,
+                command_status,
+                id,
+                data_sm,
+            } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.unanswered = session.unanswered.saturating_sub(1);
                 }
-                self.answer(Reply { session, sequence_number, data_sm }, command_status, id);
+                self.answer(
+                    Reply {
+                        session,
+                        sequence_number,
+                        data_sm,
+                    },
+                    command_status,
+                    id,
+                );
             }
             Work::Deliver(delivery) => self.due(delivery, now.at),
             Work::Repeat(delivery) => self.dispatch(delivery, now.at),
@@ -609,7 +771,11 @@ impl Engine {
 
     /// Sends what waits for the account as far as its sessions have room.
     fn flush(&mut self, account: usize, now: Duration) {
-        while self.accounts.get(account).is_some_and(|a| !a.waiting.is_empty()) {
+        while self
+            .accounts
+            .get(account)
+            .is_some_and(|a| !a.waiting.is_empty())
+        {
             let Some(session) = self.receiver(account) else {
                 return;
             };
@@ -659,7 +825,9 @@ impl Engine {
         session.outbox.extend_from_slice(&delivery.pdu);
         // Every PDU of ours has a header of 16 octets.
         session.outbox[start + 12..start + 16].copy_from_slice(&sequence_number);
-        session.unacked.push_back(Some(Unacked { at: now, delivery }));
+        session
+            .unacked
+            .push_back(Some(Unacked { at: now, delivery }));
         session.unacked_count += 1;
         if self.current != Some(id) {
             session.wake();
@@ -701,7 +869,8 @@ impl Engine {
 
     /// Sends again what stayed without an answer for too long.
     fn sweep(&mut self, now: Duration) {
-        let timeout = Duration::from_millis(u64::from(self.behaviour.settings().deliver_timeout_ms));
+        let timeout =
+            Duration::from_millis(u64::from(self.behaviour.settings().deliver_timeout_ms));
         let mut late = Vec::new();
         let mut accounts = Vec::new();
         for session in self.sessions.values_mut() {

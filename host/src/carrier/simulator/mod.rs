@@ -88,6 +88,7 @@ impl Simulator {
     ) -> Result<Simulator, StartError> {
         settings.validate().map_err(StartError::Settings)?;
         let address = listener.local_addr().map_err(StartError::Io)?;
+        let control = control.map(on_loopback).transpose()?;
         let wake = Arc::new(Notify::new());
         // 1,024 ids for each millisecond: a restart repeats none.
         let first_id = clock.now().millis().wrapping_mul(1_024);
@@ -103,13 +104,13 @@ impl Simulator {
             tokio::spawn(fire(Arc::clone(&shared), stopped.clone())),
         ];
         let mut control_address = None;
-        if let Some(listener) = control {
-            let address = listener.local_addr().map_err(StartError::Io)?;
-            if !address.ip().is_loopback() {
-                return Err(StartError::NotLoopback(address));
-            }
+        if let Some((listener, address)) = control {
             control_address = Some(address);
-            tasks.push(tokio::spawn(control::serve(Arc::clone(&shared), listener, stopped)));
+            tasks.push(tokio::spawn(control::serve(
+                Arc::clone(&shared),
+                listener,
+                stopped,
+            )));
         }
         Ok(Simulator {
             address,
@@ -212,6 +213,14 @@ impl Shared {
     }
 }
 
+fn on_loopback(listener: TcpListener) -> Result<(TcpListener, SocketAddr), StartError> {
+    let address = listener.local_addr().map_err(StartError::Io)?;
+    if !address.ip().is_loopback() {
+        return Err(StartError::NotLoopback(address));
+    }
+    Ok((listener, address))
+}
+
 async fn accept(shared: Arc<Shared>, listener: TcpListener, mut stopped: watch::Receiver<bool>) {
     // Dropped at the end, which ends the sessions.
     let mut sessions = JoinSet::new();
@@ -267,7 +276,12 @@ async fn serve(shared: Arc<Shared>, id: SessionId, stream: TcpStream, signal: Ar
 }
 
 /// Reads, lets the engine work, writes; until the peer or the engine ends it.
-async fn converse(shared: &Shared, id: SessionId, stream: &TcpStream, signal: &Notify) -> io::Result<()> {
+async fn converse(
+    shared: &Shared,
+    id: SessionId,
+    stream: &TcpStream,
+    signal: &Notify,
+) -> io::Result<()> {
     let deadline = tokio::time::Instant::now() + BIND_TIMEOUT;
     let mut input = BytesMut::with_capacity(READ_SIZE);
     let mut out = Vec::new();

@@ -135,7 +135,9 @@ pub struct Answer {
 /// The same message taken twice has the same key: recipient, part and content count; the
 /// originator and the concatenation reference, which a repeat may choose anew, do not.
 pub fn message_key(destination_addr: &[u8], part: Option<(u8, u8)>, content: &[u8]) -> u64 {
-    let digits = destination_addr.strip_prefix(b"+").unwrap_or(destination_addr);
+    let digits = destination_addr
+        .strip_prefix(b"+")
+        .unwrap_or(destination_addr);
     let (total, index) = part.unwrap_or((1, 1));
     // SipHash with fixed keys: the same in every process of one build.
     let mut hasher = std::hash::DefaultHasher::new();
@@ -290,7 +292,10 @@ impl Entry {
             index,
             at: self.at.millis(),
             system_id: self.system_id.to_string(),
-            command_status: self.answer.command_status.filter(|_| !self.answer.swallowed),
+            command_status: self
+                .answer
+                .command_status
+                .filter(|_| !self.answer.swallowed),
             accepted: self.answer.id.is_some(),
             message_id: words(&message_id),
             service_type: words(sm.service_type),
@@ -439,7 +444,11 @@ mod tests {
     #[test]
     fn a_refused_message_sent_again_is_no_duplicate() {
         let (mut record, settings) = (Record::new(), Settings::default());
-        let refused = Answer { command_status: Some(0x58), id: None, ..TAKEN };
+        let refused = Answer {
+            command_status: Some(0x58),
+            id: None,
+            ..TAKEN
+        };
         note(&mut record, &settings, sm(b"1", b"a"), refused);
         note(&mut record, &settings, sm(b"1", b"a"), TAKEN);
         assert_eq!((record.counters.unique, record.counters.duplicated), (1, 0));
@@ -448,13 +457,19 @@ mod tests {
 
     #[test]
     fn the_ring_keeps_the_newest_and_their_indices() {
-        let settings = Settings { received_max: 3, ..Settings::default() };
+        let settings = Settings {
+            received_max: 3,
+            ..Settings::default()
+        };
         let mut record = Record::new();
         for text in [b"a", b"b", b"c", b"d", b"e"] {
             note(&mut record, &settings, sm(b"1", text), TAKEN);
         }
-        let shown: Vec<(u64, Option<String>)> =
-            record.received(0, 10).into_iter().map(|r| (r.index, r.text)).collect();
+        let shown: Vec<(u64, Option<String>)> = record
+            .received(0, 10)
+            .into_iter()
+            .map(|r| (r.index, r.text))
+            .collect();
         let expect = [(2, "c"), (3, "d"), (4, "e")].map(|(i, t)| (i, Some(t.to_owned())));
         assert_eq!(shown, expect);
         assert_eq!(record.received(4, 10).len(), 1);
@@ -465,7 +480,10 @@ mod tests {
 
     #[test]
     fn the_ring_is_bounded_in_octets_too() {
-        let settings = Settings { received_bytes_max: 1_000, ..Settings::default() };
+        let settings = Settings {
+            received_bytes_max: 1_000,
+            ..Settings::default()
+        };
         let mut record = Record::new();
         for _ in 0..100 {
             note(&mut record, &settings, sm(b"1", &[b'x'; 100]), TAKEN);
@@ -476,13 +494,20 @@ mod tests {
 
     #[test]
     fn keys_alone_are_kept_for_benchmarks() {
-        let settings = Settings { keep: Keep::Keys, keys_max: 1, ..Settings::default() };
+        let settings = Settings {
+            keep: Keep::Keys,
+            keys_max: 1,
+            ..Settings::default()
+        };
         let mut record = Record::new();
         for text in [b"a", b"a", b"b"] {
             note(&mut record, &settings, sm(b"1", text), TAKEN);
         }
         let counters = &record.counters;
-        assert_eq!((counters.unique, counters.duplicated, counters.untracked), (1, 1, 1));
+        assert_eq!(
+            (counters.unique, counters.duplicated, counters.untracked),
+            (1, 1, 1)
+        );
         assert_eq!(record.received(0, 10).len(), 0);
     }
 }

@@ -177,7 +177,10 @@ impl Settings {
             ("receipt_duplicate_rate", self.receipt_duplicate_rate),
             ("receipt_early_rate", self.receipt_early_rate),
             ("errors", self.errors.iter().map(|e| e.rate).sum()),
-            ("final_states", self.final_states.iter().map(|e| e.rate).sum()),
+            (
+                "final_states",
+                self.final_states.iter().map(|e| e.rate).sum(),
+            ),
         ] {
             // A sum of shares may miss 1 by rounding.
             if !(0.0..=1.000_001).contains(&rate) {
@@ -202,11 +205,21 @@ impl Settings {
         ] {
             bound(field, length as u64, 0, LIST_MAX as u64)?;
         }
-        bound("receipt_shuffle", u64::from(self.receipt_shuffle), 0, 10_000)?;
+        bound(
+            "receipt_shuffle",
+            u64::from(self.receipt_shuffle),
+            0,
+            10_000,
+        )?;
         bound("deliver_window", u64::from(self.deliver_window), 1, 10_000)?;
         bound("deliver_attempts", u64::from(self.deliver_attempts), 1, 255)?;
         // message_id has at most 64 characters (SMPP 3.4, 5.2.23).
-        bound("id_response_width", u64::from(self.id_response_width), 0, 64)?;
+        bound(
+            "id_response_width",
+            u64::from(self.id_response_width),
+            0,
+            64,
+        )?;
         bound("id_receipt_width", u64::from(self.id_receipt_width), 0, 64)?;
         bound("connections_max", self.connections_max as u64, 1, 10_000)
     }
@@ -215,7 +228,9 @@ impl Settings {
     pub fn patched(&self, patch: serde_json::Value) -> Result<Settings, SettingsError> {
         let json = |e: serde_json::Error| SettingsError::Json(e.to_string());
         let serde_json::Value::Object(patch) = patch else {
-            return Err(SettingsError::Json("the body is not a JSON object".to_owned()));
+            return Err(SettingsError::Json(
+                "the body is not a JSON object".to_owned(),
+            ));
         };
         let mut whole = serde_json::to_value(self).map_err(json)?;
         if let Some(object) = whole.as_object_mut() {
@@ -408,10 +423,21 @@ impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SettingsError::Rate { field, rate } => {
-                write!(f, "{field}: {rate} is no share; rates (and their sum) go from 0 to 1")
+                write!(
+                    f,
+                    "{field}: {rate} is no share; rates (and their sum) go from 0 to 1"
+                )
             }
-            SettingsError::Bound { field, value, least, most } => {
-                write!(f, "{field}: {value} is out of bounds; it goes from {least} to {most}")
+            SettingsError::Bound {
+                field,
+                value,
+                least,
+                most,
+            } => {
+                write!(
+                    f,
+                    "{field}: {value} is out of bounds; it goes from {least} to {most}"
+                )
             }
             SettingsError::Json(text) => f.write_str(text),
         }
@@ -433,7 +459,12 @@ fn bound(field: &'static str, value: u64, least: u64, most: u64) -> Result<(), S
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(SettingsError::Bound { field, value, least, most })
+    Err(SettingsError::Bound {
+        field,
+        value,
+        least,
+        most,
+    })
 }
 
 fn split<'a>(text: &'a str, at: char, form: &str) -> Result<(&'a str, &'a str), String> {
@@ -510,7 +541,10 @@ impl FromStr for ErrorRate {
         if status == 0 {
             return Err("0x00 is ESME_ROK, no error".to_owned());
         }
-        Ok(ErrorRate { status, rate: parse_rate(rate)? })
+        Ok(ErrorRate {
+            status,
+            rate: parse_rate(rate)?,
+        })
     }
 }
 
@@ -551,7 +585,10 @@ impl FromStr for FinalRate {
 
     fn from_str(text: &str) -> Result<FinalRate, String> {
         let (end, rate) = split(text, '=', "STATE[:ERR]=RATE, as in UNDELIV:001=0.05")?;
-        Ok(FinalRate { end: end.parse()?, rate: parse_rate(rate)? })
+        Ok(FinalRate {
+            end: end.parse()?,
+            rate: parse_rate(rate)?,
+        })
     }
 }
 
@@ -581,15 +618,21 @@ impl FromStr for Rule {
             "swallow" => Outcome::Swallow,
             "drop" => Outcome::Drop,
             "no-receipt" => Outcome::NoReceipt,
-            status if status.starts_with(|c: char| c.is_ascii_digit()) => match parse_status(status)? {
-                0 => return Err("0x00 is ESME_ROK; use DELIVRD for a good end".to_owned()),
-                status => Outcome::Status(status),
-            },
-            end => Outcome::Final(end.parse().map_err(|e| {
-                format!("{e}; or a command_status, swallow, drop, no-receipt")
-            })?),
+            status if status.starts_with(|c: char| c.is_ascii_digit()) => {
+                match parse_status(status)? {
+                    0 => return Err("0x00 is ESME_ROK; use DELIVRD for a good end".to_owned()),
+                    status => Outcome::Status(status),
+                }
+            }
+            end => Outcome::Final(
+                end.parse()
+                    .map_err(|e| format!("{e}; or a command_status, swallow, drop, no-receipt"))?,
+            ),
         };
-        Ok(Rule { prefix: prefix.to_owned(), outcome })
+        Ok(Rule {
+            prefix: prefix.to_owned(),
+            outcome,
+        })
     }
 }
 
@@ -611,7 +654,13 @@ mod tests {
             assert_eq!(rule.to_string(), text);
         }
         let rate: ErrorRate = "0x08=0.05".parse().unwrap();
-        assert_eq!(rate, ErrorRate { status: 8, rate: 0.05 });
+        assert_eq!(
+            rate,
+            ErrorRate {
+                status: 8,
+                rate: 0.05
+            }
+        );
         assert_eq!(rate.to_string(), "0x08=0.05");
         let rate: FinalRate = "REJECTD=0.5".parse().unwrap();
         assert_eq!(rate.to_string(), "REJECTD:000=0.5");
@@ -636,13 +685,22 @@ mod tests {
 
     #[test]
     fn a_patch_replaces_what_it_names_and_keeps_the_rest() {
-        let before = Settings { throughput: 7, ..Settings::default() };
+        let before = Settings {
+            throughput: 7,
+            ..Settings::default()
+        };
         let after = before
             .patched(json!({"errors": ["0x08=0.25"], "id_receipt": "hex-upper"}))
             .unwrap();
         assert_eq!(after.throughput, 7);
         assert_eq!(after.id_receipt, IdStyle::HexUpper);
-        assert_eq!(after.errors, vec![ErrorRate { status: 8, rate: 0.25 }]);
+        assert_eq!(
+            after.errors,
+            vec![ErrorRate {
+                status: 8,
+                rate: 0.25
+            }]
+        );
     }
 
     #[test]

@@ -1,0 +1,291 @@
+//! A carrier spoken to by a WASM adapter: window and pace are ours, the protocol is the plugin's.
+//! Knows which entry of the policy set in force speaks for it; does no HTTP itself.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+
+use super::pace::Pacer;
+use super::{Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, InboundPart, Outgoing, SendOutcome};
+use crate::clock::Clock;
+use crate::domain::receipt::{IdForm, id_candidates, response_key};
+use crate::domain::{Address, CarrierId, Context, Hook, PartState, Phase};
+use crate::plugin::{
+    AdapterEvent, AdapterState, CallbackAnswer, Fault, HttpRequest, HttpResponse, PolicySet,
+    SubmitError,
+};
+
+/// The policy set in force.
+pub type ActiveSet = Arc<dyn Fn() -> Arc<PolicySet> + Send + Sync>;
+
+/// A WASM-adapter carrier as its operator describes it.
+#[derive(Clone, Debug)]
+pub struct AdapterConfig {
+    pub id: CarrierId,
+    /// The entry's name in the policy.
+    pub plugin: String,
+    pub window: usize,
+    /// Messages per second; 0: no limit.
+    pub throughput: u32,
+    pub tags: Vec<String>,
+}
+
+/// A running adapter carrier.
+pub struct AdapterCarrier {
+    config: AdapterConfig,
+    active: ActiveSet,
+    clock: Clock,
+    events: mpsc::Sender<CarrierEvent>,
+    permits: Arc<Semaphore>,
+    in_flight: AtomicU32,
+    pacer: Mutex<Pacer>,
+    freed: Notify,
+}
+
+/// With no throughput agreed, an idle carrier's headroom.
+const HEADROOM_UNLIMITED: f32 = 10_000.0;
+
+/// `ready` looks again at least that often: the policy set may have changed.
+const RECHECK: Duration = Duration::from_millis(200);
+
+impl AdapterCarrier {
+    pub fn new(
+        config: AdapterConfig,
+        active: ActiveSet,
+        clock: Clock,
+        events: mpsc::Sender<CarrierEvent>,
+    ) -> Arc<AdapterCarrier> {
+        let pacer = Pacer::new(config.throughput, clock.monotonic());
+        Arc::new(AdapterCarrier {
+            permits: Arc::new(Semaphore::new(config.window)),
+            config,
+            active,
+            clock,
+            events,
+            in_flight: AtomicU32::new(0),
+            pacer: Mutex::new(pacer),
+            freed: Notify::new(),
+        })
+    }
+
+    /// Hands a carrier's call-back to the plugin, and what it told to the pipeline. The answer waits
+    /// until that is durable, so that the carrier repeats what we could not keep.
+    pub async fn callback(&self, request: &HttpRequest) -> Result<HttpResponse, String> {
+        let set = (self.active)();
+        let entry = set
+            .entries(Hook::CarrierAdapter)
+            .find(|e| e.name() == self.config.plugin)
+            .ok_or_else(|| format!("no plugin {:?} is active", self.config.plugin))?;
+        let (answer, _) = entry.callback(request, &self.context()).await;
+        let CallbackAnswer { response, events } = answer
+            .map_err(|fault| fault.to_string())?
+            .map_err(|why| format!("the plugin does not understand the call-back: {why}"))?;
+        for event in events {
+            let (ack, taken) = oneshot::channel();
+            let event = self.translated(event, ack)?;
+            let gone = || "the server is shutting down".to_owned();
+            self.events.send(event).await.map_err(|_| gone())?;
+            match taken.await {
+                Ok(Ack::Taken) => {}
+                Ok(Ack::RetryLater) | Err(_) => return Err("not now; send it again".to_owned()),
+            }
+        }
+        Ok(response)
+    }
+
+    fn translated(&self, event: AdapterEvent, ack: oneshot::Sender<Ack>) -> Result<CarrierEvent, String> {
+        match event {
+            AdapterEvent::Receipt {
+                carrier_message_id,
+                state,
+                error,
+                at,
+            } => Ok(CarrierEvent::Receipt {
+                carrier: self.config.id.clone(),
+                keys: id_candidates(&carrier_message_id, IdForm::AsIs)
+                    .into_iter()
+                    .map(|c| c.key)
+                    .collect(),
+                id: carrier_message_id,
+                state: part_state(state),
+                error: error.unwrap_or_default(),
+                done_at: at,
+                ack,
+            }),
+            AdapterEvent::Inbound {
+                originator,
+                recipient,
+                text,
+                at: _,
+            } => {
+                let address = |field: &str, value: &str| {
+                    Address::originator(value).map_err(|e| format!("{field} {e}"))
+                };
+                let mut payload = Vec::with_capacity(text.len() * 2);
+                crate::domain::text::encode_ucs2(&text, &mut payload);
+                Ok(CarrierEvent::Inbound {
+                    carrier: self.config.id.clone(),
+                    part: InboundPart {
+                        originator: address("originator", &originator)?,
+                        recipient: address("recipient", &recipient)?,
+                        data_coding: 8,
+                        udh: Vec::new(),
+                        payload,
+                        concat: None,
+                    },
+                    ack,
+                })
+            }
+        }
+    }
+
+    fn context(&self) -> Context {
+        Context {
+            now: self.clock.now(),
+            random: 0,
+            phase: Phase::Dispatch,
+        }
+    }
+
+    fn is_active(&self) -> bool {
+        (self.active)()
+            .entries(Hook::CarrierAdapter)
+            .any(|e| e.name() == self.config.plugin)
+    }
+
+    /// Takes a token of the pace, waiting for it.
+    async fn pace(&self) {
+        loop {
+            let wait = {
+                let mut pacer = self.pacer.lock().unwrap_or_else(PoisonError::into_inner);
+                pacer.take(self.clock.monotonic(), 1)
+            };
+            match wait {
+                Ok(()) => return,
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+
+    async fn submit(&self, outgoing: &Outgoing<'_>) -> SendOutcome {
+        let set = (self.active)();
+        let entry = set
+            .entries(Hook::CarrierAdapter)
+            .find(|e| e.name() == self.config.plugin);
+        let Some(entry) = entry else {
+            return SendOutcome::Unavailable;
+        };
+        self.pace().await;
+        let mut message = outgoing.message.clone();
+        message.originator = outgoing.originator.clone();
+        message.tlvs = outgoing.tlvs.to_vec();
+        let (answer, _) = entry.submit(&message, &self.context()).await;
+        match answer {
+            Ok(Ok(ids)) => SendOutcome::Sent { ids },
+            Ok(Err(SubmitError::Throttled(ms))) => {
+                let mut pacer = self.pacer.lock().unwrap_or_else(PoisonError::into_inner);
+                pacer.complaint(self.clock.monotonic());
+                SendOutcome::Throttled {
+                    status: 429,
+                    retry_after_ms: Some(ms),
+                }
+            }
+            Ok(Err(SubmitError::Temporary(detail))) => SendOutcome::Temporary { status: 0, detail },
+            Ok(Err(SubmitError::Permanent(detail))) => SendOutcome::Permanent { status: 0, detail },
+            Ok(Err(SubmitError::Unknown(_))) => SendOutcome::Unknown,
+            // Never called, so nothing went out.
+            Err(Fault::Skipped | Fault::Internal(_)) => SendOutcome::Unavailable,
+            // It may have sent the request before it failed.
+            Err(
+                Fault::Trap(_)
+                | Fault::Timeout { .. }
+                | Fault::MemoryLimit { .. }
+                | Fault::BadOutput(_)
+                | Fault::HostCallLimit(_),
+            ) => SendOutcome::Unknown,
+        }
+    }
+}
+
+impl Carrier for AdapterCarrier {
+    fn id(&self) -> &CarrierId {
+        &self.config.id
+    }
+
+    fn tags(&self) -> &[String] {
+        &self.config.tags
+    }
+
+    fn status(&self) -> CarrierStatus {
+        let mut pacer = self.pacer.lock().unwrap_or_else(PoisonError::into_inner);
+        let rate = pacer.available(self.clock.monotonic());
+        let free = self.permits.available_permits();
+        CarrierStatus {
+            connected: self.is_active(),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            headroom: if free == 0 { 0.0 } else { rate.map_or(HEADROOM_UNLIMITED, |r| r as f32) },
+        }
+    }
+
+    fn ready(&self) -> BoxFuture<'_, usize> {
+        Box::pin(async move {
+            loop {
+                let free = self.permits.available_permits();
+                if free > 0 && self.is_active() {
+                    return free;
+                }
+                let _ = tokio::time::timeout(RECHECK, self.freed.notified()).await;
+            }
+        })
+    }
+
+    fn down(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            while self.is_active() {
+                tokio::time::sleep(RECHECK).await;
+            }
+        })
+    }
+
+    fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, SendOutcome> {
+        Box::pin(async move {
+            let Ok(permit) = self.permits.acquire().await else {
+                return SendOutcome::Unavailable;
+            };
+            self.in_flight.fetch_add(1, Ordering::Relaxed);
+            let outcome = self.submit(&outgoing).await;
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            drop(permit);
+            self.freed.notify_waiters();
+            outcome
+        })
+    }
+
+    fn receipt_key(&self, carrier_message_id: &str) -> String {
+        response_key(carrier_message_id).unwrap_or_default()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // Calls under way end within their deadline.
+            let all = u32::try_from(self.config.window).unwrap_or(u32::MAX);
+            let drained = self.permits.acquire_many(all);
+            let _ = tokio::time::timeout(Duration::from_secs(15), drained).await;
+        })
+    }
+}
+
+fn part_state(state: AdapterState) -> PartState {
+    match state {
+        AdapterState::Enroute | AdapterState::Accepted => PartState::Enroute,
+        AdapterState::Delivered => PartState::Delivered,
+        AdapterState::Expired => PartState::Expired,
+        AdapterState::Deleted | AdapterState::Undeliverable => PartState::Undeliverable,
+        AdapterState::Unknown => PartState::Unknown,
+        AdapterState::Rejected => PartState::Rejected,
+    }
+}

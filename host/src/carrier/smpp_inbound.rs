@@ -1,0 +1,168 @@
+//! What deliver_sm and data_sm bring: receipts and mobile-originated messages, told apart and put
+//! into the host's words. Each is answered when its event's `ack` is.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tracing::debug;
+
+use super::smpp::SmppCounters;
+use super::{Ack, CarrierEvent, InboundPart};
+use crate::domain::receipt::{IdForm, Receipt, ReceiptTlvs, id_candidates, looks_like_receipt};
+use crate::domain::text::{Alphabet, Concat, parse_udh};
+use crate::domain::{Address, CarrierId, NumberingPlan, TypeOfNumber};
+use crate::smpp::link::{Inlet, Reaction, Responder};
+use crate::smpp::pdu::{Bind, Body, Sm, Tlvs, esm_class, tag};
+use crate::smpp::session::BindMode;
+use crate::smpp::status;
+
+/// The inlet of one session.
+pub struct Inbox {
+    pub carrier: CarrierId,
+    pub id_form: IdForm,
+    pub receipts_by_text: bool,
+    pub counters: Arc<SmppCounters>,
+}
+
+impl Inlet for Inbox {
+    type Event = CarrierEvent;
+
+    /// Never asked: we are the one who binds.
+    fn bind(&mut self, _mode: BindMode, _bind: &Bind<'_>) -> Result<(), u32> {
+        Err(status::ESME_RINVBNDSTS)
+    }
+
+    fn request(&mut self, _frame: &Bytes, body: &Body<'_>, responder: Responder) -> Reaction<CarrierEvent> {
+        let sm = match body {
+            Body::DeliverSm(sm) => *sm,
+            Body::DataSm(data_sm) => data_sm.as_sm(),
+            _ => {
+                return Reaction::Respond {
+                    command_status: status::ESME_RINVCMDID,
+                };
+            }
+        };
+        if !self.is_receipt(&sm) {
+            self.counters.inbound.fetch_add(1, Ordering::Relaxed);
+            return Reaction::Forward(CarrierEvent::Inbound {
+                carrier: self.carrier.clone(),
+                part: inbound_part(&sm),
+                ack: ack(responder),
+            });
+        }
+        match Receipt::parse(sm.payload(), &receipt_tlvs(sm.tlvs)) {
+            Ok(receipt) => {
+                self.counters.receipts.fetch_add(1, Ordering::Relaxed);
+                let candidates = id_candidates(&receipt.id, self.id_form);
+                Reaction::Forward(CarrierEvent::Receipt {
+                    carrier: self.carrier.clone(),
+                    keys: candidates.into_iter().map(|c| c.key).collect(),
+                    id: receipt.id,
+                    state: receipt.state,
+                    error: receipt.error,
+                    done_at: receipt.done_at,
+                    ack: ack(responder),
+                })
+            }
+            Err(error) => {
+                // Sent again it would be no better, and a refusal has it sent again.
+                self.counters.unreadable_receipts.fetch_add(1, Ordering::Relaxed);
+                debug!(carrier = %self.carrier, %error, "a receipt that cannot be read");
+                Reaction::Respond {
+                    command_status: status::ESME_ROK,
+                }
+            }
+        }
+    }
+}
+
+impl Inbox {
+    fn is_receipt(&self, sm: &Sm<'_>) -> bool {
+        let kind = sm.esm_class & esm_class::TYPE_MASK;
+        kind & (esm_class::DELIVERY_RECEIPT | esm_class::INTERMEDIATE_NOTIFICATION) != 0
+            || sm.tlvs.get(tag::RECEIPTED_MESSAGE_ID).is_some()
+            || (self.receipts_by_text && looks_like_receipt(sm.payload()))
+    }
+}
+
+/// The answer waits for its event's consumer, each on its own: none holds another up.
+fn ack(responder: Responder) -> oneshot::Sender<Ack> {
+    let (sender, receiver) = oneshot::channel();
+    tokio::spawn(async move {
+        responder.status(match receiver.await {
+            Ok(Ack::Taken) => status::ESME_ROK,
+            // Our trouble, never the message's: a temporary error has the carrier send it again.
+            Ok(Ack::RetryLater) | Err(_) => status::ESME_RX_T_APPN,
+        });
+    });
+    sender
+}
+
+fn receipt_tlvs(tlvs: Tlvs<'_>) -> ReceiptTlvs<'_> {
+    ReceiptTlvs {
+        receipted_message_id: tlvs.get(tag::RECEIPTED_MESSAGE_ID),
+        message_state: tlvs
+            .integer(tag::MESSAGE_STATE)
+            .and_then(|state| u8::try_from(state).ok()),
+        network_error_code: tlvs.get(tag::NETWORK_ERROR_CODE),
+    }
+}
+
+fn inbound_part(sm: &Sm<'_>) -> InboundPart {
+    let octets = sm.payload();
+    let header = sm.has_udh().then(|| parse_udh(octets));
+    let (udh, payload, data_coding, concat) = match header {
+        None => (Vec::new(), octets, sm.data_coding, None),
+        Some(Ok((udh, rest))) => (
+            udh.without_concat(),
+            rest,
+            sm.data_coding,
+            udh.concat().ok().flatten(),
+        ),
+        // Where the header's lengths lie, nothing in the octets can be trusted to be text.
+        Some(Err(_)) => (Vec::new(), octets, Alphabet::Octets.data_coding(), None),
+    };
+    InboundPart {
+        originator: address(sm.source_addr_ton, sm.source_addr_npi, sm.source_addr),
+        recipient: address(sm.dest_addr_ton, sm.dest_addr_npi, sm.destination_addr),
+        data_coding,
+        udh,
+        payload: payload.to_vec(),
+        concat: concat.or_else(|| sar(sm.tlvs)),
+    }
+}
+
+/// sar_msg_ref_num, sar_total_segments and sar_segment_seqnum (SMPP 3.4, 5.3.2.22 to 5.3.2.24).
+fn sar(tlvs: Tlvs<'_>) -> Option<Concat> {
+    let reference = tlvs.integer(tag::SAR_MSG_REF_NUM)?;
+    let total = tlvs.integer(tag::SAR_TOTAL_SEGMENTS)?;
+    let index = tlvs.integer(tag::SAR_SEGMENT_SEQNUM)?;
+    Concat::new(
+        u16::try_from(reference & 0xFFFF).ok()?,
+        u8::try_from(total).ok()?,
+        u8::try_from(index).ok()?,
+    )
+    .ok()
+}
+
+/// An address as the carrier gives it. A '+' says international whatever the type says, and what
+/// calls itself international and is no E.164 number is of unknown type.
+fn address(ton: u8, npi: u8, value: &[u8]) -> Address {
+    let text = String::from_utf8_lossy(value);
+    let ton = TypeOfNumber::from_u8(ton);
+    if (ton == TypeOfNumber::International || text.starts_with('+'))
+        && let Ok(international) = Address::international(&text)
+    {
+        return international;
+    }
+    Address {
+        ton: match ton {
+            TypeOfNumber::International => TypeOfNumber::Unknown,
+            other => other,
+        },
+        npi: NumberingPlan::from_u8(npi),
+        value: text.into_owned(),
+    }
+}

@@ -1,0 +1,415 @@
+//! What commands do to messages and to the entries derived from them. Runs in the committer,
+//! between two commits; nothing here touches the disk.
+
+use tokio::sync::oneshot;
+
+use super::commit::{AcceptedAs, Answer, Committer, IncomingReceipt, Lease, Reply};
+use super::engine::Value;
+use super::keys::{self, Key};
+use super::prepared::{self, Prepared};
+use super::records::{self, Awaited, Orphan};
+use super::types::{Idempotency, OutboxEntry, OutboxKind, ReceiptMatch, StoreError, UpdateError};
+use crate::clock::Timestamp;
+use crate::domain::message::ReceiptEffect;
+use crate::domain::{Due, Lane, Message, MessageId, PartState, Reason, State};
+
+const IDEMPOTENCY_WINDOW_MS: u64 = 86_400_000;
+
+/// What the indices say now.
+#[derive(Default)]
+struct Before {
+    due: Option<Due>,
+    awaited: Vec<(Key, u8)>,
+    live: bool,
+    terminal: bool,
+    leased: bool,
+}
+
+impl Before {
+    fn of(message: &Message) -> Before {
+        Before {
+            due: message.due.clone(),
+            awaited: prepared::awaited(message),
+            live: !message.state.is_terminal(),
+            terminal: message.state.is_terminal(),
+            leased: false,
+        }
+    }
+}
+
+impl Committer {
+    pub fn accept(
+        &mut self,
+        prepared: Prepared,
+        recipient_hash: u64,
+        idempotency: Option<Idempotency>,
+        reply: Answer<AcceptedAs>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        if let Err(refusal) = self.shared.check_intake() {
+            let _ = reply.send(Err(refusal));
+            return Ok(());
+        }
+        if let Some(idempotency) = idempotency {
+            if let Some(earlier) = self.earlier_answer(&idempotency, now)? {
+                self.replies.push(Reply::Accepted(reply, earlier));
+                return Ok(());
+            }
+            let key = keys::idempotency(prepared.id.timestamp().day(), &idempotency.account, &idempotency.key);
+            let value = records::encode_fingerprint(&idempotency.fingerprint, prepared.id);
+            self.journal.put(key, Value::from(&value[..]), false);
+        }
+        self.ledger.accepted += 1;
+        self.recency.count(recipient_hash, now);
+        self.put(Before::default(), prepared, now)?;
+        self.replies.push(Reply::Accepted(reply, AcceptedAs::Fresh));
+        Ok(())
+    }
+
+    fn earlier_answer(&self, asked: &Idempotency, now: Timestamp) -> Result<Option<AcceptedAs>, StoreError> {
+        let today = now.day();
+        for day in [today, today.saturating_sub(1), today.saturating_add(1)] {
+            let key = keys::idempotency(day, &asked.account, &asked.key);
+            let Some(value) = self.engine.get(&key)? else { continue };
+            let (fingerprint, id) = records::decode_fingerprint(&value).map_err(damage)?;
+            if now.0.saturating_sub(id.timestamp().0) >= IDEMPOTENCY_WINDOW_MS {
+                continue;
+            }
+            if fingerprint != asked.fingerprint {
+                return Ok(Some(AcceptedAs::Mismatch));
+            }
+            if let Some(record) = self.engine.record(id)? {
+                return Ok(Some(AcceptedAs::Replay(record)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives a lease back with what became of the message.
+    pub fn settle(&mut self, message: Prepared, now: Timestamp) -> Result<(), StoreError> {
+        let id = message.id;
+        let Some(lease) = self.leases.remove(&id) else {
+            tracing::error!(message = %id, "settled without a lease; ignored");
+            return Ok(());
+        };
+        if let Err(error) = self.shared.check_running() {
+            tracing::warn!(message = %id, %error, "not settled; the restart will");
+            return Ok(());
+        }
+        self.end_claim(lease.claim);
+        let before = self.before_lease(id, &lease)?;
+        let mut early = lease.deferred;
+        early.extend(message.awaited.iter().filter(|a| !before.awaited.contains(a)).map(|(key, _)| key.clone()));
+        self.put(before, message, now)?;
+        if self.ledger.orphans > 0 {
+            early.iter().try_for_each(|key| self.apply_orphan(key, now))?;
+        }
+        Ok(())
+    }
+
+    fn before_lease(&self, id: MessageId, lease: &Lease) -> Result<Before, StoreError> {
+        let lane = self.lanes[usize::from(lease.lane)].clone();
+        let awaited = match lease.awaits {
+            true => self.load(id)?.map(|m| prepared::awaited(&m)).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        Ok(Before { due: Some(Due { at: lease.due, lane }), awaited, live: true, terminal: false, leased: true })
+    }
+
+    pub fn update(
+        &mut self,
+        id: MessageId,
+        change: Box<dyn FnOnce(&mut Message) + Send>,
+        reply: oneshot::Sender<Result<(), UpdateError>>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        if let Err(error) = self.shared.check_running() {
+            let _ = reply.send(Err(UpdateError::Store(error)));
+            return Ok(());
+        }
+        if self.leases.contains_key(&id) {
+            let _ = reply.send(Err(UpdateError::Leased));
+            return Ok(());
+        }
+        let Some(mut message) = self.load(id)? else {
+            let _ = reply.send(Err(UpdateError::NotFound));
+            return Ok(());
+        };
+        let before = Before::of(&message);
+        change(&mut message);
+        self.put_message(before, &message, now)?;
+        self.replies.push(Reply::Updated(reply));
+        Ok(())
+    }
+
+    pub fn receipt(
+        &mut self,
+        receipt: IncomingReceipt,
+        reply: Answer<ReceiptMatch>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        if let Err(error) = self.shared.check_running() {
+            let _ = reply.send(Err(error));
+            return Ok(());
+        }
+        let orphan = Orphan {
+            state: receipt.state,
+            error: receipt.error,
+            done_at: receipt.done_at,
+            received_at: now,
+            keys: receipt.keys,
+        };
+        for name in &orphan.keys {
+            let key = keys::correlation(&receipt.carrier, name);
+            let Some(value) = self.engine.get(&key)? else { continue };
+            let awaited = records::decode_awaited(&value).map_err(damage)?;
+            if let Some(lease) = self.leases.get_mut(&awaited.id) {
+                lease.deferred.push(key.clone());
+                let alone = Orphan { keys: vec![name.clone()], ..orphan.clone() };
+                self.keep_orphan(&receipt.carrier, alone)?;
+                self.replies.push(Reply::Receipt(reply, ReceiptMatch::Deferred(awaited.id)));
+                return Ok(());
+            }
+            if let Some(effect) = self.apply_receipt(awaited, &orphan, now)? {
+                self.replies.push(Reply::Receipt(reply, ReceiptMatch::Matched { id: awaited.id, effect }));
+                return Ok(());
+            }
+        }
+        // An intermediate notification that nothing waits for says nothing worth keeping.
+        if orphan.state != PartState::Enroute {
+            self.keep_orphan(&receipt.carrier, orphan)?;
+        }
+        self.replies.push(Reply::Receipt(reply, ReceiptMatch::Orphaned));
+        Ok(())
+    }
+
+    /// `None`: the message is gone.
+    fn apply_receipt(
+        &mut self,
+        awaited: Awaited,
+        receipt: &Orphan,
+        now: Timestamp,
+    ) -> Result<Option<ReceiptEffect>, StoreError> {
+        let Some(mut message) = self.load(awaited.id)? else { return Ok(None) };
+        let before = Before::of(&message);
+        let part = usize::from(awaited.part);
+        let was = message.parts.get(part).map(|p| p.state);
+        let effect = message.apply_receipt(now, part, receipt.state, &receipt.error, receipt.done_at);
+        if message.parts.get(part).map(|p| p.state) != was {
+            self.put_message(before, &message, now)?;
+        }
+        Ok(Some(effect))
+    }
+
+    fn keep_orphan(&mut self, carrier: &crate::domain::CarrierId, orphan: Orphan) -> Result<(), StoreError> {
+        if self.ledger.orphans >= self.options.orphans_max {
+            self.shared.orphans_dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            return Ok(());
+        }
+        self.scratch.clear();
+        records::encode_orphan(&orphan, &mut self.scratch);
+        let value = Value::from(self.scratch.as_slice());
+        for name in &orphan.keys {
+            let key = keys::orphan(carrier, name);
+            let known = self.engine.get(&key)?.is_some();
+            self.ledger.orphans += u64::from(!known);
+            self.journal.put(key, value.clone(), !known);
+        }
+        Ok(())
+    }
+
+    /// A receipt that came before its message waited for it.
+    fn apply_orphan(&mut self, correlation: &[u8], now: Timestamp) -> Result<(), StoreError> {
+        let key = keys::orphan_of(correlation);
+        let Some(value) = self.engine.get(&key)? else { return Ok(()) };
+        let Some(awaited) = self.engine.get(correlation)? else { return Ok(()) };
+        let orphan = records::decode_orphan(&value).map_err(damage)?;
+        let awaited = records::decode_awaited(&awaited).map_err(damage)?;
+        self.apply_receipt(awaited, &orphan, now)?;
+        if let Some(carrier) = keys::orphan_carrier(&key) {
+            orphan.keys.iter().try_for_each(|name| self.drop_orphan(&keys::orphan(&carrier, name)))?;
+        }
+        Ok(())
+    }
+
+    pub fn drop_orphan(&mut self, key: &[u8]) -> Result<(), StoreError> {
+        if self.engine.get(key)?.is_some() {
+            self.ledger.orphans = self.ledger.orphans.saturating_sub(1);
+            self.journal.remove(key);
+        }
+        Ok(())
+    }
+
+    /// Validity ended while the message waited: its lane may be dead, so another one ends it.
+    pub fn expire(&mut self, entry: (u16, Timestamp, MessageId), now: Timestamp) -> Result<(), StoreError> {
+        let (lane, at, id) = entry;
+        if self.leases.contains_key(&id) {
+            return Ok(());
+        }
+        let Some(mut message) = self.load(id)? else {
+            self.journal.remove(&keys::queue_key(&keys::lane_prefix(lane), at, id.0));
+            return Ok(());
+        };
+        let still = message.due.as_ref().is_some_and(|d| d.at == at && self.lane_numbers.get(&d.lane) == Some(&lane));
+        if !still || message.expires_at > now {
+            return Ok(());
+        }
+        let before = Before::of(&message);
+        message.wait(Lane::Decide, now);
+        self.put_message(before, &message, now)
+    }
+
+    pub fn receipt_overdue(&mut self, key: &[u8], now: Timestamp) -> Result<(), StoreError> {
+        let Some(value) = self.engine.get(key)? else { return Ok(()) };
+        let awaited = records::decode_awaited(&value).map_err(damage)?;
+        if awaited.deadline > now || self.leases.contains_key(&awaited.id) {
+            return Ok(());
+        }
+        if let Some(mut message) = self.load(awaited.id)? {
+            let before = Before::of(&message);
+            if message.enter(now, State::Unknown, Reason::ReceiptTimeout, "") {
+                return self.put_message(before, &message, now);
+            }
+        }
+        self.ledger.awaiting = self.ledger.awaiting.saturating_sub(1);
+        self.journal.remove(key);
+        Ok(())
+    }
+
+    pub fn insert_inbound(
+        &mut self,
+        id: MessageId,
+        record: Value,
+        webhook: Option<OutboxEntry>,
+        reply: Answer<()>,
+    ) -> Result<(), StoreError> {
+        if let Err(error) = self.shared.check_running() {
+            let _ = reply.send(Err(error));
+            return Ok(());
+        }
+        self.journal.put_record(id, record);
+        if let Some(entry) = webhook {
+            self.owe_webhook(&entry);
+        }
+        self.replies.push(Reply::Done(reply));
+        Ok(())
+    }
+
+    /// After a restart: what a claim held and was not settled may have been on the wire.
+    pub fn resolve_claim(&mut self, number: u64, claim: &[(MessageId, Timestamp)]) -> Result<u64, StoreError> {
+        let now = self.clock.now();
+        let mut unknown = 0;
+        for (id, due) in claim {
+            let Some(mut message) = self.load(*id)? else { continue };
+            // A settled message is terminal, has no due time, or a later one.
+            if message.due.as_ref().is_none_or(|d| d.at != *due) || message.state.is_terminal() {
+                continue;
+            }
+            let before = Before::of(&message);
+            message.submit_unknown(now, Reason::Restarted);
+            self.put_message(before, &message, now)?;
+            unknown += 1;
+        }
+        self.journal.remove(&keys::claim(number));
+        Ok(unknown)
+    }
+
+    pub fn load(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
+        match self.engine.record(id)? {
+            Some(record) if records::kind_of(&record) == Some(records::Kind::Message as u8) => {
+                records::decode_message(&record).map(Some).map_err(damage)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn put_message(&mut self, before: Before, message: &Message, now: Timestamp) -> Result<(), StoreError> {
+        let prepared = Prepared::new(message, &mut self.scratch);
+        self.put(before, prepared, now)
+    }
+
+    /// Writes the record and, of the entries derived from it, those that change.
+    fn put(&mut self, before: Before, new: Prepared, now: Timestamp) -> Result<(), StoreError> {
+        self.put_due(&before, &new)?;
+        self.put_awaited(&before, &new)?;
+        let terminal = new.state.is_terminal();
+        let day = new.id.timestamp().day();
+        match (before.live, !terminal) {
+            (false, true) => *self.ledger.live.entry(day).or_default() += 1,
+            (true, false) => {
+                if let Some(n) = self.ledger.live.get_mut(&day) {
+                    *n = n.saturating_sub(1);
+                    if *n == 0 {
+                        self.ledger.live.remove(&day);
+                    }
+                }
+            }
+            (true, true) | (false, false) => {}
+        }
+        if let (true, false, Some((account, url))) = (terminal, before.terminal, new.receipt_url) {
+            self.owe_webhook(&OutboxEntry {
+                event: new.id.0,
+                account,
+                url,
+                kind: OutboxKind::Status(new.state),
+                message: new.id,
+                at: now,
+                due: now,
+                attempts: 0,
+            });
+        }
+        self.journal.put_record(new.id, new.record);
+        Ok(())
+    }
+
+    fn put_due(&mut self, before: &Before, new: &Prepared) -> Result<(), StoreError> {
+        let awaits = !new.awaited.is_empty();
+        let value_changed = before.awaited.is_empty() == awaits;
+        if before.due == new.due && !value_changed {
+            if let (true, Some(due)) = (before.leased, &new.due) {
+                let lane = self.lane_number(&due.lane)?;
+                self.queues[usize::from(lane)].ready.insert((due.at, new.id.0), awaits);
+            }
+            return Ok(());
+        }
+        if let Some(due) = &before.due {
+            let lane = self.lane_number(&due.lane)?;
+            self.journal.remove(&keys::queue_key(&keys::lane_prefix(lane), due.at, new.id.0));
+            self.queues[usize::from(lane)].ready.remove((due.at, new.id.0));
+            if let Some(n) = self.ledger.queued.get_mut(&lane) {
+                *n = n.saturating_sub(1);
+            }
+        }
+        if let Some(due) = &new.due {
+            let lane = self.lane_number(&due.lane)?;
+            let fresh = before.due.as_ref() != Some(due);
+            let key = keys::queue_key(&keys::lane_prefix(lane), due.at, new.id.0);
+            self.journal.put(key, new.due_value(), fresh);
+            self.queues[usize::from(lane)].ready.insert((due.at, new.id.0), awaits);
+            *self.ledger.queued.entry(lane).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn put_awaited(&mut self, before: &Before, new: &Prepared) -> Result<(), StoreError> {
+        for (key, _) in before.awaited.iter().filter(|a| !new.awaited.contains(a)) {
+            // A carrier that gives one id twice may have moved the entry to another message.
+            let Some(value) = self.engine.get(key)? else { continue };
+            if records::decode_awaited(&value).is_ok_and(|a| a.id == new.id) {
+                self.journal.remove(key);
+                self.ledger.awaiting = self.ledger.awaiting.saturating_sub(1);
+            }
+        }
+        for (key, part) in new.awaited.iter().filter(|a| !before.awaited.contains(a)) {
+            let known = self.engine.get(key)?.is_some();
+            let awaited = Awaited { id: new.id, part: *part, deadline: new.receipt_deadline };
+            self.journal.put(key.clone(), records::encode_awaited(awaited).into(), !known);
+            self.ledger.awaiting += u64::from(!known);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn damage(damage: super::bytes::Damage) -> StoreError {
+    StoreError::Corrupt(damage.to_string())
+}

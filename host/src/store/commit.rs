@@ -1,0 +1,513 @@
+//! The committer: one thread that owns every write. It drains the commands that wait, applies them,
+//! serves the claims, commits once and then answers all of them. What a command does to messages is
+//! in `apply.rs`, to webhooks in `outbox.rs`; how a commit reaches the disk in `engine.rs`.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::engine::{Engine, Journal, Value};
+use super::keys::{self, Key};
+use super::plugin_state::PluginState;
+use super::prepared::Prepared;
+use super::queue::{ReadyQueue, Slot};
+use super::recency::Recency;
+use super::records::{self, Ledger};
+use super::shared::Shared;
+use super::types::{Idempotency, Options, OutboxEntry, ReceiptMatch, StoreError, UpdateError, WebhookOutcome};
+use crate::clock::{Clock, Timestamp};
+use crate::domain::{CarrierId, Lane, Message, MessageId, PartState};
+
+/// A generation is written behind at this age, however small.
+const GENERATION_AGE: Duration = Duration::from_secs(5);
+/// How long due times may go unnoticed after the clock was set.
+const CLOCK_POLL: Duration = Duration::from_millis(50);
+/// How soon an abandoned claim goes back to its queue.
+const TICKET_POLL: Duration = Duration::from_millis(5);
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+pub(super) enum Command {
+    Accept {
+        prepared: Prepared,
+        recipient_hash: u64,
+        idempotency: Option<Idempotency>,
+        reply: Answer<AcceptedAs>,
+    },
+    Claim {
+        lane: Lane,
+        max: usize,
+        ticket: Arc<Ticket>,
+        reply: oneshot::Sender<Vec<Value>>,
+    },
+    Settle(Vec<Prepared>),
+    Update {
+        id: MessageId,
+        change: Box<dyn FnOnce(&mut Message) + Send>,
+        reply: oneshot::Sender<Result<(), UpdateError>>,
+    },
+    Receipt(Box<IncomingReceipt>, Answer<ReceiptMatch>),
+    InsertInbound {
+        id: MessageId,
+        record: Value,
+        webhook: Option<OutboxEntry>,
+        reply: Answer<()>,
+    },
+    ClaimWebhooks {
+        max: usize,
+        ticket: Arc<Ticket>,
+        reply: oneshot::Sender<Vec<Value>>,
+    },
+    SettleWebhook(Box<OutboxEntry>, WebhookOutcome),
+    Redeliver(u128, Answer<bool>),
+    /// Entries of the floors above and of the registries: `None` removes.
+    Write(Vec<(Key, Option<Value>)>, Answer<()>),
+    /// Due entries whose message's validity has ended.
+    Expired(Vec<(u16, Timestamp, MessageId)>),
+    /// Correlation entries past their deadline.
+    ReceiptsOverdue(Vec<Key>),
+    OrphansOverdue(Vec<Key>),
+    RecencyOverdue(Vec<Key>),
+    /// Which days hold no live message.
+    SettledDays(Vec<u32>, oneshot::Sender<Vec<u32>>),
+    /// Something waits outside of the channel: plugin state.
+    Nudge,
+    Shutdown(oneshot::Sender<()>),
+}
+
+pub(super) struct IncomingReceipt {
+    pub carrier: CarrierId,
+    /// Candidates, the likeliest first.
+    pub keys: Vec<String>,
+    pub state: PartState,
+    pub error: String,
+    pub done_at: Option<Timestamp>,
+}
+
+pub(super) enum AcceptedAs {
+    Fresh,
+    Replay(Value),
+    Mismatch,
+}
+
+/// Says whether the claim's caller got what it was handed: a claim that is dropped half-way leaves
+/// the ticket unmarked with no other holder, and what it was handed goes back to the queue.
+#[derive(Default)]
+pub(super) struct Ticket {
+    taken: AtomicBool,
+}
+
+impl Ticket {
+    pub fn take(&self) {
+        self.taken.store(true, Ordering::Release);
+    }
+}
+
+/// An answer that waits for the commit.
+pub(super) enum Reply {
+    Accepted(Answer<AcceptedAs>, AcceptedAs),
+    Claimed(oneshot::Sender<Vec<Value>>, Vec<Value>),
+    Updated(oneshot::Sender<Result<(), UpdateError>>),
+    Receipt(Answer<ReceiptMatch>, ReceiptMatch),
+    Found(Answer<bool>, bool),
+    Done(Answer<()>),
+}
+
+/// A message that is out with a worker.
+pub(super) struct Lease {
+    pub lane: u16,
+    pub due: Timestamp,
+    /// Segments of an earlier attempt still wait for receipts.
+    pub awaits: bool,
+    pub claim: Option<u64>,
+    /// Receipts that came meanwhile: their correlation keys.
+    pub deferred: Vec<Key>,
+}
+
+pub(super) struct Waiter {
+    max: usize,
+    ticket: Arc<Ticket>,
+    reply: oneshot::Sender<Vec<Value>>,
+}
+
+impl Waiter {
+    pub fn new(max: usize, ticket: Arc<Ticket>, reply: oneshot::Sender<Vec<Value>>) -> Waiter {
+        Waiter { max: max.max(1), ticket, reply }
+    }
+
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// The claim was dropped while it waited.
+    pub fn is_gone(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    pub fn into_parts(self) -> (Arc<Ticket>, oneshot::Sender<Vec<Value>>) {
+        (self.ticket, self.reply)
+    }
+}
+
+pub(super) struct LaneQueue {
+    pub ready: ReadyQueue<bool>,
+    pub waiters: VecDeque<Waiter>,
+}
+
+pub(super) enum Handed {
+    Messages(Vec<MessageId>),
+    Webhooks(Vec<Slot>),
+}
+
+pub(super) struct Committer {
+    pub engine: Arc<Engine>,
+    pub journal: Journal,
+    pub shared: Arc<Shared>,
+    pub clock: Clock,
+    pub options: Options,
+    pub ledger: Ledger,
+    pub lanes: Vec<Lane>,
+    pub lane_numbers: HashMap<Lane, u16>,
+    pub queues: Vec<LaneQueue>,
+    pub leases: HashMap<MessageId, Lease>,
+    /// Claims in flight: how many of each are still out.
+    pub claims: HashMap<u64, usize>,
+    pub webhooks: ReadyQueue<()>,
+    pub webhooks_leased: HashMap<u128, Timestamp>,
+    pub webhook_waiters: VecDeque<Waiter>,
+    pub handed: Vec<(Arc<Ticket>, Handed)>,
+    pub recency: Arc<Recency>,
+    pub state: Arc<PluginState>,
+    pub replies: Vec<Reply>,
+    pub scratch: Vec<u8>,
+    pub generation_since: Instant,
+    /// Wakes the thread that writes behind.
+    pub behind: std::sync::mpsc::SyncSender<()>,
+}
+
+impl Committer {
+    /// Runs until shutdown or until the last handle is gone; what is applied is then committed.
+    /// Returns whom to tell that all is done.
+    pub async fn run(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<oneshot::Sender<()>> {
+        let mut batch = Vec::with_capacity(self.options.commit_max);
+        loop {
+            let wait = self.next_wake();
+            tokio::select! {
+                biased;
+                n = commands.recv_many(&mut batch, self.options.commit_max) => if n == 0 { return None },
+                () = tokio::time::sleep(wait) => {}
+            }
+            let mut goodbye = None;
+            let size = batch.len();
+            for command in batch.drain(..) {
+                if let Some(reply) = self.apply(command) {
+                    goodbye = Some(reply);
+                }
+            }
+            self.take_back_abandoned();
+            self.write_state();
+            self.serve_claims();
+            self.serve_webhooks();
+            self.commit(size);
+            self.close_generation();
+            if goodbye.is_some() {
+                commands.close();
+                return goodbye;
+            }
+        }
+    }
+
+    fn apply(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
+        let now = self.clock.now();
+        let done = match command {
+            Command::Accept { prepared, recipient_hash, idempotency, reply } => {
+                self.accept(prepared, recipient_hash, idempotency, reply, now)
+            }
+            Command::Claim { lane, max, ticket, reply } => self.wait_for(&lane, Waiter::new(max, ticket, reply)),
+            Command::Settle(messages) => messages.into_iter().try_for_each(|m| self.settle(m, now)),
+            Command::Update { id, change, reply } => self.update(id, change, reply, now),
+            Command::Receipt(receipt, reply) => self.receipt(*receipt, reply, now),
+            Command::InsertInbound { id, record, webhook, reply } => self.insert_inbound(id, record, webhook, reply),
+            Command::ClaimWebhooks { max, ticket, reply } => {
+                self.webhook_waiters.push_back(Waiter::new(max, ticket, reply));
+                Ok(())
+            }
+            Command::SettleWebhook(entry, outcome) => self.settle_webhook(*entry, outcome),
+            Command::Redeliver(event, reply) => self.redeliver(event, reply, now),
+            Command::Write(entries, reply) => self.write(entries, reply),
+            Command::Expired(entries) => entries.into_iter().try_for_each(|e| self.expire(e, now)),
+            Command::ReceiptsOverdue(keys) => keys.iter().try_for_each(|k| self.receipt_overdue(k, now)),
+            Command::OrphansOverdue(keys) => keys.iter().try_for_each(|k| self.drop_orphan(k)),
+            Command::RecencyOverdue(keys) => {
+                keys.iter().for_each(|k| self.journal.remove(k));
+                Ok(())
+            }
+            Command::SettledDays(days, reply) => {
+                let settled = days.into_iter().filter(|d| !self.ledger.live.contains_key(d)).collect();
+                let _ = reply.send(settled);
+                Ok(())
+            }
+            Command::Nudge => Ok(()),
+            Command::Shutdown(reply) => return Some(reply),
+        };
+        if let Err(error) = done {
+            self.shared.stop(&error.to_string());
+        }
+        None
+    }
+
+    fn write(&mut self, entries: Vec<(Key, Option<Value>)>, reply: Answer<()>) -> Result<(), StoreError> {
+        for (key, value) in entries {
+            match value {
+                Some(value) => self.journal.put(key, value, false),
+                None => self.journal.remove(&key),
+            }
+        }
+        self.replies.push(Reply::Done(reply));
+        Ok(())
+    }
+
+    /// Makes everything applied so far durable and answers; or, where that fails, stops intake.
+    pub fn commit(&mut self, size: usize) {
+        if self.journal.is_clean() || self.shared.check_running().is_err() {
+            self.answer();
+            return;
+        }
+        self.write_ledger();
+        let start = Instant::now();
+        match self.journal.commit() {
+            Ok(octets) => {
+                self.shared.note_commit(size, octets, start.elapsed());
+                self.shared.note_ledger(&self.ledger, &self.lanes);
+                self.shared.leased.store(self.leases.len() as u64, Ordering::Relaxed);
+            }
+            Err(error) => self.shared.stop(&error.to_string()),
+        }
+        self.answer();
+        if self.journal.throttle(Duration::from_secs(60)) {
+            self.shared.stop("writing behind has stood still for a minute");
+        }
+    }
+
+    fn write_ledger(&mut self) {
+        self.ledger.sequence = self.journal.sequence() + 1;
+        let mut octets = Vec::with_capacity(96);
+        records::encode_ledger(&self.ledger, &mut octets);
+        self.journal.put(keys::LEDGER.into(), octets.into(), false);
+    }
+
+    fn answer(&mut self) {
+        let outcome = self.shared.check_running();
+        for reply in self.replies.drain(..) {
+            // Who does not wait any more does not want an answer.
+            match (reply, &outcome) {
+                (Reply::Accepted(to, value), Ok(())) => drop(to.send(Ok(value))),
+                (Reply::Claimed(to, messages), Ok(())) => drop(to.send(messages)),
+                (Reply::Updated(to), Ok(())) => drop(to.send(Ok(()))),
+                (Reply::Receipt(to, value), Ok(())) => drop(to.send(Ok(value))),
+                (Reply::Found(to, value), Ok(())) => drop(to.send(Ok(value))),
+                (Reply::Done(to), Ok(())) => drop(to.send(Ok(()))),
+                (Reply::Accepted(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
+                // Nothing that is not durable may go on the wire.
+                (Reply::Claimed(to, _), Err(_)) => drop(to),
+                (Reply::Updated(to), Err(e)) => drop(to.send(Err(UpdateError::Store(e.clone())))),
+                (Reply::Receipt(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
+                (Reply::Found(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
+                (Reply::Done(to), Err(e)) => drop(to.send(Err(e.clone()))),
+            }
+        }
+    }
+
+    fn close_generation(&mut self) {
+        let old = self.generation_since.elapsed() >= GENERATION_AGE;
+        if old {
+            self.write_recency();
+            self.commit(0);
+        }
+        if self.shared.check_running().is_ok() && self.journal.is_clean() && self.journal.freeze(old) {
+            self.generation_since = Instant::now();
+            let _ = self.behind.try_send(());
+        } else if old {
+            self.generation_since = Instant::now();
+        }
+    }
+
+    pub fn write_recency(&mut self) {
+        let sequence = self.journal.sequence();
+        for (window, counts) in self.recency.take_delta() {
+            let value = records::encode_recent(&counts);
+            self.journal.put(keys::recent(window, sequence), value.into(), false);
+        }
+    }
+
+    fn write_state(&mut self) {
+        for (namespace, key, value) in self.state.take_changes() {
+            let key = keys::state(&namespace, &key);
+            match value {
+                Some((expires, value)) => self.journal.put(key, records::encode_state(expires, &value).into(), false),
+                None => self.journal.remove(&key),
+            }
+        }
+    }
+
+    /// How long to sleep where no command comes.
+    fn next_wake(&self) -> Duration {
+        if !self.handed.is_empty() {
+            return TICKET_POLL;
+        }
+        let now = self.clock.now();
+        let waited_for = self.queues.iter().filter(|q| !q.waiters.is_empty()).map(|q| q.ready.next_due());
+        let webhooks = Some(self.webhooks.next_due()).filter(|_| !self.webhook_waiters.is_empty());
+        let due = waited_for.chain(webhooks).flatten().min();
+        match due {
+            Some(at) => at.since(now).clamp(Duration::from_millis(1), CLOCK_POLL),
+            None => Duration::from_secs(1),
+        }
+    }
+
+    /// The number of a lane; a new lane's name is written with the commit that first uses it.
+    pub fn lane_number(&mut self, lane: &Lane) -> Result<u16, StoreError> {
+        if let Some(number) = self.lane_numbers.get(lane) {
+            return Ok(*number);
+        }
+        let number = u16::try_from(self.lanes.len()).map_err(|_| StoreError::Limit("more than 65,535 lanes".into()))?;
+        if let Lane::Carrier(carrier) = lane {
+            self.journal.put(keys::lane_name(number), carrier.as_str().as_bytes().into(), false);
+        }
+        self.lanes.push(lane.clone());
+        self.lane_numbers.insert(lane.clone(), number);
+        self.queues.push(LaneQueue { ready: ReadyQueue::empty(self.options.ready_max), waiters: VecDeque::new() });
+        Ok(number)
+    }
+
+    fn wait_for(&mut self, lane: &Lane, waiter: Waiter) -> Result<(), StoreError> {
+        let number = self.lane_number(lane)?;
+        self.queues[usize::from(number)].waiters.push_back(waiter);
+        Ok(())
+    }
+
+    /// Hands what is due to whom waits for it.
+    fn serve_claims(&mut self) {
+        if self.shared.check_running().is_err() {
+            return;
+        }
+        let now = self.clock.now();
+        for lane in 0..self.queues.len() {
+            loop {
+                let queue = &mut self.queues[lane];
+                while queue.waiters.front().is_some_and(Waiter::is_gone) {
+                    queue.waiters.pop_front();
+                }
+                let Some(max) = queue.waiters.front().map(|w| w.max) else { break };
+                if let Err(error) = self.refill(lane, max) {
+                    self.shared.stop(&error.to_string());
+                    return;
+                }
+                let claimed = self.take_due(lane, max, now);
+                if claimed.is_empty() {
+                    break;
+                }
+                if let Some(waiter) = self.queues[lane].waiters.pop_front() {
+                    self.hand_out(lane, claimed, waiter);
+                }
+            }
+        }
+    }
+
+    fn refill(&mut self, lane: usize, max: usize) -> Result<(), StoreError> {
+        let Some((after, asked)) = self.queues[lane].ready.wants_refill(max) else { return Ok(()) };
+        let prefix = keys::lane_prefix(u16::try_from(lane).unwrap_or(u16::MAX));
+        let entries = self.read_queue(&prefix, after, asked)?;
+        let entries = entries.into_iter().map(|(slot, value)| (slot, super::prepared::due_awaits(&value))).collect();
+        let leases = &self.leases;
+        self.queues[lane].ready.refill(asked, entries, |(_, id)| leases.contains_key(&MessageId(id)));
+        Ok(())
+    }
+
+    pub fn read_queue(
+        &self,
+        prefix: &[u8],
+        after: Option<Slot>,
+        limit: usize,
+    ) -> Result<Vec<(Slot, Value)>, StoreError> {
+        let start = match after {
+            None => prefix.to_vec(),
+            Some((at, id)) => [&*keys::queue_key(prefix, at, id), &[0]].concat(),
+        };
+        let end = keys::after_prefix(prefix).unwrap_or_default();
+        let found = self.engine.scan(&start, &end, limit)?;
+        Ok(found.into_iter().filter_map(|(key, value)| Some((keys::queue_entry(prefix, &key)?, value))).collect())
+    }
+
+    fn take_due(&mut self, lane: usize, max: usize, now: Timestamp) -> Vec<(Slot, bool)> {
+        let ready = &mut self.queues[lane].ready;
+        std::iter::from_fn(|| ready.pop_due(now)).take(max).collect()
+    }
+
+    fn hand_out(&mut self, lane: usize, claimed: Vec<(Slot, bool)>, waiter: Waiter) {
+        let number = u16::try_from(lane).unwrap_or(u16::MAX);
+        // A decision puts nothing on the wire: after a restart it is simply made again.
+        let claim = (self.lanes[lane] != Lane::Decide).then(|| {
+            self.ledger.claim += 1;
+            let ids: Vec<_> = claimed.iter().map(|((at, id), _)| (MessageId(*id), *at)).collect();
+            self.journal.put(keys::claim(self.ledger.claim), records::encode_claim(&ids).into(), true);
+            self.claims.insert(self.ledger.claim, ids.len());
+            self.ledger.claim
+        });
+        let (mut messages, mut ids) = (Vec::with_capacity(claimed.len()), Vec::with_capacity(claimed.len()));
+        for ((due, id), awaits) in claimed {
+            let id = MessageId(id);
+            ids.push(id);
+            self.leases.insert(id, Lease { lane: number, due, awaits, claim, deferred: Vec::new() });
+            match self.engine.record(id) {
+                Ok(Some(value)) => messages.push(value),
+                Ok(None) => tracing::error!(message = %id, "a due entry has no record; it stays out of the queue"),
+                Err(error) => self.shared.stop(&error.to_string()),
+            }
+        }
+        self.handed.push((waiter.ticket, Handed::Messages(ids)));
+        self.replies.push(Reply::Claimed(waiter.reply, messages));
+    }
+
+    /// Takes back what was handed to claims that were dropped before they returned.
+    fn take_back_abandoned(&mut self) {
+        let mut handed = std::mem::take(&mut self.handed);
+        handed.retain_mut(|(ticket, what)| {
+            if ticket.taken.load(Ordering::Acquire) {
+                return false;
+            }
+            // The only holder is left: nobody can take it any more.
+            let abandoned = Arc::get_mut(ticket).is_some_and(|t| !*t.taken.get_mut());
+            if abandoned {
+                match what {
+                    Handed::Messages(ids) => ids.iter().for_each(|id| self.return_lease(*id)),
+                    Handed::Webhooks(slots) => slots.iter().for_each(|slot| self.return_webhook(*slot)),
+                }
+            }
+            !abandoned
+        });
+        self.handed.append(&mut handed);
+    }
+
+    fn return_lease(&mut self, id: MessageId) {
+        if let Some(lease) = self.leases.remove(&id) {
+            self.end_claim(lease.claim);
+            self.queues[usize::from(lease.lane)].ready.insert((lease.due, id.0), lease.awaits);
+        }
+    }
+
+    /// One message of this claim is settled; the last one removes the claim's entry.
+    pub fn end_claim(&mut self, claim: Option<u64>) {
+        let Some(claim) = claim else { return };
+        if let Some(left) = self.claims.get_mut(&claim) {
+            *left -= 1;
+            if *left == 0 {
+                self.claims.remove(&claim);
+                self.journal.remove(&keys::claim(claim));
+            }
+        }
+    }
+}
