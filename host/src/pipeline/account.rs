@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::domain::{AccountId, TrafficClass};
 
@@ -38,6 +39,31 @@ impl std::fmt::Debug for WebhookSecret {
 pub struct Accounts {
     by_id: HashMap<AccountId, Arc<Account>>,
     by_number: HashMap<String, Arc<Account>>,
+    limiters: HashMap<AccountId, Limiter>,
+}
+
+/// A second's worth may come at once; beyond that, `throughput` a second (GCRA).
+#[derive(Debug)]
+struct Limiter {
+    interval: Duration,
+    /// When the bucket will be empty again.
+    until: parking_lot::Mutex<Option<Instant>>,
+}
+
+impl Limiter {
+    const BURST: Duration = Duration::from_secs(1);
+
+    fn admit(&self, now: Instant) -> Result<(), Duration> {
+        let mut until = self.until.lock();
+        let from = until.map_or(now, |u| u.max(now));
+        let next = from + self.interval;
+        let ahead = next.duration_since(now);
+        if ahead > Limiter::BURST {
+            return Err(ahead - Limiter::BURST);
+        }
+        *until = Some(next);
+        Ok(())
+    }
 }
 
 impl Accounts {
@@ -48,6 +74,13 @@ impl Accounts {
             for number in &account.numbers {
                 all.by_number
                     .insert(number.trim_start_matches('+').to_owned(), account.clone());
+            }
+            if let Some(throughput) = account.throughput {
+                let limiter = Limiter {
+                    interval: Duration::from_secs(1) / throughput.max(1),
+                    until: parking_lot::Mutex::new(None),
+                };
+                all.limiters.insert(account.id.clone(), limiter);
             }
             all.by_id.insert(account.id.clone(), account);
         }
@@ -67,7 +100,50 @@ impl Accounts {
         })
     }
 
+    /// Counts one submission against the account's throughput; the error is how long to wait.
+    pub fn admit(&self, id: &AccountId, now: Instant) -> Result<(), Duration> {
+        self.limiters.get(id).map_or(Ok(()), |l| l.admit(now))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.by_id.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_never_exceeds_its_throughput_in_any_second_by_more_than_its_burst() {
+        let limiter = Limiter {
+            interval: Duration::from_millis(100),
+            until: parking_lot::Mutex::new(None),
+        };
+        let start = Instant::now();
+        let taken = (0..3000)
+            .filter(|ms| limiter.admit(start + Duration::from_millis(*ms)).is_ok())
+            .count();
+        assert!((39..=41).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn a_number_belongs_to_the_account_that_names_it() {
+        let account = |id: &str, numbers: &[&str]| Account {
+            id: AccountId::from(id),
+            default_class: TrafficClass::Transactional,
+            receipt_url: None,
+            inbound_url: None,
+            webhook_secret: None,
+            numbers: numbers.iter().map(|n| (*n).to_owned()).collect(),
+            throughput: None,
+        };
+        let accounts = Accounts::new([account("a", &["+447700900123"]), account("b", &["60777"])]);
+        let owner = |n: &str| accounts.owner_of(n).map(|a| a.id.to_string());
+        assert_eq!(owner("447700900123").as_deref(), Some("a"));
+        assert_eq!(owner("60777").as_deref(), Some("b"));
+        assert_eq!(owner("12345"), None);
+        let one = Accounts::new([account("a", &[])]);
+        assert!(one.owner_of("12345").is_some());
     }
 }

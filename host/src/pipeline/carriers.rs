@@ -105,11 +105,12 @@ impl Carriers {
 
     fn view(&self, slot: &Slot) -> CarrierView {
         let status = slot.carrier.status();
+        let queued = self.store.queued(&Lane::Carrier(slot.carrier.id().clone()));
         let (delivered_ratio, p50_receipt_ms) = slot.quality.lock().figures();
         CarrierView {
             id: slot.carrier.id().clone(),
             connected: status.connected,
-            queued: self.store.queued(&Lane::Carrier(slot.carrier.id().clone())),
+            queued: u32::try_from(queued).unwrap_or(u32::MAX),
             in_flight: status.in_flight,
             headroom: status.headroom,
             delivered_ratio,
@@ -119,7 +120,7 @@ impl Carriers {
     }
 
     /// The configured default route; all carriers in the order of the configuration where none is.
-    pub fn default_hops(&self, names: &[CarrierId]) -> Vec<Hop> {
+    pub fn default_hops(&self, names: &[String]) -> Vec<Hop> {
         let hop = |carrier: &CarrierId| Hop {
             carrier: carrier.clone(),
             originator: None,
@@ -129,7 +130,8 @@ impl Carriers {
         if names.is_empty() {
             self.slots.iter().map(|s| hop(s.carrier.id())).collect()
         } else {
-            names.iter().filter(|n| self.contains(n)).map(hop).collect()
+            let known = names.iter().map(|n| CarrierId::from(n.as_str()));
+            known.filter(|n| self.contains(n)).map(|n| hop(&n)).collect()
         }
     }
 

@@ -60,7 +60,6 @@ pub enum SubmitError {
 }
 
 /// What would happen to a submission.
-#[derive(Debug)]
 pub struct Preview {
     pub message: Box<Message>,
     pub outcome: Outcome,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::child::CompileMode;
 use super::load::Loaded;
@@ -25,9 +25,22 @@ pub struct EngineLimits {
     /// The most that `limits.memory_mib` of an entry may ask for.
     pub memory_max_mib: u32,
     /// Where compiled plugins are kept between runs; none: they are compiled at every start.
-    pub cache: Option<PathBuf>,
+    pub cache: Option<CodeCache>,
     /// Where plugins are compiled.
     pub compile: CompileMode,
+}
+
+/// A folder of native code, and the key that tells our own files from any other.
+#[derive(Clone)]
+pub struct CodeCache {
+    pub folder: PathBuf,
+    pub key: [u8; 32],
+}
+
+impl fmt::Debug for CodeCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CodeCache({})", self.folder.display())
+    }
 }
 
 impl Default for EngineLimits {
@@ -74,7 +87,9 @@ pub(super) const TABLE_ELEMENTS: usize = 10_000;
 
 impl Engine {
     pub fn new(limits: EngineLimits) -> Result<Engine, EngineError> {
-        let wasm = wasmtime::Engine::new(&config(&limits)).map_err(|e| EngineError(format!("{e:#}")))?;
+        let mut config = compiler_config();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(&limits)));
+        let wasm = wasmtime::Engine::new(&config).map_err(|e| EngineError(format!("{e:#}")))?;
         let weak = wasm.weak();
         std::thread::Builder::new()
             .name("plugin-epoch".into())
@@ -113,7 +128,7 @@ impl Engine {
 }
 
 /// What the compiler needs to know, the same in the server and in the process that compiles for it.
-pub(super) fn config(limits: &EngineLimits) -> Config {
+pub(super) fn compiler_config() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -130,11 +145,10 @@ pub(super) fn config(limits: &EngineLimits) -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(FIBRE_STACK_BYTES)
-        .wasm_backtrace(false)
+        .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
         .native_unwind_info(false)
-        .memory_init_cow(true)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(limits)));
+        .memory_init_cow(true);
     config
 }
 
@@ -151,7 +165,6 @@ fn pooling(limits: &EngineLimits) -> PoolingAllocationConfig {
         .max_memories_per_module(1)
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .table_elements(TABLE_ELEMENTS)
-        .max_memory_size(usize::try_from(limits.memory_max_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20))
-        .memory_protection_keys(Enabled::No);
+        .max_memory_size(usize::try_from(limits.memory_max_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20));
     pool
 }

@@ -6,14 +6,20 @@ mod breaker;
 mod child;
 mod contract_v0;
 mod engine;
+mod entry;
 pub mod host_calls;
 mod http;
 mod load;
 mod pool;
 mod set;
 mod spec;
+mod spec_check;
 mod stats;
 mod table;
+#[cfg(test)]
+mod guest_tests;
+#[cfg(test)]
+mod set_tests;
 #[cfg(test)]
 mod test_guests;
 mod view;
@@ -25,19 +31,19 @@ use crate::domain::{CallOutcome, CarrierId};
 
 pub use breaker::BreakerState;
 pub use child::{CompileMode, compile_child};
-pub use engine::{Engine, EngineError, EngineLimits};
+pub use engine::{CodeCache, Engine, EngineError, EngineLimits};
 pub use host_calls::{
     HttpClient, HttpFailure, HttpLimits, MemoryState, StateError, StateStore,
 };
 pub use http::HyperClient;
 pub use load::{Inspection, LoadError, Manifest, digest_text, inspect_component};
-pub use set::{
-    Entry, EntrySummary, Host, PolicySet, Problem, Resolver, SetError, SetSummary, TableSummary,
-};
+pub use entry::Entry;
+pub use set::{EntryHook, EntrySummary, Host, PolicySet, SetError, SetSummary, TableSummary};
 pub use spec::{
     ContentGrant, Fail, Grants, HttpGrant, Limits, NumbersGrant, PluginSpec, PolicySpec, Source,
     SpecError, StateGrant, TableSpec,
 };
+pub use spec_check::{Problem, Resolver};
 pub use stats::EntryStats;
 pub use table::{PrefixTable, TableError};
 

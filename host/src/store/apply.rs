@@ -170,8 +170,9 @@ impl Committer {
                 self.replies.push(Reply::Receipt(reply, ReceiptMatch::Deferred(awaited.id)));
                 return Ok(());
             }
-            if let Some(effect) = self.apply_receipt(awaited, &orphan, now)? {
-                self.replies.push(Reply::Receipt(reply, ReceiptMatch::Matched { id: awaited.id, effect }));
+            if let Some((effect, taken_at)) = self.apply_receipt(awaited, &orphan, now)? {
+                let matched = ReceiptMatch::Matched { id: awaited.id, effect, taken_at };
+                self.replies.push(Reply::Receipt(reply, matched));
                 return Ok(());
             }
         }
@@ -189,7 +190,7 @@ impl Committer {
         awaited: Awaited,
         receipt: &Orphan,
         now: Timestamp,
-    ) -> Result<Option<ReceiptEffect>, StoreError> {
+    ) -> Result<Option<(ReceiptEffect, Timestamp)>, StoreError> {
         let Some(mut message) = self.load(awaited.id)? else { return Ok(None) };
         let before = Before::of(&message);
         let part = usize::from(awaited.part);
@@ -198,7 +199,8 @@ impl Committer {
         if message.parts.get(part).map(|p| p.state) != was {
             self.put_message(before, &message, now)?;
         }
-        Ok(Some(effect))
+        let taken_at = message.attempts.last().map_or(message.accepted_at, |a| a.at);
+        Ok(Some((effect, taken_at)))
     }
 
     fn keep_orphan(&mut self, carrier: &crate::domain::CarrierId, orphan: Orphan) -> Result<(), StoreError> {

@@ -184,6 +184,7 @@ pub(super) struct Committer {
     pub replies: Vec<Reply>,
     pub scratch: Vec<u8>,
     pub generation_since: Instant,
+    pub commit_began: Instant,
     /// Wakes the thread that writes behind.
     pub behind: std::sync::mpsc::SyncSender<()>,
 }
@@ -200,6 +201,7 @@ impl Committer {
                 n = commands.recv_many(&mut batch, self.options.commit_max) => if n == 0 { return None },
                 () = tokio::time::sleep(wait) => {}
             }
+            self.gather(commands, &mut batch).await;
             let mut goodbye = None;
             let size = batch.len();
             for command in batch.drain(..) {
@@ -218,6 +220,21 @@ impl Committer {
                 return goodbye;
             }
         }
+    }
+
+    /// Lets more commands come in where the last commit began only just now.
+    async fn gather(&mut self, commands: &mut mpsc::Receiver<Command>, batch: &mut Vec<Command>) {
+        let wait = self.options.commit_interval.saturating_sub(self.commit_began.elapsed());
+        let room = self.options.commit_max.saturating_sub(batch.len());
+        if !wait.is_zero() && room > 0 && !batch.is_empty() {
+            tokio::time::sleep(wait).await;
+            while batch.len() < self.options.commit_max
+                && let Ok(command) = commands.try_recv()
+            {
+                batch.push(command);
+            }
+        }
+        self.commit_began = Instant::now();
     }
 
     fn apply(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
@@ -260,6 +277,10 @@ impl Committer {
     }
 
     fn write(&mut self, entries: Vec<(Key, Option<Value>)>, reply: Answer<()>) -> Result<(), StoreError> {
+        if let Err(error) = self.shared.check_running() {
+            let _ = reply.send(Err(error));
+            return Ok(());
+        }
         for (key, value) in entries {
             match value {
                 Some(value) => self.journal.put(key, value, false),

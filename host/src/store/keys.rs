@@ -9,6 +9,7 @@
 //! f <claim u64>                        a claimed batch: may be on the wire
 //! w <due u64> <event>                  webhook outbox, by next attempt
 //! v <event>                            webhook dead letters
+//! g <carrier> 00 <from> 00 <to> 00 <concatenation>  a part of an incomplete inbound message
 //! l <lane u16>                         a lane's name
 //! k                                    the ledger: sequence and counts
 //! u <scope> <name> 00 <recipient>      opt-out registry
@@ -21,7 +22,8 @@
 //! ```
 
 use crate::clock::Timestamp;
-use crate::domain::{AccountId, CarrierId, MessageId};
+use crate::domain::text::Concat;
+use crate::domain::{AccountId, Address, CarrierId, MessageId};
 
 pub(super) type Key = Box<[u8]>;
 
@@ -37,6 +39,7 @@ pub(super) const DEAD: &[u8] = b"v";
 pub(super) const WISH: &[u8] = b"u";
 pub(super) const RECENT: &[u8] = b"r";
 pub(super) const STATE: &[u8] = b"s";
+pub(super) const FRAGMENT: &[u8] = b"g";
 pub(super) const META: &[u8] = b"x";
 
 fn join(parts: &[&[u8]]) -> Key {
@@ -144,6 +147,23 @@ pub(super) fn state_parts(key: &[u8]) -> Option<(String, String)> {
     let end = rest.iter().position(|b| *b == 0)?;
     let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
     Some((text(&rest[..end])?, text(&rest[end + 1..])?))
+}
+
+/// All parts of one inbound message: what concatenation does not say is the same for all of them.
+pub(super) fn fragments(carrier: &CarrierId, from: &Address, to: &Address, concat: Concat) -> Key {
+    let names = [carrier.as_str(), &from.value, &to.value];
+    let [high, low] = concat.reference.to_be_bytes();
+    let mut key = FRAGMENT.to_vec();
+    for name in names {
+        key.extend_from_slice(name.as_bytes());
+        key.push(0);
+    }
+    key.extend_from_slice(&[high, low, concat.total]);
+    key.into_boxed_slice()
+}
+
+pub(super) fn fragment(carrier: &CarrierId, from: &Address, to: &Address, concat: Concat) -> Key {
+    join(&[&fragments(carrier, from, to, concat), &[concat.index]])
 }
 
 pub(super) fn meta(key: &str) -> Key {

@@ -84,8 +84,7 @@ impl Committer {
         match outcome {
             WebhookOutcome::Done => {}
             WebhookOutcome::RetryAt(at) => {
-                // The same key twice in one commit would be no retry.
-                entry.due = if at == due { Timestamp(at.0.saturating_add(1)) } else { at };
+                entry.due = at;
                 self.owe_webhook(&entry);
             }
             WebhookOutcome::Dead => {

@@ -6,9 +6,9 @@
 //! refuses a version it does not know by name, so that an older release never misreads newer data.
 
 use super::bytes::{Damage, Reader, put_bytes, put_near, put_str, put_varint};
-use super::types::{InboundRecord, OutboxEntry, OutboxKind};
+use super::types::{Fragment, InboundRecord, OutboxEntry, OutboxKind};
 use crate::clock::Timestamp;
-use crate::domain::text::Alphabet;
+use crate::domain::text::{Alphabet, Concat};
 use crate::domain::{
     AccountId, Address, Attempt, AttemptOutcome, Body, CallOutcome, CarrierId, Decision, Due, Event, Hop, HookCall,
     Inbound, Lane, Message, MessageId, Network, NumberingPlan, OnUnknown, Part, PartState, Phase, Plan, Reason, SetId,
@@ -25,6 +25,7 @@ pub(super) enum Kind {
     Outbox = 3,
     Orphan = 4,
     Ledger = 5,
+    Fragment = 6,
 }
 
 /// Which kind of record these octets claim to be, without reading them.
@@ -134,6 +135,35 @@ pub(super) fn decode_orphan(bytes: &[u8]) -> Result<Orphan, Damage> {
         let received_at = Timestamp(r.varint()?);
         let done_at = option(r, |r| Ok(Timestamp(r.near(received_at.0)?)))?;
         Ok(Orphan { state, error, done_at, received_at, keys: r.list(|r| r.string("key"))? })
+    })
+}
+
+pub(super) fn encode_fragment(fragment: &Fragment, out: &mut Vec<u8>) {
+    seal(out, Kind::Fragment, |out| {
+        put_str(out, fragment.carrier.as_str());
+        put_address(out, &fragment.originator);
+        put_address(out, &fragment.recipient);
+        out.push(fragment.data_coding);
+        put_bytes(out, &fragment.udh);
+        put_bytes(out, &fragment.payload);
+        out.extend_from_slice(&fragment.concat.reference.to_be_bytes());
+        out.extend_from_slice(&[fragment.concat.total, fragment.concat.index]);
+        put_varint(out, fragment.received_at.0);
+    });
+}
+
+pub(super) fn decode_fragment(bytes: &[u8]) -> Result<Fragment, Damage> {
+    unseal(bytes, Kind::Fragment, |r| {
+        Ok(Fragment {
+            carrier: CarrierId::from(r.str("carrier")?),
+            originator: address(r)?,
+            recipient: address(r)?,
+            data_coding: r.u8()?,
+            udh: r.bytes()?.to_vec(),
+            payload: r.bytes()?.to_vec(),
+            concat: Concat { reference: u16::from_be_bytes(r.array()?), total: r.u8()?, index: r.u8()? },
+            received_at: Timestamp(r.varint()?),
+        })
     })
 }
 
@@ -307,10 +337,6 @@ pub(super) fn encode_time(at: Timestamp) -> Vec<u8> {
     let mut out = Vec::with_capacity(7);
     put_varint(&mut out, at.0);
     out
-}
-
-pub(super) fn decode_time(bytes: &[u8]) -> Result<Timestamp, Damage> {
-    Reader::new(bytes).varint().map(Timestamp)
 }
 
 fn varint_len(value: u64) -> usize {
@@ -574,7 +600,7 @@ fn read_event(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<E
     })
 }
 
-fn put_option<T: ?Sized>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnOnce(&mut Vec<u8>, &T)) {
+fn put_option<'a, T: ?Sized>(out: &mut Vec<u8>, value: Option<&'a T>, put: impl FnOnce(&mut Vec<u8>, &'a T)) {
     match value {
         None => out.push(0),
         Some(value) => {

@@ -5,10 +5,12 @@ use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::domain::message::ReceiptEffect;
-use crate::domain::{AccountId, Inbound, Message, MessageId, State, TrafficClass};
+use crate::domain::text::Concat;
+use crate::domain::{AccountId, Address, CarrierId, Inbound, Message, MessageId, State, TrafficClass};
 
 /// Limits and places. Every bound has a name here and a default.
 #[derive(Clone, Debug)]
@@ -24,6 +26,9 @@ pub struct Options {
     pub command_queue_max: usize,
     /// Commands of one group commit.
     pub commit_max: usize,
+    /// Commits begin at least this far apart: a sync costs the same for one command as for a
+    /// hundred. A command that comes to an idle store does not wait.
+    pub commit_interval: Duration,
     /// Due entries held in memory per lane; the others stay in the due index.
     pub ready_max: usize,
     /// sled's page cache.
@@ -47,6 +52,7 @@ impl Options {
             sync: true,
             command_queue_max: 8_192,
             commit_max: 1_024,
+            commit_interval: Duration::from_millis(2),
             ready_max: 10_000,
             cache_octets: 64 << 20,
             free_octets_min: 512 << 20,
@@ -88,8 +94,6 @@ pub enum StoreError {
         free_octets: u64,
         needed_octets: u64,
     },
-    /// This message id is in use.
-    Exists(MessageId),
     Io(String),
     /// What is on disk cannot be read.
     Corrupt(String),
@@ -112,7 +116,6 @@ impl fmt::Display for StoreError {
                 free_octets >> 20,
                 needed_octets >> 20
             ),
-            StoreError::Exists(id) => write!(f, "a message with the id {id} exists"),
             StoreError::Io(why) => write!(f, "the store cannot reach its disk: {why}"),
             StoreError::Corrupt(why) => write!(f, "the store is damaged: {why}"),
             StoreError::Lost(why) => write!(f, "the store holds less than it should: {why}"),
@@ -147,6 +150,8 @@ pub enum ReceiptMatch {
     Matched {
         id: MessageId,
         effect: ReceiptEffect,
+        /// When the last attempt at this message began.
+        taken_at: Timestamp,
     },
     /// The message is being sent again just now; applied when that attempt settles.
     Deferred(MessageId),
@@ -204,6 +209,19 @@ pub struct InboundRecord {
     /// A plugin took it: no webhook.
     pub consumed: bool,
     pub webhook_url: Option<String>,
+}
+
+/// One part of a mobile-originated message whose other parts have not come yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    pub carrier: CarrierId,
+    pub originator: Address,
+    pub recipient: Address,
+    pub data_coding: u8,
+    pub udh: Vec<u8>,
+    pub payload: Vec<u8>,
+    pub concat: Concat,
+    pub received_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

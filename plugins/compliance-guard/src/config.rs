@@ -240,7 +240,8 @@ pub fn check_countries<'a>(
 ) -> Result<(), String> {
     for country in countries {
         let is_code = country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_uppercase());
-        if !is_code && !(wildcard && country == "*") {
+        let is_star = wildcard && country == "*";
+        if !is_code && !is_star {
             return Err(format!(
                 "`{field}`: `{country}` is not an ISO 3166-1 alpha-2 country code in capitals, like GB"
             ));
@@ -265,25 +266,9 @@ fn usual_wordings() -> Vec<String> {
 }
 
 /// Phrases, not the bare word: "Don't stop the music" tells nobody how to opt out.
+#[rustfmt::skip]
 const USUAL_WORDINGS: &[&str] = &[
-    "reply stop",
-    "text stop",
-    "send stop",
-    "txt stop",
-    "stop to ",
-    "stop=",
-    "stop:",
-    "stop au ",
-    "opt out",
-    "opt-out",
-    "optout",
-    "opt2stop",
-    "unsubscribe",
-    "abmelde",
-    "désinscr",
-    "desinscr",
-    "darse de baja",
-    "responda baja",
-    "disiscri",
-    "afmelden",
+    "reply stop", "text stop", "send stop", "txt stop", "stop to ", "stop=", "stop:", "stop au ",
+    "opt out", "opt-out", "optout", "opt2stop", "unsubscribe", "abmelde", "désinscr", "desinscr",
+    "darse de baja", "responda baja", "disiscri", "afmelden",
 ];

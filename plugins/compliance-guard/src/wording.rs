@@ -11,8 +11,7 @@ pub struct Notice {
     countries: Vec<String>,
     classes: Vec<Class>,
     accounts: Vec<String>,
-    /// Lower case.
-    present: Vec<String>,
+    present: Phrases,
 }
 
 impl Notice {
@@ -31,12 +30,8 @@ impl Notice {
                     .to_owned(),
             );
         }
-        let mut present: Vec<String> = wording
-            .unless_present
-            .iter()
-            .map(|phrase| phrase.to_lowercase())
-            .collect();
-        present.push(wording.text.trim().to_lowercase());
+        let phrases = wording.unless_present.iter().map(String::as_str);
+        let present = Phrases::new(phrases.chain([wording.text.trim()]));
         Ok(Self {
             text: wording.text.clone(),
             separator: wording.separator.clone(),
@@ -57,12 +52,7 @@ impl Notice {
 
     /// The amended text, or none where the text says it already.
     pub fn append_to(&self, text: &str) -> Option<String> {
-        let lower = text.to_lowercase();
-        if self
-            .present
-            .iter()
-            .any(|phrase| lower.contains(phrase.as_str()))
-        {
+        if self.present.any_in(text) {
             return None;
         }
         let text = text.trim_end();
@@ -72,5 +62,59 @@ impl Notice {
             self.separator.as_str()
         };
         Some([text, separator, self.text.as_str()].concat())
+    }
+}
+
+/// Phrases to look for in one pass over a text, in any case.
+#[derive(Debug)]
+struct Phrases {
+    /// By first octet, lower case.
+    by_first: Vec<Vec<String>>,
+}
+
+impl Phrases {
+    fn new<'a>(phrases: impl Iterator<Item = &'a str>) -> Self {
+        let mut by_first = vec![Vec::new(); 256];
+        for phrase in phrases.map(str::to_lowercase) {
+            if let Some(&first) = phrase.as_bytes().first() {
+                by_first[usize::from(first)].push(phrase);
+            }
+        }
+        Self { by_first }
+    }
+
+    fn any_in(&self, text: &str) -> bool {
+        let lower = if text.is_ascii() {
+            text.to_ascii_lowercase()
+        } else {
+            text.to_lowercase()
+        };
+        let lower = lower.as_bytes();
+        (0..lower.len()).any(|at| {
+            let phrases = &self.by_first[usize::from(lower[at])];
+            phrases
+                .iter()
+                .any(|phrase| lower[at..].starts_with(phrase.as_bytes()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phrases_are_found_in_any_case_at_any_place() {
+        let phrases = Phrases::new(["Reply STOP", "désinscr"].into_iter());
+        assert!(
+            phrases.any_in("reply stop")
+                && phrases.any_in("To end REPLY STOP!")
+                && phrases.any_in("DÉSINSCRIRE")
+        );
+        assert!(
+            !phrases.any_in("reply sto")
+                && !phrases.any_in("")
+                && !phrases.any_in("no reply, stop")
+        );
     }
 }

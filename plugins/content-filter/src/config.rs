@@ -11,6 +11,8 @@ pub const MAX_RULES: usize = 500;
 pub const MAX_PATTERNS: usize = 500;
 pub const MAX_PATTERN_LENGTH: usize = 1_000;
 pub const MAX_HOSTS: usize = 50_000;
+/// Characters that the host keeps of a reason.
+pub const MAX_REASON: usize = 512;
 
 /// What the filter looks for, and what it does about it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -247,6 +249,13 @@ impl Rule {
         if self.code.is_some() && self.action != Action::Refuse {
             return fault("`code` belongs to action `refuse`".to_owned());
         }
+        if self
+            .reason
+            .as_ref()
+            .is_some_and(|reason| reason.chars().count() > MAX_REASON)
+        {
+            return fault(format!("`reason` has more than {MAX_REASON} characters"));
+        }
         if !is_code(self.code()) {
             return fault(format!(
                 "`code` is `{}`, not lower_snake_case of 1 to 64 characters",
@@ -276,17 +285,18 @@ impl Rule {
             (self.deny_addresses.is_some(), "deny_addresses"),
             (self.deny_idn.is_some(), "deny_idn"),
         ];
-        let kinds: [(Kind, &'static str, &[(bool, &'static str)]); 3] = [
-            (Kind::Words, "words", &of_words),
-            (Kind::Regex, "regex", &of_regex),
-            (Kind::Url, "url", &of_url),
+        let first_set = |fields: &[(bool, &'static str)]| {
+            fields.iter().find(|(set, _)| *set).map(|&(_, field)| field)
+        };
+        let of_other_kinds = [
+            (Kind::Words, first_set(&of_words), "words"),
+            (Kind::Regex, first_set(&of_regex), "regex"),
+            (Kind::Url, first_set(&of_url), "url"),
         ];
-        for (_, name, fields) in kinds.into_iter().filter(|(kind, ..)| *kind != self.kind) {
-            if let Some((_, field)) = fields.iter().find(|(set, _)| *set) {
-                return Some((field, name));
-            }
-        }
-        None
+        let mut others = of_other_kinds
+            .into_iter()
+            .filter(|(kind, ..)| *kind != self.kind);
+        others.find_map(|(_, field, kind)| field.map(|field| (field, kind)))
     }
 }
 

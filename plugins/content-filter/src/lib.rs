@@ -6,6 +6,7 @@ mod config;
 mod fold;
 mod patterns;
 mod presets;
+mod screen;
 mod urls;
 mod words;
 
@@ -13,7 +14,7 @@ use heliograph_plugin::{Body, ContentFilter, Context, Message, Plugin, Verdict};
 
 pub use config::{Action, Class, Config, Fallback, Kind, LookAlikes, Preset, Rule, View};
 
-use patterns::{Patterns, PlainText, Source};
+use patterns::{Patterns, PlainView, Source};
 use urls::Hosts;
 use words::{Options, Pattern, Scripts, Words};
 
@@ -22,6 +23,7 @@ pub struct Filter {
     words: Option<Words>,
     original: Option<Patterns>,
     plain: Option<Patterns>,
+    plain_view: PlainView,
     links: Vec<LinkRule>,
     on_withheld: Fallback,
     on_binary: Fallback,
@@ -60,6 +62,7 @@ impl Plugin for Filter {
             words: compile_words(&rules)?,
             original: compile_patterns(&rules, View::Original)?,
             plain: compile_patterns(&rules, View::Plain)?,
+            plain_view: PlainView::new(),
             links: compile_links(&rules)?,
             rules,
             on_withheld: config.on_withheld,
@@ -121,27 +124,7 @@ impl Filter {
             }
         }
         if let Some(patterns) = &self.plain {
-            let plain = PlainText::new(text);
-            for expression in patterns
-                .matching(&plain.text)
-                .filter(|expression| applies(expression.rule))
-            {
-                findings.extend(
-                    expression
-                        .regex
-                        .find_iter(&plain.text)
-                        .filter(|found| !found.is_empty())
-                        .map(|found| {
-                            let (start, end) = plain.original(found.start(), found.end());
-                            Finding {
-                                rule: expression.rule,
-                                start,
-                                end,
-                                what: String::new(),
-                            }
-                        }),
-                );
-            }
+            self.findings_in_plain(patterns, text, &applies, &mut findings);
         }
         if !self.links.is_empty() && urls::may_have_links(text) {
             for link in urls::find(text) {
@@ -158,6 +141,38 @@ impl Filter {
             }
         }
         findings
+    }
+
+    fn findings_in_plain(
+        &self,
+        patterns: &Patterns,
+        text: &str,
+        applies: impl Fn(usize) -> bool,
+        findings: &mut Vec<Finding>,
+    ) {
+        let view = self.plain_view.text(text);
+        let mut places = None;
+        for expression in patterns
+            .matching(&view)
+            .filter(|expression| applies(expression.rule))
+        {
+            let places = places.get_or_insert_with(|| self.plain_view.places(text));
+            findings.extend(
+                expression
+                    .regex
+                    .find_iter(&view)
+                    .filter(|found| !found.is_empty())
+                    .map(|found| {
+                        let (start, end) = places.original(found.start(), found.end());
+                        Finding {
+                            rule: expression.rule,
+                            start,
+                            end,
+                            what: String::new(),
+                        }
+                    }),
+            );
+        }
     }
 
     /// The first rule in order that ends the matter does; otherwise all replacements are made.

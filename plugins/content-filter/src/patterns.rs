@@ -4,6 +4,9 @@
 
 use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
+use regex_syntax::ParserBuilder;
+use regex_syntax::hir::{Hir, HirKind, Repetition};
+
 use crate::fold::{self, Plain};
 
 /// Octets that one compiled expression may take.
@@ -13,6 +16,8 @@ const MAX_COMPILED_TOGETHER: usize = 2 * 1024 * 1024;
 /// Octets of the automaton that is built while matching.
 const MAX_CACHE: usize = 512 * 1024;
 const MAX_NESTING: u32 = 50;
+/// Code points below this have their plain form in a table.
+const TABLED: u32 = 0x590;
 
 /// One expression and the rule it belongs to.
 pub struct Expression {
@@ -57,12 +62,11 @@ impl Patterns {
                 regex,
             });
         }
-        // The flag goes into the pattern, because a set has one for all.
-        let flagged = sources.iter().map(|source| match source.case_sensitive {
-            true => source.pattern.to_owned(),
-            false => format!("(?i:{})", source.pattern),
-        });
-        let screen = RegexSetBuilder::new(flagged)
+        let screened = sources
+            .iter()
+            .map(|source| source.screened())
+            .collect::<Result<Vec<_>, _>>()?;
+        let screen = RegexSetBuilder::new(screened)
             .size_limit(MAX_COMPILED_TOGETHER)
             .dfa_size_limit(MAX_CACHE)
             .build()
@@ -88,11 +92,43 @@ impl Patterns {
 }
 
 impl Source<'_> {
+    /// The pattern without its assertions, which matches wherever the pattern does. The automaton cannot decide word
+    /// borders in texts outside ASCII, and would leave those texts to a far slower engine.
+    fn screened(&self) -> Result<String, String> {
+        let parsed = ParserBuilder::new()
+            .case_insensitive(!self.case_sensitive)
+            .nest_limit(MAX_NESTING)
+            .build()
+            .parse(self.pattern)
+            .map_err(|error| {
+                self.fault(error.to_string().lines().last().unwrap_or_default().trim())
+            })?;
+        Ok(without_assertions(parsed).to_string())
+    }
+
     fn fault(&self, what: &str) -> String {
         format!(
             "rule `{}`: pattern `{}`: {what}",
             self.rule_name, self.pattern
         )
+    }
+}
+
+fn without_assertions(pattern: Hir) -> Hir {
+    match pattern.into_kind() {
+        HirKind::Empty | HirKind::Look(_) => Hir::empty(),
+        HirKind::Literal(literal) => Hir::literal(literal.0),
+        HirKind::Class(class) => Hir::class(class),
+        HirKind::Repetition(repetition) => Hir::repetition(Repetition {
+            sub: Box::new(without_assertions(*repetition.sub)),
+            ..repetition
+        }),
+        // Groups are for captures, of which a screen has none.
+        HirKind::Capture(capture) => without_assertions(*capture.sub),
+        HirKind::Concat(parts) => Hir::concat(parts.into_iter().map(without_assertions).collect()),
+        HirKind::Alternation(parts) => {
+            Hir::alternation(parts.into_iter().map(without_assertions).collect())
+        }
     }
 }
 
@@ -111,83 +147,107 @@ fn explain(error: &regex::Error) -> String {
     }
 }
 
-/// The text as a reader sees it: lower case, without diacritics, invisible characters and look-alikes of mixed words;
-/// white space is a space. Digits and punctuation stay. `starts` and `ends` lead back to the original octets.
-pub struct PlainText {
-    pub text: String,
-    /// For each octet of `text`: where its character begins and ends in the original.
-    spans: Vec<(u32, u32)>,
+/// Makes the text as a reader sees it: lower case, without diacritics, invisible characters and look-alikes of mixed
+/// words; white space is a space. Digits and punctuation stay.
+pub struct PlainView {
+    /// The plain forms of the first code points, which most texts are made of.
+    forms: Vec<Plain>,
 }
 
-impl PlainText {
-    pub fn new(original: &str) -> Self {
-        let mut plain = Self {
-            text: String::with_capacity(original.len()),
-            spans: Vec::with_capacity(original.len()),
-        };
-        let mut rest = 0;
-        while rest < original.len() {
-            let word = original[rest..]
-                .find(is_border)
-                .map_or(original.len(), |at| rest + at);
-            plain.push_word(original, rest, word);
-            rest = word;
-            if let Some(border) = original[rest..].chars().next() {
-                let end = rest + border.len_utf8();
-                plain.push(
-                    if border.is_whitespace() {
-                        ' '
-                    } else {
-                        border_character(border)
-                    },
-                    rest,
-                    end,
-                );
-                rest = end;
-            }
-        }
-        plain
-    }
+/// For each octet of a plain text: where its character begins and ends in the original.
+pub struct Places(Vec<(u32, u32)>);
 
+impl Places {
     /// The octets of the original that `start..end` of the plain text stands for.
     pub fn original(&self, start: usize, end: usize) -> (usize, usize) {
-        (self.spans[start].0 as usize, self.spans[end - 1].1 as usize)
+        (self.0[start].0 as usize, self.0[end - 1].1 as usize)
+    }
+}
+
+impl PlainView {
+    pub fn new() -> Self {
+        let forms = (0..TABLED)
+            .filter_map(char::from_u32)
+            .map(fold::plain)
+            .collect();
+        Self { forms }
     }
 
-    fn push_word(&mut self, original: &str, start: usize, end: usize) {
-        let word = &original[start..end];
-        let has_latin = word
-            .chars()
-            .any(|c| matches!(fold::plain(c), Plain::One(one) if one.is_ascii_alphabetic()));
-        for (at, c) in word.char_indices() {
-            let (from, to) = (start + at, start + at + c.len_utf8());
-            match fold::plain(c) {
+    pub fn text(&self, original: &str) -> String {
+        if original.is_ascii() {
+            let plain = original.to_ascii_lowercase();
+            let is_plain = |byte: u8| byte == b' ' || !char::from(byte).is_whitespace();
+            return match plain.bytes().all(is_plain) {
+                true => plain,
+                false => plain.replace(char::is_whitespace, " "),
+            };
+        }
+        let mut text = String::with_capacity(original.len());
+        self.each(original, |c, _, _| text.push(c));
+        text
+    }
+
+    pub fn places(&self, original: &str) -> Places {
+        let mut places = Vec::with_capacity(original.len());
+        self.each(original, |c, start, end| {
+            places.extend(std::iter::repeat_n(
+                (start as u32, end as u32),
+                c.len_utf8(),
+            ));
+        });
+        Places(places)
+    }
+
+    /// Each character of the plain text, with the octets of the original that it stands for.
+    fn each(&self, original: &str, mut push: impl FnMut(char, usize, usize)) {
+        // Up to here it is known whether the word has a Latin letter.
+        let mut judged = 0;
+        let mut has_latin = false;
+        for (start, c) in original.char_indices() {
+            let end = start + c.len_utf8();
+            match self.form(c) {
+                Plain::Separator if c.is_whitespace() => push(' ', start, end),
+                Plain::Separator => push(fold::compatibility(c).unwrap_or(c), start, end),
+                Plain::Invisible => {}
+                Plain::One(one) if !fold::is_look_alike_script(c) => push(one, start, end),
                 Plain::One(one) => {
-                    let seen = fold::pose(c).filter(|_| has_latin).unwrap_or(one);
-                    self.push(seen, from, to);
+                    if start >= judged {
+                        (judged, has_latin) = self.judge_word(original, start);
+                    }
+                    push(
+                        fold::pose(c).filter(|_| has_latin).unwrap_or(one),
+                        start,
+                        end,
+                    );
                 }
                 Plain::Two(one, two) => {
-                    self.push(one, from, to);
-                    self.push(two, from, to);
+                    push(one, start, end);
+                    push(two, start, end);
                 }
-                Plain::Separator | Plain::Invisible => {}
             }
         }
     }
 
-    fn push(&mut self, c: char, start: usize, end: usize) {
-        self.text.push(c);
-        self.spans
-            .resize(self.text.len(), (start as u32, end as u32));
+    /// Where the word around `at` ends, and whether it has a Latin letter.
+    fn judge_word(&self, original: &str, at: usize) -> (usize, bool) {
+        let is_border = |c: char| self.form(c) == Plain::Separator;
+        let end = original[at..]
+            .find(is_border)
+            .map_or(original.len(), |offset| at + offset);
+        let before = original[..at].chars().rev().take_while(|&c| !is_border(c));
+        let mut letters = before.chain(original[at..end].chars());
+        (
+            end,
+            letters.any(|c| matches!(self.form(c), Plain::One(one) if one.is_ascii_alphabetic())),
+        )
     }
-}
 
-fn is_border(c: char) -> bool {
-    fold::plain(c) == Plain::Separator
-}
-
-fn border_character(c: char) -> char {
-    fold::compatibility(c).unwrap_or(c)
+    fn form(&self, c: char) -> Plain {
+        self.forms
+            .get(c as usize)
+            .copied()
+            .unwrap_or_else(|| fold::plain(c))
+    }
 }
 
 #[cfg(test)]
@@ -237,8 +297,9 @@ mod tests {
     #[test]
     fn plain_text_leads_back_to_the_original() {
         let original = "Ｐay\u{200b}PаL ß!";
-        let plain = PlainText::new(original);
-        assert_eq!(plain.text, "paypal ss!");
+        let view = PlainView::new();
+        assert_eq!(view.text(original), "paypal ss!");
+        let plain = view.places(original);
         let (start, end) = plain.original(0, 6);
         assert_eq!(&original[start..end], "Ｐay\u{200b}PаL");
         let (start, end) = plain.original(8, 9);
@@ -247,7 +308,20 @@ mod tests {
 
     #[test]
     fn plain_text_leaves_genuine_cyrillic_alone() {
-        assert_eq!(PlainText::new("Москва, code").text, "москва, code");
+        assert_eq!(PlainView::new().text("Москва, code"), "москва, code");
+        assert_eq!(PlainView::new().text("Line\n\tTWO $5"), "line  two $5");
+    }
+
+    #[test]
+    fn word_borders_hold_in_every_script() {
+        let patterns = compile(r"\bказино\b").unwrap().unwrap();
+        let found = |text: &str| {
+            patterns
+                .matching(text)
+                .filter(|expression| expression.regex.is_match(text))
+                .count()
+        };
+        assert_eq!((found("Лучшее КАЗИНО!"), found("Мегаказино")), (1, 0));
     }
 
     trait ErrorText {

@@ -346,6 +346,16 @@ fn sizes_are_limited_by_name() {
 }
 
 #[test]
+fn a_reason_is_limited_to_what_the_host_keeps() {
+    let error =
+        refusal(json!({"rules": [{"name": "a", "kind": "url", "reason": "x".repeat(513)}]}));
+    assert!(
+        error.contains("`reason`") && error.contains("512"),
+        "{error}"
+    );
+}
+
+#[test]
 fn hostile_texts_are_judged_without_panic() {
     let filter = filter(json!({
         "presets": ["defaults", "gambling"],

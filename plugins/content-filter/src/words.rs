@@ -7,6 +7,7 @@ use aho_corasick::nfa::contiguous;
 use aho_corasick::{Anchored, MatchKind, dfa};
 
 use crate::fold::{self, Plain};
+use crate::screen::Screen;
 
 /// Above this many characters in all words the dense automaton gives way to a compact one.
 const DENSE_CHARACTERS: usize = 8_000;
@@ -96,7 +97,7 @@ struct Machine {
 }
 
 enum Kind {
-    Dense(dfa::DFA),
+    Dense(Box<dfa::DFA>, Option<Screen>),
     Compact(contiguous::NFA),
 }
 
@@ -221,7 +222,10 @@ impl Machine {
             dfa::Builder::new()
                 .match_kind(MatchKind::Standard)
                 .build(&classes)
-                .map(Kind::Dense)
+                .map(|dfa| {
+                    let screen = (!collapse).then(|| Screen::new(&dfa, &classes));
+                    Kind::Dense(Box::new(dfa), screen)
+                })
         } else {
             contiguous::Builder::new()
                 .match_kind(MatchKind::Standard)
@@ -240,7 +244,7 @@ impl Machine {
 
     fn start(&self) -> StateID {
         let start = match &self.automaton {
-            Kind::Dense(dfa) => dfa.start_state(Anchored::No),
+            Kind::Dense(dfa, _) => dfa.start_state(Anchored::No),
             Kind::Compact(nfa) => nfa.start_state(Anchored::No),
         };
         // Both automata are built for unanchored searches, the only kind made here.
@@ -249,7 +253,7 @@ impl Machine {
 
     fn step(&self, state: StateID, class: u8) -> StateID {
         match &self.automaton {
-            Kind::Dense(dfa) => dfa.next_state(Anchored::No, state, class),
+            Kind::Dense(dfa, _) => dfa.next_state(Anchored::No, state, class),
             Kind::Compact(nfa) => nfa.next_state(Anchored::No, state, class),
         }
     }
@@ -262,7 +266,7 @@ impl Machine {
             }
         }
         match &self.automaton {
-            Kind::Dense(dfa) => visit(dfa, state, &mut found),
+            Kind::Dense(dfa, _) => visit(dfa.as_ref(), state, &mut found),
             Kind::Compact(nfa) => visit(nfa, state, &mut found),
         }
     }
@@ -296,44 +300,43 @@ impl Classes {
     }
 
     fn run(&self, machine: &Machine, text: &str, soft: bool) -> bool {
-        match &machine.automaton {
-            Kind::Dense(dfa) => self.run_on(dfa, machine, text, soft),
-            Kind::Compact(nfa) => self.run_on(nfa, machine, text, soft),
-        }
-    }
-
-    fn run_on(
-        &self,
-        automaton: &impl Automaton,
-        machine: &Machine,
-        text: &str,
-        soft: bool,
-    ) -> bool {
         let ascii = if soft { &self.ascii_soft } else { &self.ascii };
-        let mut state = machine.start();
-        let mut last = 0;
-        let mut feed = |class: u8| {
-            if class == 0 || (machine.collapse && class == last) {
-                return false;
-            }
-            last = class;
-            state = automaton.next_state(Anchored::No, state, class);
-            automaton.is_match(state)
-        };
-        if text.is_ascii() {
-            return text
-                .bytes()
-                .any(|byte| feed(ascii[usize::from(byte & 0x7f)]));
+        if let Kind::Dense(_, Some(screen)) = &machine.automaton
+            && text.is_ascii()
+        {
+            return screen.run(text.bytes().map(|byte| ascii[usize::from(byte & 0x7f)]));
         }
-        text.chars().any(|c| {
-            let [first, second] = match c as usize {
-                code @ 0..128 => [ascii[code], 0],
-                code if code < TABLED && !soft => self.tabled[code - 128],
-                _ => classes_of(c, soft),
-            };
-            feed(first) || feed(second)
-        })
+        let classes = text.chars().flat_map(|c| match c as usize {
+            code @ 0..128 => [ascii[code], 0],
+            code if code < TABLED && !soft => self.tabled[code - 128],
+            _ => classes_of(c, soft),
+        });
+        match &machine.automaton {
+            Kind::Dense(_, Some(screen)) => screen.run(classes),
+            Kind::Dense(dfa, None) => matches_any(dfa.as_ref(), machine, classes),
+            Kind::Compact(nfa) => matches_any(nfa, machine, classes),
+        }
     }
+}
+
+fn matches_any(
+    automaton: &impl Automaton,
+    machine: &Machine,
+    classes: impl Iterator<Item = u8>,
+) -> bool {
+    let mut state = machine.start();
+    let mut last = 0;
+    for class in classes.filter(|&class| class != 0) {
+        if machine.collapse && class == last {
+            continue;
+        }
+        last = class;
+        state = automaton.next_state(Anchored::No, state, class);
+        if automaton.is_match(state) {
+            return true;
+        }
+    }
+    false
 }
 
 fn classes_of(c: char, soft: bool) -> [u8; 2] {
@@ -347,11 +350,9 @@ fn classes_of(c: char, soft: bool) -> [u8; 2] {
 
 /// Whether a symbol such as `$` touches a letter so that it may stand for one. "Win!" and "$5" are innocent.
 fn has_soft_letters(text: &str) -> bool {
-    if text.is_ascii()
-        && !text
-            .bytes()
-            .any(|byte| matches!(byte, b'@' | b'$' | b'!' | b'|' | b'(' | b'+'))
-    {
+    // The soft symbols outside ASCII begin with one of two octets.
+    let may_have = |byte| matches!(byte, b'@' | b'$' | b'!' | b'|' | b'(' | b'+' | 0xc2 | 0xe2);
+    if !text.bytes().any(may_have) {
         return false;
     }
     let mut before = ' ';

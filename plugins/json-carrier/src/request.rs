@@ -285,7 +285,7 @@ fn header(name: &str, text: &str, constants: Constants<'_>) -> Result<(String, T
     let template = Template::parse(text, constants)?;
     if let Some(slot) = template.slots().find(|slot| slot.is_free_text()) {
         return Err(format!(
-            "{slot:?} is free text, which belongs into the query or the body"
+            "{{{slot}}} is free text, which belongs into the query or the body"
         ));
     }
     let mut rendered_literals = template.pieces.iter().filter_map(|piece| match piece {
@@ -326,7 +326,7 @@ fn url(text: &str, constants: Constants<'_>) -> Result<Template, String> {
     }
     if let Some(slot) = path.slots().find(|slot| slot.is_free_text()) {
         return Err(format!(
-            "{slot:?} is free text, which belongs into the query or the body, not into the path"
+            "{{{slot}}} is free text, which belongs into the query or the body, not into the path"
         ));
     }
     let mut template = Template::default();

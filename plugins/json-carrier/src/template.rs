@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use heliograph_plugin::{Address, Alphabet, Body, Message, Timestamp, TrafficClass, TypeOfNumber};
 
@@ -84,6 +84,21 @@ impl Slot {
             | Slot::UdhHex
             | Slot::UdhWithLengthHex
             | Slot::DataHex => false,
+        }
+    }
+}
+
+/// As it is written between braces.
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Slot::Metadata(key) => write!(f, "metadata.{key}"),
+            known => f.write_str(
+                SLOTS
+                    .iter()
+                    .find(|(_, slot)| slot == known)
+                    .map_or("", |(name, _)| name),
+            ),
         }
     }
 }

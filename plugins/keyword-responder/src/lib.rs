@@ -20,6 +20,8 @@ const MAX_KEYWORD: usize = 60;
 /// Octets of a message that are looked at; a longer one is no keyword, however courteous.
 const MAX_LOOK: usize = 200;
 const MAX_KEYWORDS: usize = 2_000;
+/// Characters that the host keeps of a label.
+const MAX_LABEL: usize = 64;
 /// Words that the longest keyword may have, for messages that begin with it.
 const MAX_WORDS: usize = 8;
 /// Shorter numbers are short codes: machines that answer by themselves.
@@ -362,6 +364,11 @@ fn check_keyword(keyword: &Keyword) -> Result<(), String> {
     let Some(first) = keyword.words.first() else {
         return Err("`keywords`: an entry without `words`".to_owned());
     };
+    if keyword.label.chars().count() > MAX_LABEL {
+        return Err(format!(
+            "`keywords`: the `label` of `{first}` has more than {MAX_LABEL} characters"
+        ));
+    }
     let does_nothing = keyword.reply.is_empty()
         && keyword.label.is_empty()
         && !keyword.consume

@@ -385,6 +385,10 @@ fn faults_of_the_configuration_are_named() {
             ["`menu`", "does nothing"],
         ),
         (
+            json!({"keywords": [{"words": ["menu"], "label": "x".repeat(65)}]}),
+            ["`label`", "64"],
+        ),
+        (
             json!({"keywords": [{"words": [], "reply": "x"}]}),
             ["`keywords`", "`words`"],
         ),

@@ -589,6 +589,21 @@ fn configuration_errors_name_the_field_and_the_rule() {
 }
 
 #[test]
+fn the_readme_example_works() {
+    let host = FakeHost::new();
+    host.set_table("rates", &[("44", "north=4200; south=5100")]);
+    let (_, rest) = include_str!("../README.md")
+        .split_once("```json\n")
+        .expect("the example");
+    let router = router(rest.split_once("```").expect("its end").0);
+    let plan = plan(&router, &message(UK, "hi"), &three());
+    assert!(plan.hops[0].carrier == "north" && plan.hops.len() == 2);
+    let mut carriers = three();
+    carriers[1].tags = vec!["direct".to_owned()];
+    assert_eq!(ids(&self::plan(&router, &otp(UK), &carriers)), ["south"]);
+}
+
+#[test]
 fn the_schema_describes_every_field() {
     let schema: serde_json::Value =
         serde_json::from_str(&config_schema::<LeastCostRouter>()).expect("JSON");

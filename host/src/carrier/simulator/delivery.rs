@@ -167,12 +167,15 @@ pub fn mobile_originated(mo: &Mo) -> Result<Vec<Box<[u8]>>, MoError> {
                 "is no even number of hexadecimal digits".to_owned(),
             )
         })?;
-        (mo.data_coding.unwrap_or(OCTETS), vec![(octets, false)])
+        (
+            mo.data_coding.unwrap_or(OCTETS),
+            vec![Content::plain(octets)],
+        )
     };
     let total = u8::try_from(parts.len()).unwrap_or(u8::MAX);
     let mut tlvs = TlvBuf::new();
     let mut pdus = Vec::with_capacity(parts.len());
-    for (number, (octets, udhi)) in (1..=total).zip(&parts) {
+    for (number, Content { octets, udhi }) in (1..=total).zip(&parts) {
         tlvs.clear();
         let in_payload = mo.multipart == Multipart::Payload || octets.len() > 254;
         let too_long = |_| MoError::Field("text", "is longer than a PDU".to_owned());
@@ -240,8 +243,24 @@ fn network_error_code(error: [u8; 3]) -> Option<[u8; 3]> {
     (number != 0).then_some([3, high, low])
 }
 
-/// Octets of each part and whether it begins with a header.
-fn text_parts(mo: &Mo) -> Result<(u8, Vec<(Vec<u8>, bool)>), MoError> {
+/// short_message of one part.
+struct Content {
+    octets: Vec<u8>,
+    /// It begins with a user data header.
+    udhi: bool,
+}
+
+impl Content {
+    fn plain(octets: Vec<u8>) -> Content {
+        Content {
+            octets,
+            udhi: false,
+        }
+    }
+}
+
+/// data_coding and the parts of a text.
+fn text_parts(mo: &Mo) -> Result<(u8, Vec<Content>), MoError> {
     let bad = |rule: String| MoError::Field("text", rule);
     let whole = |data_coding: u8| -> Result<Vec<u8>, MoError> {
         let mut octets = Vec::new();
@@ -269,7 +288,7 @@ fn text_parts(mo: &Mo) -> Result<(u8, Vec<(Vec<u8>, bool)>), MoError> {
     };
     let data_coding = mo.data_coding.unwrap_or(natural);
     if mo.multipart == Multipart::Payload {
-        return Ok((data_coding, vec![(whole(data_coding)?, false)]));
+        return Ok((data_coding, vec![Content::plain(whole(data_coding)?)]));
     }
     if data_coding != natural {
         // Cut by octets where the text's own alphabet is not asked for.
@@ -282,14 +301,17 @@ fn text_parts(mo: &Mo) -> Result<(u8, Vec<(Vec<u8>, bool)>), MoError> {
                 ),
             ));
         }
-        return Ok((data_coding, vec![(octets, false)]));
+        return Ok((data_coding, vec![Content::plain(octets)]));
     }
     let body = Body::Text(mo.text.clone());
     let cut = text::segment(&body, mo.reference).map_err(|e| bad(e.to_string()))?;
     let sar = mo.multipart == Multipart::Sar;
     let part = |s: &text::Segment| match sar {
-        true => (s.payload.clone(), false),
-        false => (s.short_message(), s.udhi()),
+        true => Content::plain(s.payload.clone()),
+        false => Content {
+            octets: s.short_message(),
+            udhi: s.udhi(),
+        },
     };
     Ok((data_coding, cut.segments.iter().map(part).collect()))
 }

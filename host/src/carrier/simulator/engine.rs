@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::behaviour::{Behaviour, Receipts, Submit, Verdict, write_id};
-use super::delivery::{self, Dates, Mo, MoError, Scratch};
+use super::behaviour::{Behaviour, Submit, Verdict, write_id};
+use super::delivery::Scratch;
 use super::record::{Answer, Record};
+use super::session::{Delivery, Session, State};
 use super::settings::{Settings, WindowPolicy};
+use super::timer::{Reply, Timer, Work};
 use crate::clock::Timestamp;
 use crate::smpp::pdu::{
     self, Bind, BindResp, Body, Framing, Pdu, Sm, SmResp, TlvBuf, command_id, encode, tag,
@@ -23,19 +25,13 @@ use crate::smpp::status;
 const ACCOUNTS_MAX: usize = 1_000;
 /// A session whose peer leaves that many octets unread gets no more deliver_sm, and nothing more is
 /// read from it.
-const OUTBOX_MAX: usize = 256 * 1024;
+pub(super) const OUTBOX_MAX: usize = 256 * 1024;
 /// Most submit_sm of a session that wait for their answer, whatever its window is.
 const UNANSWERED_MAX: u32 = 100_000;
-/// Most deliver_sm behind an unanswered one.
-const UNACKED_SPAN_MAX: usize = 65_536;
-/// How long receipts are gathered for shuffling before they go as they are.
-const SHUFFLE_WAIT: Duration = Duration::from_millis(250);
 /// How often unanswered deliver_sm are looked for.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// Most timers fired under one lock.
 const FIRE_MAX: usize = 1_024;
-/// Sequence numbers are 1 to this (SMPP 3.4, 3.2).
-const SEQUENCE_MAX: u64 = 0x7FFF_FFFF;
 /// What this SMSC calls itself in its bind responses.
 const SYSTEM_ID: &[u8] = b"heliograph-smsc";
 
@@ -64,87 +60,30 @@ pub struct Next {
 pub struct Engine {
     pub behaviour: Behaviour,
     pub record: Record,
-    sessions: BTreeMap<SessionId, Session>,
-    next_session: SessionId,
-    accounts: Vec<Account>,
-    account_of: HashMap<Box<[u8]>, usize>,
-    timers: BinaryHeap<Reverse<Timer>>,
-    next_timer: u64,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    pub(super) next_session: SessionId,
+    pub(super) accounts: Vec<Account>,
+    pub(super) account_of: HashMap<Box<[u8]>, usize>,
+    pub(super) timers: BinaryHeap<Reverse<Timer>>,
+    pub(super) next_timer: u64,
     /// When the driver of the timers wakes by itself; an earlier timer wakes it.
-    asleep_until: Duration,
-    wake: Arc<Notify>,
-    swept_at: Duration,
-    shuffled: Vec<Delivery>,
+    pub(super) asleep_until: Duration,
+    pub(super) wake: Arc<Notify>,
+    pub(super) swept_at: Duration,
+    pub(super) shuffled: Vec<Delivery>,
     /// Deliveries in `timers`, in `shuffled` and waiting for a session.
-    pending: usize,
+    pub(super) pending: usize,
     /// The session whose driver is in [`Engine::receive`] now, and so needs no signal.
-    current: Option<SessionId>,
-    scratch: Scratch,
+    pub(super) current: Option<SessionId>,
+    pub(super) scratch: Scratch,
 }
 
-struct Session {
-    state: State,
-    account: usize,
-    outbox: Vec<u8>,
-    signal: Arc<Notify>,
-    signalled: bool,
-    close: bool,
-    unanswered: u32,
-    /// Reading stopped because of the window.
-    stopped: bool,
-    sent: u64,
-    /// deliver_sm without an answer, by sequence number; the last is number `sent`.
-    unacked: VecDeque<Option<Unacked>>,
-    unacked_count: u32,
-}
-
-/// SMPP 3.4, 2.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    BoundTx,
-    BoundRx,
-    BoundTrx,
-}
-
-struct Account {
-    system_id: Arc<str>,
+pub(super) struct Account {
+    pub(super) system_id: Arc<str>,
     /// Sessions that take deliver_sm, served in turn.
-    receivers: Vec<SessionId>,
-    turn: usize,
-    waiting: VecDeque<Delivery>,
-}
-
-struct Unacked {
-    at: Duration,
-    delivery: Delivery,
-}
-
-struct Delivery {
-    account: usize,
-    receipt: bool,
-    attempts: u8,
-    pdu: Box<[u8]>,
-}
-
-struct Timer {
-    due: Duration,
-    /// Equal times go in order of arrival.
-    number: u64,
-    work: Work,
-}
-
-enum Work {
-    Answer {
-        session: SessionId,
-        sequence_number: u32,
-        command_status: u32,
-        id: Option<u64>,
-        data_sm: bool,
-    },
-    Deliver(Delivery),
-    Repeat(Delivery),
-    SendShuffled,
+    pub(super) receivers: Vec<SessionId>,
+    pub(super) turn: usize,
+    pub(super) waiting: VecDeque<Delivery>,
 }
 
 impl Engine {
@@ -184,7 +123,6 @@ impl Engine {
             signalled: false,
             close: false,
             unanswered: 0,
-            stopped: false,
             sent: 0,
             unacked: VecDeque::new(),
             unacked_count: 0,
@@ -305,34 +243,6 @@ impl Engine {
         }
         self.record.counters.dropped += self.sessions.len() as u64;
         self.sessions.len()
-    }
-
-    /// Queues a mobile-originated message; says in how many parts.
-    pub fn inject(&mut self, mo: &Mo, now: Now) -> Result<usize, MoError> {
-        let pdus = delivery::mobile_originated(mo)?;
-        let account = match &mo.system_id {
-            Some(system_id) => self.account(system_id.as_bytes()),
-            None => (!self.accounts.is_empty()).then_some(0),
-        };
-        let account = account.ok_or(MoError::NoReceiver)?;
-        if self.pending + pdus.len() > self.behaviour.settings().pending_max {
-            return Err(MoError::Full);
-        }
-        let parts = pdus.len();
-        for pdu in pdus {
-            self.pending += 1;
-            self.record.counters.mo += 1;
-            self.dispatch(
-                Delivery {
-                    account,
-                    receipt: false,
-                    attempts: 0,
-                    pdu,
-                },
-                now.at,
-            );
-        }
-        Ok(parts)
     }
 
     pub fn pending(&self) -> usize {
@@ -479,7 +389,7 @@ impl Engine {
     }
 
     /// The account of a system_id, made where it is new and there is room.
-    fn account(&mut self, system_id: &[u8]) -> Option<usize> {
+    pub(super) fn account(&mut self, system_id: &[u8]) -> Option<usize> {
         if let Some(account) = self.account_of.get(system_id) {
             return Some(*account);
         }
@@ -592,56 +502,6 @@ impl Engine {
         }
     }
 
-    fn receipts(
-        &mut self,
-        account: usize,
-        sm: &Sm<'_>,
-        message: u64,
-        receipts: Receipts,
-        now: Now,
-    ) {
-        let (first, second) = match receipts {
-            Receipts::None => return,
-            Receipts::Lost => {
-                self.record.counters.receipts_lost += 1;
-                return;
-            }
-            Receipts::One(first) => (first, None),
-            Receipts::Two(first, second) => (first, Some(second)),
-        };
-        for (n, receipt) in [Some(first), second].into_iter().flatten().enumerate() {
-            if self.pending >= self.behaviour.settings().pending_max {
-                self.record.counters.deliveries_overflowed += 1;
-                continue;
-            }
-            let dates = Dates {
-                submitted: now.wall,
-                done: now.wall.plus(receipt.after),
-            };
-            let settings = self.behaviour.settings();
-            let Some(pdu) =
-                delivery::receipt(&mut self.scratch, settings, sm, message, receipt.end, dates)
-            else {
-                self.record.counters.receipts_lost += 1;
-                continue;
-            };
-            self.pending += 1;
-            self.record.counters.receipts += 1;
-            self.record.counters.receipts_duplicated += n as u64;
-            let delivery = Delivery {
-                account,
-                receipt: true,
-                attempts: 0,
-                pdu,
-            };
-            if receipt.after.is_zero() {
-                self.due(delivery, now.at);
-            } else {
-                self.later(now.at + receipt.after, Work::Deliver(delivery));
-            }
-        }
-    }
-
     fn answer_after(
         &mut self,
         reply: Reply,
@@ -730,167 +590,7 @@ impl Engine {
         }
     }
 
-    /// A delivery's time has come.
-    fn due(&mut self, delivery: Delivery, now: Duration) {
-        let gather = self.behaviour.settings().receipt_shuffle as usize;
-        if gather < 2 && self.shuffled.is_empty() {
-            self.dispatch(delivery, now);
-            return;
-        }
-        if self.shuffled.is_empty() {
-            self.later(now + SHUFFLE_WAIT, Work::SendShuffled);
-        }
-        self.shuffled.push(delivery);
-        if self.shuffled.len() >= gather {
-            self.send_shuffled(now);
-        }
-    }
-
-    fn send_shuffled(&mut self, now: Duration) {
-        let mut gathered = std::mem::take(&mut self.shuffled);
-        self.behaviour.shuffle(&mut gathered);
-        for delivery in gathered {
-            self.dispatch(delivery, now);
-        }
-    }
-
-    /// Sends a pending delivery, or lets it wait for a session with room.
-    fn dispatch(&mut self, delivery: Delivery, now: Duration) {
-        let Some(account) = self.accounts.get_mut(delivery.account) else {
-            return;
-        };
-        if !account.waiting.is_empty() {
-            account.waiting.push_back(delivery);
-            return;
-        }
-        match self.receiver(delivery.account) {
-            Some(session) => self.send(session, delivery, now),
-            None => self.accounts[delivery.account].waiting.push_back(delivery),
-        }
-    }
-
-    /// Sends what waits for the account as far as its sessions have room.
-    fn flush(&mut self, account: usize, now: Duration) {
-        while self
-            .accounts
-            .get(account)
-            .is_some_and(|a| !a.waiting.is_empty())
-        {
-            let Some(session) = self.receiver(account) else {
-                return;
-            };
-            if let Some(delivery) = self.accounts[account].waiting.pop_front() {
-                self.send(session, delivery, now);
-            }
-        }
-    }
-
-    /// The next session of the account, in turn, that has room for one more deliver_sm.
-    fn receiver(&mut self, account: usize) -> Option<SessionId> {
-        let window = self.behaviour.settings().deliver_window;
-        let account = self.accounts.get_mut(account)?;
-        for _ in 0..account.receivers.len() {
-            account.turn = (account.turn + 1) % account.receivers.len();
-            let id = account.receivers[account.turn];
-            let room = |s: &Session| {
-                !s.close
-                    && s.unacked_count < window
-                    && s.unacked.len() < UNACKED_SPAN_MAX
-                    && s.outbox.len() < OUTBOX_MAX
-            };
-            if self.sessions.get(&id).is_some_and(room) {
-                return Some(id);
-            }
-        }
-        None
-    }
-
-    fn send(&mut self, id: SessionId, mut delivery: Delivery, now: Duration) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        self.pending -= 1;
-        if delivery.attempts > 0 {
-            self.record.counters.deliveries_repeated += 1;
-        }
-        delivery.attempts = delivery.attempts.saturating_add(1);
-        if delivery.receipt {
-            self.record.counters.receipts_sent += 1;
-        } else {
-            self.record.counters.mo_sent += 1;
-        }
-        session.sent += 1;
-        let sequence_number = sequence_of(session.sent).to_be_bytes();
-        let start = session.outbox.len();
-        session.outbox.extend_from_slice(&delivery.pdu);
-        // Every PDU of ours has a header of 16 octets.
-        session.outbox[start + 12..start + 16].copy_from_slice(&sequence_number);
-        session
-            .unacked
-            .push_back(Some(Unacked { at: now, delivery }));
-        session.unacked_count += 1;
-        if self.current != Some(id) {
-            session.wake();
-        }
-    }
-
-    fn acked(&mut self, id: SessionId, sequence_number: u32, command_status: u32, now: Duration) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        let Some(delivery) = session.take_unacked(sequence_number) else {
-            self.record.counters.malformed += 1;
-            return;
-        };
-        let account = delivery.account;
-        match command_status {
-            status::ESME_ROK if delivery.receipt => self.record.counters.receipts_acked += 1,
-            status::ESME_ROK => self.record.counters.mo_acked += 1,
-            // What a receiver answers that wants it again later.
-            status::ESME_RTHROTTLED
-            | status::ESME_RMSGQFUL
-            | status::ESME_RSYSERR
-            | status::ESME_RX_T_APPN => self.repeat(delivery, now),
-            _ => self.record.counters.deliveries_refused += 1,
-        }
-        self.flush(account, now);
-    }
-
-    fn repeat(&mut self, delivery: Delivery, now: Duration) {
-        let settings = self.behaviour.settings();
-        if delivery.attempts >= settings.deliver_attempts {
-            self.record.counters.deliveries_refused += 1;
-            return;
-        }
-        let wait = Duration::from_millis(u64::from(settings.deliver_retry_ms));
-        self.pending += 1;
-        self.later(now + wait, Work::Repeat(delivery));
-    }
-
-    /// Sends again what stayed without an answer for too long.
-    fn sweep(&mut self, now: Duration) {
-        let timeout =
-            Duration::from_millis(u64::from(self.behaviour.settings().deliver_timeout_ms));
-        let mut late = Vec::new();
-        let mut accounts = Vec::new();
-        for session in self.sessions.values_mut() {
-            while let Some(Some(front)) = session.unacked.front() {
-                if now.saturating_sub(front.at) < timeout {
-                    break;
-                }
-                late.extend(session.pop_unacked());
-            }
-            accounts.push(session.account);
-        }
-        for delivery in late {
-            self.repeat(delivery, now);
-        }
-        for account in accounts {
-            self.flush(account, now);
-        }
-    }
-
-    fn later(&mut self, due: Duration, work: Work) {
+    pub(super) fn later(&mut self, due: Duration, work: Work) {
         self.next_timer += 1;
         let number = self.next_timer;
         self.timers.push(Reverse(Timer { due, number, work }));
@@ -922,81 +622,54 @@ impl Engine {
         }
     }
 
-    fn may_read(&mut self, id: SessionId) -> bool {
+    fn may_read(&self, id: SessionId) -> bool {
         let settings = self.behaviour.settings();
         let window = match settings.window_policy {
             WindowPolicy::Stop if settings.window > 0 => settings.window.min(UNANSWERED_MAX),
             WindowPolicy::Stop | WindowPolicy::Refuse => UNANSWERED_MAX,
         };
-        let Some(session) = self.sessions.get_mut(&id) else {
+        let Some(session) = self.sessions.get(&id) else {
             return false;
         };
-        session.stopped = session.unanswered >= window || session.outbox.len() >= OUTBOX_MAX;
-        !session.close && !session.stopped
+        !session.close && session.unanswered < window && session.outbox.len() < OUTBOX_MAX
     }
 }
 
-/// Where an answer goes.
-#[derive(Clone, Copy)]
-struct Reply {
-    session: SessionId,
-    sequence_number: u32,
-    data_sm: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
-impl Session {
-    fn wake(&mut self) {
-        if !self.signalled {
-            self.signalled = true;
-            self.signal.notify_one();
+    const NOW: Now = Now {
+        at: Duration::from_secs(1),
+        wall: Timestamp(1_000),
+    };
+
+    proptest! {
+        #[test]
+        fn hostile_octets_never_break_it(
+            commands in prop::collection::vec((0_u32..12, any::<u32>(), prop::collection::vec(any::<u8>(), 0..60)), 0..20),
+            tail in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut engine = Engine::new(Settings::default(), 1, Arc::default());
+            let id = engine.open(Arc::default()).unwrap();
+            let mut input = Vec::new();
+            let bind = Bind { system_id: b"esme", ..Bind::default() };
+            encode(&Pdu::request(1, Body::BindTransceiver(bind)), &mut input).unwrap();
+            for (command, sequence_number, octets) in &commands {
+                // Requests and responses alike, with bodies of any kind.
+                let command_id = (command / 2 + 1) | ((command % 2) << 31);
+                let body = Body::Other { command_id, octets };
+                encode(&Pdu::request(*sequence_number, body), &mut input).unwrap();
+            }
+            input.extend_from_slice(&tail);
+            let mut out = Vec::new();
+            let next = engine.receive(id, &input, NOW, &mut out);
+            prop_assert!(next.consumed <= input.len());
+            prop_assert!(next.bound && !out.is_empty());
+            engine.fire(Now { at: Duration::from_secs(2), ..NOW });
+            engine.close(id, NOW);
+            prop_assert_eq!(engine.record.counters.connections, 0);
         }
-    }
-
-    /// Takes the delivery of that sequence number out of the unanswered ones.
-    fn take_unacked(&mut self, sequence_number: u32) -> Option<Delivery> {
-        let first = self.sent + 1 - self.unacked.len() as u64;
-        let from = u64::from(sequence_of(first));
-        let index = (u64::from(sequence_number) + SEQUENCE_MAX).checked_sub(from)? % SEQUENCE_MAX;
-        let unacked = self.unacked.get_mut(usize::try_from(index).ok()?)?.take()?;
-        self.unacked_count -= 1;
-        while let Some(None) = self.unacked.front() {
-            self.unacked.pop_front();
-        }
-        Some(unacked.delivery)
-    }
-
-    fn pop_unacked(&mut self) -> Option<Delivery> {
-        let unacked = self.unacked.pop_front().flatten()?;
-        self.unacked_count -= 1;
-        while let Some(None) = self.unacked.front() {
-            self.unacked.pop_front();
-        }
-        Some(unacked.delivery)
-    }
-}
-
-/// The sequence_number of a session's `n`th request, counted from 1.
-fn sequence_of(n: u64) -> u32 {
-    // Below 2^31, so the cast keeps it whole.
-    ((n.wrapping_sub(1)) % SEQUENCE_MAX) as u32 + 1
-}
-
-impl PartialEq for Timer {
-    fn eq(&self, other: &Timer) -> bool {
-        (self.due, self.number) == (other.due, other.number)
-    }
-}
-
-impl Eq for Timer {}
-
-impl PartialOrd for Timer {
-    fn partial_cmp(&self, other: &Timer) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Timer {
-    fn cmp(&self, other: &Timer) -> std::cmp::Ordering {
-        (self.due, self.number).cmp(&(other.due, other.number))
     }
 }

@@ -7,9 +7,15 @@ mod behaviour;
 mod control;
 mod delivery;
 mod engine;
+mod grammar;
+mod outbound;
 mod record;
+mod session;
 mod settings;
+mod timer;
 
+#[cfg(test)]
+mod control_tests;
 #[cfg(test)]
 mod tests;
 

@@ -9,11 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::smpp::pdu::{self, Bind, Body, Framing, Pdu, Sm, SmResp, encode, tag};
 
-const TO: &[u8] = b"447700900123";
+pub(super) const TO: &[u8] = b"447700900123";
 /// Nothing in these tests takes that long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-async fn simulator(patch: Value) -> Simulator {
+pub(super) async fn simulator(patch: Value) -> Simulator {
     let settings = Settings::default().patched(patch).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let control = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -21,19 +21,19 @@ async fn simulator(patch: Value) -> Simulator {
 }
 
 /// One PDU as it came.
-struct Frame(Vec<u8>);
+pub(super) struct Frame(Vec<u8>);
 
 impl Frame {
-    fn pdu(&self) -> Pdu<'_> {
+    pub(super) fn pdu(&self) -> Pdu<'_> {
         pdu::decode(&self.0).unwrap()
     }
 
-    fn status(&self) -> u32 {
+    pub(super) fn status(&self) -> u32 {
         self.pdu().command_status
     }
 
     #[track_caller]
-    fn message_id(&self) -> String {
+    pub(super) fn message_id(&self) -> String {
         match self.pdu().body {
             Body::SubmitSmResp(resp) | Body::DataSmResp(resp) => {
                 String::from_utf8_lossy(resp.message_id).into_owned()
@@ -43,19 +43,19 @@ impl Frame {
     }
 
     #[track_caller]
-    fn deliver(&self) -> Sm<'_> {
+    pub(super) fn deliver(&self) -> Sm<'_> {
         match self.pdu().body {
             Body::DeliverSm(sm) => sm,
             other => panic!("no deliver_sm: {other:?}"),
         }
     }
 
-    fn is_deliver(&self) -> bool {
+    pub(super) fn is_deliver(&self) -> bool {
         matches!(self.pdu().body, Body::DeliverSm(_))
     }
 
     #[track_caller]
-    fn receipted_id(&self) -> String {
+    pub(super) fn receipted_id(&self) -> String {
         let id = self
             .deliver()
             .tlvs
@@ -65,14 +65,14 @@ impl Frame {
     }
 }
 
-struct Esme {
+pub(super) struct Esme {
     stream: TcpStream,
     buffer: Vec<u8>,
     sequence: u32,
 }
 
 impl Esme {
-    async fn connect(simulator: &Simulator) -> Esme {
+    pub(super) async fn connect(simulator: &Simulator) -> Esme {
         let stream = TcpStream::connect(simulator.address()).await.unwrap();
         Esme {
             stream,
@@ -82,13 +82,13 @@ impl Esme {
     }
 
     /// Bound as a transceiver.
-    async fn bound(simulator: &Simulator) -> Esme {
+    pub(super) async fn bound(simulator: &Simulator) -> Esme {
         let mut esme = Esme::connect(simulator).await;
         assert_eq!(esme.bind(Body::BindTransceiver, "esme", "").await, 0);
         esme
     }
 
-    async fn bind<'a>(
+    pub(super) async fn bind<'a>(
         &mut self,
         kind: fn(Bind<'a>) -> Body<'a>,
         system_id: &'a str,
@@ -104,7 +104,7 @@ impl Esme {
         self.next().await.status()
     }
 
-    async fn send(&mut self, body: Body<'_>) -> u32 {
+    pub(super) async fn send(&mut self, body: Body<'_>) -> u32 {
         self.sequence += 1;
         let mut octets = Vec::new();
         encode(&Pdu::request(self.sequence, body), &mut octets).unwrap();
@@ -112,7 +112,7 @@ impl Esme {
         self.sequence
     }
 
-    async fn submit(&mut self, destination_addr: &[u8], text: &[u8]) -> u32 {
+    pub(super) async fn submit(&mut self, destination_addr: &[u8], text: &[u8]) -> u32 {
         let sm = Sm {
             source_addr: b"Acme",
             source_addr_ton: 5,
@@ -124,7 +124,7 @@ impl Esme {
         self.send(Body::SubmitSm(sm)).await
     }
 
-    async fn answer(&mut self, deliver: &Frame, status: u32) {
+    pub(super) async fn answer(&mut self, deliver: &Frame, status: u32) {
         let mut octets = Vec::new();
         let body = Body::DeliverSmResp(SmResp::default());
         encode(
@@ -136,7 +136,7 @@ impl Esme {
     }
 
     /// The next PDU; None when the simulator closed the connection.
-    async fn try_next(&mut self) -> Option<Frame> {
+    pub(super) async fn try_next(&mut self) -> Option<Frame> {
         loop {
             if let Framing::Frame(length) = pdu::frame(&self.buffer) {
                 let rest = self.buffer.split_off(length);
@@ -153,11 +153,11 @@ impl Esme {
         }
     }
 
-    async fn next(&mut self) -> Frame {
+    pub(super) async fn next(&mut self) -> Frame {
         self.try_next().await.expect("the connection was closed")
     }
 
-    async fn next_n(&mut self, n: usize) -> Vec<Frame> {
+    pub(super) async fn next_n(&mut self, n: usize) -> Vec<Frame> {
         let mut frames = Vec::new();
         while frames.len() < n {
             frames.push(self.next().await);
@@ -166,7 +166,7 @@ impl Esme {
     }
 
     /// Everything that comes before the answer to an enquire_link.
-    async fn until_quiet(&mut self) -> Vec<Frame> {
+    pub(super) async fn until_quiet(&mut self) -> Vec<Frame> {
         self.send(Body::EnquireLink).await;
         let mut frames = Vec::new();
         loop {
@@ -180,28 +180,12 @@ impl Esme {
 }
 
 /// Asks until it is so: counters follow the sockets a moment later.
-async fn eventually(what: &str, is: impl Fn() -> bool) {
+pub(super) async fn eventually(what: &str, is: impl Fn() -> bool) {
     let start = Instant::now();
     while !is() {
         assert!(start.elapsed() < PATIENCE, "never: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-}
-
-async fn http(simulator: &Simulator, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let mut stream = TcpStream::connect(simulator.control_address().unwrap())
-        .await
-        .unwrap();
-    let length = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: smsc\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
 #[tokio::test]
@@ -665,101 +649,6 @@ async fn a_pdu_in_single_octets_is_one_pdu() {
         tokio::task::yield_now().await;
     }
     assert_eq!(esme.next().await.pdu().sequence_number, 9);
-}
-
-#[tokio::test]
-async fn the_control_api_shows_what_was_received() {
-    let smsc = simulator(json!({"receipts": false})).await;
-    let mut esme = Esme::bound(&smsc).await;
-    for text in [b"one", b"two", b"one"] {
-        esme.submit(TO, text).await;
-    }
-    esme.next_n(3).await;
-    let (status, page) = http(&smsc, "GET", "/received?since=1&limit=1", "").await;
-    assert_eq!((status, &page["next"]), (200, &json!(2)));
-    assert_eq!(page["messages"][0]["text"], "two");
-    let (_, counters) = http(&smsc, "GET", "/counters", "").await;
-    assert_eq!(
-        (&counters["unique"], &counters["duplicated"]),
-        (&json!(2), &json!(1))
-    );
-    assert_eq!(counters["submits_by_status"]["0x00000000"], 3);
-    assert_eq!(http(&smsc, "DELETE", "/received", "").await.0, 204);
-    let (_, page) = http(&smsc, "GET", "/received", "").await;
-    assert_eq!(page, json!({"messages": [], "next": 0}));
-    assert_eq!(smsc.counters().unique, 0);
-}
-
-#[tokio::test]
-async fn the_control_api_changes_settings_while_it_runs() {
-    let smsc = simulator(json!({"binds": ["esme:"]})).await;
-    let mut esme = Esme::bound(&smsc).await;
-    let (status, settings) = http(&smsc, "POST", "/settings", r#"{"errors": ["0x14=1"]}"#).await;
-    assert_eq!(
-        (status, &settings["errors"], &settings["binds"]),
-        (200, &json!(["0x14=1"]), &json!(["esme:***"]))
-    );
-    esme.submit(TO, b"hello").await;
-    assert_eq!(esme.next().await.status(), 0x14);
-    assert_eq!(
-        smsc.settings().binds[0].password,
-        "",
-        "what is masked is not what is kept"
-    );
-
-    let (status, problem) = http(&smsc, "POST", "/settings", r#"{"drop_rate": 7}"#).await;
-    assert_eq!(status, 422);
-    assert!(
-        problem["detail"]
-            .as_str()
-            .is_some_and(|d| d.contains("drop_rate"))
-    );
-    assert_eq!(http(&smsc, "POST", "/settings", "{").await.0, 400);
-    assert_eq!(http(&smsc, "GET", "/received?since=x", "").await.0, 400);
-    assert_eq!(http(&smsc, "GET", "/nowhere", "").await.0, 404);
-}
-
-#[tokio::test]
-async fn the_control_api_injects_mobile_originated_messages() {
-    let smsc = simulator(json!({})).await;
-    let mo = r#"{"from": "+447700900123", "to": "60777", "text": "STOP"}"#;
-    assert_eq!(
-        http(&smsc, "POST", "/mo", mo).await.0,
-        409,
-        "nobody ever bound"
-    );
-    let mut esme = Esme::bound(&smsc).await;
-    assert_eq!(
-        http(&smsc, "POST", "/mo", mo).await,
-        (202, json!({"parts": 1}))
-    );
-    let frame = esme.next().await;
-    let sm = frame.deliver();
-    assert_eq!(
-        (sm.source_addr, sm.destination_addr, sm.esm_class),
-        (TO, &b"60777"[..], 0)
-    );
-    assert_eq!(sm.short_message, b"STOP");
-    esme.answer(&frame, 0).await;
-    eventually("acknowledged", || smsc.counters().mo_acked == 1).await;
-    let (status, problem) = http(&smsc, "POST", "/mo", r#"{"from": "1", "to": "2"}"#).await;
-    assert_eq!(status, 422);
-    assert!(
-        problem["detail"]
-            .as_str()
-            .is_some_and(|d| d.starts_with("text"))
-    );
-}
-
-#[tokio::test]
-async fn the_control_api_cuts_connections() {
-    let smsc = simulator(json!({})).await;
-    let mut esme = Esme::bound(&smsc).await;
-    assert_eq!(
-        http(&smsc, "POST", "/drop", "").await,
-        (200, json!({"dropped": 1}))
-    );
-    assert!(esme.try_next().await.is_none());
 }
 
 #[tokio::test]

@@ -1,0 +1,39 @@
+# Every target does its own set-up; a Rust toolchain, make and a C compiler are all it takes.
+# The host program is the plugins' build tool (`heliograph plugin build`): it finds or installs a wasm32
+# standard library, so the plugins need the host first.
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench plugins lint host tools
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: plugins ## Send messages through the whole path and watch them (ARGS=--once ends when all have arrived)
+	$(TARGET)/debug/heliograph demo $(ARGS)
+
+test: plugins lint ## Check the format, the lints and every test
+	$(CARGO) test --workspace
+
+bench: ## Measure the whole path in a release build (ARGS=--json for one JSON object)
+	$(CARGO) build --release --package heliograph
+	$(TARGET)/release/heliograph plugin build plugins
+	$(TARGET)/release/heliograph bench $(ARGS)
+
+plugins: host ## Build the bundled plugins into components, in target/plugins
+	$(TARGET)/debug/heliograph plugin build plugins
+
+lint: tools ## Check the format and the lints only
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+
+host:
+	$(CARGO) build --package heliograph
+
+# A minimal rustup profile comes without these two.
+tools:
+	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy

@@ -1,0 +1,819 @@
+//! What clients get: messages, traces, previews, webhooks and lists as JSON. The other of the two
+//! files that know both JSON and messages; it decides nothing.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::wire::rfc3339;
+use crate::clock::Timestamp;
+use crate::domain::{
+    Attempt, AttemptOutcome, Body, CallOutcome, Decision, Event, Hook, HookCall, Message, Part, Plan, SetId, State, Tlv,
+};
+use crate::pipeline::Preview;
+use crate::pipeline::carriers::CarrierReport;
+use crate::pipeline::decide::Outcome;
+use crate::plugin::SetSummary;
+use crate::store::{InboundRecord, OptOut, OptOutScope, OutboxEntry, OutboxKind};
+
+/// Finds the plugins of a policy set by position; empty where history no longer holds the set.
+pub type Sets<'a> = dyn Fn(&SetId) -> Vec<PluginRef> + 'a;
+
+/// A plugin as a trace names it.
+#[derive(Clone, Debug)]
+pub struct PluginRef {
+    /// The entry's name in the policy.
+    pub name: String,
+    pub version: String,
+    pub digest: String,
+    /// The hooks it serves; none where only its name was kept.
+    pub hooks: Option<Vec<&'static str>>,
+}
+
+impl PluginRef {
+    pub fn all(summary: &SetSummary) -> Vec<PluginRef> {
+        let plugins = summary.plugins.iter().map(|p| PluginRef {
+            name: p.name.clone(),
+            version: p.version.clone(),
+            digest: p.digest.clone(),
+            hooks: Some(p.hooks.iter().map(|h| h.hook).collect()),
+        });
+        plugins.collect()
+    }
+}
+
+/// A message in few words: the answer to a submission, and a line of a list.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Message")]
+pub struct Summary<'a> {
+    pub id: String,
+    pub status: &'static str,
+    /// Why it is where it is.
+    pub reason: &'static str,
+    pub to: String,
+    pub from: String,
+    pub segments: u8,
+    pub encoding: &'static str,
+    pub class: &'static str,
+    pub reference: &'a str,
+    pub accepted_at: String,
+    pub send_at: String,
+    pub expires_at: String,
+}
+
+impl<'a> Summary<'a> {
+    pub fn of(message: &'a Message) -> Summary<'a> {
+        Summary {
+            id: message.id.to_string(),
+            status: message.state.name(),
+            reason: message.reason().name(),
+            to: message.recipient.to_string(),
+            from: message.originator.to_string(),
+            segments: message.segments,
+            encoding: message.alphabet.name(),
+            class: message.class.name(),
+            reference: &message.reference,
+            accepted_at: rfc3339(message.accepted_at),
+            send_at: rfc3339(message.send_at),
+            expires_at: rfc3339(message.expires_at),
+        }
+    }
+}
+
+/// Everything about a message.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MessageDetail")]
+pub struct Detail<'a> {
+    #[serde(flatten)]
+    pub summary: Summary<'a>,
+    pub account: &'a str,
+    pub country: Option<String>,
+    #[serde(flatten)]
+    pub body: BodyView<'a>,
+    /// What the client sent, where a hook changed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submitted: Option<BodyView<'a>>,
+    pub metadata: BTreeMap<&'a str, &'a str>,
+    pub tlvs: Vec<TlvView>,
+    pub receipt_url: Option<&'a str>,
+    pub on_unknown: &'static str,
+    /// An earlier copy may have reached the carrier.
+    pub duplicate_risk: bool,
+    /// When it is worked on next.
+    pub next_attempt_at: Option<String>,
+    pub route: RouteView<'a>,
+    pub attempts: Vec<AttemptView<'a>>,
+    /// One for each segment that a carrier took.
+    pub receipts: Vec<ReceiptView<'a>>,
+    pub events: Vec<EventView<'a>>,
+    pub decisions: Vec<DecisionView>,
+}
+
+impl<'a> Detail<'a> {
+    pub fn of(message: &'a Message, sets: &Sets<'_>) -> Detail<'a> {
+        Detail {
+            summary: Summary::of(message),
+            account: message.account.as_str(),
+            country: message.network.country.map(|c| c.iter().map(|b| char::from(*b)).collect()),
+            body: BodyView::of(&message.body),
+            submitted: message.submitted_body.as_ref().map(BodyView::of),
+            metadata: pairs(&message.metadata),
+            tlvs: message.tlvs.iter().map(TlvView::of).collect(),
+            receipt_url: message.receipt_url.as_deref(),
+            on_unknown: message.on_unknown.name(),
+            duplicate_risk: message.duplicate_risk,
+            next_attempt_at: message.due.as_ref().map(|due| rfc3339(due.at)),
+            route: RouteView::of(&message.plan, message.hop),
+            attempts: message.attempts.iter().map(AttemptView::of).collect(),
+            receipts: receipts(&message.parts),
+            events: message.events.iter().map(EventView::of).collect(),
+            decisions: message.decisions.iter().map(|d| DecisionView::of(d, sets)).collect(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "Body")]
+pub enum BodyView<'a> {
+    Text(&'a str),
+    /// Hexadecimal.
+    Binary {
+        udh: String,
+        data: String,
+    },
+}
+
+impl<'a> BodyView<'a> {
+    pub fn of(body: &'a Body) -> BodyView<'a> {
+        match body {
+            Body::Text(text) => BodyView::Text(text),
+            Body::Binary { udh, data } => BodyView::Binary { udh: hex(udh), data: hex(data) },
+        }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Tlv")]
+pub struct TlvView {
+    /// As `"0x1400"`.
+    pub tag: String,
+    pub value: String,
+}
+
+impl TlvView {
+    fn of(tlv: &Tlv) -> TlvView {
+        TlvView { tag: format!("0x{:04x}", tlv.tag), value: hex(&tlv.value) }
+    }
+}
+
+/// The carriers that were chosen, in order.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Route")]
+pub struct RouteView<'a> {
+    pub reason: &'a str,
+    pub hops: Vec<HopView<'a>>,
+    /// Position of the hop in use.
+    pub current: u8,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Hop")]
+pub struct HopView<'a> {
+    pub carrier: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Of one segment, in millionths of the deck's currency.
+    pub price_micros: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tlvs: Vec<TlvView>,
+}
+
+impl<'a> RouteView<'a> {
+    fn of(plan: &'a Plan, current: u8) -> RouteView<'a> {
+        RouteView {
+            reason: &plan.reason,
+            hops: plan
+                .hops
+                .iter()
+                .map(|hop| HopView {
+                    carrier: hop.carrier.as_str(),
+                    from: hop.originator.as_ref().map(ToString::to_string),
+                    price_micros: hop.price_micros,
+                    tlvs: hop.tlvs.iter().map(TlvView::of).collect(),
+                })
+                .collect(),
+            current,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Attempt")]
+pub struct AttemptView<'a> {
+    pub carrier: &'a str,
+    pub at: String,
+    pub outcome: &'static str,
+    /// command_status (SMPP 3.4, 5.1.3) or HTTP status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u32>,
+    /// The receipt's `err`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'a str>,
+}
+
+impl<'a> AttemptView<'a> {
+    fn of(attempt: &'a Attempt) -> AttemptView<'a> {
+        let (outcome, status, error) = match &attempt.outcome {
+            AttemptOutcome::Sent => ("sent", None, None),
+            AttemptOutcome::Throttled => ("throttled", None, None),
+            AttemptOutcome::TemporaryFailure(status) => ("temporary_failure", Some(*status), None),
+            AttemptOutcome::PermanentFailure(status) => ("permanent_failure", Some(*status), None),
+            AttemptOutcome::TimedOut => ("timed_out", None, None),
+            AttemptOutcome::Unavailable => ("unavailable", None, None),
+            AttemptOutcome::Undelivered(error) => ("undelivered", None, Some(error.as_str())),
+        };
+        AttemptView { carrier: attempt.carrier.as_str(), at: rfc3339(attempt.at), outcome, status, error }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Receipt")]
+pub struct ReceiptView<'a> {
+    /// From 1 on.
+    pub segment: usize,
+    pub carrier: &'a str,
+    pub carrier_message_id: &'a str,
+    pub status: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub error: &'a str,
+    pub done_at: Option<String>,
+}
+
+fn receipts(parts: &[Part]) -> Vec<ReceiptView<'_>> {
+    let views = parts.iter().enumerate().map(|(i, part)| ReceiptView {
+        segment: i + 1,
+        carrier: part.carrier.as_str(),
+        carrier_message_id: &part.carrier_message_id,
+        status: part.state.name(),
+        error: &part.error,
+        done_at: part.done_at.map(rfc3339),
+    });
+    views.collect()
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Event")]
+pub struct EventView<'a> {
+    pub at: String,
+    pub status: &'static str,
+    pub reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_set: Option<String>,
+}
+
+impl<'a> EventView<'a> {
+    fn of(event: &'a Event) -> EventView<'a> {
+        EventView {
+            at: rfc3339(event.at),
+            status: event.state.name(),
+            reason: event.reason.name(),
+            carrier: event.carrier.as_ref().map(|c| c.as_str()),
+            detail: &event.detail,
+            policy_set: event.set.map(|set| set.to_string()),
+        }
+    }
+}
+
+/// One decision by one policy set.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Decision")]
+pub struct DecisionView {
+    pub at: String,
+    pub phase: &'static str,
+    pub policy_set: String,
+    pub calls: Vec<CallView>,
+}
+
+/// What one plugin said, or the host itself.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "HookCall")]
+pub struct CallView {
+    /// The entry's name in the policy; `host` for the host's own decisions.
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    pub outcome: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// Time in the plugin and at its border.
+    pub us: f64,
+}
+
+impl DecisionView {
+    pub fn of(decision: &Decision, sets: &Sets<'_>) -> DecisionView {
+        let plugins = sets(&decision.set);
+        let mut reached = Hook::ContentFilter;
+        DecisionView {
+            at: rfc3339(decision.at),
+            phase: decision.phase.name(),
+            policy_set: decision.set.to_string(),
+            calls: decision.calls.iter().map(|call| CallView::of(call, &plugins, &mut reached)).collect(),
+        }
+    }
+}
+
+impl CallView {
+    fn of(call: &HookCall, plugins: &[PluginRef], reached: &mut Hook) -> CallView {
+        let view = CallView {
+            name: "host".to_owned(),
+            hook: None,
+            version: None,
+            digest: None,
+            outcome: call.outcome.name(),
+            why: call.why.clone(),
+            us: f64::from(call.nanos / 10) / 100.0,
+        };
+        if call.entry == HookCall::HOST {
+            return view;
+        }
+        let Some(plugin) = plugins.get(usize::from(call.entry)) else {
+            // History no longer holds the set: the position is what is left.
+            return CallView { name: format!("entry {}", call.entry), ..view };
+        };
+        let hook = hook_of(plugin, call.outcome, *reached);
+        *reached = hook.unwrap_or(*reached);
+        CallView {
+            name: plugin.name.clone(),
+            hook: hook.map(Hook::name),
+            version: Some(plugin.version.clone()),
+            digest: Some(plugin.digest.clone()),
+            ..view
+        }
+    }
+}
+
+/// Which hook gave this answer: one that the plugin serves, that can answer so, and that comes no
+/// earlier than the one before. None where what is known leaves a choice.
+fn hook_of(plugin: &PluginRef, outcome: CallOutcome, reached: Hook) -> Option<Hook> {
+    let mut possible = [Hook::ContentFilter, Hook::ComplianceCheck, Hook::RoutingPolicy]
+        .into_iter()
+        .filter(|hook| *hook >= reached && may_answer(*hook, outcome))
+        .filter(|hook| plugin.hooks.as_ref().is_none_or(|hooks| hooks.contains(&hook.name())));
+    let first = possible.next();
+    match plugin.hooks {
+        Some(_) => first,
+        None => first.filter(|_| possible.next().is_none()),
+    }
+}
+
+/// Hooks run in the order of the path, so that with the answer the hook is known too.
+fn may_answer(hook: Hook, outcome: CallOutcome) -> bool {
+    match outcome {
+        CallOutcome::Replace | CallOutcome::Hold | CallOutcome::Drop => hook == Hook::ContentFilter,
+        CallOutcome::Pass | CallOutcome::Refuse => matches!(hook, Hook::ContentFilter | Hook::RoutingPolicy),
+        CallOutcome::Allow | CallOutcome::Amend | CallOutcome::Deny => hook == Hook::ComplianceCheck,
+        CallOutcome::Defer => matches!(hook, Hook::ComplianceCheck | Hook::RoutingPolicy),
+        CallOutcome::Send => hook == Hook::RoutingPolicy,
+        CallOutcome::Fault | CallOutcome::Skipped | CallOutcome::Host => true,
+    }
+}
+
+/// What would happen to a submission.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Preview")]
+pub struct PreviewView<'a> {
+    /// `send`, `refuse`, `hold`, `drop`, `defer` or `unavailable`.
+    pub outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    pub to: String,
+    pub from: String,
+    pub country: Option<String>,
+    pub class: &'static str,
+    pub encoding: &'static str,
+    pub segments: u8,
+    /// As the hooks left it.
+    #[serde(flatten)]
+    pub body: BodyView<'a>,
+    pub send_at: String,
+    pub expires_at: String,
+    pub route: RouteView<'a>,
+    /// Of all segments on the first hop, where the policy knows it.
+    pub price_micros: Option<u64>,
+    pub policy_set: String,
+    pub decisions: Vec<DecisionView>,
+}
+
+impl<'a> PreviewView<'a> {
+    pub fn of(preview: &'a Preview) -> PreviewView<'a> {
+        let message = &preview.message;
+        let plugins = PluginRef::all(preview.set.summary());
+        let (outcome, code, reason, until) = match &preview.outcome {
+            Outcome::Send => ("send", None, None, None),
+            Outcome::Refuse(refusal) => ("refuse", Some(&*refusal.code), Some(&*refusal.reason), None),
+            Outcome::OptedOut => ("refuse", Some("opted_out"), Some("the recipient asked for no more messages"), None),
+            Outcome::Hold(reason) => ("hold", None, Some(&**reason), None),
+            Outcome::Drop(reason) => ("drop", None, Some(&**reason), None),
+            Outcome::Defer { until, reason } => ("defer", None, Some(&**reason), Some(rfc3339(*until))),
+            Outcome::Unavailable(reason) => ("unavailable", None, Some(&**reason), None),
+        };
+        let price = message.plan.hops.first().and_then(|hop| hop.price_micros);
+        PreviewView {
+            outcome,
+            code,
+            reason,
+            until,
+            to: message.recipient.to_string(),
+            from: message.originator.to_string(),
+            country: message.network.country.map(|c| c.iter().map(|b| char::from(*b)).collect()),
+            class: message.class.name(),
+            encoding: message.alphabet.name(),
+            segments: message.segments,
+            body: BodyView::of(&message.body),
+            send_at: rfc3339(message.send_at),
+            expires_at: rfc3339(message.expires_at),
+            route: RouteView::of(&message.plan, message.hop),
+            price_micros: price.map(|p| p.saturating_mul(u64::from(message.segments))),
+            policy_set: preview.set.id().to_string(),
+            decisions: message
+                .decisions
+                .iter()
+                .map(|d| DecisionView::of(d, &|_| plugins.clone()))
+                .collect(),
+        }
+    }
+}
+
+/// A mobile-originated message.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Inbound")]
+pub struct InboundView<'a> {
+    pub id: String,
+    pub account: Option<&'a str>,
+    pub carrier: &'a str,
+    pub from: String,
+    pub to: String,
+    #[serde(flatten)]
+    pub body: BodyView<'a>,
+    pub received_at: String,
+    /// The handset had opted out of `to`.
+    pub opted_out: bool,
+    pub labels: &'a [String],
+    /// A plugin took it: the application is not told.
+    pub consumed: bool,
+}
+
+impl<'a> InboundView<'a> {
+    pub fn of(record: &'a InboundRecord) -> InboundView<'a> {
+        let inbound = &record.inbound;
+        InboundView {
+            id: inbound.id.to_string(),
+            account: record.account.as_ref().map(|a| a.as_str()),
+            carrier: inbound.carrier.as_str(),
+            from: inbound.originator.to_string(),
+            to: inbound.recipient.to_string(),
+            body: BodyView::of(&inbound.body),
+            received_at: rfc3339(inbound.received_at),
+            opted_out: inbound.opted_out,
+            labels: &record.labels,
+            consumed: record.consumed,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Carrier")]
+pub struct CarrierJson {
+    pub id: String,
+    pub connected: bool,
+    /// Messages that wait for it.
+    pub queued: u32,
+    pub in_flight: u32,
+    /// Submissions per second still allowed now.
+    pub headroom: f32,
+    /// Over the last receipts; null until enough arrived.
+    pub delivered_ratio: Option<f32>,
+    pub p50_receipt_ms: Option<u32>,
+    pub receipts_seen: usize,
+    pub tags: Vec<String>,
+}
+
+impl CarrierJson {
+    pub fn of(report: CarrierReport) -> CarrierJson {
+        let view = report.view;
+        CarrierJson {
+            id: view.id.to_string(),
+            connected: view.connected,
+            queued: view.queued,
+            in_flight: view.in_flight,
+            headroom: view.headroom,
+            delivered_ratio: view.delivered_ratio,
+            p50_receipt_ms: view.p50_receipt_ms,
+            receipts_seen: report.receipts_seen,
+            tags: view.tags,
+        }
+    }
+}
+
+/// A webhook that was given up.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DeadWebhook")]
+pub struct DeadView {
+    /// The `webhook-id` of all its attempts.
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub message_id: String,
+    pub url: String,
+    pub at: String,
+    pub attempts: u32,
+}
+
+impl DeadView {
+    pub fn of(entry: &OutboxEntry) -> DeadView {
+        DeadView {
+            id: crate::pipeline::notify::webhook_id(entry.event),
+            kind: event_type(entry.kind),
+            message_id: entry.message.to_string(),
+            url: entry.url.clone(),
+            at: rfc3339(entry.at),
+            attempts: entry.attempts,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "OptOut")]
+pub struct OptOutView {
+    pub recipient: String,
+    pub scope: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    pub at: String,
+    pub source: String,
+}
+
+impl OptOutView {
+    pub fn of(opt_out: &OptOut) -> OptOutView {
+        let (scope, number, account) = match &opt_out.scope {
+            OptOutScope::Number(number) => ("number", Some(number.clone()), None),
+            OptOutScope::Account(account) => ("account", None, Some(account.to_string())),
+            OptOutScope::Everything => ("everything", None, None),
+        };
+        OptOutView {
+            recipient: format!("+{}", opt_out.recipient),
+            scope,
+            number,
+            account,
+            at: rfc3339(opt_out.at),
+            source: opt_out.source.clone(),
+        }
+    }
+}
+
+/// Body of a webhook about a message: what it entered, and how it stands.
+#[derive(Debug, Serialize)]
+struct StatusHook<'a> {
+    id: String,
+    status: &'static str,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    detail: &'a str,
+    at: String,
+    to: String,
+    from: String,
+    class: &'static str,
+    segments: u8,
+    reference: &'a str,
+    metadata: BTreeMap<&'a str, &'a str>,
+    carrier: Option<&'a str>,
+    receipts: Vec<ReceiptView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Webhook<T> {
+    #[serde(rename = "type")]
+    kind: String,
+    timestamp: String,
+    data: T,
+}
+
+/// The body of a webhook about a message that entered a state.
+pub fn status_webhook(entry: &OutboxEntry, message: &Message) -> Vec<u8> {
+    let state = match entry.kind {
+        OutboxKind::Status(state) => state,
+        OutboxKind::Inbound => message.state,
+    };
+    let event = message.events.iter().rev().find(|e| e.state == state);
+    let data = StatusHook {
+        id: message.id.to_string(),
+        status: state.name(),
+        reason: event.map_or(message.reason(), |e| e.reason).name(),
+        detail: event.map_or("", |e| &e.detail),
+        at: rfc3339(event.map_or(entry.at, |e| e.at)),
+        to: message.recipient.to_string(),
+        from: message.originator.to_string(),
+        class: message.class.name(),
+        segments: message.segments,
+        reference: &message.reference,
+        metadata: pairs(&message.metadata),
+        carrier: message.carrier().filter(|_| reached_a_carrier(message)).map(|c| c.as_str()),
+        receipts: receipts(&message.parts),
+    };
+    webhook(entry, data)
+}
+
+/// The body of a webhook about a mobile-originated message.
+pub fn inbound_webhook(entry: &OutboxEntry, record: &InboundRecord) -> Vec<u8> {
+    webhook(entry, InboundView::of(record))
+}
+
+fn webhook<T: Serialize>(entry: &OutboxEntry, data: T) -> Vec<u8> {
+    json(&Webhook { kind: event_type(entry.kind), timestamp: rfc3339(entry.at), data })
+}
+
+/// JSON of one of our own types: strings, numbers and lists, which cannot fail.
+pub fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    match serde_json::to_writer(&mut out, value) {
+        Ok(()) => out,
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written as JSON");
+            b"{}".to_vec()
+        }
+    }
+}
+
+fn event_type(kind: OutboxKind) -> String {
+    match kind {
+        OutboxKind::Status(state) => format!("message.{}", state.name()),
+        OutboxKind::Inbound => "message.received".to_owned(),
+    }
+}
+
+fn reached_a_carrier(message: &Message) -> bool {
+    match message.state {
+        State::Scheduled | State::Held | State::Rejected | State::Canceled => !message.attempts.is_empty(),
+        State::Queued
+        | State::SubmitUnknown
+        | State::Enroute
+        | State::Delivered
+        | State::Undeliverable
+        | State::Expired
+        | State::Unknown => true,
+    }
+}
+
+fn pairs(list: &[(String, String)]) -> BTreeMap<&str, &str> {
+    list.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()
+}
+
+fn hex(octets: &[u8]) -> String {
+    use std::fmt::Write as _;
+    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut out, octet| {
+        let _ = write!(out, "{octet:02x}");
+        out
+    })
+}
+
+/// When something happened, for lists that other floors describe in their own words.
+pub fn time(at: Timestamp) -> serde_json::Value {
+    rfc3339(at).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::message::tests_support::message;
+    use crate::domain::{AccountId, CarrierId, PartState, Phase, Reason};
+    use serde_json::{Value, json};
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn written<T: Serialize>(value: &T) -> Value {
+        serde_json::from_slice(&super::json(value)).unwrap()
+    }
+
+    fn delivered() -> Message {
+        let mut m = message(NOW);
+        m.reference = "order-1".to_owned();
+        m.metadata = vec![("k".to_owned(), "v".to_owned())];
+        m.parts = vec![Part {
+            carrier: CarrierId::from("north"),
+            carrier_message_id: "0A".to_owned(),
+            state: PartState::Enroute,
+            error: String::new(),
+            done_at: None,
+        }];
+        m.enter(NOW, State::Enroute, Reason::TakenByCarrier, "");
+        m.apply_receipt(NOW.plus(std::time::Duration::from_secs(2)), 0, PartState::Delivered, "000", Some(NOW));
+        m
+    }
+
+    #[test]
+    fn the_answer_to_a_submission_has_the_promised_members() {
+        let m = message(NOW);
+        let json = written(&Summary::of(&m));
+        assert_eq!(json["id"], m.id.to_string());
+        assert_eq!(json["to"], "+447700900123");
+        assert_eq!(json["status"], "queued");
+        assert_eq!(json["encoding"], "gsm7");
+        assert_eq!(json["send_at"], "2027-01-15T08:00:00.000Z");
+    }
+
+    #[test]
+    fn a_detail_shows_text_receipts_and_events() {
+        let m = delivered();
+        let json = written(&Detail::of(&m, &|_| Vec::new()));
+        assert_eq!(json["text"], "Your parcel arrives today.");
+        assert_eq!(json["status"], "delivered");
+        assert_eq!(json["receipts"][0]["carrier_message_id"], "0A");
+        assert_eq!(json["receipts"][0]["status"], "delivered");
+        assert_eq!(json["events"][2]["reason"], "receipt");
+        assert!(json.get("submitted").is_none());
+    }
+
+    #[test]
+    fn a_body_that_hooks_changed_is_shown_with_the_clients_own() {
+        let mut m = message(NOW);
+        m.submitted_body = Some(std::mem::replace(&mut m.body, Body::Text("new".to_owned())));
+        let json = written(&Detail::of(&m, &|_| Vec::new()));
+        assert_eq!(json["text"], "new");
+        assert_eq!(json["submitted"]["text"], "Your parcel arrives today.");
+        m.body = Body::Binary { udh: vec![1], data: vec![0xFF] };
+        let json = written(&Detail::of(&m, &|_| Vec::new()));
+        assert_eq!(json["binary"], json!({ "udh": "01", "data": "ff" }));
+    }
+
+    #[test]
+    fn a_decision_of_a_forgotten_set_still_tells_what_was_decided() {
+        let decision = Decision {
+            set: SetId([1; 16]),
+            at: NOW,
+            phase: Phase::Admission,
+            calls: vec![
+                HookCall { entry: 3, outcome: CallOutcome::Pass, why: String::new(), nanos: 1_234 },
+                HookCall { entry: HookCall::HOST, outcome: CallOutcome::Host, why: "no_route".to_owned(), nanos: 0 },
+            ],
+        };
+        let json = written(&DecisionView::of(&decision, &|_| Vec::new()));
+        assert_eq!(json["calls"][0]["name"], "entry 3");
+        assert_eq!(json["calls"][0]["us"], 1.23);
+        assert_eq!(json["calls"][1]["name"], "host");
+        assert_eq!(json["policy_set"], "01".repeat(16));
+    }
+
+    #[test]
+    fn the_hook_follows_from_the_plugin_the_answer_and_the_order() {
+        let plugin = |hooks: Option<&[Hook]>| PluginRef {
+            name: "guard".to_owned(),
+            version: "1.0.0".to_owned(),
+            digest: "sha256:00".to_owned(),
+            hooks: hooks.map(|h| h.iter().map(|h| h.name()).collect()),
+        };
+        let both = plugin(Some(&[Hook::ContentFilter, Hook::RoutingPolicy]));
+        let (filter, check, route) = (Hook::ContentFilter, Hook::ComplianceCheck, Hook::RoutingPolicy);
+        assert_eq!(hook_of(&both, CallOutcome::Pass, filter), Some(filter));
+        assert_eq!(hook_of(&both, CallOutcome::Pass, check), Some(route));
+        assert_eq!(hook_of(&plugin(None), CallOutcome::Allow, filter), Some(check));
+        assert_eq!(hook_of(&plugin(None), CallOutcome::Pass, filter), None);
+        assert_eq!(hook_of(&plugin(None), CallOutcome::Pass, route), Some(route));
+    }
+
+    #[test]
+    fn a_webhook_tells_the_state_that_was_entered_even_when_it_has_been_left() {
+        let m = delivered();
+        let entry = OutboxEntry {
+            event: 7,
+            account: AccountId::from("acme"),
+            url: "http://example.com".to_owned(),
+            kind: OutboxKind::Status(State::Enroute),
+            message: m.id,
+            at: NOW,
+            due: NOW,
+            attempts: 0,
+        };
+        let json: Value = serde_json::from_slice(&status_webhook(&entry, &m)).unwrap();
+        assert_eq!(json["type"], "message.enroute");
+        assert_eq!(json["data"]["status"], "enroute");
+        assert_eq!(json["data"]["reason"], "taken_by_carrier");
+        assert_eq!(json["data"]["reference"], "order-1");
+        assert_eq!(json["data"]["carrier"], "north");
+    }
+}

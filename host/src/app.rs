@@ -1,0 +1,559 @@
+//! The server put together: what is made in which order, and taken apart in which. Knows every
+//! part and does no part's work.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use notify::{RecursiveMode, Watcher};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::api;
+use crate::carrier::Carrier;
+use crate::carrier::adapter::{AdapterCarrier, AdapterConfig};
+use crate::carrier::smpp::{Binding, SmppCarrier, SmppConfig};
+use crate::clock::Clock;
+use crate::config::{
+    AccountSection, Bind, CarrierSection, Config, ReceiptId, ScopeName, SmppSection,
+};
+use crate::domain::receipt::IdForm;
+use crate::domain::{AccountId, CarrierId, TrafficClass};
+use crate::pipeline::account::WebhookSecret;
+use crate::pipeline::numbers::Numbers;
+use crate::pipeline::policy::PolicyError;
+use crate::pipeline::{
+    Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox, receive,
+};
+use crate::plugin::{
+    CodeCache, CompileMode, Engine, EngineLimits, Host, HyperClient, PolicySpec,
+};
+use crate::store::{self, Store};
+
+/// Events of all carriers on their way to the pipeline.
+const EVENTS_MAX: usize = 8_192;
+
+/// How long the file system must be quiet before a changed policy is read.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Why the server did not start, or a configuration is refused: for a person.
+#[derive(Debug)]
+pub struct StartError(pub String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+fn failed(what: &str, error: impl fmt::Display) -> StartError {
+    StartError(format!("{what}: {error}"))
+}
+
+/// A running server.
+pub struct Server {
+    pub address: SocketAddr,
+    pub admin_address: Option<SocketAddr>,
+    pub pipeline: Arc<Pipeline>,
+    stop_api: watch::Sender<bool>,
+    stop_work: watch::Sender<bool>,
+    stop_back: watch::Sender<bool>,
+    api: Vec<JoinHandle<()>>,
+    work: Vec<JoinHandle<()>>,
+    back: Vec<JoinHandle<()>>,
+    reload: mpsc::Sender<()>,
+    /// Watches the policy's folders for as long as the server runs.
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
+/// Everything of a configuration that can be checked without starting anything.
+struct Checked {
+    accounts: Vec<Account>,
+    keys: Vec<api::auth::KeySpec>,
+    numbers: Numbers,
+    smpp: Vec<SmppConfig>,
+    adapters: Vec<AdapterConfig>,
+    limits: Limits,
+}
+
+/// Checks a configuration and the policy that it names; starts nothing and leaves nothing behind.
+/// Returns what it found, for a person.
+pub async fn check(config: &Config, base: &Path) -> Result<String, StartError> {
+    let checked = check_config(config, base)?;
+    let mut lines = vec![format!(
+        "{} accounts, {} keys, {} carriers",
+        checked.accounts.len(),
+        checked.keys.len(),
+        config.carriers.len()
+    )];
+    if let Some(file) = &config.policy.file {
+        let file = base.join(file);
+        let spec = read_policy(&file).await.map_err(|e| failed(&file.display().to_string(), e))?;
+        let scratch = tempdir()?;
+        let store = open_store(store::Options::new(scratch.path.join("data"))).await?;
+        let policy = open_policy(config, &store, &scratch.path, base, CompileMode::InProcess).await?;
+        let set = policy.check(&spec, file.parent()).await;
+        store.shutdown().await;
+        let set = set.map_err(|e| failed(&file.display().to_string(), e))?;
+        lines.push(format!("{} plugins, policy set {set}", spec.plugins.len()));
+    }
+    Ok(lines.join("\n"))
+}
+
+/// Starts the server. `base` is what relative paths of the configuration are relative to.
+pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
+    let checked = check_config(config, base)?;
+    let clock = Clock::system();
+    let listener = listen(config.http.listen).await?;
+    let admin = match config.http.admin_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let data = base.join(&config.store.path);
+    let mut options = store::Options::new(&data);
+    options.retention_days = config.store.retention_days;
+    options.cache_octets = config.store.cache_mib << 20;
+    options.free_octets_min = config.store.min_free_mib << 20;
+    let store = open_store(options).await?;
+    let compile = match std::env::current_exe() {
+        Ok(program) => CompileMode::Child { program },
+        Err(_) => CompileMode::InProcess,
+    };
+    let policy = open_policy(config, &store, &data, base, compile).await?;
+    start_policy(&policy, config, base).await?;
+
+    let (events, received) = mpsc::channel(EVENTS_MAX);
+    let mut carriers: Vec<Arc<dyn Carrier>> = Vec::new();
+    for smpp in checked.smpp {
+        let id = smpp.id.clone();
+        let carrier = SmppCarrier::start(smpp, rand::random(), events.clone())
+            .map_err(|e| failed(&format!("carrier {id}"), e))?;
+        carriers.push(carrier);
+    }
+    let mut adapters = Vec::new();
+    for adapter in checked.adapters {
+        let in_force = policy.clone();
+        let active = Arc::new(move || in_force.active());
+        let carrier = AdapterCarrier::new(adapter, active, clock.clone(), events.clone());
+        adapters.push(carrier.clone());
+        carriers.push(carrier);
+    }
+    drop(events);
+    // In the order of the configuration: it is the default route.
+    let order: Vec<&str> = config.carriers.iter().map(CarrierSection::id).collect();
+    carriers.sort_by_key(|c| order.iter().position(|id| *id == c.id().as_str()));
+
+    let accounts = Accounts::new(checked.accounts);
+    let keys = api::auth::Keys::new(checked.keys, &accounts).map_err(|e| failed("accounts", e))?;
+    let webhooks = HyperClient::new().map_err(StartError)?;
+    let pipeline = Pipeline::new(Parts {
+        carriers: Carriers::new(carriers, store.clone(), clock.clone()),
+        store,
+        policy,
+        accounts,
+        numbers: checked.numbers,
+        clock,
+        limits: checked.limits,
+        seed: rand::random(),
+        webhooks: Arc::new(webhooks),
+    });
+    Ok(run(config, base, pipeline, keys, adapters, received, listener, admin).await)
+}
+
+#[allow(clippy::too_many_arguments)] // The parts of a server, named once, here.
+async fn run(
+    config: &Config,
+    base: &Path,
+    pipeline: Arc<Pipeline>,
+    keys: api::auth::Keys,
+    adapters: Vec<Arc<AdapterCarrier>>,
+    received: mpsc::Receiver<crate::carrier::CarrierEvent>,
+    listener: TcpListener,
+    admin: Option<TcpListener>,
+) -> Server {
+    let (stop_api, api_stopped) = watch::channel(false);
+    let (stop_work, work_stopped) = watch::channel(false);
+    let (stop_back, back_stopped) = watch::channel(false);
+    let address = local(&listener);
+    let admin_address = admin.as_ref().map(local);
+    let limits = api::edge::EdgeLimits {
+        max_connections: config.http.max_connections,
+        max_connections_per_ip: config.http.max_connections_per_ip,
+        ..api::edge::EdgeLimits::default()
+    };
+    let state = api::State::new(pipeline.clone(), keys, adapters);
+    let api = api::start(state, listener, admin, limits, api_stopped);
+    let work = vec![
+        tokio::spawn(dispatch::run(pipeline.clone(), work_stopped.clone())),
+        tokio::spawn(outbox::run(
+            pipeline.clone(),
+            Arc::new(api::wire::webhook_body),
+            work_stopped.clone(),
+        )),
+    ];
+    let back = vec![tokio::spawn(receive::run(pipeline.clone(), received, back_stopped))];
+    let (reload, reloads) = mpsc::channel(1);
+    let watcher = config.policy.file.as_ref().and_then(|file| {
+        let file = base.join(file);
+        let watcher = watch_policy(&pipeline.policy, &file, reload.clone());
+        tokio::spawn(keep_policy(pipeline.policy.clone(), file, reloads));
+        watcher
+    });
+    Server {
+        address,
+        admin_address,
+        pipeline,
+        stop_api,
+        stop_work,
+        stop_back,
+        api,
+        work,
+        back,
+        reload,
+        _watcher: watcher,
+    }
+}
+
+impl Server {
+    /// Reads the policy file again: SIGHUP.
+    pub fn reload(&self) {
+        // Full: a reload is on its way already.
+        let _ = self.reload.try_send(());
+    }
+
+    /// No new submissions; what is under way is finished; carriers get their unbind; all is synced.
+    pub async fn shutdown(self) {
+        let _ = self.stop_api.send(true);
+        join(self.api).await;
+        let _ = self.stop_work.send(true);
+        join(self.work).await;
+        for carrier in self.pipeline.carriers.iter() {
+            carrier.shutdown().await;
+        }
+        let _ = self.stop_back.send(true);
+        join(self.back).await;
+        self.pipeline.store.shutdown().await;
+    }
+}
+
+async fn join(tasks: Vec<JoinHandle<()>>) {
+    for task in tasks {
+        // A panic is our own bug and has been logged; the others still want to be joined.
+        let _ = task.await;
+    }
+}
+
+fn local(listener: &TcpListener) -> SocketAddr {
+    listener
+        .local_addr()
+        .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| failed(&format!("cannot listen on {address}"), e))
+}
+
+async fn open_store(options: store::Options) -> Result<Store, StartError> {
+    let path = options.path.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || Store::open(options, Clock::system()))
+        .await
+        .map_err(|e| failed(&path, e))?;
+    opened.map_err(|e| failed(&format!("store {path}"), e))
+}
+
+async fn open_policy(
+    config: &Config,
+    store: &Store,
+    data: &Path,
+    base: &Path,
+    compile: CompileMode,
+) -> Result<Policy, StartError> {
+    let key = secret_key(store).await?;
+    let engine = Engine::new(EngineLimits {
+        cache: Some(CodeCache {
+            folder: data.join("compiled"),
+            key,
+        }),
+        compile,
+        ..EngineLimits::default()
+    })
+    .map_err(|e| failed("plugins", e))?;
+    let http = HyperClient::new().map_err(StartError)?;
+    let host = Host {
+        engine,
+        state: Arc::new(crate::pipeline::policy::PluginState(store.clone())),
+        http: Arc::new(http),
+        pseudonym_key: key,
+    };
+    let carriers = config.carriers.iter().map(|c| c.id().to_owned());
+    let folder = config
+        .policy
+        .file
+        .as_ref()
+        .and_then(|f| base.join(f).parent().map(Path::to_owned))
+        .unwrap_or_else(|| base.to_owned());
+    Policy::open(host, store.clone(), Clock::system(), carriers, folder)
+        .await
+        .map_err(|e| failed("policy history", e))
+}
+
+/// The server's own key: it tells our compiled code from any other, and makes pseudonyms.
+async fn secret_key(store: &Store) -> Result<[u8; 32], StartError> {
+    const NAME: &str = "server/key";
+    let stored = store.get_meta(NAME).await.map_err(|e| failed("server key", e))?;
+    if let Some(key) = stored.and_then(|k| <[u8; 32]>::try_from(k).ok()) {
+        return Ok(key);
+    }
+    let key: [u8; 32] = rand::random();
+    store
+        .put_meta(NAME, key.to_vec())
+        .await
+        .map_err(|e| failed("server key", e))?;
+    Ok(key)
+}
+
+/// The policy file where one is configured, else what was in force before. A file that is refused
+/// does not stop a server that has a policy to go on with.
+async fn start_policy(policy: &Policy, config: &Config, base: &Path) -> Result<(), StartError> {
+    let Some(file) = &config.policy.file else {
+        policy.resume().await.map_err(|e| failed("the policy in force before", e))?;
+        return Ok(());
+    };
+    let file = base.join(file);
+    let name = file.display().to_string();
+    let applied = match read_policy(&file).await {
+        Ok(spec) => policy.apply(&spec, file.parent(), "file").await,
+        Err(error) => Err(error),
+    };
+    let Err(error) = applied else { return Ok(()) };
+    match policy.resume().await {
+        Ok(Some(_)) => {
+            tracing::error!(file = name, %error, "the policy file is refused; the policy before stays in force");
+            Ok(())
+        }
+        Ok(None) | Err(_) => Err(failed(&name, error)),
+    }
+}
+
+async fn read_policy(file: &Path) -> Result<PolicySpec, PolicyError> {
+    let unreadable = |e: std::io::Error| {
+        PolicyError::Refused(vec![crate::plugin::Problem {
+            pointer: String::new(),
+            entry: None,
+            detail: format!("{}: {e}", file.display()),
+        }])
+    };
+    let text = tokio::fs::read_to_string(file).await.map_err(unreadable)?;
+    PolicySpec::from_toml(&text).map_err(PolicyError::Spec)
+}
+
+/// Watches the folders of the policy file and of what it names: editors replace files, so the
+/// files themselves cannot be watched.
+fn watch_policy(
+    policy: &Policy,
+    file: &Path,
+    reload: mpsc::Sender<()>,
+) -> Option<notify::RecommendedWatcher> {
+    let handler = move |event: Result<notify::Event, notify::Error>| {
+        if event.is_ok_and(|e| !e.kind.is_access()) {
+            let _ = reload.try_send(());
+        }
+    };
+    let mut watcher = match notify::recommended_watcher(handler) {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            tracing::warn!(%error, "the policy file is not watched; SIGHUP still reads it again");
+            return None;
+        }
+    };
+    let base = file.parent().unwrap_or(Path::new(".")).to_owned();
+    let mut folders: Vec<PathBuf> = vec![base.clone()];
+    for path in policy.paths() {
+        if let Some(folder) = base.join(path).parent() {
+            folders.push(folder.to_owned());
+        }
+    }
+    folders.sort();
+    folders.dedup();
+    for folder in folders {
+        if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+            tracing::warn!(%error, folder = %folder.display(), "not watched; SIGHUP still reads the policy again");
+        }
+    }
+    Some(watcher)
+}
+
+/// Applies the policy file whenever it is said to have changed. A bad edit is refused whole; the
+/// running set stays.
+async fn keep_policy(policy: Policy, file: PathBuf, mut reloads: mpsc::Receiver<()>) {
+    while reloads.recv().await.is_some() {
+        tokio::time::sleep(SETTLE).await;
+        while reloads.try_recv().is_ok() {}
+        let applied = match read_policy(&file).await {
+            Ok(spec) => policy.apply(&spec, file.parent(), "file").await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = applied {
+            tracing::error!(file = %file.display(), %error, "the policy file is refused; the running policy stays");
+        }
+    }
+}
+
+fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
+    let mut keys = Vec::new();
+    let mut accounts = Vec::new();
+    for (i, section) in config.accounts.iter().enumerate() {
+        let at = format!("accounts[{i}] ({})", section.id);
+        for (k, key) in section.keys.iter().enumerate() {
+            let secret = key.secret().resolve(base);
+            keys.push(api::auth::KeySpec {
+                secret: secret.map_err(|e| failed(&format!("{at}.keys[{k}]"), e))?,
+                account: AccountId::from(section.id.as_str()),
+                scopes: key.scopes().iter().map(|s| scope(*s)).collect(),
+            });
+        }
+        accounts.push(account(section, base, &at)?);
+    }
+    let overrides = config.numbers.timezones.clone();
+    let numbers = Numbers::new(overrides)
+        .map_err(|e| StartError(format!("numbers.timezones: {:?} is no IANA time zone", e.0)))?;
+    let mut smpp = Vec::new();
+    let mut adapters = Vec::new();
+    for (i, carrier) in config.carriers.iter().enumerate() {
+        let at = format!("carriers[{i}] ({})", carrier.id());
+        match carrier {
+            CarrierSection::Smpp(section) => {
+                let config = smpp_config(section, base, &at)?;
+                config.check().map_err(|e| failed(&at, e))?;
+                smpp.push(config);
+            }
+            CarrierSection::Plugin(section) => adapters.push(AdapterConfig {
+                id: CarrierId::from(section.id.as_str()),
+                plugin: section.plugin.clone(),
+                window: section.window,
+                throughput: section.throughput,
+                tags: section.tags.clone(),
+            }),
+        }
+    }
+    Ok(Checked {
+        accounts,
+        keys,
+        numbers,
+        smpp,
+        adapters,
+        limits: limits(config),
+    })
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        default_validity_seconds: config.messages.default_validity_seconds,
+        max_validity_seconds: config.messages.max_validity_seconds,
+        max_schedule_seconds: config.messages.max_schedule_seconds,
+        max_segments: config.messages.max_segments,
+        max_attempts: config.messages.max_attempts,
+        webhook_timeout_ms: config.webhooks.timeout_ms,
+        webhook_give_up_seconds: config.webhooks.give_up_seconds,
+        webhooks_private: config.webhooks.allow_private,
+        ..Limits::default()
+    }
+}
+
+fn scope(name: ScopeName) -> api::auth::Scope {
+    match name {
+        ScopeName::Send => api::auth::Scope::Send,
+        ScopeName::Read => api::auth::Scope::Read,
+        ScopeName::Admin => api::auth::Scope::Admin,
+    }
+}
+
+fn account(section: &AccountSection, base: &Path, at: &str) -> Result<Account, StartError> {
+    let webhook_secret = match &section.webhook_secret {
+        None => None,
+        Some(secret) => {
+            let at = format!("{at}.webhook_secret");
+            let text = secret.resolve(base).map_err(|e| failed(&at, e))?;
+            let encoded = text.strip_prefix("whsec_").unwrap_or(&text);
+            let key = STANDARD
+                .decode(encoded)
+                .ok()
+                .filter(|k| (16..=128).contains(&k.len()))
+                .ok_or_else(|| failed(&at, "is whsec_ and the base64 of 16 to 128 octets"))?;
+            Some(WebhookSecret(key))
+        }
+    };
+    for (field, url) in [("receipt_url", &section.receipt_url), ("inbound_url", &section.inbound_url)] {
+        if let Some(url) = url
+            && !(url.starts_with("https://") || url.starts_with("http://"))
+        {
+            return Err(failed(&format!("{at}.{field}"), "is an http or https URL"));
+        }
+    }
+    let class = section.default_class.as_deref().and_then(TrafficClass::from_name);
+    Ok(Account {
+        id: AccountId::from(section.id.as_str()),
+        default_class: class.unwrap_or(TrafficClass::Transactional),
+        receipt_url: section.receipt_url.clone(),
+        inbound_url: section.inbound_url.clone(),
+        webhook_secret,
+        numbers: section.numbers.clone(),
+        throughput: section.throughput,
+    })
+}
+
+fn smpp_config(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfig, StartError> {
+    let password = section.password.resolve(base);
+    let password = password.map_err(|e| failed(&format!("{at}.password"), e))?;
+    let id = CarrierId::from(section.id.as_str());
+    Ok(SmppConfig {
+        system_type: section.system_type.clone(),
+        binding: match section.bind {
+            Bind::Transceiver => Binding::Transceiver,
+            Bind::Pair => Binding::Pair,
+            Bind::Transmitter => Binding::Transmitter,
+        },
+        sessions: section.sessions,
+        window: section.window,
+        throughput: section.throughput,
+        enquire_link: Duration::from_secs(section.enquire_link_seconds),
+        response_timeout: Duration::from_millis(section.response_timeout_ms),
+        reconnect_min: Duration::from_millis(section.reconnect_min_ms),
+        reconnect_max: Duration::from_millis(section.reconnect_max_ms),
+        id_form: match section.receipt_id {
+            ReceiptId::Auto => IdForm::Auto,
+            ReceiptId::AsIs => IdForm::AsIs,
+            ReceiptId::HexInResponse => IdForm::HexInResponse,
+            ReceiptId::DecimalInResponse => IdForm::DecimalInResponse,
+        },
+        tags: section.tags.clone(),
+        ..SmppConfig::new(id, &section.address, &section.system_id, &password)
+    })
+}
+
+/// A folder of our own under the system's temporary one, removed when it is dropped.
+struct Scratch {
+    path: PathBuf,
+}
+
+fn tempdir() -> Result<Scratch, StartError> {
+    let name = format!("heliograph-check-{:016x}", rand::random::<u64>());
+    let path = std::env::temp_dir().join(name);
+    std::fs::create_dir(&path).map_err(|e| failed(&path.display().to_string(), e))?;
+    Ok(Scratch { path })
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}

@@ -1,0 +1,227 @@
+//! What `heliograph plugin new` writes: a crate that builds, with a test, a README and a sample input. The files are
+//! those of `plugin-sdk/template`, where they are compiled and tested; here the name is put in.
+
+use std::path::Path;
+
+use super::component::{Hook, WIT_VERSION};
+use super::plugin::PluginError;
+
+/// The plugin author's crate, in a checkout.
+const SDK_IN_CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-sdk");
+
+const RUST_WORDS: &str = " abstract alloc as async await become box break const continue core crate do dyn else enum \
+    extern false final fn for gen if impl in let loop macro match mod move mut override priv proc-macro pub ref \
+    return schemars self serde static std struct super test trait true try type typeof unsafe unsized use virtual \
+    where while yield heliograph-plugin serde-json ";
+
+pub fn check_name(name: &str) -> Result<(), PluginError> {
+    let rule =
+        "use lower-case letters, digits and single hyphens, beginning with a letter, at most 64";
+    let words_are_plain = name.split('-').all(|word| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|octet| matches!(octet, b'a'..=b'z' | b'0'..=b'9'))
+    });
+    if !words_are_plain
+        || !name.starts_with(|first: char| first.is_ascii_lowercase())
+        || name.len() > 64
+    {
+        return Err(PluginError::Usage(format!(
+            "\"{name}\" cannot be a plugin's name: {rule}"
+        )));
+    }
+    if RUST_WORDS.contains(&format!(" {name} ")) {
+        return Err(PluginError::Usage(format!(
+            "\"{name}\" cannot be a plugin's name: Rust or a dependency has it"
+        )));
+    }
+    Ok(())
+}
+
+/// The files of a new crate, by path. `member` of this repository's workspace takes its profile from there.
+pub fn scaffold(name: &str, hook: Hook, member: bool) -> Vec<(&'static str, String)> {
+    let type_name: String = name.split('-').map(capitalised).collect();
+    let named = |text: &str| {
+        text.replace("example-plugin", name)
+            .replace("ExamplePlugin", &type_name)
+    };
+    let standalone = if member {
+        ""
+    } else {
+        include_str!("../../../plugin-sdk/template/standalone.toml.in")
+    };
+    let manifest = include_str!("../../../plugin-sdk/template/Cargo.toml.in")
+        .replace("{sdk}", &sdk_dependency())
+        .replace("{standalone}\n", standalone);
+    let readme = include_str!("../../../plugin-sdk/template/README.md.in")
+        .replace("{hook}", hook.name())
+        .replace("{wit}", WIT_VERSION)
+        .replace("{config}", sample_config(hook));
+    vec![
+        ("Cargo.toml", named(&manifest)),
+        ("README.md", named(&readme)),
+        (
+            ".gitignore",
+            include_str!("../../../plugin-sdk/template/gitignore.in").to_owned(),
+        ),
+        (
+            "sample.json",
+            include_str!("../../../plugin-sdk/template/sample.json").to_owned(),
+        ),
+        ("src/lib.rs", named(template(hook))),
+    ]
+}
+
+fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    letters
+        .next()
+        .map(|first| first.to_ascii_uppercase())
+        .into_iter()
+        .chain(letters)
+        .collect()
+}
+
+/// The checkout that this program was built from, where it is still there; else the published crate.
+fn sdk_dependency() -> String {
+    match Path::new(SDK_IN_CHECKOUT).canonicalize() {
+        Ok(path) => format!("{{ path = {} }}", serde_json::json!(path)),
+        Err(_) => format!("\"{}\"", env!("CARGO_PKG_VERSION")),
+    }
+}
+
+pub fn in_checkout_plugins(directory: &Path) -> bool {
+    let plugins = Path::new(SDK_IN_CHECKOUT).join("../plugins").canonicalize();
+    let parent = match directory.parent() {
+        Some(parent) if parent != Path::new("") => parent.canonicalize(),
+        Some(_) | None => Path::new(".").canonicalize(),
+    };
+    matches!((plugins, parent), (Ok(plugins), Ok(parent)) if plugins == parent)
+}
+
+pub fn write_crate(directory: &Path, files: &[(&str, String)]) -> Result<(), PluginError> {
+    let taken = match std::fs::read_dir(directory) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        Err(reason) => {
+            return Err(PluginError::Io {
+                path: directory.to_owned(),
+                reason,
+            });
+        }
+    };
+    if taken {
+        return Err(PluginError::Usage(format!(
+            "{} is not empty, and nothing is overwritten",
+            directory.display()
+        )));
+    }
+    for (name, text) in files {
+        let path = directory.join(name);
+        let io = |reason| PluginError::Io {
+            path: path.clone(),
+            reason,
+        };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(io)?;
+        }
+        std::fs::write(&path, text).map_err(io)?;
+    }
+    Ok(())
+}
+
+fn template(hook: Hook) -> &'static str {
+    match hook {
+        Hook::ContentFilter => {
+            include_str!("../../../plugin-sdk/template/src/content-filter.rs")
+        }
+        Hook::ComplianceCheck => {
+            include_str!("../../../plugin-sdk/template/src/compliance-check.rs")
+        }
+        Hook::RoutingPolicy => {
+            include_str!("../../../plugin-sdk/template/src/routing-policy.rs")
+        }
+        Hook::CarrierAdapter => {
+            include_str!("../../../plugin-sdk/template/src/carrier-adapter.rs")
+        }
+        Hook::InboundHandler => {
+            include_str!("../../../plugin-sdk/template/src/inbound-handler.rs")
+        }
+    }
+}
+
+/// The configuration that its template's test uses, as a policy file has it.
+fn sample_config(hook: Hook) -> &'static str {
+    match hook {
+        Hook::ContentFilter => "config = { word = \"prize\" }",
+        Hook::ComplianceCheck => "config = { daily_limit = 3 }",
+        Hook::RoutingPolicy => "config = { order = [\"north\", \"south\"] }",
+        Hook::CarrierAdapter => "config = { url = \"https://carrier.example/sms\" }",
+        Hook::InboundHandler => "config = { keyword = \"reply\", answer = \"Thank you\" }",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_before_anything_is_written() {
+        for name in [
+            "",
+            "No-Links",
+            "1st",
+            "-a",
+            "a--b",
+            "a-",
+            "a_b",
+            "../x",
+            "fn",
+            "serde",
+            &"a".repeat(65),
+        ] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+        for name in ["a", "no-links", "k9"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_scaffold_bears_the_new_name_everywhere() {
+        for hook in Hook::ALL {
+            for (file, text) in scaffold("no-links", hook, false) {
+                assert!(
+                    !text.contains("example-plugin") && !text.contains("ExamplePlugin"),
+                    "{file}"
+                );
+                assert!(
+                    !text.contains("{sdk}")
+                        && !text.contains("{standalone}")
+                        && !text.contains("{hook}"),
+                    "{file}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_with_something_in_it_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("notes"), "mine").expect("written");
+        let error = write_crate(
+            folder.path(),
+            &scaffold("no-links", Hook::ContentFilter, false),
+        )
+        .expect_err("taken");
+        assert!(
+            error.to_string().contains("nothing is overwritten"),
+            "{error}"
+        );
+        assert_eq!(
+            std::fs::read_dir(folder.path()).expect("readable").count(),
+            1
+        );
+    }
+}

@@ -1,0 +1,603 @@
+//! Which policy set is in force: checks, activates by one pointer swap, keeps the history and rolls
+//! back. What a set is and how its plugins run is the plugin module's; files are read here.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::clock::Clock;
+use crate::domain::SetId;
+use crate::plugin::{
+    Host, Inspection, LoadError, PolicySet, PolicySpec, PrefixTable, Problem, Resolver, Source,
+    SpecError, StateError, StateStore, digest_text, inspect_component,
+};
+use crate::store::{Store, StoreError};
+
+/// Sets that stay compiled and configured for a rollback at once.
+const HOT_MAX: usize = 8;
+
+/// History that is kept and shown.
+const HISTORY_MAX: usize = 1_000;
+
+/// Rows of each kind that are read back.
+const SCAN_MAX: usize = 10_000;
+
+const HISTORY_PREFIX: &str = "policy/history/";
+const TABLE_PREFIX: &str = "policy/table/";
+const STAGED_PREFIX: &str = "policy/staged/";
+
+/// The policy of one server. A clone is the same policy.
+#[derive(Clone)]
+pub struct Policy(Arc<Inner>);
+
+struct Inner {
+    active: RwLock<Arc<PolicySet>>,
+    /// The spec of the active set, its paths replaced by digests.
+    spec: RwLock<PolicySpec>,
+    hot: Mutex<VecDeque<Arc<PolicySet>>>,
+    history: RwLock<Vec<HistoryEntry>>,
+    paths: Mutex<BTreeSet<String>>,
+    /// One change at a time.
+    changing: tokio::sync::Mutex<()>,
+    host: Host,
+    store: Store,
+    clock: Clock,
+    /// Names that `default_route` may use.
+    carriers: BTreeSet<String>,
+    /// What relative paths of a policy over the API are relative to.
+    base: PathBuf,
+}
+
+/// One activation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    pub sequence: u64,
+    /// Milliseconds since the Unix epoch.
+    pub at: u64,
+    /// Who or what asked: `file`, `api`, `rollback`, `table rates`, `start`.
+    pub by: String,
+    /// The set's id, 32 hexadecimal digits.
+    pub set: String,
+    /// Digests instead of paths, so that it can be built again whatever happened to the files.
+    pub spec: PolicySpec,
+    /// Names, versions and digests by position, for traces of messages decided then.
+    pub plugins: Vec<PluginName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginName {
+    pub name: String,
+    pub version: String,
+    pub digest: String,
+}
+
+/// A component that was uploaded and waits for a policy to name it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Staged {
+    /// `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
+    pub name: String,
+    pub version: String,
+    pub summary: String,
+    pub hooks: Vec<String>,
+    pub imports: Vec<String>,
+    pub wit_version: String,
+    pub size: usize,
+    pub staged_at: u64,
+    pub config_schema: serde_json::Value,
+}
+
+/// What came of an activation.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub set: SetId,
+    /// False: it was in force already.
+    pub changed: bool,
+}
+
+/// Why a policy was not activated. The one in force stays.
+#[derive(Debug)]
+pub enum PolicyError {
+    /// It cannot be read.
+    Spec(SpecError),
+    /// It breaks rules; each names its place.
+    Refused(Vec<Problem>),
+    /// There is nothing to go back to.
+    NoHistory,
+    Store(StoreError),
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PolicyError::Spec(error) => error.fmt(f),
+            PolicyError::Refused(problems) => {
+                for (i, problem) in problems.iter().enumerate() {
+                    let line_end = if i == 0 { "" } else { "\n" };
+                    write!(f, "{line_end}{problem}")?;
+                }
+                Ok(())
+            }
+            PolicyError::NoHistory => write!(f, "there is no earlier policy to go back to"),
+            PolicyError::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+impl Policy {
+    /// Without any policy yet; messages take the default route.
+    pub async fn open(
+        host: Host,
+        store: Store,
+        clock: Clock,
+        carriers: impl IntoIterator<Item = String>,
+        base: PathBuf,
+    ) -> Result<Policy, StoreError> {
+        let mut history = Vec::new();
+        for (_, value) in store.scan_meta(HISTORY_PREFIX, SCAN_MAX).await? {
+            match serde_json::from_slice::<HistoryEntry>(&value) {
+                Ok(entry) => history.push(entry),
+                Err(error) => tracing::warn!(%error, "a line of the policy history cannot be read"),
+            }
+        }
+        history.sort_by_key(|e| e.sequence);
+        Ok(Policy(Arc::new(Inner {
+            active: RwLock::new(Arc::new(PolicySet::empty(Vec::new()))),
+            spec: RwLock::new(PolicySpec::default()),
+            hot: Mutex::new(VecDeque::new()),
+            history: RwLock::new(history),
+            paths: Mutex::new(BTreeSet::new()),
+            changing: tokio::sync::Mutex::new(()),
+            host,
+            store,
+            clock,
+            carriers: carriers.into_iter().collect(),
+            base,
+        })))
+    }
+
+    /// The set in force. A decision takes it once and keeps it to its end.
+    pub fn active(&self) -> Arc<PolicySet> {
+        self.0.active.read().clone()
+    }
+
+    /// What the set in force was built from, its paths replaced by digests.
+    pub fn spec(&self) -> PolicySpec {
+        self.0.spec.read().clone()
+    }
+
+    /// Files that the policies of this run named, relative to the policy file: what to watch.
+    pub fn paths(&self) -> Vec<String> {
+        self.0.paths.lock().iter().cloned().collect()
+    }
+
+    /// Newest first.
+    pub fn history(&self) -> Vec<HistoryEntry> {
+        self.0.history.read().iter().rev().cloned().collect()
+    }
+
+    /// The plugins of a set that was in force once, by position.
+    pub fn plugins_of(&self, set: SetId) -> Vec<PluginName> {
+        let active = self.active();
+        if active.id() == set {
+            return plugin_names(&active);
+        }
+        let id = set.to_string();
+        let history = self.0.history.read();
+        let entry = history.iter().rev().find(|e| e.set == id);
+        entry.map(|e| e.plugins.clone()).unwrap_or_default()
+    }
+
+    /// All checks of [`Policy::apply`]; activates nothing.
+    pub async fn check(&self, spec: &PolicySpec, base: Option<&Path>) -> Result<SetId, PolicyError> {
+        let (set, _) = self.build(spec, base).await?;
+        Ok(set.id())
+    }
+
+    /// Checks the whole, then activates it by one pointer swap; or refuses the whole and changes nothing.
+    pub async fn apply(
+        &self,
+        spec: &PolicySpec,
+        base: Option<&Path>,
+        by: &str,
+    ) -> Result<Applied, PolicyError> {
+        let _changing = self.0.changing.lock().await;
+        self.apply_alone(spec, base, by).await
+    }
+
+    async fn apply_alone(
+        &self,
+        spec: &PolicySpec,
+        base: Option<&Path>,
+        by: &str,
+    ) -> Result<Applied, PolicyError> {
+        let (set, files) = self.build(spec, base).await?;
+        let set = Arc::new(set);
+        let id = set.id();
+        if id == self.active().id() && !self.0.history.read().is_empty() {
+            return Ok(Applied {
+                set: id,
+                changed: false,
+            });
+        }
+        let pinned = self.pin(spec, files).await.map_err(PolicyError::Store)?;
+        self.record(&set, &pinned, by).await.map_err(PolicyError::Store)?;
+        *self.0.spec.write() = pinned;
+        self.swap(set);
+        tracing::info!(set = %id, by, "a policy is in force");
+        Ok(Applied {
+            set: id,
+            changed: true,
+        })
+    }
+
+    /// Back to the policy before the one in force, or to the newest with the id `to`.
+    pub async fn rollback(&self, to: Option<&str>, by: &str) -> Result<Applied, PolicyError> {
+        let _changing = self.0.changing.lock().await;
+        let active = self.active().id().to_string();
+        let target = self
+            .history()
+            .into_iter()
+            .find(|e| match to {
+                Some(id) => e.set == id,
+                None => e.set != active,
+            })
+            .ok_or(PolicyError::NoHistory)?;
+        let hot = self.0.hot.lock().iter().find(|s| s.id().to_string() == target.set).cloned();
+        let Some(set) = hot else {
+            return self.apply_alone(&target.spec, None, by).await;
+        };
+        let id = set.id();
+        if id.to_string() == active {
+            return Ok(Applied {
+                set: id,
+                changed: false,
+            });
+        }
+        self.record(&set, &target.spec, by).await.map_err(PolicyError::Store)?;
+        *self.0.spec.write() = target.spec;
+        self.swap(set);
+        tracing::info!(set = %id, by, "a policy is in force again");
+        Ok(Applied {
+            set: id,
+            changed: true,
+        })
+    }
+
+    /// The policy that was in force when the server stopped.
+    pub async fn resume(&self) -> Result<Option<Applied>, PolicyError> {
+        let _changing = self.0.changing.lock().await;
+        let Some(last) = self.0.history.read().last().cloned() else {
+            return Ok(None);
+        };
+        let (set, _) = self.build(&last.spec, None).await?;
+        let id = set.id();
+        *self.0.spec.write() = last.spec;
+        self.swap(Arc::new(set));
+        Ok(Some(Applied {
+            set: id,
+            changed: true,
+        }))
+    }
+
+    /// Checks a component and keeps it, inert, until a policy names its digest.
+    pub async fn stage(&self, bytes: Vec<u8>) -> Result<Staged, StageError> {
+        let inspection = self.inspect(bytes.clone()).await.map_err(StageError::Load)?;
+        let staged = staged_of(&inspection, self.0.clock.now().millis());
+        let name = hex(&inspection.digest);
+        self.0.store.put_blob(&name, bytes).await.map_err(StageError::Store)?;
+        let value = serde_json::to_vec(&staged).unwrap_or_default();
+        let key = format!("{STAGED_PREFIX}{name}");
+        self.0.store.put_meta(&key, value).await.map_err(StageError::Store)?;
+        Ok(staged)
+    }
+
+    pub async fn inspect(&self, bytes: Vec<u8>) -> Result<Inspection, LoadError> {
+        inspect_component(&self.0.host.engine, bytes).await
+    }
+
+    pub async fn staged(&self) -> Result<Vec<Staged>, StoreError> {
+        let rows = self.0.store.scan_meta(STAGED_PREFIX, SCAN_MAX).await?;
+        Ok(rows.iter().filter_map(|(_, v)| serde_json::from_slice(v).ok()).collect())
+    }
+
+    /// Keeps a table; where the policy in force uses one of that name, it is in force with the new
+    /// rows when this returns.
+    pub async fn put_table(&self, name: &str, bytes: Vec<u8>) -> Result<TableStored, TableProblem> {
+        let table = PrefixTable::parse(&bytes).map_err(|e| TableProblem::Rows(e.to_string()))?;
+        let rows = table.len();
+        let digest: [u8; 32] = Sha256::digest(&bytes).into();
+        let text = digest_text(&digest);
+        self.0.store.put_blob(&hex(&digest), bytes).await.map_err(TableProblem::Store)?;
+        self.0
+            .store
+            .put_meta(&format!("{TABLE_PREFIX}{name}"), text.clone().into_bytes())
+            .await
+            .map_err(TableProblem::Store)?;
+        let _changing = self.0.changing.lock().await;
+        let mut spec = self.spec();
+        let in_force = match spec.tables.get_mut(name) {
+            Some(table) => {
+                table.file = None;
+                table.digest = Some(text.clone());
+                self.apply_alone(&spec, None, &format!("table {name}"))
+                    .await
+                    .map_err(TableProblem::Policy)?;
+                true
+            }
+            None => false,
+        };
+        Ok(TableStored {
+            digest: text,
+            rows,
+            in_force,
+        })
+    }
+
+    /// Names and digests of uploaded tables.
+    pub async fn tables(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let rows = self.0.store.scan_meta(TABLE_PREFIX, SCAN_MAX).await?;
+        let named = |(key, value): (String, Vec<u8>)| {
+            let name = key.strip_prefix(TABLE_PREFIX).unwrap_or(&key).to_owned();
+            (name, String::from_utf8_lossy(&value).into_owned())
+        };
+        Ok(rows.into_iter().map(named).collect())
+    }
+
+    async fn build(
+        &self,
+        spec: &PolicySpec,
+        base: Option<&Path>,
+    ) -> Result<(PolicySet, Arc<Files>), PolicyError> {
+        let unknown = spec
+            .default_route
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| !self.0.carriers.contains(*c))
+            .map(|(i, carrier)| Problem {
+                pointer: format!("/default_route/{i}"),
+                entry: None,
+                detail: format!("no carrier {carrier:?} is configured"),
+            });
+        let unknown: Vec<Problem> = unknown.collect();
+        if !unknown.is_empty() {
+            return Err(PolicyError::Refused(unknown));
+        }
+        let files = Arc::new(Files {
+            base: base.unwrap_or(&self.0.base).to_owned(),
+            store: self.0.store.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            read: Mutex::new(Vec::new()),
+        });
+        let active = self.active();
+        let set = PolicySet::build(spec, files.clone(), &self.0.host, Some(&active))
+            .await
+            .map_err(|e| PolicyError::Refused(e.0))?;
+        Ok((set, files))
+    }
+
+    /// Keeps what was read from files under its digest, and names it so.
+    async fn pin(&self, spec: &PolicySpec, files: Arc<Files>) -> Result<PolicySpec, StoreError> {
+        let mut pinned = spec.clone();
+        let read = std::mem::take(&mut *files.read.lock());
+        self.0.paths.lock().extend(read.iter().map(|(path, _)| path.clone()));
+        for (path, bytes) in read {
+            let digest: [u8; 32] = Sha256::digest(&bytes).into();
+            let text = digest_text(&digest);
+            self.0.store.put_blob(&hex(&digest), bytes).await?;
+            for plugin in &mut pinned.plugins {
+                if plugin.path.as_deref() == Some(&path) {
+                    plugin.path = None;
+                    plugin.digest = Some(text.clone());
+                }
+            }
+            for table in pinned.tables.values_mut() {
+                if table.file.as_deref() == Some(&path) {
+                    table.file = None;
+                    table.digest = Some(text.clone());
+                }
+            }
+        }
+        Ok(pinned)
+    }
+
+    async fn record(&self, set: &PolicySet, spec: &PolicySpec, by: &str) -> Result<(), StoreError> {
+        let sequence = self.0.history.read().last().map_or(1, |e| e.sequence + 1);
+        let entry = HistoryEntry {
+            sequence,
+            at: self.0.clock.now().millis(),
+            by: by.to_owned(),
+            set: set.id().to_string(),
+            spec: spec.clone(),
+            plugins: plugin_names(set),
+        };
+        let value = serde_json::to_vec(&entry).unwrap_or_default();
+        let key = |n: u64| format!("{HISTORY_PREFIX}{n:020}");
+        self.0.store.put_meta(&key(sequence), value).await?;
+        let dropped = {
+            let mut history = self.0.history.write();
+            history.push(entry);
+            (history.len() > HISTORY_MAX).then(|| history.remove(0).sequence)
+        };
+        if let Some(sequence) = dropped {
+            self.0.store.delete_meta(&key(sequence)).await?;
+        }
+        Ok(())
+    }
+
+    /// The one place where a set comes into force.
+    fn swap(&self, set: Arc<PolicySet>) {
+        let old = std::mem::replace(&mut *self.0.active.write(), set.clone());
+        let mut hot = self.0.hot.lock();
+        hot.retain(|s| s.id() != set.id() && s.id() != old.id());
+        old.cool(&set);
+        hot.push_front(old);
+        hot.truncate(HOT_MAX);
+    }
+}
+
+/// What became of an uploaded table.
+#[derive(Clone, Debug)]
+pub struct TableStored {
+    pub digest: String,
+    pub rows: usize,
+    pub in_force: bool,
+}
+
+/// Why a table was not taken.
+#[derive(Debug)]
+pub enum TableProblem {
+    Rows(String),
+    Policy(PolicyError),
+    Store(StoreError),
+}
+
+/// Why a component was not staged.
+#[derive(Debug)]
+pub enum StageError {
+    Load(LoadError),
+    Store(StoreError),
+}
+
+/// Reads what a policy names: files relative to it, or what was uploaded under its digest.
+struct Files {
+    base: PathBuf,
+    store: Store,
+    /// Resolvers are called on threads that may block.
+    runtime: tokio::runtime::Handle,
+    /// Paths as the policy has them, with what was read.
+    read: Mutex<Vec<(String, Vec<u8>)>>,
+}
+
+impl Files {
+    fn bytes(&self, source: &Source) -> Result<Vec<u8>, String> {
+        match source {
+            Source::Path(path) => {
+                let full = self.base.join(path);
+                let bytes = std::fs::read(&full).map_err(|e| format!("{}: {e}", full.display()))?;
+                self.read.lock().push((path.clone(), bytes.clone()));
+                Ok(bytes)
+            }
+            Source::Digest(digest) => self
+                .runtime
+                .block_on(self.store.get_blob(&hex(digest)))
+                .map_err(|e| e.to_string())?
+                .ok_or_else(|| format!("{} was never uploaded here", digest_text(digest))),
+        }
+    }
+}
+
+impl Resolver for Files {
+    fn component(&self, source: &Source) -> Result<Vec<u8>, String> {
+        self.bytes(source)
+    }
+
+    fn table(&self, source: &Source) -> Result<Vec<u8>, String> {
+        self.bytes(source)
+    }
+
+    fn secret(&self, reference: &str) -> Result<String, String> {
+        match reference.split_once(':') {
+            Some(("env", name)) => {
+                std::env::var(name).map_err(|_| format!("environment variable {name} is not set"))
+            }
+            Some(("file", path)) => {
+                let full = self.base.join(path);
+                std::fs::read_to_string(&full)
+                    .map(|text| text.trim_end().to_owned())
+                    .map_err(|e| format!("{}: {e}", full.display()))
+            }
+            _ => Err("a secret is given as env:NAME or file:PATH".to_owned()),
+        }
+    }
+}
+
+/// The plugins' persistent state, in the store.
+pub struct PluginState(pub Store);
+
+impl StateStore for PluginState {
+    fn get(&self, owner: &str, key: &str) -> Option<Vec<u8>> {
+        self.0.state_get(owner, key)
+    }
+
+    fn set(
+        &self,
+        owner: &str,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+        quota: u64,
+    ) -> Result<(), StateError> {
+        let set = self.0.state_set(owner, key, value.to_vec(), ttl);
+        set.map_err(|e| state_error(e, quota))
+    }
+
+    fn delete(&self, owner: &str, key: &str) {
+        self.0.state_delete(owner, key);
+    }
+
+    fn count(&self, owner: &str, key: &str) -> i64 {
+        let value = self.0.state_get(owner, key);
+        value.and_then(|v| <[u8; 8]>::try_from(v).ok()).map_or(0, i64::from_le_bytes)
+    }
+
+    fn increment(
+        &self,
+        owner: &str,
+        key: &str,
+        by: i64,
+        ttl: Duration,
+        quota: u64,
+    ) -> Result<i64, StateError> {
+        let new = self.0.state_increment(owner, key, by, Some(ttl));
+        new.map_err(|e| state_error(e, quota))
+    }
+}
+
+fn state_error(error: StoreError, quota: u64) -> StateError {
+    match error {
+        StoreError::Limit(_) => StateError::Quota { bytes: quota },
+        other => StateError::Store(other.to_string()),
+    }
+}
+
+fn plugin_names(set: &PolicySet) -> Vec<PluginName> {
+    let plugins = set.summary().plugins.iter();
+    plugins
+        .map(|p| PluginName {
+            name: p.name.clone(),
+            version: p.version.clone(),
+            digest: p.digest.clone(),
+        })
+        .collect()
+}
+
+fn staged_of(inspection: &Inspection, at: u64) -> Staged {
+    let schema = &inspection.manifest.config_schema;
+    Staged {
+        digest: digest_text(&inspection.digest),
+        name: inspection.manifest.name.clone(),
+        version: inspection.manifest.version.clone(),
+        summary: inspection.manifest.summary.clone(),
+        hooks: inspection.hooks.iter().map(|h| h.name().to_owned()).collect(),
+        imports: inspection.imports.iter().map(|i| (*i).to_owned()).collect(),
+        wit_version: inspection.wit_version.clone(),
+        size: inspection.size,
+        staged_at: at,
+        config_schema: serde_json::from_str(schema).unwrap_or(serde_json::Value::Null),
+    }
+}
+
+fn hex(digest: &[u8; 32]) -> String {
+    let mut text = digest_text(digest);
+    text.drain(.."sha256:".len());
+    text
+}

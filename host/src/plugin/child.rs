@@ -1,0 +1,271 @@
+//! Compilation, the one phase that the runtime does not protect: in a process of its own with limits
+//! on time and memory, or in this one for tests; and native code kept between runs, under a MAC.
+//! Native code comes from our own compiler or our own folder and from nowhere else.
+
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+use wasmtime::component::Component;
+
+use super::engine::{CodeCache, Engine, compiler_config};
+use super::load::{COMPONENT_BYTES_MAX, LoadError, digest_text};
+
+/// Where components are compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompileMode {
+    /// On a thread of this process: what a component costs the compiler, it costs the server.
+    InProcess,
+    /// By `PROGRAM plugin compile-child`, which is this same program.
+    Child { program: PathBuf },
+}
+
+const CPU_SECONDS_MAX: u32 = 10;
+const ADDRESS_SPACE_KIB_MAX: u32 = 1 << 20;
+const WALL_TIME_MAX: Duration = Duration::from_secs(30);
+const ARTEFACT_BYTES_MAX: usize = 64 << 20;
+const COMPLAINT_BYTES_MAX: usize = 4 << 10;
+const TAG_BYTES: usize = 32;
+
+pub(super) async fn compile(engine: &Engine, digest: &[u8; 32], bytes: Arc<Vec<u8>>) -> Result<Component, LoadError> {
+    let file = engine.limits().cache.clone().map(|cache| {
+        let path = cache.folder.join(file_name(engine, digest));
+        (cache, path)
+    });
+    if let Some((cache, path)) = file.clone() {
+        let engine = engine.clone();
+        if let Some(component) = blocking(move || Ok(cached(&engine, &cache, &path))).await? {
+            return Ok(component);
+        }
+    }
+    let component = match &engine.limits().compile {
+        CompileMode::InProcess => {
+            let engine = engine.clone();
+            blocking(move || Component::new(engine.wasm(), &*bytes).map_err(invalid)).await?
+        }
+        CompileMode::Child { program } => {
+            let artefact = compile_in_child(program, &bytes).await?;
+            let engine = engine.clone();
+            blocking(move || trusted(&engine, &artefact).map_err(|e| LoadError::Compiler(format!("{e:#}")))).await?
+        }
+    };
+    if let Some((cache, path)) = file {
+        let component = component.clone();
+        // A folder that cannot be written costs the next start time and nothing else.
+        let kept = blocking(move || Ok(keep(&cache, &path, &component))).await?;
+        if let Err(error) = kept {
+            tracing::warn!(%error, "compiled plugin not kept");
+        }
+    }
+    Ok(component)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
+) -> Result<T, LoadError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| LoadError::Compiler(e.to_string()))?
+}
+
+fn invalid(error: wasmtime::Error) -> LoadError {
+    LoadError::Invalid(format!("{error:#}"))
+}
+
+/// The body of `heliograph plugin compile-child`: a component on `input`, native code on `output`.
+/// The error is one line for the parent's log.
+pub fn compile_child(input: impl Read, mut output: impl Write) -> Result<(), String> {
+    let mut bytes = Vec::new();
+    input
+        .take(COMPONENT_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| e.to_string())?;
+    let engine = wasmtime::Engine::new(&compiler_config()).map_err(|e| format!("{e:#}"))?;
+    let artefact = engine.precompile_component(&bytes).map_err(|e| format!("{e:#}"))?;
+    output.write_all(&artefact).map_err(|e| e.to_string())
+}
+
+async fn compile_in_child(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let broken = |e: io::Error| LoadError::Compiler(format!("the compiler process failed: {e}"));
+    // The shell sets the limits and becomes the compiler: rlimits without code between fork and exec.
+    let script = format!(
+        "ulimit -t {CPU_SECONDS_MAX} && ulimit -v {ADDRESS_SPACE_KIB_MAX} && exec \"$0\" plugin compile-child"
+    );
+    let mut child = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(script)
+        .arg(program)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(broken)?;
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let feed = async {
+        if let Some(mut stdin) = stdin {
+            // A child that gave up early closes the pipe; its status says why.
+            let _ = stdin.write_all(bytes).await;
+        }
+    };
+    let whole = async {
+        let (_, artefact, complaint) = tokio::join!(
+            feed,
+            read_up_to(stdout, ARTEFACT_BYTES_MAX),
+            read_up_to(stderr, COMPLAINT_BYTES_MAX)
+        );
+        Ok((child.wait().await?, artefact?, complaint?))
+    };
+    let (status, artefact, complaint) = tokio::time::timeout(WALL_TIME_MAX, whole)
+        .await
+        .map_err(|_| LoadError::Compiler(format!("took longer than {} s", WALL_TIME_MAX.as_secs())))?
+        .map_err(broken)?;
+    if status.success() {
+        return Ok(artefact);
+    }
+    let complaint = super::host_calls::escaped(String::from_utf8_lossy(&complaint).trim());
+    match status.code() {
+        // The child's own words on bytes that it read.
+        Some(1) if !complaint.is_empty() => Err(LoadError::Invalid(complaint)),
+        Some(_) | None => Err(LoadError::Compiler(format!(
+            "it needs more than {CPU_SECONDS_MAX} s or {} MiB, which is the limit ({status})",
+            ADDRESS_SPACE_KIB_MAX >> 10
+        ))),
+    }
+}
+
+async fn read_up_to(pipe: Option<impl tokio::io::AsyncRead + Unpin>, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        pipe.take(max as u64).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+/// Native code of another version of wasmtime, of other settings or for another machine has another name.
+fn file_name(engine: &Engine, digest: &[u8; 32]) -> String {
+    let mut hasher = std::hash::DefaultHasher::new();
+    engine.wasm().precompile_compatibility_hash().hash(&mut hasher);
+    let digest = digest_text(digest);
+    let hex = digest.trim_start_matches("sha256:");
+    format!("{hex}-{:016x}.native", hasher.finish())
+}
+
+/// The tag covers the file's name, so that one component's code cannot stand for another's.
+fn tag(cache: &CodeCache, path: &Path, artefact: &[u8]) -> Option<Hmac<Sha256>> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(&cache.key).ok()?;
+    mac.update(path.file_name()?.as_encoded_bytes());
+    mac.update(artefact);
+    Some(mac)
+}
+
+fn cached(engine: &Engine, cache: &CodeCache, path: &Path) -> Option<Component> {
+    let file = std::fs::File::open(path).ok()?;
+    let mut bytes = Vec::new();
+    file.take((TAG_BYTES + ARTEFACT_BYTES_MAX) as u64)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    let (written, artefact) = bytes.split_at_checked(TAG_BYTES)?;
+    if tag(cache, path, artefact)?.verify_slice(written).is_err() {
+        tracing::warn!(file = %path.display(), "compiled plugin is not ours and was not used");
+        return None;
+    }
+    trusted(engine, artefact).ok()
+}
+
+fn keep(cache: &CodeCache, path: &Path, component: &Component) -> Result<(), String> {
+    let artefact = component.serialize().map_err(|e| format!("{e:#}"))?;
+    let mac = tag(cache, path, &artefact).ok_or("no MAC")?;
+    let text = |e: io::Error| format!("{}: {e}", path.display());
+    std::fs::create_dir_all(&cache.folder).map_err(text)?;
+    let unfinished = path.with_extension(format!("{}.part", std::process::id()));
+    let mut file = std::fs::File::create(&unfinished).map_err(text)?;
+    file.write_all(&mac.finalize().into_bytes()).map_err(text)?;
+    file.write_all(&artefact).map_err(text)?;
+    drop(file);
+    std::fs::rename(&unfinished, path).map_err(text)
+}
+
+/// The one unsafe call of the crate outside generated code: wasmtime cannot check native code.
+#[allow(unsafe_code)]
+fn trusted(engine: &Engine, artefact: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `artefact` was made by wasmtime's compiler in our own child process and came over its
+    // pipe, or carries a MAC under a key that only this server holds. Uploads never come here.
+    unsafe { Component::deserialize(engine.wasm(), artefact) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine::EngineLimits;
+    use super::super::test_guests::{self, Guest};
+    use super::*;
+
+    fn caching(folder: &Path, key: u8) -> Engine {
+        Engine::new(EngineLimits {
+            instances: 4,
+            cache: Some(CodeCache {
+                folder: folder.to_owned(),
+                key: [key; 32],
+            }),
+            ..EngineLimits::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn what_the_child_compiles_runs_here() {
+        let bytes = test_guests::build(&Guest::default());
+        let mut artefact = Vec::new();
+        compile_child(bytes.as_slice(), &mut artefact).unwrap();
+        trusted(&test_guests::engine(), &artefact).unwrap();
+    }
+
+    #[test]
+    fn the_child_says_what_is_wrong_with_its_input() {
+        let complaint = compile_child(&b"\0asm"[..], io::sink()).unwrap_err();
+        assert!(!complaint.is_empty());
+    }
+
+    #[tokio::test]
+    async fn kept_code_is_used_and_only_under_our_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = Arc::new(test_guests::build(&Guest::default()));
+        let engine = caching(folder.path(), 1);
+        compile(&engine, &[0; 32], bytes.clone()).await.unwrap();
+        let path = folder.path().join(file_name(&engine, &[0; 32]));
+        let cache = |key| CodeCache {
+            folder: folder.path().to_owned(),
+            key: [key; 32],
+        };
+        assert!(cached(&engine, &cache(1), &path).is_some());
+        assert!(cached(&engine, &cache(2), &path).is_none());
+
+        let other = folder.path().join(file_name(&engine, &[1; 32]));
+        std::fs::copy(&path, &other).unwrap();
+        assert!(cached(&engine, &cache(1), &other).is_none(), "one component's code for another");
+
+        let mut tampered = std::fs::read(&path).unwrap();
+        let last = tampered.len() - 1;
+        tampered[last] ^= 1;
+        std::fs::write(&path, tampered).unwrap();
+        assert!(cached(&engine, &cache(1), &path).is_none());
+        compile(&engine, &[0; 32], bytes).await.unwrap();
+        assert!(cached(&engine, &cache(1), &path).is_some(), "compiled anew");
+    }
+
+    #[tokio::test]
+    async fn a_compiler_that_dies_is_a_clear_error() {
+        let error = compile_in_child(Path::new("/bin/false"), b"x").await.unwrap_err();
+        assert!(matches!(error, LoadError::Compiler(_)), "{error}");
+        let error = compile_in_child(Path::new("/nonexistent"), b"x").await.unwrap_err();
+        assert!(matches!(error, LoadError::Compiler(_)), "{error}");
+    }
+}

@@ -1,0 +1,425 @@
+//! From bytes to a component that may be used: what it is, which contract it speaks, what it wants
+//! and offers, and what it says of itself. Nothing is compiled before the bytes passed their limits.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use wasmparser::{Encoding, Parser, Payload};
+use wasmtime::component::{Component, Linker};
+
+use super::child;
+use super::contract_v0::{self, Capability, Exports};
+use super::engine::Engine;
+use super::host_calls::{Capabilities, escaped};
+use super::pool::{fault_of, new_store};
+use crate::domain::Hook;
+
+pub(super) const COMPONENT_BYTES_MAX: usize = 4 << 20;
+// What Cranelift spends grows with these, so they are checked before it begins.
+const FUNCTIONS_MAX: usize = 20_000;
+const FUNCTION_BYTES_MAX: usize = 512 << 10;
+const MODULES_MAX: usize = 16;
+const COMPONENTS_MAX: usize = 64;
+const DESCRIBE_MS: u32 = 1_000;
+const DESCRIBE_MEMORY: usize = 16 << 20;
+
+/// What a component says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    pub name: String,
+    pub version: String,
+    pub summary: String,
+    /// JSON Schema (2020-12), as text.
+    pub config_schema: String,
+}
+
+/// What can be told of a component before anything is granted to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    pub manifest: Manifest,
+    pub hooks: Vec<Hook>,
+    /// Capabilities it wants: `logging`, `state`, `tables`, `http`.
+    pub imports: Vec<&'static str>,
+    /// SHA-256 of the component; [`digest_text`] is how it is written.
+    pub digest: [u8; 32],
+    pub size: usize,
+    pub wit_version: String,
+}
+
+/// Why bytes are no plugin of ours. Always the uploader's to mend, but for `Compiler`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    TooLarge { bytes: usize },
+    Empty,
+    CoreModule,
+    NativeCode,
+    Text,
+    NotWasm,
+    /// Not valid WebAssembly, or WebAssembly beyond what we allow.
+    Invalid(String),
+    WitVersion { wants: String },
+    Wasi { import: String },
+    UnknownImport { import: String },
+    NoPlugin,
+    NoHook,
+    Schema(String),
+    Describe(String),
+    /// It could not be compiled within the limits.
+    Compiler(String),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let serves = contract_v0::VERSION;
+        match self {
+            LoadError::TooLarge { bytes } => {
+                write!(f, "has {bytes} bytes; a component has at most {COMPONENT_BYTES_MAX}")
+            }
+            LoadError::Empty => write!(f, "is empty"),
+            LoadError::CoreModule => write!(
+                f,
+                "is a core WebAssembly module, not a component; `heliograph plugin build` makes a component of it"
+            ),
+            LoadError::NativeCode => write!(f, "is native code; only WebAssembly components are accepted"),
+            LoadError::Text => write!(f, "is text; a component in binary form is expected"),
+            LoadError::NotWasm => write!(f, "is not WebAssembly"),
+            LoadError::Invalid(why) => write!(f, "is not a valid component: {why}"),
+            LoadError::WitVersion { wants } => write!(f, "wants {wants}; this host serves {serves}"),
+            LoadError::Wasi { import } => write!(
+                f,
+                "imports {import}; plugins have no WASI. Build for wasm32-unknown-unknown with `heliograph plugin build`, and use the capabilities of heliograph:sms"
+            ),
+            LoadError::UnknownImport { import } => write!(
+                f,
+                "imports {import}; a plugin may import logging, state, tables and http of heliograph:sms@{serves}"
+            ),
+            LoadError::NoPlugin => write!(f, "does not export heliograph:sms/plugin@{serves}, which every plugin does"),
+            LoadError::NoHook => write!(f, "exports no hook of heliograph:sms@{serves}"),
+            LoadError::Schema(why) => write!(f, "describes its configuration by a schema that is none: {why}"),
+            LoadError::Describe(why) => write!(f, "cannot describe itself: {why}"),
+            LoadError::Compiler(why) => write!(f, "cannot be compiled: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// A component that passed every check that needs no policy.
+pub(super) struct Loaded {
+    pub digest: [u8; 32],
+    pub size: usize,
+    pub hooks: Vec<Hook>,
+    pub imports: Vec<Capability>,
+    pub wit_version: String,
+    pub manifest: Manifest,
+    pub schema: jsonschema::Validator,
+    pub component: Component,
+}
+
+/// `sha256:` and 64 hexadecimal digits.
+pub fn digest_text(digest: &[u8; 32]) -> String {
+    let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// What an uploaded component is; every check but those that need a policy.
+pub async fn inspect_component(engine: &Engine, bytes: Vec<u8>) -> Result<Inspection, LoadError> {
+    let loaded = load(engine, bytes).await?;
+    Ok(Inspection {
+        manifest: loaded.manifest.clone(),
+        hooks: loaded.hooks.clone(),
+        imports: loaded.imports.iter().map(|c| c.name()).collect(),
+        digest: loaded.digest,
+        size: loaded.size,
+        wit_version: loaded.wit_version.clone(),
+    })
+}
+
+/// Checks, compiles and asks. What is loaded already is not loaded again.
+pub(super) async fn load(engine: &Engine, bytes: Vec<u8>) -> Result<Arc<Loaded>, LoadError> {
+    if bytes.len() > COMPONENT_BYTES_MAX {
+        return Err(LoadError::TooLarge { bytes: bytes.len() });
+    }
+    let digest: [u8; 32] = Sha256::digest(&bytes).into();
+    if let Some(loaded) = engine.loaded(&digest) {
+        return Ok(loaded);
+    }
+    let size = bytes.len();
+    let bytes = Arc::new(bytes);
+    let parsed = bytes.clone();
+    let surface = tokio::task::spawn_blocking(move || surface(&parsed))
+        .await
+        .map_err(|e| LoadError::Compiler(e.to_string()))??;
+    let component = child::compile(engine, &digest, bytes).await?;
+    let manifest = describe(engine, &component, &surface.hooks).await?;
+    let schema = schema(&manifest.config_schema)?;
+    let loaded = Arc::new(Loaded {
+        digest,
+        size,
+        hooks: surface.hooks,
+        imports: surface.imports,
+        wit_version: surface.wit_version,
+        manifest,
+        schema,
+        component,
+    });
+    engine.remember(&loaded);
+    Ok(loaded)
+}
+
+/// What shows without running anything.
+#[derive(Debug, PartialEq, Eq)]
+struct Surface {
+    hooks: Vec<Hook>,
+    imports: Vec<Capability>,
+    wit_version: String,
+}
+
+fn surface(bytes: &[u8]) -> Result<Surface, LoadError> {
+    kind(bytes)?;
+    let (imports, exports) = names(bytes)?;
+    let mut surface = Surface {
+        hooks: Vec::new(),
+        imports: Vec::new(),
+        wit_version: String::new(),
+    };
+    for export in &exports {
+        let Some((interface, version)) = ours(export)? else {
+            continue;
+        };
+        if interface == "plugin" {
+            surface.wit_version = version.to_owned();
+        }
+        surface.hooks.extend(Hook::from_name(interface));
+    }
+    for import in &imports {
+        if import.starts_with("wasi:") {
+            return Err(LoadError::Wasi { import: escaped(import) });
+        }
+        let unknown = || LoadError::UnknownImport { import: escaped(import) };
+        let (interface, _) = ours(import)?.ok_or_else(unknown)?;
+        if interface == Capability::FREE {
+            continue;
+        }
+        let capability = Capability::ALL.into_iter().find(|c| c.name() == interface);
+        surface.imports.push(capability.ok_or_else(unknown)?);
+    }
+    if surface.wit_version.is_empty() {
+        return Err(LoadError::NoPlugin);
+    }
+    if surface.hooks.is_empty() {
+        return Err(LoadError::NoHook);
+    }
+    surface.hooks.sort_unstable();
+    surface.imports.sort_unstable();
+    surface.imports.dedup();
+    wasmparser::Validator::new()
+        .validate_all(bytes)
+        .map_err(|e| LoadError::Invalid(e.to_string()))?;
+    Ok(surface)
+}
+
+fn kind(bytes: &[u8]) -> Result<(), LoadError> {
+    match bytes {
+        [] => Err(LoadError::Empty),
+        [0x7f, b'E', b'L', b'F', ..] => Err(LoadError::NativeCode),
+        _ if Parser::is_component(bytes) => Ok(()),
+        _ if Parser::is_core_wasm(bytes) => Err(LoadError::CoreModule),
+        _ => match std::str::from_utf8(bytes) {
+            Ok(text) if !text.chars().any(|c| c.is_control() && !c.is_whitespace()) => Err(LoadError::Text),
+            _ => Err(LoadError::NotWasm),
+        },
+    }
+}
+
+/// Names of the component's own imports and exports; what is nested in it is only counted.
+fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {
+    let invalid = |e: wasmparser::BinaryReaderError| LoadError::Invalid(e.to_string());
+    let limit = |what: String| LoadError::Invalid(what);
+    let (mut imports, mut exports) = (Vec::new(), Vec::new());
+    let (mut depth, mut functions, mut modules, mut components) = (0usize, 0usize, 0usize, 0usize);
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(invalid)? {
+            Payload::Version { encoding, .. } => {
+                depth += 1;
+                match encoding {
+                    Encoding::Module => modules += 1,
+                    Encoding::Component => components += 1,
+                }
+                if modules > MODULES_MAX || components > COMPONENTS_MAX {
+                    return Err(limit(format!(
+                        "it holds more than {MODULES_MAX} modules or {COMPONENTS_MAX} components"
+                    )));
+                }
+            }
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    imports.push(import.map_err(invalid)?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    exports.push(export.map_err(invalid)?.name.name.to_owned());
+                }
+            }
+            Payload::CodeSectionStart { count, .. } => {
+                functions += count as usize;
+                if functions > FUNCTIONS_MAX {
+                    return Err(limit(format!("it has more than {FUNCTIONS_MAX} functions")));
+                }
+            }
+            Payload::CodeSectionEntry(body) if body.range().len() > FUNCTION_BYTES_MAX => {
+                return Err(limit(format!("a function has more than {FUNCTION_BYTES_MAX} bytes")));
+            }
+            _ => {}
+        }
+    }
+    Ok((imports, exports))
+}
+
+/// Interface and version of a name of our package, none for another's; our package in a version
+/// that we do not serve is an error.
+fn ours(name: &str) -> Result<Option<(&str, &str)>, LoadError> {
+    let Some(rest) = name.strip_prefix(contract_v0::PACKAGE) else {
+        return Ok(None);
+    };
+    let Some(rest) = rest.strip_prefix('/') else {
+        return Ok(None);
+    };
+    let wants = |version: &str| LoadError::WitVersion {
+        wants: escaped(&format!("{}@{version}", contract_v0::PACKAGE)),
+    };
+    let (interface, version) = rest.split_once('@').ok_or_else(|| wants("(no version)"))?;
+    // Below 1.0 the minor version is the contract: wit/README.md, rule 3.
+    let contract = |v: &str| v.rsplit_once('.').map(|(contract, _)| contract.to_owned());
+    if contract(version) != contract(contract_v0::VERSION) || version.contains('-') {
+        return Err(wants(version));
+    }
+    Ok(Some((interface, version)))
+}
+
+/// Asks a real instance, with every capability linked and nothing behind any of them.
+async fn describe(engine: &Engine, component: &Component, hooks: &[Hook]) -> Result<Manifest, LoadError> {
+    let failed = |e: wasmtime::Error| LoadError::Describe(format!("{e:#}"));
+    let mut linker = Linker::new(engine.wasm());
+    contract_v0::link(&mut linker, &Capability::ALL).map_err(failed)?;
+    let pre = linker.instantiate_pre(component).map_err(failed)?;
+    let exports = Exports::find(&pre, hooks).map_err(failed)?;
+    let grants = Arc::new(Capabilities::none("(inspection)"));
+    let mut store = new_store(engine.wasm(), grants, DESCRIBE_MEMORY);
+    store.data_mut().begin(DESCRIBE_MS, true);
+    store.set_epoch_deadline(1);
+    let asked = async {
+        let instance = pre.instantiate_async(&mut store).await?;
+        let guest = exports.load(&mut store, &instance)?;
+        guest.describe(&mut store).await
+    }
+    .await;
+    match asked {
+        Ok(Ok(manifest)) => Ok(manifest),
+        Ok(Err(bad)) => Err(LoadError::Describe(bad.0)),
+        Err(error) => Err(LoadError::Describe(fault_of(&mut store, &error, DESCRIBE_MS).to_string())),
+    }
+}
+
+/// References to other documents have nothing to resolve them and are refused here.
+fn schema(text: &str) -> Result<jsonschema::Validator, LoadError> {
+    let bad = |e: String| LoadError::Schema(e);
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
+    jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .build(&value)
+        .map_err(|e| bad(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_guests::{self, Guest};
+    use super::*;
+
+    async fn refused(bytes: &[u8]) -> String {
+        let engine = test_guests::engine();
+        inspect_component(&engine, bytes.to_vec()).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_component_tells_what_it_is() {
+        let bytes = test_guests::build(&Guest::default());
+        let inspection = inspect_component(&test_guests::engine(), bytes.clone()).await.unwrap();
+        assert_eq!(inspection.manifest.name, "guest");
+        assert_eq!(inspection.hooks, [Hook::ContentFilter]);
+        assert_eq!(inspection.imports, ["logging"]);
+        assert_eq!(inspection.wit_version, "0.1.0");
+        assert_eq!(inspection.size, bytes.len());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_component_is_called_what_it_is() {
+        assert_eq!(refused(b"").await, "is empty");
+        assert!(refused(b"\0asm\x01\0\0\0").await.contains("core WebAssembly module"));
+        assert!(refused(b"\x7fELF\x02\x01\x01").await.contains("native code"));
+        assert!(refused(b"(component)").await.contains("is text"));
+        assert!(refused(&[0xff; 64]).await.contains("is not WebAssembly"));
+        assert!(refused(b"\0asm\x0d\0\x01\0\xff\xff").await.contains("not a valid component"));
+        assert!(refused(&vec![0; COMPONENT_BYTES_MAX + 1]).await.contains("at most"));
+    }
+
+    #[tokio::test]
+    async fn a_component_of_another_world_is_refused_by_name() {
+        let component = |text: &str| wat::parse_str(format!("(component {text})")).unwrap();
+        let wants = |version: &str| format!(r#"(instance $i) (export "heliograph:sms/plugin@{version}" (instance $i))"#);
+        assert!(refused(&component("")).await.contains("does not export"));
+        let newer = refused(&component(&wants("0.2.0"))).await;
+        assert_eq!(newer, "wants heliograph:sms@0.2.0; this host serves 0.1.0");
+        assert!(refused(&component(&wants("0.1.0-rc"))).await.contains("0.1.0-rc"));
+        assert!(refused(&component(&wants("0.1.3"))).await.contains("no hook"));
+    }
+
+    #[tokio::test]
+    async fn an_import_that_is_no_capability_is_refused_by_name() {
+        let importing = |name: &str| wat::parse_str(format!(r#"(component (import "{name}" (instance)))"#)).unwrap();
+        let wasi = refused(&importing("wasi:sockets/tcp@0.2.0")).await;
+        assert!(wasi.contains("wasi:sockets/tcp@0.2.0") && wasi.contains("no WASI"), "{wasi}");
+        let other = refused(&importing("acme:db/query@1.0.0")).await;
+        assert!(other.starts_with("imports acme:db/query@1.0.0;"), "{other}");
+        let hook = refused(&importing("heliograph:sms/secrets@0.1.0")).await;
+        assert!(hook.starts_with("imports heliograph:sms/secrets@0.1.0;"), "{hook}");
+    }
+
+    #[tokio::test]
+    async fn what_would_keep_the_compiler_busy_is_refused_before_it_begins() {
+        let module = |text: &str| wat::parse_str(format!("(component (core module {text}))")).unwrap();
+        let many = refused(&module(&"(func)".repeat(FUNCTIONS_MAX + 1))).await;
+        assert!(many.contains("20000 functions"), "{many}");
+        let long = refused(&module(&format!("(func {})", "nop ".repeat(FUNCTION_BYTES_MAX + 1)))).await;
+        assert!(long.contains("524288 bytes"), "{long}");
+        let modules = wat::parse_str(format!("(component {})", "(core module)".repeat(MODULES_MAX + 1))).unwrap();
+        assert!(refused(&modules).await.contains("16 modules"));
+    }
+
+    #[tokio::test]
+    async fn a_hook_of_the_wrong_shape_is_refused() {
+        let component = wat::parse_str(
+            r#"(component (instance $i) (export "heliograph:sms/plugin@0.1.0" (instance $i))
+                (export "heliograph:sms/content-filter@0.1.0" (instance $i)))"#,
+        );
+        let why = refused(&component.unwrap()).await;
+        assert!(why.contains("does not have export `describe`"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_schema_that_is_none_or_refers_elsewhere_is_refused() {
+        let with_schema = |schema: &str| {
+            test_guests::build(&Guest {
+                schema: schema.to_owned(),
+                ..Guest::default()
+            })
+        };
+        assert!(refused(&with_schema("{")).await.contains("schema"));
+        assert!(refused(&with_schema(r#"{"type": 5}"#)).await.contains("schema"));
+        let remote = refused(&with_schema(r#"{"$ref": "https://example.com/x"}"#)).await;
+        assert!(remote.contains("schema"), "{remote}");
+    }
+}

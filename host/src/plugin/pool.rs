@@ -1,0 +1,321 @@
+//! Warm, configured instances of one component as one entry uses it, and what a call of them costs:
+//! deadline, memory, breaker, counters. An instance that misbehaved once is never used again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use wasmtime::component::{InstancePre, Linker};
+use wasmtime::{Store, Trap};
+
+use super::breaker::{Breaker, BreakerState};
+use super::contract_v0::{self, Capability, Exports, Guest, Raised};
+use super::engine::Engine;
+use super::host_calls::{CallState, Capabilities, DeadlinePassed, TooMuch};
+use super::load::Loaded;
+use super::spec::Limits;
+use super::stats::{EntryStats, Stats};
+use super::view::Disclosure;
+use super::{Called, Fault};
+use crate::domain::{CallOutcome, Hook, Phase};
+
+/// Bytes that one call may have the host copy out of a plugin.
+pub(super) const COPY_BYTES_MAX: usize = 1 << 20;
+
+const DECISION_DEADLINE_MS: u32 = 10;
+const ADAPTER_DEADLINE_MS: u32 = 10_000;
+const CONFIGURE_MS: u32 = 1_000;
+const MEMORY_MIB: u32 = 16;
+const CALLS: u32 = 10_000;
+const INSTANCES: u32 = 32;
+
+/// An entry's limits with the defaults filled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    deadline_ms: Option<u32>,
+    pub configure_ms: u32,
+    pub memory_bytes: usize,
+    /// Calls that one instance answers.
+    pub calls: u32,
+    pub instances: u32,
+}
+
+impl Bounds {
+    pub fn new(limits: &Limits) -> Bounds {
+        let mib = limits.memory_mib.unwrap_or(MEMORY_MIB);
+        Bounds {
+            deadline_ms: limits.deadline_ms,
+            configure_ms: limits.configure_ms.unwrap_or(CONFIGURE_MS),
+            memory_bytes: usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
+            calls: limits.calls.unwrap_or(CALLS),
+            instances: limits.instances.unwrap_or(INSTANCES),
+        }
+    }
+
+    pub fn deadline_ms(&self, hook: Hook) -> u32 {
+        self.deadline_ms.unwrap_or(match hook {
+            Hook::ContentFilter | Hook::ComplianceCheck | Hook::RoutingPolicy | Hook::InboundHandler => {
+                DECISION_DEADLINE_MS
+            }
+            Hook::CarrierAdapter => ADAPTER_DEADLINE_MS,
+        })
+    }
+}
+
+/// One component, configured and linked for one entry.
+pub(super) struct Pool {
+    pub loaded: Arc<Loaded>,
+    pub bounds: Bounds,
+    pub disclosure: Disclosure,
+    grants: Arc<Capabilities>,
+    config: String,
+    pre: InstancePre<CallState>,
+    exports: Exports,
+    idle: Mutex<Vec<Warm>>,
+    permits: Semaphore,
+    /// By hook: a filter that works is not skipped because the routing of the same plugin fails.
+    hooks: [PerHook; Hook::ALL.len()],
+}
+
+struct PerHook {
+    stats: Stats,
+    breaker: Breaker,
+}
+
+/// A configured instance.
+pub(super) struct Warm {
+    pub store: Store<CallState>,
+    pub guest: Guest,
+    calls_left: u32,
+}
+
+/// A call under way. Dropped before [`Pool::end`], it takes the instance with it: a guest that was
+/// left in the middle of something is not called again.
+pub(super) struct Run<'p> {
+    pub warm: Warm,
+    _permit: SemaphorePermit<'p>,
+}
+
+/// Why there is no configured instance.
+pub(super) enum NotConfigured {
+    /// The plugin's own word on its configuration.
+    Refused(String),
+    Fault(Fault),
+}
+
+impl Pool {
+    /// The error is for whoever deploys: what the component lacks or what it may not have.
+    pub fn new(
+        engine: &Engine,
+        loaded: Arc<Loaded>,
+        hooks: &[Hook],
+        grants: Capabilities,
+        granted: &[Capability],
+        disclosure: Disclosure,
+        config: String,
+        bounds: Bounds,
+    ) -> Result<Pool, String> {
+        let text = |e: wasmtime::Error| format!("{e:#}");
+        let mut linker = Linker::new(engine.wasm());
+        contract_v0::link(&mut linker, granted).map_err(text)?;
+        let pre = linker.instantiate_pre(&loaded.component).map_err(text)?;
+        let exports = Exports::find(&pre, hooks).map_err(text)?;
+        Ok(Pool {
+            loaded,
+            disclosure,
+            grants: Arc::new(grants),
+            config,
+            pre,
+            exports,
+            idle: Mutex::new(Vec::new()),
+            permits: Semaphore::new(usize::try_from(bounds.instances).unwrap_or(1)),
+            hooks: std::array::from_fn(|_| PerHook {
+                stats: Stats::new(),
+                breaker: Breaker::new(),
+            }),
+            bounds,
+        })
+    }
+
+    /// Makes the first instance, so that a plugin which does not like its configuration says so
+    /// before anything depends on it.
+    pub async fn warm_up(&self) -> Result<(), NotConfigured> {
+        let warm = self.make().await?;
+        self.put_back(warm);
+        Ok(())
+    }
+
+    /// Lets go of all idle instances.
+    pub fn cool(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock());
+        drop(idle);
+    }
+
+    pub fn stats(&self, hook: Hook) -> EntryStats {
+        let dropped = self.grants.log_rate.dropped.load(Ordering::Relaxed);
+        self.hooks[hook as usize].stats.read(dropped)
+    }
+
+    pub fn breaker(&self, hook: Hook) -> BreakerState {
+        self.hooks[hook as usize].breaker.state()
+    }
+
+    /// An instance for one call, warm where there is one.
+    pub async fn begin(&self, hook: Hook, phase: Phase) -> Result<Run<'_>, Fault> {
+        let per_hook = &self.hooks[hook as usize];
+        if !per_hook.breaker.admits(Instant::now()) {
+            return Err(Fault::Skipped);
+        }
+        let deadline_ms = self.bounds.deadline_ms(hook);
+        let permit = match self.permits.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => self.wait_for_permit(deadline_ms).await?,
+        };
+        let idle = self.idle.lock().pop();
+        let mut warm = match idle {
+            Some(warm) => warm,
+            None => {
+                per_hook.stats.instance_made();
+                self.make().await.map_err(|e| match e {
+                    NotConfigured::Fault(fault) => fault,
+                    NotConfigured::Refused(why) => Fault::Internal(format!("configure refused: {why}")),
+                })?
+            }
+        };
+        warm.begin(deadline_ms, phase == Phase::Preview);
+        Ok(Run { warm, _permit: permit })
+    }
+
+    async fn wait_for_permit(&self, deadline_ms: u32) -> Result<SemaphorePermit<'_>, Fault> {
+        let wait = Duration::from_millis(deadline_ms.into());
+        match tokio::time::timeout(wait, self.permits.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(Fault::Internal(format!(
+                "all limits.instances = {} were busy for {deadline_ms} ms",
+                self.bounds.instances
+            ))),
+        }
+    }
+
+    /// Reads what came of a call; the instance goes back where nothing was wrong with it.
+    pub fn end<T>(&self, hook: Hook, mut run: Run<'_>, raised: Raised<T>) -> Result<T, Fault> {
+        let high_water = run.warm.store.data_mut().memory().high_water;
+        self.hooks[hook as usize].stats.memory_used(high_water);
+        match raised {
+            Ok(Ok(answer)) => {
+                run.warm.calls_left = run.warm.calls_left.saturating_sub(1);
+                if run.warm.calls_left > 0 {
+                    self.put_back(run.warm);
+                }
+                Ok(answer)
+            }
+            Ok(Err(bad)) => Err(Fault::BadOutput(bad.0)),
+            Err(error) => Err(run.warm.fault(&error, self.bounds.deadline_ms(hook))),
+        }
+    }
+
+    /// Counts a call, whatever came of it.
+    pub fn count<T>(
+        &self,
+        hook: Hook,
+        started: Instant,
+        answer: Result<T, Fault>,
+        outcome: impl FnOnce(&T) -> CallOutcome,
+    ) -> Called<T> {
+        let PerHook { stats, breaker } = &self.hooks[hook as usize];
+        let now = Instant::now();
+        let nanos = u64::try_from(now.duration_since(started).as_nanos()).unwrap_or(u64::MAX);
+        match &answer {
+            Ok(answer) => {
+                stats.called(nanos);
+                stats.answered(outcome(answer));
+                breaker.succeeded();
+            }
+            Err(Fault::Skipped) => stats.faulted(&Fault::Skipped),
+            Err(fault) => {
+                stats.called(nanos);
+                stats.faulted(fault);
+                breaker.failed(now);
+            }
+        }
+        (answer, u32::try_from(nanos).unwrap_or(u32::MAX))
+    }
+
+    async fn make(&self) -> Result<Warm, NotConfigured> {
+        let mut store = new_store(self.pre.engine(), self.grants.clone(), self.bounds.memory_bytes);
+        let ticks = self.bounds.configure_ms;
+        store.data_mut().begin(ticks, false);
+        store.set_epoch_deadline(1);
+        let made = self.instantiate(&mut store).await;
+        let (guest, answer) = match made {
+            Ok(made) => made,
+            Err(error) => return Err(NotConfigured::Fault(fault_of(&mut store, &error, ticks))),
+        };
+        match answer {
+            Ok(()) => Ok(Warm {
+                store,
+                guest,
+                calls_left: self.bounds.calls,
+            }),
+            Err(why) => Err(NotConfigured::Refused(why)),
+        }
+    }
+
+    async fn instantiate(&self, store: &mut Store<CallState>) -> wasmtime::Result<(Guest, Result<(), String>)> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        let guest = self.exports.load(store, &instance)?;
+        let answer = guest.configure(store, &self.config).await?;
+        Ok((guest, answer))
+    }
+
+    fn put_back(&self, warm: Warm) {
+        self.idle.lock().push(warm);
+    }
+}
+
+impl Warm {
+    fn begin(&mut self, deadline_ms: u32, preview: bool) {
+        self.store.data_mut().begin(deadline_ms, preview);
+        self.store.set_epoch_deadline(1);
+    }
+
+    fn fault(&mut self, error: &wasmtime::Error, deadline_ms: u32) -> Fault {
+        fault_of(&mut self.store, error, deadline_ms)
+    }
+}
+
+/// A store with the limits that hold for every guest.
+pub(super) fn new_store(
+    engine: &wasmtime::Engine,
+    grants: Arc<Capabilities>,
+    memory_bytes: usize,
+) -> Store<CallState> {
+    let mut store = Store::new(engine, CallState::new(grants, memory_bytes));
+    store.limiter(|state| state.memory());
+    store.set_hostcall_fuel(COPY_BYTES_MAX);
+    store.epoch_deadline_callback(|mut store| store.data_mut().tick());
+    store
+}
+
+pub(super) fn fault_of(store: &mut Store<CallState>, error: &wasmtime::Error, deadline_ms: u32) -> Fault {
+    if error.downcast_ref::<DeadlinePassed>().is_some() {
+        return Fault::Timeout { deadline_ms };
+    }
+    if let Some(too_much) = error.downcast_ref::<TooMuch>() {
+        return Fault::HostCallLimit(too_much.0.clone());
+    }
+    let memory = store.data_mut().memory();
+    if memory.denied {
+        return Fault::MemoryLimit {
+            limit_bytes: memory.limit as u64,
+        };
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(trap) => Fault::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
+        // Not a trap and not ours: the canonical ABI found that what the guest handed over is no
+        // value of its type, or more of it than may be copied.
+        None => Fault::BadOutput(format!("{error:#}")),
+    }
+}

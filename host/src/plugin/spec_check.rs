@@ -1,0 +1,318 @@
+//! What of a policy can be checked before any component is compiled: names, references, ranges; and
+//! the fetching of what it names through the caller's resolver. Reads no file and no environment itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::engine::EngineLimits;
+use super::load::digest_text;
+use super::spec::{Grants, Limits, PluginSpec, PolicySpec, Source, escaped_key, parse_digest};
+use super::table::PrefixTable;
+use crate::domain::Hook;
+
+/// Well below 255, which a decision trace uses for the host itself.
+const PLUGINS_MAX: usize = 64;
+const TABLES_MAX: usize = 64;
+const DEFAULT_ROUTE_MAX: usize = 8;
+const NAME_CHARS_MAX: usize = 64;
+const CONFIG_BYTES_MAX: usize = 1 << 20;
+const SECRET_BYTES_MAX: usize = 4 << 10;
+
+/// One thing that is wrong with a policy: where, and the rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// JSON pointer into the policy, as in `/plugin/0/grants/http`.
+    pub pointer: String,
+    /// The entry's name, where one is at fault.
+    pub entry: Option<String>,
+    pub detail: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.entry {
+            Some(entry) => write!(f, "{} ({entry}): {}", self.pointer, self.detail),
+            None => write!(f, "{}: {}", self.pointer, self.detail),
+        }
+    }
+}
+
+/// Gives what a policy only names. Called on a thread that may block. The errors are for the operator.
+pub trait Resolver: Send + Sync {
+    fn component(&self, source: &Source) -> Result<Vec<u8>, String>;
+    fn table(&self, source: &Source) -> Result<Vec<u8>, String>;
+    /// `env:NAME` or `file:PATH`.
+    fn secret(&self, reference: &str) -> Result<String, String>;
+}
+
+/// What the resolver gave.
+#[derive(Default)]
+pub(super) struct Materials {
+    pub tables: BTreeMap<String, ([u8; 32], Arc<PrefixTable>)>,
+    /// By position of the plugin.
+    pub components: Vec<Vec<u8>>,
+    pub secrets: Vec<BTreeMap<String, String>>,
+}
+
+pub(super) fn check(spec: &PolicySpec, engine: &EngineLimits) -> Vec<Problem> {
+    let mut found = Found::default();
+    if spec.default_route.len() > DEFAULT_ROUTE_MAX {
+        found.add("/default_route", format!("has more than {DEFAULT_ROUTE_MAX} carriers"));
+    }
+    for (n, carrier) in spec.default_route.iter().enumerate() {
+        if spec.default_route[..n].contains(carrier) {
+            found.add(&format!("/default_route/{n}"), format!("names {carrier:?} a second time"));
+        }
+    }
+    if spec.tables.len() > TABLES_MAX {
+        found.add("/tables", format!("has more than {TABLES_MAX} tables"));
+    }
+    for (name, table) in &spec.tables {
+        let pointer = format!("/tables/{}", escaped_key(name));
+        if !is_name(name) {
+            found.add(&pointer, name_rule(name));
+        }
+        source(&pointer, "file", &table.file, &table.digest, &mut found);
+    }
+    if spec.plugins.len() > PLUGINS_MAX {
+        found.add("/plugin", format!("has more than {PLUGINS_MAX} entries"));
+    }
+    let mut names = BTreeSet::new();
+    for (n, plugin) in spec.plugins.iter().enumerate() {
+        found.entry = Some(plugin.name.clone());
+        if !names.insert(&plugin.name) {
+            found.add(&format!("/plugin/{n}/name"), "is the name of an earlier entry; give each its own".into());
+        }
+        check_plugin(&format!("/plugin/{n}"), plugin, spec, engine, &mut found);
+    }
+    found.problems
+}
+
+#[derive(Default)]
+struct Found {
+    problems: Vec<Problem>,
+    entry: Option<String>,
+}
+
+impl Found {
+    fn add(&mut self, pointer: &str, detail: String) {
+        self.problems.push(Problem {
+            pointer: pointer.to_owned(),
+            entry: self.entry.clone(),
+            detail,
+        });
+    }
+
+    fn range(&mut self, pointer: String, value: Option<u64>, min: u64, max: u64) {
+        if let Some(value) = value
+            && !(min..=max).contains(&value)
+        {
+            self.add(&pointer, format!("is {value}, not {min} to {max}"));
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_CHARS_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+}
+
+fn name_rule(name: &str) -> String {
+    format!("{name:?} is not 1 to {NAME_CHARS_MAX} lower-case letters, digits, hyphens and underscores")
+}
+
+fn check_plugin(at: &str, plugin: &PluginSpec, spec: &PolicySpec, engine: &EngineLimits, found: &mut Found) {
+    if !is_name(&plugin.name) {
+        found.add(&format!("{at}/name"), name_rule(&plugin.name));
+    }
+    source(at, "path", &plugin.path, &plugin.digest, found);
+    if let Some(hooks) = &plugin.hooks {
+        if hooks.is_empty() {
+            found.add(&format!("{at}/hooks"), "is empty; leave it out for all hooks that the component exports".into());
+        }
+        for (n, hook) in hooks.iter().enumerate() {
+            let pointer = format!("{at}/hooks/{n}");
+            if Hook::from_name(hook).is_none() {
+                let known: Vec<_> = Hook::ALL.iter().map(|h| h.name()).collect();
+                found.add(&pointer, format!("{hook:?} is no hook; there are {}", known.join(", ")));
+            } else if hooks[..n].contains(hook) {
+                found.add(&pointer, format!("names {hook} a second time"));
+            }
+        }
+    }
+    if plugin.config.to_string().len() > CONFIG_BYTES_MAX {
+        found.add(&format!("{at}/config"), format!("has more than {CONFIG_BYTES_MAX} bytes; put rows into a table"));
+    }
+    check_grants(&format!("{at}/grants"), &plugin.grants, spec, found);
+    check_limits(&format!("{at}/limits"), &plugin.limits, engine, found);
+}
+
+fn check_grants(at: &str, grants: &Grants, spec: &PolicySpec, found: &mut Found) {
+    for (n, table) in grants.tables.iter().enumerate() {
+        if !spec.tables.contains_key(table) {
+            found.add(&format!("{at}/tables/{n}"), format!("{table:?} is not in [tables]"));
+        }
+    }
+    if let Some(state) = &grants.state {
+        found.range(format!("{at}/state/bytes"), Some(state.bytes), 1, 1 << 30);
+    }
+    match &grants.http {
+        Some(http) => {
+            if http.hosts.is_empty() {
+                found.add(&format!("{at}/http/hosts"), "is empty; name the hosts, as in api.example.com:443".into());
+            }
+            found.range(format!("{at}/http/timeout_ms"), Some(http.timeout_ms.into()), 1, 60_000);
+            found.range(format!("{at}/http/max_request"), Some(http.max_request.into()), 0, 1 << 20);
+            found.range(format!("{at}/http/max_response"), Some(http.max_response.into()), 0, 4 << 20);
+        }
+        None if !grants.secrets.is_empty() => {
+            found.add(&format!("{at}/secrets"), "needs grants.http: secrets are filled into requests".into());
+        }
+        None => {}
+    }
+    for (name, reference) in &grants.secrets {
+        if !reference.starts_with("env:") && !reference.starts_with("file:") {
+            // The value is not repeated: it may be the secret itself.
+            found.add(
+                &format!("{at}/secrets/{}", escaped_key(name)),
+                "is no reference; write env:NAME or file:PATH, never the secret itself".into(),
+            );
+        }
+    }
+}
+
+fn check_limits(at: &str, limits: &Limits, engine: &EngineLimits, found: &mut Found) {
+    let wide = |value: Option<u32>| value.map(u64::from);
+    found.range(format!("{at}/deadline_ms"), wide(limits.deadline_ms), 1, 60_000);
+    found.range(format!("{at}/configure_ms"), wide(limits.configure_ms), 1, 10_000);
+    found.range(format!("{at}/memory_mib"), wide(limits.memory_mib), 1, engine.memory_max_mib.into());
+    found.range(format!("{at}/calls"), wide(limits.calls), 1, u32::MAX.into());
+    found.range(format!("{at}/instances"), wide(limits.instances), 1, engine.instances.into());
+}
+
+/// Exactly one of a path and a digest.
+fn source(
+    at: &str,
+    path_field: &str,
+    path: &Option<String>,
+    digest: &Option<String>,
+    found: &mut Found,
+) -> Option<Source> {
+    match (path, digest) {
+        (Some(path), None) => Some(Source::Path(path.clone())),
+        (None, Some(digest)) => {
+            let parsed = parse_digest(digest);
+            if parsed.is_none() {
+                let rule = "is not sha256: and 64 hexadecimal digits".to_owned();
+                found.add(&format!("{at}/digest"), rule);
+            }
+            parsed.map(Source::Digest)
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            found.add(at, format!("needs exactly one of {path_field} and digest"));
+            None
+        }
+    }
+}
+
+/// Fetches components, tables and secrets; `known` are tables that need not be read again.
+pub(super) async fn gather(
+    spec: PolicySpec,
+    resolver: Arc<dyn Resolver>,
+    known: BTreeMap<String, ([u8; 32], Arc<PrefixTable>)>,
+) -> Result<Materials, Vec<Problem>> {
+    tokio::task::spawn_blocking(move || gather_blocking(&spec, resolver.as_ref(), &known))
+        .await
+        .unwrap_or_else(|e| {
+            Err(vec![Problem {
+                pointer: String::new(),
+                entry: None,
+                detail: format!("the policy's files could not be read: {e}"),
+            }])
+        })
+}
+
+fn gather_blocking(
+    spec: &PolicySpec,
+    resolver: &dyn Resolver,
+    known: &BTreeMap<String, ([u8; 32], Arc<PrefixTable>)>,
+) -> Result<Materials, Vec<Problem>> {
+    let mut found = Found::default();
+    let mut materials = Materials::default();
+    for (name, table) in &spec.tables {
+        let at = format!("/tables/{}", escaped_key(name));
+        let field = if table.file.is_some() { "file" } else { "digest" };
+        let Some(source) = source(&at, "file", &table.file, &table.digest, &mut found) else {
+            continue;
+        };
+        match fetched_table(&source, resolver, known) {
+            Ok(table) => {
+                materials.tables.insert(name.clone(), table);
+            }
+            Err(why) => found.add(&format!("{at}/{field}"), why),
+        }
+    }
+    for (n, plugin) in spec.plugins.iter().enumerate() {
+        found.entry = Some(plugin.name.clone());
+        let at = format!("/plugin/{n}");
+        let field = if plugin.path.is_some() { "path" } else { "digest" };
+        let mut bytes = Vec::new();
+        if let Some(source) = source(&at, "path", &plugin.path, &plugin.digest, &mut found) {
+            match resolver.component(&source).and_then(|b| same_digest(&source, b)) {
+                Ok(component) => bytes = component,
+                Err(why) => found.add(&format!("{at}/{field}"), why),
+            }
+        }
+        materials.components.push(bytes);
+        let mut secrets = BTreeMap::new();
+        for (name, reference) in &plugin.grants.secrets {
+            let pointer = format!("{at}/grants/secrets/{}", escaped_key(name));
+            match resolver.secret(reference) {
+                Ok(secret) if secret.is_empty() || secret.len() > SECRET_BYTES_MAX => {
+                    found.add(&pointer, format!("{reference} is not 1 to {SECRET_BYTES_MAX} bytes"));
+                }
+                Ok(secret) => {
+                    secrets.insert(name.clone(), secret);
+                }
+                Err(why) => found.add(&pointer, why),
+            }
+        }
+        materials.secrets.push(secrets);
+    }
+    if found.problems.is_empty() {
+        Ok(materials)
+    } else {
+        Err(found.problems)
+    }
+}
+
+fn same_digest(source: &Source, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    match source {
+        Source::Path(_) => Ok(bytes),
+        Source::Digest(wanted) => {
+            let digest: [u8; 32] = Sha256::digest(&bytes).into();
+            if digest == *wanted {
+                Ok(bytes)
+            } else {
+                Err(format!("what is stored under it is {}", digest_text(&digest)))
+            }
+        }
+    }
+}
+
+fn fetched_table(
+    source: &Source,
+    resolver: &dyn Resolver,
+    known: &BTreeMap<String, ([u8; 32], Arc<PrefixTable>)>,
+) -> Result<([u8; 32], Arc<PrefixTable>), String> {
+    let bytes = resolver.table(source).and_then(|b| same_digest(source, b))?;
+    let digest: [u8; 32] = Sha256::digest(&bytes).into();
+    if let Some((_, table)) = known.values().find(|(known, _)| *known == digest) {
+        return Ok((digest, table.clone()));
+    }
+    let table = PrefixTable::parse(&bytes).map_err(|e| e.to_string())?;
+    Ok((digest, Arc::new(table)))
+}

@@ -1,0 +1,182 @@
+//! The second thread: writes generations to the trees, and sweeps. It reads the indices in bounded
+//! pieces for what time has overtaken and tells the committer, which alone changes anything.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::commit::Command;
+use super::engine::Engine;
+use super::keys::{self, Key};
+use super::manifest::Manifest;
+use super::plugin_state::PluginState;
+use super::prepared;
+use super::recency;
+use super::records;
+use super::shared::Shared;
+use super::types::StoreError;
+use crate::clock::{Clock, Timestamp};
+
+const TICK: Duration = Duration::from_millis(250);
+/// Entries of one index that one tick reads.
+const SWEEP_ENTRIES: usize = 5_000;
+const ORPHAN_AGE: Duration = Duration::from_secs(72 * 3_600);
+const MANIFEST_EVERY: Duration = Duration::from_secs(10);
+const RETENTION_EVERY: Duration = Duration::from_secs(60);
+
+pub(super) struct Behind {
+    pub engine: Arc<Engine>,
+    pub shared: Arc<Shared>,
+    pub state: Arc<PluginState>,
+    pub clock: Clock,
+    pub directory: PathBuf,
+    pub retention_days: u32,
+    pub free_octets_min: u64,
+    /// Weak, so that the store ends when its last handle is gone.
+    pub commands: mpsc::WeakSender<Command>,
+}
+
+/// Where each sweep goes on.
+#[derive(Default)]
+struct Cursors {
+    due: Vec<u8>,
+    correlation: Vec<u8>,
+    orphan: Vec<u8>,
+    recent: Vec<u8>,
+}
+
+impl Behind {
+    /// Until the committer hangs up; what is complete by then is still written.
+    pub fn run(&self, wake: &Receiver<()>) {
+        let mut cursors = Cursors::default();
+        let (mut manifest_at, mut retention_at) = (Instant::now(), None::<Instant>);
+        let mut tick_at = Instant::now();
+        loop {
+            let ended = match wake.recv_timeout(TICK) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            if let Some(generation) = self.engine.frozen()
+                && self.shared.check_running().is_ok()
+                && let Err(error) = self.engine.write_behind(&generation)
+            {
+                self.shared.stop(&error.to_string());
+            }
+            if ended {
+                return;
+            }
+            if tick_at.elapsed() < TICK {
+                continue;
+            }
+            tick_at = Instant::now();
+            self.check_free_space();
+            if let Err(error) = self.sweep(&mut cursors) {
+                tracing::error!(%error, "a sweep of the store failed");
+            }
+            if manifest_at.elapsed() >= MANIFEST_EVERY {
+                manifest_at = Instant::now();
+                self.write_manifest(false);
+                self.engine.measure_disk();
+            }
+            if retention_at.is_none_or(|at| at.elapsed() >= RETENTION_EVERY) {
+                retention_at = Some(Instant::now());
+                self.drop_days();
+            }
+        }
+    }
+
+    pub fn write_manifest(&self, clean: bool) {
+        let manifest = Manifest {
+            sequence: self.shared.sequence.load(Ordering::Relaxed),
+            accepted: self.shared.accepted.load(Ordering::Relaxed),
+            clean,
+        };
+        if let Err(error) = manifest.write(&self.directory) {
+            tracing::error!(%error, "the store's manifest could not be written");
+        }
+    }
+
+    pub fn check_free_space(&self) {
+        match self.engine.free_octets() {
+            Ok(free) => self.shared.note_free_space(free, self.free_octets_min),
+            Err(error) => tracing::warn!(%error, "cannot tell how much of the disk is free"),
+        }
+    }
+
+    fn sweep(&self, cursors: &mut Cursors) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        self.state.sweep(now);
+        let expired = next(&self.engine, &mut cursors.due, keys::DUE, |key, value| {
+            let (lane, at, id) = keys::due_entry(key)?;
+            let expires_at = prepared::due_expires_at(value)?;
+            // The first lane is the one that decides: what is due there ends by itself.
+            (expires_at <= now && (lane != 0 || at > now)).then_some((lane, at, id))
+        })?;
+        let receipts = next(&self.engine, &mut cursors.correlation, keys::CORRELATION, |key, value| {
+            records::decode_awaited(value).is_ok_and(|a| a.deadline <= now).then(|| Key::from(key))
+        })?;
+        let orphans = next(&self.engine, &mut cursors.orphan, keys::ORPHAN, |key, value| {
+            let old = |at: Timestamp| now.since(at) > ORPHAN_AGE;
+            records::decode_orphan(value).map_or(true, |o| old(o.received_at)).then(|| Key::from(key))
+        })?;
+        let windows = next(&self.engine, &mut cursors.recent, keys::RECENT, |key, _| {
+            (keys::recent_window(key)? < recency::oldest_window(now)).then(|| Key::from(key))
+        })?;
+        self.tell(expired, Command::Expired);
+        self.tell(receipts, Command::ReceiptsOverdue);
+        self.tell(orphans, Command::OrphansOverdue);
+        self.tell(windows, Command::RecencyOverdue);
+        Ok(())
+    }
+
+    /// A full queue loses nothing: the next round finds the same.
+    fn tell<T>(&self, found: Vec<T>, command: impl Fn(Vec<T>) -> Command) {
+        if let (false, Some(commands)) = (found.is_empty(), self.commands.upgrade()) {
+            let _ = commands.try_send(command(found));
+        }
+    }
+
+    /// Drops days that are older than messages are kept, once none of theirs is live.
+    fn drop_days(&self) {
+        let oldest = self.clock.now().day().saturating_sub(self.retention_days);
+        let days: Vec<u32> = self.engine.days().into_iter().filter(|d| *d < oldest).collect();
+        if days.is_empty() {
+            return;
+        }
+        let (reply, settled) = oneshot::channel();
+        let Some(commands) = self.commands.upgrade() else { return };
+        if commands.try_send(Command::SettledDays(days, reply)).is_err() {
+            return;
+        }
+        drop(commands);
+        for day in settled.blocking_recv().unwrap_or_default() {
+            match self.engine.drop_day(day) {
+                Ok(()) => tracing::info!(day, "dropped a day whose retention has ended"),
+                Err(error) => tracing::error!(day, %error, "a day whose retention has ended could not be dropped"),
+            }
+        }
+    }
+}
+
+/// One piece of a sweep: what `pick` takes of the next entries; starts over at the end.
+fn next<T>(
+    engine: &Engine,
+    cursor: &mut Vec<u8>,
+    prefix: &[u8],
+    pick: impl Fn(&[u8], &[u8]) -> Option<T>,
+) -> Result<Vec<T>, StoreError> {
+    if !cursor.starts_with(prefix) {
+        *cursor = prefix.to_vec();
+    }
+    let end = keys::after_prefix(prefix).unwrap_or_default();
+    let entries = engine.scan(cursor, &end, SWEEP_ENTRIES)?;
+    *cursor = match entries.last() {
+        Some((last, _)) if entries.len() == SWEEP_ENTRIES => [&**last, &[0]].concat(),
+        _ => Vec::new(),
+    };
+    Ok(entries.iter().filter_map(|(key, value)| pick(key, value)).collect())
+}

@@ -1,0 +1,270 @@
+//! Opening: checks the directory against its manifest, restores what is kept in memory, resolves
+//! what was in flight, starts the two threads. Closing is here too, because it is the same in
+//! reverse.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::mpsc as thread_channel;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::apply::damage;
+use super::behind::Behind;
+use super::commit::{Command, Committer, LaneQueue};
+use super::engine::{Engine, Journal};
+use super::keys;
+use super::manifest::Manifest;
+use super::optout::{self, OptOuts};
+use super::plugin_state::PluginState;
+use super::queue::ReadyQueue;
+use super::recency::Recency;
+use super::records::{self, Ledger};
+use super::seeded::Seed;
+use super::shared::Shared;
+use super::types::{Options, StoreError};
+use super::{Inner, Store};
+use crate::clock::Clock;
+use crate::domain::{CarrierId, Lane};
+
+/// Entries read at a time.
+const CHUNK: usize = 10_000;
+const SEED_KEY: &str = "\0seed";
+
+pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> {
+    let directory = options.path.clone();
+    std::fs::create_dir_all(&directory).map_err(|e| StoreError::Io(format!("{}: {e}", directory.display())))?;
+    let manifest = Manifest::read(&directory)?;
+    let (engine, mut journal) =
+        Engine::open(&directory.join("sled"), options.cache_octets, options.sync, options.probes.clone())?;
+    let ledger = match engine.get(keys::LEDGER)? {
+        Some(value) => records::decode_ledger(&value).map_err(damage)?,
+        None => Ledger::default(),
+    };
+    journal.set_sequence(ledger.sequence);
+    if let Some(manifest) = manifest {
+        manifest.check(journal.sequence())?;
+        if !manifest.clean {
+            tracing::info!(commit = journal.sequence(), "the store was not closed in good order; resuming");
+        }
+    }
+    let seed = seed(&engine, &mut journal)?;
+    let opt_outs = OptOuts::new(seed);
+    let recency = Arc::new(Recency::new(options.recency_max));
+    let state = Arc::new(PluginState::new(options.state_octets_max));
+    restore(&engine, &clock, &opt_outs, &recency, &state)?;
+
+    let shared = Arc::new(Shared::default());
+    let (commands, receiver) = mpsc::channel(options.command_queue_max.max(1));
+    let (behind_wake, behind_woken) = thread_channel::sync_channel(1);
+    let (lanes, lane_numbers) = lanes(&engine)?;
+    let mut committer = Committer {
+        engine: engine.clone(),
+        journal,
+        shared: shared.clone(),
+        clock: clock.clone(),
+        queues: lanes.iter().map(|_| resuming_lane(options.ready_max)).collect(),
+        webhooks: ReadyQueue::resuming(options.ready_max),
+        options,
+        ledger,
+        lanes,
+        lane_numbers,
+        leases: HashMap::new(),
+        claims: HashMap::new(),
+        webhooks_leased: HashMap::new(),
+        webhook_waiters: VecDeque::new(),
+        handed: Vec::new(),
+        recency: recency.clone(),
+        state: state.clone(),
+        replies: Vec::new(),
+        scratch: Vec::new(),
+        generation_since: Instant::now(),
+        commit_began: Instant::now(),
+        behind: behind_wake,
+    };
+    resolve_claims(&mut committer)?;
+    // The first commit proves that the disk takes writes, and gives the manifest its sequence.
+    committer.touch();
+    committer.commit(0);
+    shared.check_running()?;
+    let behind = Behind {
+        engine: engine.clone(),
+        shared: shared.clone(),
+        state: state.clone(),
+        clock: clock.clone(),
+        directory: directory.clone(),
+        retention_days: committer.options.retention_days,
+        free_octets_min: committer.options.free_octets_min,
+        commands: commands.downgrade(),
+    };
+    behind.check_free_space();
+    behind.write_manifest(false);
+    let threads = spawn(committer, receiver, behind, behind_woken)?;
+    Ok(Store {
+        inner: Arc::new(Inner {
+            commands,
+            engine,
+            shared,
+            opt_outs,
+            recency,
+            state,
+            seed,
+            clock,
+            blobs: directory.join("blobs"),
+            committer: Mutex::new(Some(threads)),
+        }),
+    })
+}
+
+fn resuming_lane(ready_max: usize) -> LaneQueue {
+    LaneQueue { ready: ReadyQueue::resuming(ready_max), waiters: VecDeque::new() }
+}
+
+fn spawn(
+    mut committer: Committer,
+    mut commands: mpsc::Receiver<Command>,
+    behind: Behind,
+    woken: thread_channel::Receiver<()>,
+) -> Result<std::thread::JoinHandle<()>, StoreError> {
+    let failed = |e: std::io::Error| StoreError::Io(format!("cannot start the store's threads: {e}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+    let behind_thread = std::thread::Builder::new()
+        .name("store-behind".into())
+        .spawn(move || {
+            behind.run(&woken);
+            behind
+        })
+        .map_err(failed)?;
+    std::thread::Builder::new()
+        .name("store-commit".into())
+        .spawn(move || {
+            let goodbye = runtime.block_on(committer.run(&mut commands));
+            committer.finish();
+            let healthy = committer.shared.check_running().is_ok();
+            drop(committer);
+            if let Ok(behind) = behind_thread.join()
+                && healthy
+            {
+                behind.write_manifest(true);
+            }
+            drop(commands);
+            if let Some(goodbye) = goodbye {
+                let _ = goodbye.send(());
+            }
+        })
+        .map_err(failed)
+}
+
+impl Committer {
+    /// An entry that changes with every opening, so that there is something to commit.
+    fn touch(&mut self) {
+        let now = records::encode_time(self.clock.now());
+        self.journal.put(keys::meta("\0opened"), now.into(), false);
+    }
+
+    /// The last commit, and everything into the trees.
+    fn finish(&mut self) {
+        self.write_recency();
+        self.commit(0);
+        for _ in 0..2 {
+            // The one before may still be on its way.
+            while self.shared.check_running().is_ok() && self.engine.frozen().is_some() {
+                let _ = self.behind.try_send(());
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            self.journal.freeze(true);
+        }
+    }
+}
+
+fn lanes(engine: &Engine) -> Result<(Vec<Lane>, HashMap<Lane, u16>), StoreError> {
+    let mut lanes = vec![Lane::Decide];
+    for (_, name) in engine.scan_prefix(keys::LANE, usize::from(u16::MAX))? {
+        let name = std::str::from_utf8(&name).map_err(|_| StoreError::Corrupt("a lane's name is no text".into()))?;
+        lanes.push(Lane::Carrier(CarrierId::from(name)));
+    }
+    let numbers = lanes.iter().enumerate().filter_map(|(n, lane)| Some((lane.clone(), u16::try_from(n).ok()?)));
+    let numbers = numbers.collect();
+    Ok((lanes, numbers))
+}
+
+fn resolve_claims(committer: &mut Committer) -> Result<(), StoreError> {
+    let mut unknown = 0;
+    loop {
+        let claims = committer.engine.scan_prefix(keys::CLAIM, CHUNK)?;
+        if claims.is_empty() {
+            break;
+        }
+        for (key, value) in claims {
+            let number = key.get(1..).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
+            unknown += committer.resolve_claim(number, &records::decode_claim(&value).map_err(damage)?)?;
+        }
+    }
+    if unknown > 0 {
+        tracing::warn!(messages = unknown, "may have been on the wire when the last process ended");
+    }
+    Ok(())
+}
+
+/// What is answered from memory.
+fn restore(
+    engine: &Engine,
+    clock: &Clock,
+    opt_outs: &OptOuts,
+    recency: &Recency,
+    state: &PluginState,
+) -> Result<(), StoreError> {
+    let now = clock.now();
+    each(engine, keys::WISH, |key, value| {
+        if let Some(entry) = optout::entry(key, value) {
+            opt_outs.set(&entry.scope, &entry.recipient, true);
+        }
+        Ok(())
+    })?;
+    each(engine, keys::RECENT, |key, value| {
+        if let Some(window) = keys::recent_window(key) {
+            recency.restore(window, &records::decode_recent(value).map_err(damage)?, now);
+        }
+        Ok(())
+    })?;
+    each(engine, keys::STATE, |key, value| {
+        if let Some((namespace, name)) = keys::state_parts(key) {
+            let (expires, value) = records::decode_state(value).map_err(damage)?;
+            state.restore(&namespace, &name, value.to_vec(), expires, now);
+        }
+        Ok(())
+    })
+}
+
+fn each(
+    engine: &Engine,
+    prefix: &[u8],
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut start = prefix.to_vec();
+    let end = keys::after_prefix(prefix).unwrap_or_default();
+    loop {
+        let entries = engine.scan(&start, &end, CHUNK)?;
+        for (key, value) in &entries {
+            take(key, value)?;
+        }
+        match entries.last() {
+            Some((last, _)) if entries.len() == CHUNK => start = [&**last, &[0]].concat(),
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn seed(engine: &Engine, journal: &mut Journal) -> Result<Seed, StoreError> {
+    let key = keys::meta(SEED_KEY);
+    if let Some(value) = engine.get(&key)? {
+        let octets = (*value).try_into().map_err(|_| StoreError::Corrupt("its seed has not 8 octets".into()))?;
+        return Ok(Seed(u64::from_be_bytes(octets)));
+    }
+    // Drawn from the operating system once, by the hasher that the standard library seeds so.
+    let seed = std::hash::RandomState::new().build_hasher().finish();
+    journal.put(key, seed.to_be_bytes()[..].into(), true);
+    Ok(Seed(seed))
+}

@@ -1,0 +1,225 @@
+//! Reading, beside the committer: single records, lists newest first, the registries' contents.
+//! Every call reads a bounded number of records, off the async threads.
+
+use super::apply::damage;
+use super::engine::{Engine, Value};
+use super::keys;
+use super::records::{self, Kind};
+use super::types::{Filter, Fragment, InboundRecord, OptOut, OutboxEntry, Page, StoreError};
+use super::{Store, blobs, optout};
+use crate::clock::Timestamp;
+use crate::domain::{AccountId, Message, MessageId};
+
+/// Records that one call of a list reads at most; its cursor then goes on from there.
+const LIST_READS_MAX: usize = 10_000;
+/// Records that are read at a time.
+const LIST_CHUNK: usize = 500;
+/// Parts of incomplete inbound messages that are restored.
+const FRAGMENTS_MAX: usize = 100_000;
+
+impl Store {
+    pub async fn find(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
+        self.inner
+            .read(move |engine| match engine.record(id)? {
+                Some(record) if is(&record, Kind::Message) => {
+                    records::decode_message(&record).map(Some).map_err(damage)
+                }
+                _ => Ok(None),
+            })
+            .await
+    }
+
+    pub async fn find_inbound(&self, id: MessageId) -> Result<Option<InboundRecord>, StoreError> {
+        self.inner
+            .read(move |engine| match engine.record(id)? {
+                Some(record) if is(&record, Kind::Inbound) => {
+                    records::decode_inbound(&record).map(Some).map_err(damage)
+                }
+                _ => Ok(None),
+            })
+            .await
+    }
+
+    /// Messages that `filter` lets through, newest first, from `cursor` (exclusive) on.
+    pub async fn list(
+        &self,
+        filter: Filter,
+        cursor: Option<MessageId>,
+        limit: usize,
+    ) -> Result<Page<Message>, StoreError> {
+        self.inner.read(move |engine| list_messages(engine, &filter, cursor, limit)).await
+    }
+
+    pub async fn list_inbound(
+        &self,
+        account: Option<AccountId>,
+        cursor: Option<MessageId>,
+        limit: usize,
+    ) -> Result<Page<InboundRecord>, StoreError> {
+        self.inner
+            .read(move |engine| {
+                page(engine, cursor, first_id(None), LIST_READS_MAX, limit, |record| {
+                    if !is(record, Kind::Inbound) {
+                        return Ok(None);
+                    }
+                    let inbound = records::decode_inbound(record).map_err(damage)?;
+                    Ok(Some(inbound).filter(|i| account.is_none() || i.account == account))
+                })
+            })
+            .await
+    }
+
+    /// Dead letters by event id, from `after` (exclusive) on.
+    pub async fn list_dead(&self, after: Option<u128>, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.inner
+            .read(move |engine| {
+                let start = after.map_or(keys::DEAD.to_vec(), |event| [&*keys::dead(event), &[0]].concat());
+                let end = keys::after_prefix(keys::DEAD).unwrap_or_default();
+                let found = engine.scan(&start, &end, limit)?;
+                found.iter().map(|(_, value)| records::decode_outbox(value).map_err(damage)).collect()
+            })
+            .await
+    }
+
+    /// The opt-out registry in the order of its keys, from the one after `after` on.
+    pub async fn list_opt_outs(&self, after: Option<OptOut>, limit: usize) -> Result<Vec<OptOut>, StoreError> {
+        self.inner
+            .read(move |engine| {
+                let mut start = match after {
+                    Some(last) => [&*optout::key(&last.scope, &last.recipient), &[0]].concat(),
+                    None => keys::WISH.to_vec(),
+                };
+                let end = keys::after_prefix(keys::WISH).unwrap_or_default();
+                let mut out = Vec::new();
+                while out.len() < limit {
+                    let found = engine.scan(&start, &end, LIST_CHUNK)?;
+                    let Some((last, _)) = found.last() else { break };
+                    start = [&**last, &[0]].concat();
+                    out.extend(found.iter().filter_map(|(key, value)| optout::entry(key, value)));
+                }
+                out.truncate(limit);
+                Ok(out)
+            })
+            .await
+    }
+
+    /// Entries of the opt-out registry.
+    pub fn opt_outs(&self) -> usize {
+        self.inner.opt_outs.len()
+    }
+
+    pub async fn get_meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = keys::meta(key);
+        self.inner.read(move |engine| Ok(engine.get(&key)?.map(|v| v.to_vec()))).await
+    }
+
+    /// Entries whose key begins with `prefix`, in order, at most `limit`.
+    pub async fn scan_meta(&self, prefix: &str, limit: usize) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let prefix = keys::meta(prefix);
+        self.inner
+            .read(move |engine| {
+                let name = |key: &[u8]| std::str::from_utf8(key.strip_prefix(keys::META)?).ok().map(str::to_owned);
+                let found = engine.scan_prefix(&prefix, limit)?;
+                Ok(found.into_iter().filter_map(|(k, v)| Some((name(&k)?, v.to_vec()))).collect())
+            })
+            .await
+    }
+
+    /// Parts of inbound messages that were incomplete when the last process ended.
+    pub async fn fragments(&self) -> Vec<Fragment> {
+        let found = self.inner.read(|engine| engine.scan_prefix(keys::FRAGMENT, FRAGMENTS_MAX)).await;
+        let found = found.unwrap_or_else(|error| {
+            tracing::error!(%error, "parts of inbound messages cannot be read");
+            Vec::new()
+        });
+        found.iter().filter_map(|(_, value)| records::decode_fragment(value).ok()).collect()
+    }
+
+    /// `digest`: lower-case hexadecimal; whoever calls has checked it against the content.
+    pub async fn put_blob(&self, digest: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+        self.inner.shared.check_intake()?;
+        let (directory, digest) = (self.inner.blobs.clone(), digest.to_owned());
+        self.inner.read(move |_| blobs::put(&directory, &digest, &bytes)).await
+    }
+
+    pub async fn get_blob(&self, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let (directory, digest) = (self.inner.blobs.clone(), digest.to_owned());
+        self.inner.read(move |_| blobs::get(&directory, &digest)).await
+    }
+
+    pub async fn delete_blob(&self, digest: &str) -> Result<(), StoreError> {
+        let (directory, digest) = (self.inner.blobs.clone(), digest.to_owned());
+        self.inner.read(move |_| blobs::delete(&directory, &digest)).await
+    }
+
+    pub async fn list_blobs(&self) -> Result<Vec<String>, StoreError> {
+        let directory = self.inner.blobs.clone();
+        self.inner.read(move |_| blobs::list(&directory)).await
+    }
+}
+
+fn is(record: &[u8], kind: Kind) -> bool {
+    records::kind_of(record) == Some(kind as u8)
+}
+
+/// The lowest id of a time.
+fn first_id(at: Option<Timestamp>) -> MessageId {
+    MessageId(at.map_or(0, |at| u128::from(at.0 & 0xFFFF_FFFF_FFFF) << 80))
+}
+
+fn list_messages(
+    engine: &Engine,
+    filter: &Filter,
+    cursor: Option<MessageId>,
+    limit: usize,
+) -> Result<Page<Message>, StoreError> {
+    let until = filter.until.map(|at| first_id(Some(at)));
+    let before = match (cursor, until) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    page(engine, before, first_id(filter.since), LIST_READS_MAX, limit, |record| {
+        if !is(record, Kind::Message) {
+            return Ok(None);
+        }
+        let message = records::decode_message(record).map_err(damage)?;
+        Ok(Some(message).filter(|m| passes(m, filter)))
+    })
+}
+
+fn passes(message: &Message, filter: &Filter) -> bool {
+    filter.account.as_ref().is_none_or(|a| *a == message.account)
+        && filter.status.is_none_or(|s| s == message.state)
+        && filter.to.as_ref().is_none_or(|to| *to == message.recipient.value)
+        && filter.from.as_ref().is_none_or(|from| *from == message.originator.value)
+        && filter.class.is_none_or(|c| c == message.class)
+}
+
+fn page<T>(
+    engine: &Engine,
+    before: Option<MessageId>,
+    since: MessageId,
+    reads_max: usize,
+    limit: usize,
+    mut pick: impl FnMut(&Value) -> Result<Option<T>, StoreError>,
+) -> Result<Page<T>, StoreError> {
+    let mut before = before.unwrap_or(MessageId(u128::MAX));
+    let (mut items, mut reads) = (Vec::new(), 0);
+    while reads < reads_max {
+        let chunk = LIST_CHUNK.min(reads_max - reads);
+        let found = engine.records_before(before, since, chunk)?;
+        let complete = found.len() < chunk;
+        reads += found.len();
+        for (id, record) in found {
+            before = id;
+            items.extend(pick(&record)?);
+            if items.len() >= limit {
+                return Ok(Page { items, next: Some(before) });
+            }
+        }
+        if complete {
+            return Ok(Page { items, next: None });
+        }
+    }
+    Ok(Page { items, next: Some(before) })
+}
