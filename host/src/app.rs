@@ -1,6 +1,7 @@
 //! The server put together: what is made in which order, and taken apart in which. Knows every
 //! part and does no part's work.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::api;
-use crate::carrier::Carrier;
+use crate::api::{self, Api, EdgeLimits, KeySpec, Keys, Scope, Surface};
+use crate::carrier::{Carrier, CarrierEvent};
 use crate::carrier::adapter::{AdapterCarrier, AdapterConfig};
 use crate::carrier::smpp::{Binding, SmppCarrier, SmppConfig};
 use crate::clock::Clock;
@@ -76,7 +77,7 @@ pub struct Server {
 /// Everything of a configuration that can be checked without starting anything.
 struct Checked {
     accounts: Vec<Account>,
-    keys: Vec<api::auth::KeySpec>,
+    keys: Vec<KeySpec>,
     numbers: Numbers,
     smpp: Vec<SmppConfig>,
     adapters: Vec<AdapterConfig>,
@@ -131,18 +132,20 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
 
     let (events, received) = mpsc::channel(EVENTS_MAX);
     let mut carriers: Vec<Arc<dyn Carrier>> = Vec::new();
+    let mut sessions = Vec::new();
     for smpp in checked.smpp {
         let id = smpp.id.clone();
         let carrier = SmppCarrier::start(smpp, rand::random(), events.clone())
             .map_err(|e| failed(&format!("carrier {id}"), e))?;
+        sessions.push(carrier.clone());
         carriers.push(carrier);
     }
-    let mut adapters = Vec::new();
+    let mut callbacks = HashMap::new();
     for adapter in checked.adapters {
         let in_force = policy.clone();
         let active = Arc::new(move || in_force.active());
         let carrier = AdapterCarrier::new(adapter, active, clock.clone(), events.clone());
-        adapters.push(carrier.clone());
+        callbacks.insert(carrier.id().clone(), carrier.clone());
         carriers.push(carrier);
     }
     drop(events);
@@ -151,7 +154,7 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     carriers.sort_by_key(|c| order.iter().position(|id| *id == c.id().as_str()));
 
     let accounts = Accounts::new(checked.accounts);
-    let keys = api::auth::Keys::new(checked.keys, &accounts).map_err(|e| failed("accounts", e))?;
+    let keys = Keys::new(checked.keys, &accounts).map_err(|e| failed("accounts", e))?;
     let webhooks = HyperClient::new().map_err(StartError)?;
     let pipeline = Pipeline::new(Parts {
         carriers: Carriers::new(carriers, store.clone(), clock.clone()),
@@ -164,17 +167,21 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         seed: rand::random(),
         webhooks: Arc::new(webhooks),
     });
-    Ok(run(config, base, pipeline, keys, adapters, received, listener, admin).await)
+    let api = Api::new(api::Parts {
+        pipeline: pipeline.clone(),
+        keys,
+        callbacks,
+        more_metrics: Arc::new(move |out| smpp_metrics(&sessions, out)),
+    });
+    Ok(run(config, base, pipeline, api, received, listener, admin))
 }
 
-#[allow(clippy::too_many_arguments)] // The parts of a server, named once, here.
-async fn run(
+fn run(
     config: &Config,
     base: &Path,
     pipeline: Arc<Pipeline>,
-    keys: api::auth::Keys,
-    adapters: Vec<Arc<AdapterCarrier>>,
-    received: mpsc::Receiver<crate::carrier::CarrierEvent>,
+    api: Arc<Api>,
+    received: mpsc::Receiver<CarrierEvent>,
     listener: TcpListener,
     admin: Option<TcpListener>,
 ) -> Server {
@@ -183,18 +190,26 @@ async fn run(
     let (stop_back, back_stopped) = watch::channel(false);
     let address = local(&listener);
     let admin_address = admin.as_ref().map(local);
-    let limits = api::edge::EdgeLimits {
+    let limits = || EdgeLimits {
         max_connections: config.http.max_connections,
         max_connections_per_ip: config.http.max_connections_per_ip,
-        ..api::edge::EdgeLimits::default()
+        ..EdgeLimits::default()
     };
-    let state = api::State::new(pipeline.clone(), keys, adapters);
-    let api = api::start(state, listener, admin, limits, api_stopped);
+    let surface = match admin {
+        Some(_) => Surface::Public,
+        None => Surface::All,
+    };
+    let serve = |listener, surface| {
+        let stop = api_stopped.clone();
+        tokio::spawn(api::serve(listener, api.clone(), surface, limits(), stop))
+    };
+    let mut api = vec![serve(listener, surface)];
+    api.extend(admin.map(|listener| serve(listener, Surface::Admin)));
     let work = vec![
         tokio::spawn(dispatch::run(pipeline.clone(), work_stopped.clone())),
         tokio::spawn(outbox::run(
             pipeline.clone(),
-            Arc::new(api::wire::webhook_body),
+            api::webhook_render(),
             work_stopped.clone(),
         )),
     ];
@@ -240,6 +255,38 @@ impl Server {
         let _ = self.stop_back.send(true);
         join(self.back).await;
         self.pipeline.store.shutdown().await;
+    }
+}
+
+/// What the sessions of each SMPP carrier counted, in the Prometheus text format.
+fn smpp_metrics(carriers: &[Arc<SmppCarrier>], out: &mut String) {
+    use std::fmt::Write as _;
+    use std::sync::atomic::Ordering;
+
+    let _ = writeln!(out, "# TYPE heliograph_smpp_total counter");
+    for carrier in carriers {
+        let counters = carrier.counters();
+        let figures = [
+            ("submitted", &counters.submitted),
+            ("sent", &counters.sent),
+            ("throttled", &counters.throttled),
+            ("temporary", &counters.temporary),
+            ("permanent", &counters.permanent),
+            ("unknown", &counters.unknown),
+            ("unavailable", &counters.unavailable),
+            ("receipts", &counters.receipts),
+            ("unreadable_receipts", &counters.unreadable_receipts),
+            ("inbound", &counters.inbound),
+            ("binds", &counters.binds),
+            ("bind_failures", &counters.bind_failures),
+            ("disconnects", &counters.disconnects),
+        ];
+        for (what, figure) in figures {
+            // A carrier's name comes from the configuration, where quotes and backslashes may stand.
+            let id = carrier.id().as_str().replace('\\', "\\\\").replace('"', "\\\"");
+            let value = figure.load(Ordering::Relaxed);
+            let _ = writeln!(out, "heliograph_smpp_total{{carrier=\"{id}\",what=\"{what}\"}} {value}");
+        }
     }
 }
 
@@ -415,7 +462,7 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
         let at = format!("accounts[{i}] ({})", section.id);
         for (k, key) in section.keys.iter().enumerate() {
             let secret = key.secret().resolve(base);
-            keys.push(api::auth::KeySpec {
+            keys.push(KeySpec {
                 secret: secret.map_err(|e| failed(&format!("{at}.keys[{k}]"), e))?,
                 account: AccountId::from(section.id.as_str()),
                 scopes: key.scopes().iter().map(|s| scope(*s)).collect(),
@@ -469,11 +516,11 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn scope(name: ScopeName) -> api::auth::Scope {
+fn scope(name: ScopeName) -> Scope {
     match name {
-        ScopeName::Send => api::auth::Scope::Send,
-        ScopeName::Read => api::auth::Scope::Read,
-        ScopeName::Admin => api::auth::Scope::Admin,
+        ScopeName::Send => Scope::Send,
+        ScopeName::Read => Scope::Read,
+        ScopeName::Admin => Scope::Admin,
     }
 }
 

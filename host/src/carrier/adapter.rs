@@ -46,6 +46,15 @@ pub struct AdapterCarrier {
     freed: Notify,
 }
 
+/// Why a call-back was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallbackError {
+    /// The carrier's fault, or a stranger's: sending it again does not help.
+    NotUnderstood(String),
+    /// Ours: the carrier is to send it again.
+    NotNow(String),
+}
+
 /// With no throughput agreed, an idle carrier's headroom.
 const HEADROOM_UNLIMITED: f32 = 10_000.0;
 
@@ -74,24 +83,25 @@ impl AdapterCarrier {
 
     /// Hands a carrier's call-back to the plugin, and what it told to the pipeline. The answer waits
     /// until that is durable, so that the carrier repeats what we could not keep.
-    pub async fn callback(&self, request: &HttpRequest) -> Result<HttpResponse, String> {
+    pub async fn callback(&self, request: &HttpRequest) -> Result<HttpResponse, CallbackError> {
+        let not_now = |why: String| CallbackError::NotNow(why);
         let set = (self.active)();
         let entry = set
             .entries(Hook::CarrierAdapter)
             .find(|e| e.name() == self.config.plugin)
-            .ok_or_else(|| format!("no plugin {:?} is active", self.config.plugin))?;
+            .ok_or_else(|| not_now(format!("no plugin {:?} is active", self.config.plugin)))?;
         let (answer, _) = entry.callback(request, &self.context()).await;
         let CallbackAnswer { response, events } = answer
-            .map_err(|fault| fault.to_string())?
-            .map_err(|why| format!("the plugin does not understand the call-back: {why}"))?;
+            .map_err(|fault| not_now(fault.to_string()))?
+            .map_err(CallbackError::NotUnderstood)?;
         for event in events {
             let (ack, taken) = oneshot::channel();
-            let event = self.translated(event, ack)?;
-            let gone = || "the server is shutting down".to_owned();
+            let event = self.translated(event, ack).map_err(CallbackError::NotUnderstood)?;
+            let gone = || not_now("the server is shutting down".to_owned());
             self.events.send(event).await.map_err(|_| gone())?;
             match taken.await {
                 Ok(Ack::Taken) => {}
-                Ok(Ack::RetryLater) | Err(_) => return Err("not now; send it again".to_owned()),
+                Ok(Ack::RetryLater) | Err(_) => return Err(not_now("it could not be stored".to_owned())),
             }
         }
         Ok(response)

@@ -87,7 +87,10 @@ impl Pacer {
     /// The carrier said ESME_RTHROTTLED or ESME_RMSGQFUL. True where that made us slower.
     pub fn complaint(&mut self, now: Instant) -> bool {
         self.advance(now);
-        if self.complained_at.is_some_and(|at| now < at + COMPLAINT_SPACING) {
+        if self
+            .complained_at
+            .is_some_and(|at| now < at + COMPLAINT_SPACING)
+        {
             return false;
         }
         self.complained_at = Some(now);
@@ -115,7 +118,11 @@ impl Pacer {
         if let Some(slowed) = &mut self.slowed {
             slowed.rate += slowed.full * RECOVERY_PER_SECOND * passed.as_secs_f64();
             // Without an agreement the old rate was too much, but it is not the limit for ever.
-            let enough = if self.agreed.is_some() { slowed.full } else { slowed.full * 2.0 };
+            let enough = if self.agreed.is_some() {
+                slowed.full
+            } else {
+                slowed.full * 2.0
+            };
             if slowed.rate >= enough {
                 self.slowed = None;
             }
@@ -179,8 +186,8 @@ mod tests {
         let start = Instant::now();
         let mut pacer = Pacer::new(100, start);
         assert!(pacer.complaint(start));
-        assert!(!pacer.complaint(start + 10 * MS));
         assert_eq!(pacer.rate(start), Some(50.0));
+        assert!(!pacer.complaint(start + 10 * MS));
         let rate = pacer.rate(start + Duration::from_secs(4)).unwrap();
         assert!((69.9..70.1).contains(&rate), "{rate}");
         assert_eq!(pacer.rate(start + Duration::from_secs(60)), Some(100.0));

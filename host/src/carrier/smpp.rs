@@ -167,7 +167,8 @@ impl Carrier for SmppCarrier {
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.stop.send_replace(true);
-            let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+            let tasks =
+                std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
             for task in tasks {
                 // A seat that panicked has nothing left to shut down.
                 let _ = task.await;
@@ -193,12 +194,20 @@ impl Inner {
         let bound = self.slots.iter().filter(|s| s.link().is_some());
         let free: usize = bound.map(|s| s.permits.available_permits()).sum();
         let all = self.config.window * self.slots.len();
-        let idle: usize = self.slots.iter().map(|s| s.permits.available_permits()).sum();
+        let idle: usize = self
+            .slots
+            .iter()
+            .map(|s| s.permits.available_permits())
+            .sum();
         let connected = self.down_since.borrow().is_none();
         CarrierStatus {
             connected,
             in_flight: u32::try_from(all - idle).unwrap_or(u32::MAX),
-            headroom: if connected { self.headroom(free, all) } else { 0.0 },
+            headroom: if connected {
+                self.headroom(free, all)
+            } else {
+                0.0
+            },
         }
     }
 
@@ -211,7 +220,9 @@ impl Inner {
         let mut pacer = self.pacer();
         #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
         match (pacer.rate(now), pacer.available(now)) {
-            (Some(rate), Some(available)) => (rate * (available / (rate / 10.0).max(1.0)).min(1.0)) as f32,
+            (Some(rate), Some(available)) => {
+                (rate * (available / (rate / 10.0).max(1.0)).min(1.0)) as f32
+            }
             _ => HEADROOM_UNLIMITED * free as f32 / all as f32,
         }
     }
@@ -226,7 +237,11 @@ impl Inner {
                 return room;
             }
             // The pacer's tokens come by themselves, so time is a reason to look again too.
-            let recheck = if self.window_free() > 0 { Duration::from_millis(5) } else { READY_RECHECK };
+            let recheck = if self.window_free() > 0 {
+                Duration::from_millis(5)
+            } else {
+                READY_RECHECK
+            };
             let _ = timeout(recheck, changed).await;
         }
     }
@@ -303,12 +318,16 @@ impl Inner {
         let Some((link, permits)) = self.take_window(open).await else {
             return;
         };
-        self.counters.submitted.fetch_add(open as u64, Ordering::Relaxed);
+        self.counters
+            .submitted
+            .fetch_add(open as u64, Ordering::Relaxed);
         let requests = smpp_submit::requests(parts);
         let answers = link.send(requests).await;
         drop(permits);
         let complains = |a: &Answer| match a {
-            Answer::Answered { command_status, .. } => status::class(*command_status) == status::Class::Throttled,
+            Answer::Answered { command_status, .. } => {
+                status::class(*command_status) == status::Class::Throttled
+            }
             Answer::TimedOut | Answer::Lost | Answer::Unsent => false,
         };
         if answers.iter().any(complains) && self.pacer().complaint(Instant::now().into_std()) {
@@ -351,7 +370,10 @@ impl Inner {
         loop {
             let bound = self.slots.iter().filter(|s| s.link().is_some());
             let slot = bound.max_by_key(|s| s.permits.available_permits())?;
-            let permits = Arc::clone(&slot.permits).acquire_many_owned(wanted).await.ok()?;
+            let permits = Arc::clone(&slot.permits)
+                .acquire_many_owned(wanted)
+                .await
+                .ok()?;
             if let Some(link) = slot.link() {
                 return Some((link, permits));
             }
@@ -391,7 +413,11 @@ impl Seat {
                 return;
             }
             let refused = matches!(end, Some(CloseReason::BindRefused(_)));
-            failures = if began.elapsed() >= STABLE && !refused { 0 } else { failures + 1 };
+            failures = if began.elapsed() >= STABLE && !refused {
+                0
+            } else {
+                failures + 1
+            };
             let pause = self.back_off(failures, refused);
             tokio::select! {
                 () = sleep(pause) => {}
@@ -404,7 +430,10 @@ impl Seat {
     async fn session(&mut self, stop: &mut watch::Receiver<bool>) -> Option<CloseReason> {
         let config = &self.inner.config;
         let counters = &self.inner.counters;
-        let connecting = timeout(config.bind_timeout, TcpStream::connect(config.address.as_str()));
+        let connecting = timeout(
+            config.bind_timeout,
+            TcpStream::connect(config.address.as_str()),
+        );
         let connected = tokio::select! {
             connected = connecting => connected,
             () = told_to_stop(stop) => return None,
@@ -432,7 +461,13 @@ impl Seat {
             counters: Arc::clone(counters),
         };
         let role = Role::Esme(self.credentials());
-        let (link, driver) = match link(stream, role, self.link_settings(), inbox, self.events.clone()) {
+        let (link, driver) = match link(
+            stream,
+            role,
+            self.link_settings(),
+            inbox,
+            self.events.clone(),
+        ) {
             Ok(pair) => pair,
             Err(error) => {
                 warn!(carrier = %config.id, %error, "cannot bind");
@@ -499,12 +534,17 @@ impl Seat {
     /// Full jitter: anything up to a bound that doubles with every failure, so that carriers' restarts
     /// do not bring all sessions back at once. A refused bind waits long: retries lock accounts.
     fn back_off(&mut self, failures: u32, refused: bool) -> Duration {
-        let (min, max) = (self.inner.config.reconnect_min, self.inner.config.reconnect_max);
+        let (min, max) = (
+            self.inner.config.reconnect_min,
+            self.inner.config.reconnect_max,
+        );
         let bound = min.saturating_mul(1 << failures.min(20)).clamp(min, max);
         if refused {
             return max.mul_f64(self.random.random_range(0.5..=1.0));
         }
-        bound.mul_f64(self.random.random_range(0.0..=1.0)).max(Duration::from_millis(1))
+        bound
+            .mul_f64(self.random.random_range(0.0..=1.0))
+            .max(Duration::from_millis(1))
     }
 
     fn credentials(&self) -> Credentials {

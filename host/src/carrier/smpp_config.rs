@@ -103,10 +103,26 @@ impl SmppConfig {
         too_long("system_type", &self.system_type, SYSTEM_TYPE_MAX)?;
         too_long("service_type", &self.service_type, SERVICE_TYPE_MAX)?;
         let rules = [
-            ("sessions", self.sessions >= 1 && self.sessions <= 64, "is 1 to 64"),
-            ("window", self.window >= 1 && self.window <= 10_000, "is 1 to 10000"),
-            ("response_timeout", !self.response_timeout.is_zero(), "is more than 0"),
-            ("bind_timeout", !self.bind_timeout.is_zero(), "is more than 0"),
+            (
+                "sessions",
+                self.sessions >= 1 && self.sessions <= 64,
+                "is 1 to 64",
+            ),
+            (
+                "window",
+                self.window >= 1 && self.window <= 10_000,
+                "is 1 to 10000",
+            ),
+            (
+                "response_timeout",
+                !self.response_timeout.is_zero(),
+                "is more than 0",
+            ),
+            (
+                "bind_timeout",
+                !self.bind_timeout.is_zero(),
+                "is more than 0",
+            ),
             (
                 "reconnect_max",
                 self.reconnect_max >= self.reconnect_min && !self.reconnect_max.is_zero(),

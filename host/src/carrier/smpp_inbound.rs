@@ -34,7 +34,12 @@ impl Inlet for Inbox {
         Err(status::ESME_RINVBNDSTS)
     }
 
-    fn request(&mut self, _frame: &Bytes, body: &Body<'_>, responder: Responder) -> Reaction<CarrierEvent> {
+    fn request(
+        &mut self,
+        _frame: &Bytes,
+        body: &Body<'_>,
+        responder: Responder,
+    ) -> Reaction<CarrierEvent> {
         let sm = match body {
             Body::DeliverSm(sm) => *sm,
             Body::DataSm(data_sm) => data_sm.as_sm(),
@@ -68,7 +73,9 @@ impl Inlet for Inbox {
             }
             Err(error) => {
                 // Sent again it would be no better, and a refusal has it sent again.
-                self.counters.unreadable_receipts.fetch_add(1, Ordering::Relaxed);
+                self.counters
+                    .unreadable_receipts
+                    .fetch_add(1, Ordering::Relaxed);
                 debug!(carrier = %self.carrier, %error, "a receipt that cannot be read");
                 Reaction::Respond {
                     command_status: status::ESME_ROK,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Outgoing, SendOutcome};
-use crate::domain::{TrafficClass, Tlv};
+use crate::domain::{Tlv, TrafficClass};
 use crate::smpp::link::{Answer, Requests};
 use crate::smpp::pdu::{Body, EncodeError, Sm, TlvBuf, esm_class, tag};
 use crate::smpp::status::{self, Class};
@@ -47,7 +47,10 @@ pub enum Verdict {
 pub fn parts(outgoing: &Outgoing<'_>, style: &SubmitStyle) -> Result<Vec<Part>, EncodeError> {
     let message = outgoing.message;
     let tlvs = tlvs(outgoing, style)?;
-    let validity = message.expires_at.since(outgoing.now).max(Duration::from_secs(1));
+    let validity = message
+        .expires_at
+        .since(outgoing.now)
+        .max(Duration::from_secs(1));
     let validity = time::relative(validity);
     let mut short_message = Vec::with_capacity(160);
     let mut parts = Vec::with_capacity(outgoing.segmented.segments.len());

@@ -15,6 +15,11 @@ use crate::smpp::link::Requests;
 use crate::smpp::pdu::{self, Bind, Sm, Tlvs, command_id};
 use crate::smpp::server::{Request, ServerSession, ServerSettings, serve};
 
+#[path = "smpp_receive_tests.rs"]
+mod receive;
+
+use receive::{command_status, deliver, event, receipt_sm};
+
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 /// Long enough for a machine under load, never waited for by a test that passes.
@@ -33,9 +38,19 @@ impl Smsc {
         let (sender, sessions) = mpsc::channel(16);
         let (stop, stopped) = watch::channel(false);
         let judge = |_, _, bind: &Bind<'_>| {
-            if bind.password == b"pw" { Ok(()) } else { Err(status::ESME_RINVPASWD) }
+            if bind.password == b"pw" {
+                Ok(())
+            } else {
+                Err(status::ESME_RINVPASWD)
+            }
         };
-        tokio::spawn(serve(listener, ServerSettings::default(), Arc::new(judge), sender, stopped));
+        tokio::spawn(serve(
+            listener,
+            ServerSettings::default(),
+            Arc::new(judge),
+            sender,
+            stopped,
+        ));
         Smsc {
             address,
             sessions,
@@ -44,12 +59,18 @@ impl Smsc {
     }
 
     async fn session(&mut self) -> ServerSession {
-        timeout(PATIENCE, self.sessions.recv()).await.unwrap().unwrap()
+        timeout(PATIENCE, self.sessions.recv())
+            .await
+            .unwrap()
+            .unwrap()
     }
 }
 
 async fn request(session: &mut ServerSession) -> Request {
-    timeout(PATIENCE, session.requests.recv()).await.unwrap().unwrap()
+    timeout(PATIENCE, session.requests.recv())
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 fn config(address: &str) -> SmppConfig {
@@ -163,9 +184,20 @@ async fn a_message_arrives_as_one_submit_sm() {
         panic!("{pdu:?}")
     };
     assert_eq!((sm.source_addr_ton, sm.source_addr), (5, &b"Acme"[..]));
-    assert_eq!((sm.dest_addr_ton, sm.dest_addr_npi, sm.destination_addr), (1, 1, &b"447700900123"[..]));
+    assert_eq!(
+        (sm.dest_addr_ton, sm.dest_addr_npi, sm.destination_addr),
+        (1, 1, &b"447700900123"[..])
+    );
     assert_eq!(sm.payload(), b"hello");
-    assert_eq!((sm.esm_class, sm.data_coding, sm.registered_delivery, sm.priority_flag), (0, 0, 1, 1));
+    assert_eq!(
+        (
+            sm.esm_class,
+            sm.data_coding,
+            sm.registered_delivery,
+            sm.priority_flag
+        ),
+        (0, 0, 1, 1)
+    );
     assert_eq!(sm.validity_period, b"000000000130000R");
     assert_eq!(sm.tlvs.get(0x1401), Some(&b"dlt"[..]));
     assert!(sm.tlvs.get(pdu::tag::USER_MESSAGE_REFERENCE).is_some());
@@ -212,7 +244,11 @@ async fn a_full_window_leaves_no_room_and_no_headroom() {
     let sending = sending(&rig.carrier, "hello");
     let request = request(&mut rig.session).await;
     assert_eq!(rig.carrier.status().headroom, 0.0);
-    assert!(timeout(Duration::from_millis(20), rig.carrier.ready()).await.is_err());
+    assert!(
+        timeout(Duration::from_millis(20), rig.carrier.ready())
+            .await
+            .is_err()
+    );
     request.responder.message_id("1".to_owned());
     outcome(sending).await;
     assert_eq!(timeout(PATIENCE, rig.carrier.ready()).await, Ok(1));
@@ -224,10 +260,17 @@ async fn the_throughput_is_kept() {
     let began = Instant::now();
     let sendings: Vec<_> = (0..15).map(|_| sending(&rig.carrier, "hello")).collect();
     for _ in 0..15 {
-        request(&mut rig.session).await.responder.message_id("1".to_owned());
+        request(&mut rig.session)
+            .await
+            .responder
+            .message_id("1".to_owned());
     }
     // Five at once, which the bucket holds, and ten more at 50 a second.
-    assert!(began.elapsed() >= Duration::from_millis(190), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_millis(190),
+        "{:?}",
+        began.elapsed()
+    );
     for sending in sendings {
         assert_eq!(outcome(sending).await, sent(&["1"]));
     }
@@ -251,7 +294,10 @@ async fn a_connection_lost_after_the_submit_is_unknown_and_comes_back() {
     rig.session = rig.smsc.session().await;
     timeout(PATIENCE, rig.carrier.ready()).await.unwrap();
     let again = sending(&rig.carrier, "hello");
-    request(&mut rig.session).await.responder.message_id("2".to_owned());
+    request(&mut rig.session)
+        .await
+        .responder
+        .message_id("2".to_owned());
     assert_eq!(outcome(again).await, sent(&["2"]));
 }
 
@@ -265,7 +311,10 @@ async fn without_a_message_centre_the_carrier_is_down() {
     let carrier = SmppCarrier::start(config(&address), 1, events).unwrap();
     timeout(PATIENCE, carrier.down()).await.unwrap();
     assert!(!carrier.status().connected);
-    assert_eq!(outcome(sending(&carrier, "hello")).await, SendOutcome::Unavailable);
+    assert_eq!(
+        outcome(sending(&carrier, "hello")).await,
+        SendOutcome::Unavailable
+    );
     timeout(PATIENCE, carrier.shutdown()).await.unwrap();
 }
 
@@ -289,24 +338,41 @@ async fn a_wrong_password_is_no_connection() {
 async fn throttling_slows_the_carrier_down() {
     let mut rig = rig(|c| c.throughput = 1000).await;
     let sending = sending(&rig.carrier, "hello");
-    request(&mut rig.session).await.responder.status(status::ESME_RTHROTTLED);
+    request(&mut rig.session)
+        .await
+        .responder
+        .status(status::ESME_RTHROTTLED);
     let throttled = SendOutcome::Throttled {
         status: status::ESME_RTHROTTLED,
         retry_after_ms: None,
     };
     assert_eq!(outcome(sending).await, throttled);
-    assert!(rig.carrier.inner.pacer().rate(Instant::now().into_std()).unwrap() < 600.0);
+    assert!(
+        rig.carrier
+            .inner
+            .pacer()
+            .rate(Instant::now().into_std())
+            .unwrap()
+            < 600.0
+    );
 }
 
 #[tokio::test]
 async fn refusals_keep_their_status() {
     let mut rig = rig(|_| {}).await;
-    for (status, permanent) in [(status::ESME_RINVDSTADR, true), (status::ESME_RSYSERR, false)] {
+    for (status, permanent) in [
+        (status::ESME_RINVDSTADR, true),
+        (status::ESME_RSYSERR, false),
+    ] {
         let sending = sending(&rig.carrier, "hello");
         request(&mut rig.session).await.responder.status(status);
         match outcome(sending).await {
-            SendOutcome::Permanent { status: got, .. } => assert_eq!((got, true), (status, permanent)),
-            SendOutcome::Temporary { status: got, .. } => assert_eq!((got, false), (status, permanent)),
+            SendOutcome::Permanent { status: got, .. } => {
+                assert_eq!((got, true), (status, permanent))
+            }
+            SendOutcome::Temporary { status: got, .. } => {
+                assert_eq!((got, false), (status, permanent))
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -316,8 +382,14 @@ async fn refusals_keep_their_status() {
 async fn a_message_taken_by_half_is_completed() {
     let mut rig = rig(|_| {}).await;
     let sending = sending(&rig.carrier, LONG);
-    request(&mut rig.session).await.responder.message_id("1".to_owned());
-    request(&mut rig.session).await.responder.status(status::ESME_RMSGQFUL);
+    request(&mut rig.session)
+        .await
+        .responder
+        .message_id("1".to_owned());
+    request(&mut rig.session)
+        .await
+        .responder
+        .status(status::ESME_RMSGQFUL);
     let again = request(&mut rig.session).await;
     let pdu = again.pdu().unwrap();
     let pdu::Body::SubmitSm(sm) = pdu.body else {
@@ -328,124 +400,6 @@ async fn a_message_taken_by_half_is_completed() {
     assert_eq!(outcome(sending).await, sent(&["1", "2"]));
 }
 
-fn receipt_sm() -> pdu::Body<'static> {
-    pdu::Body::DeliverSm(Sm {
-        source_addr: b"447700900123",
-        destination_addr: b"Acme",
-        esm_class: pdu::esm_class::DELIVERY_RECEIPT,
-        short_message: b"id:2A sub:001 dlvrd:001 submit date:2311142213 done date:2311142214 stat:DELIVRD err:000 text:hello",
-        ..Sm::default()
-    })
-}
-
-/// What the carrier answers to a deliver_sm.
-fn deliver(session: &ServerSession, body: &pdu::Body<'_>) -> JoinHandle<Vec<Answer>> {
-    let mut requests = Requests::new();
-    requests.push(body).unwrap();
-    let link = session.link.clone();
-    tokio::spawn(async move { link.send(requests).await })
-}
-
-async fn command_status(delivery: JoinHandle<Vec<Answer>>) -> u32 {
-    match timeout(PATIENCE, delivery).await.unwrap().unwrap().as_slice() {
-        [Answer::Answered { command_status, .. }] => *command_status,
-        other => panic!("{other:?}"),
-    }
-}
-
-async fn event(rig: &mut Rig) -> CarrierEvent {
-    timeout(PATIENCE, rig.events.recv()).await.unwrap().unwrap()
-}
-
-#[tokio::test]
-async fn a_receipt_is_answered_when_it_is_durable_and_not_before() {
-    let mut rig = rig(|_| {}).await;
-    let delivery = deliver(&rig.session, &receipt_sm());
-    let CarrierEvent::Receipt { carrier, id, keys, state, ack, .. } = event(&mut rig).await else {
-        panic!()
-    };
-    assert_eq!((carrier.as_str(), id.as_str(), state), ("north", "2A", PartState::Delivered));
-    assert_eq!(keys.first().map(String::as_str), Some(rig.carrier.receipt_key("2a").as_str()));
-    assert_eq!(rig.session.link.in_flight(), 1);
-    assert!(!delivery.is_finished());
-    ack.send(Ack::Taken).unwrap();
-    assert_eq!(command_status(delivery).await, status::ESME_ROK);
-}
-
-#[tokio::test]
-async fn what_is_not_durable_is_asked_for_again() {
-    let mut rig = rig(|_| {}).await;
-    let later = deliver(&rig.session, &receipt_sm());
-    let dropped = deliver(&rig.session, &receipt_sm());
-    let CarrierEvent::Receipt { ack, .. } = event(&mut rig).await else {
-        panic!()
-    };
-    ack.send(Ack::RetryLater).unwrap();
-    drop(event(&mut rig).await);
-    assert_eq!(command_status(later).await, status::ESME_RX_T_APPN);
-    assert_eq!(command_status(dropped).await, status::ESME_RX_T_APPN);
-}
-
-#[tokio::test]
-async fn a_receipt_that_cannot_be_read_is_not_asked_for_again() {
-    let rig = rig(|_| {}).await;
-    let unreadable = pdu::Body::DeliverSm(Sm {
-        esm_class: pdu::esm_class::DELIVERY_RECEIPT,
-        short_message: b"your message is on its way",
-        ..Sm::default()
-    });
-    assert_eq!(command_status(deliver(&rig.session, &unreadable)).await, status::ESME_ROK);
-    assert_eq!(rig.carrier.counters().unreadable_receipts.load(Ordering::Relaxed), 1);
-}
-
-async fn inbound(rig: &mut Rig, sm: Sm<'_>) -> InboundPart {
-    let delivery = deliver(&rig.session, &pdu::Body::DeliverSm(sm));
-    let CarrierEvent::Inbound { part, ack, .. } = event(rig).await else {
-        panic!()
-    };
-    ack.send(Ack::Taken).unwrap();
-    assert_eq!(command_status(delivery).await, status::ESME_ROK);
-    part
-}
-
-#[tokio::test]
-async fn a_mobile_originated_part_comes_with_its_place_in_the_whole() {
-    let mut rig = rig(|_| {}).await;
-    let sm = Sm {
-        source_addr_ton: 1,
-        source_addr_npi: 1,
-        source_addr: b"447700900123",
-        destination_addr: b"60777",
-        short_message: b"STOP",
-        ..Sm::default()
-    };
-    let plain = inbound(&mut rig, sm).await;
-    assert_eq!(plain.originator.to_string(), "+447700900123");
-    assert_eq!((plain.payload.as_slice(), plain.concat), (&b"STOP"[..], None));
-    let by_header = Sm {
-        esm_class: pdu::esm_class::UDHI,
-        short_message: b"\x05\x00\x03\x2a\x02\x01ST",
-        ..sm
-    };
-    let part = inbound(&mut rig, by_header).await;
-    let concat = part.concat.unwrap();
-    assert_eq!((concat.reference, concat.total, concat.index), (0x2a, 2, 1));
-    assert_eq!((part.udh.as_slice(), part.payload.as_slice()), (&b""[..], &b"ST"[..]));
-    let by_tlv = Sm {
-        tlvs: Tlvs::parse(b"\x02\x0c\x00\x02\x00\x2a\x02\x0e\x00\x01\x02\x02\x0f\x00\x01\x02"),
-        ..sm
-    };
-    let concat = inbound(&mut rig, by_tlv).await.concat.unwrap();
-    assert_eq!((concat.reference, concat.total, concat.index), (0x2a, 2, 2));
-    let lying = Sm {
-        esm_class: pdu::esm_class::UDHI,
-        short_message: b"\x90\x00\x03",
-        ..sm
-    };
-    let part = inbound(&mut rig, lying).await;
-    assert_eq!((part.data_coding, part.payload.as_slice()), (4, &b"\x90\x00\x03"[..]));
-}
-
 #[tokio::test]
 async fn a_pair_sends_on_one_session_and_receives_on_the_other() {
     let mut rig = rig(|c| c.binding = Binding::Pair).await;
@@ -453,9 +407,15 @@ async fn a_pair_sends_on_one_session_and_receives_on_the_other() {
     if rig.session.mode == BindMode::Receiver {
         std::mem::swap(&mut rig.session, &mut other);
     }
-    assert_eq!((rig.session.mode, other.mode), (BindMode::Transmitter, BindMode::Receiver));
+    assert_eq!(
+        (rig.session.mode, other.mode),
+        (BindMode::Transmitter, BindMode::Receiver)
+    );
     let sending = sending(&rig.carrier, "hello");
-    request(&mut rig.session).await.responder.message_id("1".to_owned());
+    request(&mut rig.session)
+        .await
+        .responder
+        .message_id("1".to_owned());
     assert_eq!(outcome(sending).await, sent(&["1"]));
     let delivery = deliver(&other, &receipt_sm());
     let CarrierEvent::Receipt { ack, .. } = event(&mut rig).await else {
@@ -493,7 +453,10 @@ async fn shutdown_waits_for_answers_and_unbinds() {
     while rig.carrier.status().connected {
         tokio::task::yield_now().await;
     }
-    assert_eq!(outcome(sending(&rig.carrier, "too late")).await, SendOutcome::Unavailable);
+    assert_eq!(
+        outcome(sending(&rig.carrier, "too late")).await,
+        SendOutcome::Unavailable
+    );
     request.responder.message_id("1".to_owned());
     assert_eq!(outcome(last).await, sent(&["1"]));
     timeout(PATIENCE, shutdown).await.unwrap().unwrap();
@@ -528,8 +491,13 @@ async fn a_peer_that_speaks_garbage_is_left_and_tried_again() {
         stream.shutdown().await.unwrap();
         let mut heard = Vec::new();
         // It may be reset, because we do not read what we were not sent for.
-        let _ = timeout(PATIENCE, stream.read_to_end(&mut heard)).await.unwrap();
-        assert_eq!(pdu::Header::parse(&heard).unwrap().command_id, command_id::BIND_TRANSCEIVER);
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut heard))
+            .await
+            .unwrap();
+        assert_eq!(
+            pdu::Header::parse(&heard).unwrap().command_id,
+            command_id::BIND_TRANSCEIVER
+        );
         assert!(!carrier.status().connected);
     }
     timeout(PATIENCE, carrier.shutdown()).await.unwrap();
@@ -551,7 +519,10 @@ async fn a_field_that_does_not_fit_is_refused_before_anything_leaves() {
     let SendOutcome::Permanent { detail, .. } = rig.carrier.send(outgoing).await else {
         panic!()
     };
-    assert_eq!(detail, "destination_addr has 21 octets; at most 20 are allowed");
+    assert_eq!(
+        detail,
+        "destination_addr has 21 octets; at most 20 are allowed"
+    );
 }
 
 #[test]
@@ -560,7 +531,10 @@ fn a_configuration_names_the_field_and_the_rule() {
         window: 0,
         ..config("127.0.0.1:2775")
     };
-    assert_eq!(broken.check().unwrap_err().to_string(), "window is 1 to 10000");
+    assert_eq!(
+        broken.check().unwrap_err().to_string(),
+        "window is 1 to 10000"
+    );
     let broken = SmppConfig {
         system_type: "thirteen-char".to_owned(),
         ..config("127.0.0.1:2775")
@@ -596,7 +570,12 @@ fn back_off_doubles_is_bounded_and_differs() {
         events,
         random: StdRng::seed_from_u64(7),
     };
-    let mut longest = |failures| (0..200).map(|_| seat.back_off(failures, false)).max().unwrap();
+    let mut longest = |failures| {
+        (0..200)
+            .map(|_| seat.back_off(failures, false))
+            .max()
+            .unwrap()
+    };
     assert!((1.5..=2.0).contains(&longest(1).as_secs_f64()));
     assert!((6.0..=8.0).contains(&longest(3).as_secs_f64()));
     assert!((25.0..=30.0).contains(&longest(60).as_secs_f64()));

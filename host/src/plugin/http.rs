@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Body as _;
 use hyper::{Method, Request, Uri, Version};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -120,6 +121,9 @@ fn prepared(request: HttpRequest, limits: &HttpLimits) -> Result<Request<Full<By
 async fn exchange(client: &Pooled, request: Request<Full<Bytes>>, max: usize) -> Result<HttpResponse, HttpFailure> {
     let response = client.request(request).await.map_err(|e| failure(&e))?;
     let (head, body) = response.into_parts();
+    if body.size_hint().lower() > max as u64 {
+        return Err(HttpFailure::TooLarge);
+    }
     let body = Limited::new(body, max).collect().await.map_err(|e| {
         if e.downcast_ref::<LengthLimitError>().is_some() {
             HttpFailure::TooLarge

@@ -84,6 +84,17 @@ struct PerHook {
     breaker: Breaker,
 }
 
+/// On what terms an entry runs its component.
+pub(super) struct Terms {
+    /// Capabilities that may be imported; `grants` is what is behind them.
+    pub linked: Vec<Capability>,
+    pub grants: Capabilities,
+    pub disclosure: Disclosure,
+    /// JSON, valid by the component's schema.
+    pub config: String,
+    pub bounds: Bounds,
+}
+
 /// A configured instance.
 pub(super) struct Warm {
     pub store: Store<CallState>,
@@ -111,15 +122,18 @@ impl Pool {
         engine: &Engine,
         loaded: Arc<Loaded>,
         hooks: &[Hook],
-        grants: Capabilities,
-        granted: &[Capability],
-        disclosure: Disclosure,
-        config: String,
-        bounds: Bounds,
+        terms: Terms,
     ) -> Result<Pool, String> {
+        let Terms {
+            linked,
+            grants,
+            disclosure,
+            config,
+            bounds,
+        } = terms;
         let text = |e: wasmtime::Error| format!("{e:#}");
         let mut linker = Linker::new(engine.wasm());
-        contract_v0::link(&mut linker, granted).map_err(text)?;
+        contract_v0::link(&mut linker, &linked).map_err(text)?;
         let pre = linker.instantiate_pre(&loaded.component).map_err(text)?;
         let exports = Exports::find(&pre, hooks).map_err(text)?;
         Ok(Pool {

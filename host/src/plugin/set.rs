@@ -15,7 +15,7 @@ use super::entry::Entry;
 use super::host_calls::{Capabilities, HttpClient, LogRate, StateStore};
 use super::http::HttpCaller;
 use super::load::{self, Loaded, digest_text};
-use super::pool::{Bounds, NotConfigured, Pool};
+use super::pool::{Bounds, NotConfigured, Pool, Terms};
 use super::spec::{Fail, PluginSpec, PolicySpec};
 use super::spec_check::{Materials, Problem, Resolver, check, gather};
 use super::table::PrefixTable;
@@ -450,8 +450,14 @@ async fn make_pool(
         content: grants.content,
         key: key.finalize().into(),
     };
-    let config = spec.config.to_string();
-    let pool = Pool::new(&host.engine, loaded, hooks, capabilities, &granted(spec), disclosure, config, bounds)
+    let terms = Terms {
+        linked: granted(spec),
+        grants: capabilities,
+        disclosure,
+        config: spec.config.to_string(),
+        bounds,
+    };
+    let pool = Pool::new(&host.engine, loaded, hooks, terms)
         .map_err(|why| ("", format!("the component cannot be linked: {why}")))?;
     match pool.warm_up().await {
         Ok(()) => Ok(Arc::new(pool)),

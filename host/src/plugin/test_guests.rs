@@ -143,6 +143,7 @@ fn hook(hook: Hook, answer: &str) -> String {
     let function = |name: &str, params: &str| {
         format!(
             r#"(func (export "heliograph:sms/{}@0.1.0#{name}") (param $args i32) {params} (result i32)
+                (local $n i32)
                 (global.set $next (i32.const 65536))
                 {answer})"#,
             hook.name()

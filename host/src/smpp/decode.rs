@@ -26,7 +26,10 @@ pub fn decode(frame: &[u8]) -> Result<Pdu<'_>, DecodeError> {
             sequence_number: header.sequence_number,
             body,
         }),
-        Err(Fault { field, command_status }) => Err(DecodeError {
+        Err(Fault {
+            field,
+            command_status,
+        }) => Err(DecodeError {
             header,
             field,
             command_status,
@@ -205,7 +208,10 @@ impl<'a> Reader<'a> {
     fn c_octets(&mut self, field: &'static str, command_status: u32) -> Result<&'a [u8], Fault> {
         let value = self.c_octets_any();
         if value.len() > C_OCTETS_MAX {
-            return Err(Fault { field, command_status });
+            return Err(Fault {
+                field,
+                command_status,
+            });
         }
         Ok(value)
     }

@@ -35,7 +35,11 @@ pub const SHORT_MESSAGE_MAX: usize = 254;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EncodeError {
     /// More octets than the field may have.
-    TooLong { field: &'static str, length: usize, max: usize },
+    TooLong {
+        field: &'static str,
+        length: usize,
+        max: usize,
+    },
     /// A C-octet string ends at its first NUL.
     Nul { field: &'static str },
     /// Neither empty nor 16 characters (SMPP 3.4, 7.1.1).
@@ -115,9 +119,9 @@ impl Writer<'_> {
             | Body::EnquireLinkResp
             | Body::CancelSmResp
             | Body::ReplaceSmResp => Ok(()),
-            Body::BindReceiver(bind) | Body::BindTransmitter(bind) | Body::BindTransceiver(bind) => {
-                self.bind(bind)
-            }
+            Body::BindReceiver(bind)
+            | Body::BindTransmitter(bind)
+            | Body::BindTransceiver(bind) => self.bind(bind),
             Body::BindReceiverResp(resp)
             | Body::BindTransmitterResp(resp)
             | Body::BindTransceiverResp(resp) => self.bind_resp(resp, ok),
@@ -192,8 +196,16 @@ impl Writer<'_> {
         self.octets(&[data_sm.source_addr_ton, data_sm.source_addr_npi]);
         self.c_octets("source_addr", data_sm.source_addr, DATA_SM_ADDRESS_MAX)?;
         self.octets(&[data_sm.dest_addr_ton, data_sm.dest_addr_npi]);
-        self.c_octets("destination_addr", data_sm.destination_addr, DATA_SM_ADDRESS_MAX)?;
-        self.octets(&[data_sm.esm_class, data_sm.registered_delivery, data_sm.data_coding]);
+        self.c_octets(
+            "destination_addr",
+            data_sm.destination_addr,
+            DATA_SM_ADDRESS_MAX,
+        )?;
+        self.octets(&[
+            data_sm.esm_class,
+            data_sm.registered_delivery,
+            data_sm.data_coding,
+        ]);
         self.octets(data_sm.tlvs.raw());
         Ok(())
     }
@@ -237,7 +249,12 @@ impl Writer<'_> {
         self.out.extend_from_slice(octets);
     }
 
-    fn c_octets(&mut self, field: &'static str, value: &[u8], max: usize) -> Result<(), EncodeError> {
+    fn c_octets(
+        &mut self,
+        field: &'static str,
+        value: &[u8],
+        max: usize,
+    ) -> Result<(), EncodeError> {
         if value.len() > max {
             return Err(EncodeError::TooLong {
                 field,

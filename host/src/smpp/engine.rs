@@ -256,13 +256,24 @@ impl<I: Inlet> Engine<I> {
                 bind,
             } => match self.inlet.bind(mode, &bind) {
                 Ok(()) => {
-                    self.session
-                        .accept_bind(now, sequence_number, mode, bind.interface_version, bind.system_id);
+                    self.session.accept_bind(
+                        now,
+                        sequence_number,
+                        mode,
+                        bind.interface_version,
+                        bind.system_id,
+                    );
                     self.state.send_replace(LinkState::Bound);
                 }
-                Err(command_status) => self.session.refuse_bind(sequence_number, mode, command_status),
+                Err(command_status) => {
+                    self.session
+                        .refuse_bind(sequence_number, mode, command_status)
+                }
             },
-            Event::Request { sequence_number, body } => self.request(now, sequence_number, octets, &body),
+            Event::Request {
+                sequence_number,
+                body,
+            } => self.request(now, sequence_number, octets, &body),
             Event::Answer {
                 token,
                 command_status,
@@ -331,7 +342,13 @@ impl<I: Inlet> Engine<I> {
         }
     }
 
-    fn respond(&mut self, now: Instant, sequence_number: u32, command_id: u32, command_status: u32) {
+    fn respond(
+        &mut self,
+        now: Instant,
+        sequence_number: u32,
+        command_id: u32,
+        command_status: u32,
+    ) {
         self.session
             .respond(now, &reject(command_id, sequence_number, command_status));
     }
@@ -350,7 +367,9 @@ impl<I: Inlet> Engine<I> {
                         ..SmResp::default()
                     };
                     match &mut pdu.body {
-                        Body::SubmitSmResp(body) | Body::DataSmResp(body) | Body::DeliverSmResp(body) => {
+                        Body::SubmitSmResp(body)
+                        | Body::DataSmResp(body)
+                        | Body::DeliverSmResp(body) => {
                             *body = resp;
                         }
                         _ => {}
@@ -448,7 +467,8 @@ impl<I: Inlet> Engine<I> {
 
     fn timeout(&mut self) {
         let now = now();
-        let over = |since: Option<Instant>, limit: Duration| since.is_some_and(|at| at + limit <= now);
+        let over =
+            |since: Option<Instant>, limit: Duration| since.is_some_and(|at| at + limit <= now);
         if over(self.partial_since, self.settings.pdu_read) && self.may_read() {
             self.session.close(CloseReason::PduTimeout);
         }
@@ -490,7 +510,9 @@ impl<I: Inlet> Engine<I> {
         control.commands.close();
         while let Ok(command) = control.commands.try_recv() {
             // The sender may have gone; nobody is waiting then.
-            let _ = command.answer.send(vec![Answer::Unsent; command.requests.count]);
+            let _ = command
+                .answer
+                .send(vec![Answer::Unsent; command.requests.count]);
         }
         self.publish();
     }

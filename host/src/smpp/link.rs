@@ -56,7 +56,12 @@ pub trait Inlet: Send {
     fn bind(&mut self, mode: BindMode, bind: &Bind<'_>) -> Result<(), u32>;
 
     /// `frame` is the whole PDU, for those who keep it; `body` is what it says.
-    fn request(&mut self, frame: &Bytes, body: &Body<'_>, responder: Responder) -> Reaction<Self::Event>;
+    fn request(
+        &mut self,
+        frame: &Bytes,
+        body: &Body<'_>,
+        responder: Responder,
+    ) -> Reaction<Self::Event>;
 }
 
 /// What becomes of a request.
@@ -88,7 +93,10 @@ pub(super) struct Reply {
 
 #[derive(Debug)]
 pub(super) enum ReplyContent {
-    Status { command_status: u32, message_id: String },
+    Status {
+        command_status: u32,
+        message_id: String,
+    },
     Encoded(Vec<u8>),
 }
 
@@ -116,7 +124,10 @@ impl Responder {
     /// Any response body: query_sm_resp, optional parameters.
     pub fn body(self, command_status: u32, body: &Body<'_>) -> Result<(), EncodeError> {
         let mut octets = Vec::new();
-        encode(&Pdu::response(self.sequence_number, command_status, *body), &mut octets)?;
+        encode(
+            &Pdu::response(self.sequence_number, command_status, *body),
+            &mut octets,
+        )?;
         self.send(ReplyContent::Encoded(octets));
         Ok(())
     }
@@ -170,7 +181,10 @@ impl Requests {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// `message_id` is empty where the peer gave none, or one longer than [`MESSAGE_ID_KEPT`].
-    Answered { command_status: u32, message_id: String },
+    Answered {
+        command_status: u32,
+        message_id: String,
+    },
     /// Sent, and no answer in the response time.
     TimedOut,
     /// Sent at least in part when the connection ended.
@@ -229,7 +243,12 @@ impl Link {
             return Vec::new();
         }
         let (answer, answered) = oneshot::channel();
-        if self.commands.send(Command { requests, answer }).await.is_err() {
+        if self
+            .commands
+            .send(Command { requests, answer })
+            .await
+            .is_err()
+        {
             return vec![Answer::Unsent; count];
         }
         // A link that ends answers all; only one that was torn away leaves us without knowledge.
@@ -277,7 +296,11 @@ impl Link {
     /// Resolves once the link has ended.
     pub async fn closed(&self) -> CloseReason {
         let mut state = self.state.clone();
-        match state.wait_for(|s| matches!(s, LinkState::Closed(_))).await.map(|s| *s) {
+        match state
+            .wait_for(|s| matches!(s, LinkState::Closed(_)))
+            .await
+            .map(|s| *s)
+        {
             Ok(LinkState::Closed(reason)) => reason,
             Ok(LinkState::Binding | LinkState::Bound) | Err(_) => CloseReason::Aborted,
         }
@@ -321,9 +344,7 @@ pub fn link<S, I: Inlet>(
         state: state_out,
         shared: Arc::clone(&shared),
     };
-    let engine = Engine::new(
-        session, settings, inlet, events, replies, state, shared,
-    );
+    let engine = Engine::new(session, settings, inlet, events, replies, state, shared);
     let control = Control {
         commands: commands_in,
         order: order_in,

@@ -43,7 +43,11 @@ impl Peer {
 
     async fn say(&mut self, sequence_number: u32, command_status: u32, body: Body<'_>) {
         let mut octets = Vec::new();
-        encode(&Pdu::response(sequence_number, command_status, body), &mut octets).unwrap();
+        encode(
+            &Pdu::response(sequence_number, command_status, body),
+            &mut octets,
+        )
+        .unwrap();
         self.stream.write_all(&octets).await.unwrap();
     }
 }
@@ -75,7 +79,8 @@ async fn rig(pipe: usize, change: impl FnOnce(&mut LinkSettings)) -> Rig {
         buffer: Vec::new(),
     };
     assert_eq!(peer.hear().await.command_id, command_id::BIND_TRANSCEIVER);
-    peer.say(1, 0, Body::BindTransceiverResp(BindResp::default())).await;
+    peer.say(1, 0, Body::BindTransceiverResp(BindResp::default()))
+        .await;
     assert_eq!(link.settled().await, LinkState::Bound);
     Rig { link, peer, events }
 }
@@ -108,7 +113,9 @@ async fn answers_come_in_the_order_of_the_requests() {
             message_id,
             ..SmResp::default()
         };
-        rig.peer.say(header.sequence_number, 0, Body::SubmitSmResp(resp)).await;
+        rig.peer
+            .say(header.sequence_number, 0, Body::SubmitSmResp(resp))
+            .await;
     }
     let answered = |message_id: &str| Answer::Answered {
         command_status: 0,
@@ -144,7 +151,10 @@ async fn at_the_end_every_request_has_its_answer() {
     let waiting = sending(&rig.link, 1);
     tokio::task::yield_now().await;
     drop(rig.peer);
-    assert_eq!(half_sent.await.unwrap(), [Answer::Lost, Answer::Lost, Answer::Unsent]);
+    assert_eq!(
+        half_sent.await.unwrap(),
+        [Answer::Lost, Answer::Lost, Answer::Unsent]
+    );
     assert_eq!(waiting.await.unwrap(), [Answer::Unsent]);
     assert_eq!(rig.link.closed().await, CloseReason::ClosedByPeer);
     assert_eq!(rig.link.send(submits(1)).await, [Answer::Unsent]);
@@ -182,7 +192,9 @@ async fn a_peer_that_does_not_read_is_left() {
 async fn a_full_events_channel_stops_the_reading_and_then_refuses() {
     let mut rig = rig(64 * 1024, |s| s.overload = SHORT).await;
     for sequence_number in 1..=3 {
-        rig.peer.say(sequence_number, 0, Body::DeliverSm(Sm::default())).await;
+        rig.peer
+            .say(sequence_number, 0, Body::DeliverSm(Sm::default()))
+            .await;
     }
     let began = Instant::now();
     for _ in 0..2 {
@@ -202,13 +214,18 @@ async fn a_full_events_channel_stops_the_reading_and_then_refuses() {
 async fn a_short_stall_of_the_consumer_refuses_nothing() {
     let mut rig = rig(64 * 1024, |s| s.overload = Duration::from_secs(600)).await;
     for sequence_number in 1..=3 {
-        rig.peer.say(sequence_number, 0, Body::DeliverSm(Sm::default())).await;
+        rig.peer
+            .say(sequence_number, 0, Body::DeliverSm(Sm::default()))
+            .await;
     }
     tokio::time::sleep(SHORT).await;
     for sequence_number in 1..=3 {
         rig.events.recv().await.unwrap().status(status::ESME_ROK);
         let taken = rig.peer.hear().await;
-        assert_eq!((taken.sequence_number, taken.command_status), (sequence_number, 0));
+        assert_eq!(
+            (taken.sequence_number, taken.command_status),
+            (sequence_number, 0)
+        );
     }
 }
 
@@ -236,10 +253,17 @@ async fn a_response_may_have_any_body() {
     };
     responder.body(0, &Body::DataSmResp(resp)).unwrap();
     while !matches!(frame(&rig.peer.buffer), Framing::Frame(_)) {
-        rig.peer.stream.read_buf(&mut rig.peer.buffer).await.unwrap();
+        rig.peer
+            .stream
+            .read_buf(&mut rig.peer.buffer)
+            .await
+            .unwrap();
     }
     let heard = decode(&rig.peer.buffer).unwrap();
-    assert_eq!((heard.sequence_number, heard.body), (1, Body::DataSmResp(resp)));
+    assert_eq!(
+        (heard.sequence_number, heard.body),
+        (1, Body::DataSmResp(resp))
+    );
 }
 
 #[tokio::test]
@@ -257,7 +281,10 @@ async fn a_pdu_in_single_octets_is_one_pdu() {
         tokio::task::yield_now().await;
     }
     let heard = rig.peer.hear().await;
-    assert_eq!((heard.command_id, heard.sequence_number), (command_id::ENQUIRE_LINK_RESP, 5));
+    assert_eq!(
+        (heard.command_id, heard.sequence_number),
+        (command_id::ENQUIRE_LINK_RESP, 5)
+    );
 }
 
 #[tokio::test]
@@ -266,6 +293,8 @@ async fn unbind_is_a_handshake() {
     rig.link.unbind();
     let heard = rig.peer.hear().await;
     assert_eq!(heard.command_id, command_id::UNBIND);
-    rig.peer.say(heard.sequence_number, 0, Body::UnbindResp).await;
+    rig.peer
+        .say(heard.sequence_number, 0, Body::UnbindResp)
+        .await;
     assert_eq!(rig.link.closed().await, CloseReason::Unbound);
 }

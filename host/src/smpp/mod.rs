@@ -5,6 +5,7 @@ mod decode;
 pub mod encode;
 mod engine;
 pub mod link;
+mod output;
 pub mod pdu;
 pub mod server;
 pub mod session;

@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use super::status;
 pub use super::decode::decode;
 pub use super::encode::{EncodeError, encode};
+use super::status;
 pub use super::tlv::{TlvBuf, TlvIter, TlvRef, Tlvs, tag};
 
 pub const HEADER_LEN: usize = 16;
@@ -132,7 +132,8 @@ impl Header {
     /// The first 16 octets; none where there are fewer.
     pub fn parse(frame: &[u8]) -> Option<Header> {
         let octets = frame.first_chunk::<HEADER_LEN>()?;
-        let word = |i: usize| u32::from_be_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]]);
+        let word =
+            |i: usize| u32::from_be_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]]);
         Some(Header {
             command_length: word(0),
             command_id: word(4),
@@ -178,7 +179,10 @@ pub enum Body<'a> {
     ReplaceSm(ReplaceSm<'a>),
     ReplaceSmResp,
     /// Any other command, as it came: submit_multi, alert_notification, vendors' own.
-    Other { command_id: u32, octets: &'a [u8] },
+    Other {
+        command_id: u32,
+        octets: &'a [u8],
+    },
 }
 
 /// bind_transmitter, bind_receiver, bind_transceiver (SMPP 3.4, 4.1.1, 4.1.3, 4.1.5).

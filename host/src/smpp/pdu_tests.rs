@@ -134,7 +134,8 @@ fn samples() -> Vec<Pdu<'static>> {
 #[test]
 fn the_bind_transmitter_of_the_specification() {
     // SMPP 3.4, 2.7.1 (with its interface_version 0x50, which we take).
-    let octets = b"\0\0\0\x2F\0\0\0\x02\0\0\0\0\0\0\0\x01SMPP3TEST\0secret08\0SUBMIT1\0\x50\x01\x01\0";
+    let octets =
+        b"\0\0\0\x2F\0\0\0\x02\0\0\0\0\0\0\0\x01SMPP3TEST\0secret08\0SUBMIT1\0\x50\x01\x01\0";
     let pdu = decode(octets).unwrap();
     assert_eq!(pdu.sequence_number, 1);
     let Body::BindTransmitter(bind) = pdu.body else {
@@ -143,7 +144,10 @@ fn the_bind_transmitter_of_the_specification() {
     assert_eq!(bind.system_id, b"SMPP3TEST");
     assert_eq!(bind.password, b"secret08");
     assert_eq!(bind.system_type, b"SUBMIT1");
-    assert_eq!((bind.interface_version, bind.addr_ton, bind.addr_npi), (0x50, 1, 1));
+    assert_eq!(
+        (bind.interface_version, bind.addr_ton, bind.addr_npi),
+        (0x50, 1, 1)
+    );
     assert_eq!(encoded(&pdu), octets);
 }
 
@@ -239,14 +243,23 @@ fn nothing_is_read_before_the_length_is_believed() {
         (b"\x00\x01\x00\x01", Framing::Bad(65_537)),
         (b"\x80\0\0\0", Framing::Bad(1 << 31)),
         (b"\xFF\xFF\xFF\xFF", Framing::Bad(u32::MAX)),
-        (b"\0\0\0\x10\0\0\0\x15\0\0\0\0\0\0\0\x01\0\0", Framing::Frame(16)),
+        (
+            b"\0\0\0\x10\0\0\0\x15\0\0\0\0\0\0\0\x01\0\0",
+            Framing::Frame(16),
+        ),
     ] {
         assert_eq!(frame(octets), expect, "{octets:02x?}");
     }
 }
 
 /// A submit_sm body from its fields' octets, for what no encoder would write.
-fn submit_body(service_type: &[u8], source: &[u8], destination: &[u8], validity: &[u8], tail: &[u8]) -> Vec<u8> {
+fn submit_body(
+    service_type: &[u8],
+    source: &[u8],
+    destination: &[u8],
+    validity: &[u8],
+    tail: &[u8],
+) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend_from_slice(service_type);
     body.extend_from_slice(b"\0\x05\x00");
@@ -269,26 +282,106 @@ fn what_peers_really_send_is_taken() {
     let with = |tail: &[u8]| [&plain[..], tail].concat();
     let table: Vec<(&str, u32, u32, Vec<u8>)> = vec![
         ("submit_sm_resp, header only", 0x8000_0004, 8, vec![]),
-        ("bind_transceiver_resp, header only", 0x8000_0009, 0x0E, vec![]),
-        ("deliver_sm_resp, header only, ESME_ROK", 0x8000_0005, 0, vec![]),
-        ("receipted_message_id without NUL", 5, 0, with(b"\x00\x1e\x00\x03abc")),
-        ("Latin-1 in the sender", 4, 0, submit_body(b"", b"Caf\xe9", b"447700900123", b"", b"\x02hi")),
-        ("password 12, system_id 20, system_type 16", 9, 0, b"twenty-octet-systemi\0twelve-octet\0sixteen-octet-ty\0\x34\0\0\0".to_vec()),
-        ("interface_version 5.0", 9, 0, b"id\0pw\0\0\x50\0\0\0".to_vec()),
-        ("interface_version 3.3", 9, 0, b"id\0pw\0\0\x33\0\0\0".to_vec()),
-        ("address_range without NUL", 9, 0, b"id\0pw\0\0\x34\0\0".to_vec()),
-        ("message_id of 80", 0x8000_0004, 0, [&long_id[..], b"\0"].concat()),
+        (
+            "bind_transceiver_resp, header only",
+            0x8000_0009,
+            0x0E,
+            vec![],
+        ),
+        (
+            "deliver_sm_resp, header only, ESME_ROK",
+            0x8000_0005,
+            0,
+            vec![],
+        ),
+        (
+            "receipted_message_id without NUL",
+            5,
+            0,
+            with(b"\x00\x1e\x00\x03abc"),
+        ),
+        (
+            "Latin-1 in the sender",
+            4,
+            0,
+            submit_body(b"", b"Caf\xe9", b"447700900123", b"", b"\x02hi"),
+        ),
+        (
+            "password 12, system_id 20, system_type 16",
+            9,
+            0,
+            b"twenty-octet-systemi\0twelve-octet\0sixteen-octet-ty\0\x34\0\0\0".to_vec(),
+        ),
+        (
+            "interface_version 5.0",
+            9,
+            0,
+            b"id\0pw\0\0\x50\0\0\0".to_vec(),
+        ),
+        (
+            "interface_version 3.3",
+            9,
+            0,
+            b"id\0pw\0\0\x33\0\0\0".to_vec(),
+        ),
+        (
+            "address_range without NUL",
+            9,
+            0,
+            b"id\0pw\0\0\x34\0\0".to_vec(),
+        ),
+        (
+            "message_id of 80",
+            0x8000_0004,
+            0,
+            [&long_id[..], b"\0"].concat(),
+        ),
         ("message_id without NUL", 0x8000_0004, 0, b"42".to_vec()),
-        ("addresses of 21", 4, 0, submit_body(b"", &[b'1'; 21], &[b'2'; 21], b"", b"\x02hi")),
-        ("service_type of 8", 4, 0, submit_body(b"LONGTYPE", b"A", b"447700900123", b"", b"\x02hi")),
-        ("validity_period of 3", 4, 0, submit_body(b"", b"A", b"447700900123", b"72h", b"\x02hi")),
-        ("sar_msg_ref_num of one octet", 4, 0, with(b"\x02\x0c\x00\x01\x07")),
-        ("network_error_code of two", 5, 0, with(b"\x04\x23\x00\x02\x00\x01")),
+        (
+            "addresses of 21",
+            4,
+            0,
+            submit_body(b"", &[b'1'; 21], &[b'2'; 21], b"", b"\x02hi"),
+        ),
+        (
+            "service_type of 8",
+            4,
+            0,
+            submit_body(b"LONGTYPE", b"A", b"447700900123", b"", b"\x02hi"),
+        ),
+        (
+            "validity_period of 3",
+            4,
+            0,
+            submit_body(b"", b"A", b"447700900123", b"72h", b"\x02hi"),
+        ),
+        (
+            "sar_msg_ref_num of one octet",
+            4,
+            0,
+            with(b"\x02\x0c\x00\x01\x07"),
+        ),
+        (
+            "network_error_code of two",
+            5,
+            0,
+            with(b"\x04\x23\x00\x02\x00\x01"),
+        ),
         ("a stray octet after the body", 4, 0, with(b"\0")),
-        ("a TLV longer than the PDU", 4, 0, with(b"\x14\x01\x00\xff\x00")),
+        (
+            "a TLV longer than the PDU",
+            4,
+            0,
+            with(b"\x14\x01\x00\xff\x00"),
+        ),
         ("a vendor TLV", 4, 0, with(b"\x3f\xff\x00\x01x")),
         ("message_payload of 60000", 4, 0, payload),
-        ("the same TLV twice", 4, 0, with(b"\x02\x04\x00\x02\x00\x01\x02\x04\x00\x02\x00\x02")),
+        (
+            "the same TLV twice",
+            4,
+            0,
+            with(b"\x02\x04\x00\x02\x00\x01\x02\x04\x00\x02\x00\x02"),
+        ),
         ("query_sm_resp, header only", 0x8000_0003, 0x67, vec![]),
     ];
     for (what, command_id, command_status, body) in table {
@@ -303,7 +396,12 @@ fn what_peers_really_send_is_taken() {
 #[test]
 fn reserved_values_are_kept_as_they_came() {
     let mut sm = sm();
-    (sm.source_addr_ton, sm.source_addr_npi, sm.data_coding, sm.esm_class) = (0xFF, 0xFE, 0xEF, 0xBF);
+    (
+        sm.source_addr_ton,
+        sm.source_addr_npi,
+        sm.data_coding,
+        sm.esm_class,
+    ) = (0xFF, 0xFE, 0xEF, 0xBF);
     let octets = encoded(&Pdu::request(1, Body::DeliverSm(sm)));
     assert_eq!(decode(&octets).unwrap().body, Body::DeliverSm(sm));
 }
@@ -326,11 +424,31 @@ fn a_command_that_nobody_knows_is_kept_whole() {
 fn a_bad_body_is_answered_by_its_own_response() {
     let long = [b'1'; C_OCTETS_MAX + 1];
     for (body, command_status, field) in [
-        (submit_body(b"", b"A", b"4477", b"", b"\x09hi"), status::ESME_RINVMSGLEN, "sm_length"),
-        (submit_body(b"", &long, b"4477", b"", b"\x02hi"), status::ESME_RINVSRCADR, "source_addr"),
-        (submit_body(b"", b"A", &long, b"", b"\x02hi"), status::ESME_RINVDSTADR, "destination_addr"),
-        (submit_body(b"", b"A", b"4477", &long, b"\x02hi"), status::ESME_RINVEXPIRY, "validity_period"),
-        (b"no NUL anywhere".to_vec(), status::ESME_RINVCMDLEN, "source_addr_ton"),
+        (
+            submit_body(b"", b"A", b"4477", b"", b"\x09hi"),
+            status::ESME_RINVMSGLEN,
+            "sm_length",
+        ),
+        (
+            submit_body(b"", &long, b"4477", b"", b"\x02hi"),
+            status::ESME_RINVSRCADR,
+            "source_addr",
+        ),
+        (
+            submit_body(b"", b"A", &long, b"", b"\x02hi"),
+            status::ESME_RINVDSTADR,
+            "destination_addr",
+        ),
+        (
+            submit_body(b"", b"A", b"4477", &long, b"\x02hi"),
+            status::ESME_RINVEXPIRY,
+            "validity_period",
+        ),
+        (
+            b"no NUL anywhere".to_vec(),
+            status::ESME_RINVCMDLEN,
+            "source_addr_ton",
+        ),
         (vec![], status::ESME_RINVCMDLEN, "source_addr_ton"),
     ] {
         let octets = framed(command_id::SUBMIT_SM, 0, &body);
@@ -338,7 +456,10 @@ fn a_bad_body_is_answered_by_its_own_response() {
         assert_eq!((error.command_status, error.field), (command_status, field));
         let response = error.response().unwrap();
         assert_eq!(response.command_id(), command_id::SUBMIT_SM_RESP);
-        assert_eq!((response.sequence_number, response.command_status), (7, command_status));
+        assert_eq!(
+            (response.sequence_number, response.command_status),
+            (7, command_status)
+        );
         assert_eq!(encoded(&response).len(), HEADER_LEN);
     }
 }
@@ -351,7 +472,14 @@ fn the_payload_is_wherever_the_sender_put_it() {
         ..Sm::default()
     };
     assert_eq!(short.payload(), b"short");
-    assert_eq!(Sm { short_message: b"", ..short }.payload(), b"long");
+    assert_eq!(
+        Sm {
+            short_message: b"",
+            ..short
+        }
+        .payload(),
+        b"long"
+    );
     assert_eq!(Sm::default().payload(), b"");
 }
 
@@ -364,16 +492,57 @@ fn what_may_not_be_sent_leaves_no_trace() {
         error
     };
     let long = [b'x'; 255];
-    let error = refused(Sm { short_message: &long, ..sm() });
-    assert_eq!(error, EncodeError::TooLong { field: "short_message", length: 255, max: 254 });
-    let error = refused(Sm { source_addr: b"Ac\0me", ..sm() });
-    assert_eq!(error, EncodeError::Nul { field: "source_addr" });
-    let error = refused(Sm { validity_period: b"72h", ..sm() });
-    assert_eq!(error, EncodeError::Time { field: "validity_period", length: 3 });
-    assert_eq!(refused(Sm { destination_addr: &long[..21], ..sm() }).field(), "destination_addr");
+    let error = refused(Sm {
+        short_message: &long,
+        ..sm()
+    });
+    assert_eq!(
+        error,
+        EncodeError::TooLong {
+            field: "short_message",
+            length: 255,
+            max: 254
+        }
+    );
+    let error = refused(Sm {
+        source_addr: b"Ac\0me",
+        ..sm()
+    });
+    assert_eq!(
+        error,
+        EncodeError::Nul {
+            field: "source_addr"
+        }
+    );
+    let error = refused(Sm {
+        validity_period: b"72h",
+        ..sm()
+    });
+    assert_eq!(
+        error,
+        EncodeError::Time {
+            field: "validity_period",
+            length: 3
+        }
+    );
+    assert_eq!(
+        refused(Sm {
+            destination_addr: &long[..21],
+            ..sm()
+        })
+        .field(),
+        "destination_addr"
+    );
     let mut tlvs = TlvBuf::new();
     tlvs.push(tag::MESSAGE_PAYLOAD, &[0; 65_535]).unwrap();
-    assert_eq!(refused(Sm { tlvs: tlvs.as_tlvs(), ..sm() }).field(), "command_length");
+    assert_eq!(
+        refused(Sm {
+            tlvs: tlvs.as_tlvs(),
+            ..sm()
+        })
+        .field(),
+        "command_length"
+    );
 }
 
 #[test]

@@ -106,7 +106,9 @@ impl Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("octets", &self.frame.len()).finish_non_exhaustive()
+        f.debug_struct("Request")
+            .field("octets", &self.frame.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -290,7 +292,12 @@ impl Inlet for Gate {
         Ok(())
     }
 
-    fn request(&mut self, frame: &Bytes, _body: &Body<'_>, responder: Responder) -> Reaction<Request> {
+    fn request(
+        &mut self,
+        frame: &Bytes,
+        _body: &Body<'_>,
+        responder: Responder,
+    ) -> Reaction<Request> {
         Reaction::Forward(Request {
             frame: frame.clone(),
             responder,

@@ -26,7 +26,11 @@ async fn rig(change: impl FnOnce(&mut ServerSettings)) -> Rig {
     let (sender, sessions) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let judge = |_, _, bind: &Bind<'_>| {
-        if bind.password == b"pw" { Ok(()) } else { Err(status::ESME_RINVPASWD) }
+        if bind.password == b"pw" {
+            Ok(())
+        } else {
+            Err(status::ESME_RINVPASWD)
+        }
     };
     let server = tokio::spawn(serve(listener, settings, Arc::new(judge), sender, stopped));
     Rig {
@@ -67,9 +71,12 @@ async fn esme(address: SocketAddr, password: &str, window: usize) -> Link {
     };
     let mut settings = LinkSettings::default();
     settings.session.window = window;
-    let (events, _) = mpsc::channel(1);
+    let (events, keep) = mpsc::channel(1);
     let (link, driver) = link(stream, Role::Esme(credentials), settings, Deaf, events).unwrap();
-    tokio::spawn(driver.run());
+    tokio::spawn(async move {
+        driver.run().await;
+        drop(keep);
+    });
     link
 }
 
@@ -87,7 +94,10 @@ fn submits(count: usize) -> Requests {
 }
 
 async fn session(rig: &mut Rig) -> ServerSession {
-    timeout(PATIENCE, rig.sessions.recv()).await.unwrap().unwrap()
+    timeout(PATIENCE, rig.sessions.recv())
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -95,7 +105,10 @@ async fn a_session_brings_requests_and_takes_deliveries() {
     let mut rig = rig(|_| {}).await;
     let link = esme(rig.address, "pw", 10).await;
     let mut session = session(&mut rig).await;
-    assert_eq!((session.system_id.as_str(), session.mode), ("acme", BindMode::Transceiver));
+    assert_eq!(
+        (session.system_id.as_str(), session.mode),
+        ("acme", BindMode::Transceiver)
+    );
     let sending = tokio::spawn({
         let link = link.clone();
         async move { link.send(submits(3)).await }
@@ -117,8 +130,16 @@ async fn a_session_brings_requests_and_takes_deliveries() {
     assert_eq!(ids, ["a", "b", "c"]);
     let mut deliveries = Requests::new();
     deliveries.push(&Body::DeliverSm(Sm::default())).unwrap();
-    let answers = timeout(PATIENCE, session.link.send(deliveries)).await.unwrap();
-    assert!(matches!(answers[..], [Answer::Answered { command_status: 0, .. }]));
+    let answers = timeout(PATIENCE, session.link.send(deliveries))
+        .await
+        .unwrap();
+    assert!(matches!(
+        answers[..],
+        [Answer::Answered {
+            command_status: 0,
+            ..
+        }]
+    ));
 }
 
 #[tokio::test]
@@ -132,7 +153,9 @@ async fn a_wrong_password_is_refused_by_its_status() {
 /// Reads until the server closes.
 async fn last_words(mut stream: TcpStream) -> Vec<u8> {
     let mut heard = Vec::new();
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut heard)).await.unwrap();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut heard))
+        .await
+        .unwrap();
     heard
 }
 
@@ -150,7 +173,10 @@ async fn half_a_pdu_is_waited_for_and_then_closed() {
     let began = Instant::now();
     stream.write_all(b"\0\0\0\x10\0\0").await.unwrap();
     assert_eq!(last_words(stream).await, b"");
-    assert!(began.elapsed() < Duration::from_secs(4), "the bind timer closed it");
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "the bind timer closed it"
+    );
 }
 
 #[tokio::test]
@@ -241,5 +267,8 @@ async fn a_bad_body_costs_its_own_request_only() {
     let refusal = Header::parse(&heard[26..]).unwrap();
     assert_eq!(refusal.command_id, command_id::SUBMIT_SM_RESP);
     assert_ne!(refusal.command_status, 0);
-    assert_eq!(Header::parse(&heard[42..]).unwrap().command_id, command_id::UNBIND_RESP);
+    assert_eq!(
+        Header::parse(&heard[42..]).unwrap().command_id,
+        command_id::UNBIND_RESP
+    );
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::output::Output;
 use super::pdu::{
     self, Bind, BindResp, Body, EncodeError, Pdu, TlvBuf, command_id, decode, encode, reject, tag,
 };
@@ -26,7 +27,10 @@ pub enum Event<'a, T> {
         bind: Bind<'a>,
     },
     /// Owed an answer by [`Session::respond`].
-    Request { sequence_number: u32, body: Body<'a> },
+    Request {
+        sequence_number: u32,
+        body: Body<'a>,
+    },
     /// The answer to the request sent with `token`. A generic_nack is one too.
     Answer {
         token: T,
@@ -61,10 +65,19 @@ pub struct Counters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Nobody has bound yet; `until` is when patience ends.
-    Open { until: Instant },
-    Binding { sequence_number: u32, until: Instant },
+    Open {
+        until: Instant,
+    },
+    Binding {
+        sequence_number: u32,
+        until: Instant,
+    },
     Bound(BindMode),
-    Unbinding { mode: BindMode, sequence_number: u32, until: Instant },
+    Unbinding {
+        mode: BindMode,
+        sequence_number: u32,
+        until: Instant,
+    },
     Closed(CloseReason),
 }
 
@@ -88,9 +101,7 @@ pub struct Session<T> {
     enquiry: Option<(u32, Instant)>,
     last_received: Instant,
     last_message: Instant,
-    out: Vec<u8>,
-    out_sent: usize,
-    written: u64,
+    out: Output,
     /// What the peer is told last: it must survive when unsent requests are taken back.
     farewell: Option<Pdu<'static>>,
     counters: Counters,
@@ -111,9 +122,7 @@ impl<T> Session<T> {
             enquiry: None,
             last_received: now,
             last_message: now,
-            out: Vec::with_capacity(4096),
-            out_sent: 0,
-            written: 0,
+            out: Output::default(),
             farewell: None,
             counters: Counters::default(),
         };
@@ -125,28 +134,20 @@ impl<T> Session<T> {
 
     /// Octets to be written. Tell [`Session::wrote`] how many were.
     pub fn output(&self) -> &[u8] {
-        &self.out[self.out_sent..]
+        self.out.unwritten()
     }
 
     pub fn wrote(&mut self, octets: usize) {
-        self.out_sent += octets;
-        self.written += octets as u64;
-        if self.out_sent >= self.out.len() {
-            self.out.clear();
-            self.out_sent = 0;
-            if self.out.capacity() > OUTPUT_KEPT {
-                self.out.shrink_to(OUTPUT_KEPT);
-            }
-        } else if self.out_sent > OUTPUT_KEPT {
-            self.out.drain(..self.out_sent);
-            self.out_sent = 0;
-        }
+        self.out.wrote(octets);
     }
 
     pub fn closed(&self) -> Option<CloseReason> {
         match self.state {
             State::Closed(reason) => Some(reason),
-            State::Open { .. } | State::Binding { .. } | State::Bound(_) | State::Unbinding { .. } => None,
+            State::Open { .. }
+            | State::Binding { .. }
+            | State::Bound(_)
+            | State::Unbinding { .. } => None,
         }
     }
 
@@ -180,23 +181,28 @@ impl<T> Session<T> {
     pub fn request(&mut self, now: Instant, body: Body<'_>, token: T) -> Result<u32, RequestError> {
         self.check_window()?;
         let sequence_number = self.take_sequence();
-        let begins_at = self.end_of_stream();
-        encode(&Pdu::request(sequence_number, body), &mut self.out).map_err(RequestError::Encode)?;
+        let begins_at = self.out.end();
+        self.out
+            .push(&Pdu::request(sequence_number, body))
+            .map_err(RequestError::Encode)?;
         self.sent(now, sequence_number, body.command_id(), begins_at, token);
         Ok(sequence_number)
     }
 
     /// Sends a request that was encoded before; only its sequence number is written anew.
-    pub fn request_encoded(&mut self, now: Instant, frame: &[u8], token: T) -> Result<u32, RequestError> {
+    pub fn request_encoded(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        token: T,
+    ) -> Result<u32, RequestError> {
         self.check_window()?;
         let Some(header) = pdu::Header::parse(frame) else {
             return Err(RequestError::NotAFrame);
         };
         let sequence_number = self.take_sequence();
-        let begins_at = self.end_of_stream();
-        self.out.extend_from_slice(&frame[..12]);
-        self.out.extend_from_slice(&sequence_number.to_be_bytes());
-        self.out.extend_from_slice(&frame[pdu::HEADER_LEN..]);
+        let begins_at = self.out.end();
+        self.out.push_encoded(frame, sequence_number);
         self.sent(now, sequence_number, header.command_id, begins_at, token);
         Ok(sequence_number)
     }
@@ -208,11 +214,20 @@ impl<T> Session<T> {
         self.push_response(response);
     }
 
-    pub fn accept_bind(&mut self, now: Instant, sequence_number: u32, mode: BindMode, peer_version: u8, system_id: &[u8]) {
+    pub fn accept_bind(
+        &mut self,
+        now: Instant,
+        sequence_number: u32,
+        mode: BindMode,
+        peer_version: u8,
+        system_id: &[u8],
+    ) {
         let mut tlvs = TlvBuf::new();
         // Peers before 3.4 know no optional parameters (SMPP 3.4, 3.4.1).
         if peer_version >= INTERFACE_VERSION
-            && tlvs.push(tag::SC_INTERFACE_VERSION, &[INTERFACE_VERSION]).is_err()
+            && tlvs
+                .push(tag::SC_INTERFACE_VERSION, &[INTERFACE_VERSION])
+                .is_err()
         {
             tlvs.clear();
         }
@@ -274,11 +289,14 @@ impl<T> Session<T> {
     /// octets was written. Those of which none was are taken out of the output, so that "not
     /// sent" stays true.
     pub fn abandon(&mut self) -> Vec<(T, bool)> {
-        let written = self.written;
-        let unsent = self.pending.values().map(|p| p.begins_at).filter(|at| *at >= written);
-        if let Some(cut) = unsent.min() {
-            let keep = usize::try_from(cut - written).unwrap_or(0);
-            self.out.truncate(self.out_sent + keep);
+        let written = self.out.written();
+        let unsent = self
+            .pending
+            .values()
+            .map(|p| p.begins_at)
+            .filter(|at| *at >= written);
+        if let Some(from) = unsent.min() {
+            self.out.take_back(from);
             if let Some(farewell) = self.farewell.take() {
                 self.push_response(&farewell);
             }
@@ -314,8 +332,13 @@ impl<T> Session<T> {
     /// When [`Session::handle_timeout`] wants to be called; it may be called at any time.
     pub fn next_timeout(&self) -> Option<Instant> {
         let state = match self.state {
-            State::Open { until } | State::Binding { until, .. } | State::Unbinding { until, .. } => Some(until),
-            State::Bound(_) => [self.enquiry_due(), self.inactive_at()].into_iter().flatten().min(),
+            State::Open { until }
+            | State::Binding { until, .. }
+            | State::Unbinding { until, .. } => Some(until),
+            State::Bound(_) => [self.enquiry_due(), self.inactive_at()]
+                .into_iter()
+                .flatten()
+                .min(),
             State::Closed(_) => return None,
         };
         [state, self.expiry_check].into_iter().flatten().min()
@@ -330,7 +353,9 @@ impl<T> Session<T> {
             State::Open { until } | State::Binding { until, .. } if until <= now => {
                 self.close(CloseReason::BindTimeout);
             }
-            State::Unbinding { until, .. } if until <= now => self.close(CloseReason::UnbindTimeout),
+            State::Unbinding { until, .. } if until <= now => {
+                self.close(CloseReason::UnbindTimeout)
+            }
             State::Bound(_) if self.inactive_at().is_some_and(|at| at <= now) => {
                 self.unbind(now);
             }
@@ -352,14 +377,19 @@ impl<T> Session<T> {
         } else {
             pdu.command_status
         };
-        let answers = |command_id: u32| is_nack || pdu.command_id() == command_id | command_id::RESPONSE;
+        let answers =
+            |command_id: u32| is_nack || pdu.command_id() == command_id | command_id::RESPONSE;
         match self.state {
-            State::Binding { sequence_number: ours, .. } if ours == sequence_number => {
+            State::Binding {
+                sequence_number: ours,
+                ..
+            } if ours == sequence_number => {
                 return self.bind_answered(now, &pdu, command_status);
             }
-            State::Unbinding { sequence_number: ours, .. }
-                if ours == sequence_number && answers(command_id::UNBIND) =>
-            {
+            State::Unbinding {
+                sequence_number: ours,
+                ..
+            } if ours == sequence_number && answers(command_id::UNBIND) => {
                 self.close(CloseReason::Unbound);
                 return Event::None;
             }
@@ -372,7 +402,10 @@ impl<T> Session<T> {
         if pdu.body == Body::EnquireLinkResp {
             return Event::None;
         }
-        if self.pending.get(&sequence_number).is_some_and(|p| answers(p.command_id))
+        if self
+            .pending
+            .get(&sequence_number)
+            .is_some_and(|p| answers(p.command_id))
             && let Some(pending) = self.pending.remove(&sequence_number)
         {
             self.last_message = now;
@@ -386,13 +419,20 @@ impl<T> Session<T> {
         Event::None
     }
 
-    fn bind_answered<'a>(&mut self, now: Instant, pdu: &Pdu<'a>, command_status: u32) -> Event<'a, T> {
+    fn bind_answered<'a>(
+        &mut self,
+        now: Instant,
+        pdu: &Pdu<'a>,
+        command_status: u32,
+    ) -> Event<'a, T> {
         let Role::Esme(credentials) = &self.role else {
             return Event::None;
         };
         let mode = credentials.mode;
         match pdu.body {
-            Body::BindReceiverResp(_) | Body::BindTransmitterResp(_) | Body::BindTransceiverResp(_)
+            Body::BindReceiverResp(_)
+            | Body::BindTransmitterResp(_)
+            | Body::BindTransceiverResp(_)
                 if command_status == status::ESME_ROK =>
             {
                 self.state = State::Bound(mode);
@@ -422,15 +462,25 @@ impl<T> Session<T> {
         let smsc = matches!(self.role, Role::Smsc);
         let allowed = match pdu.body {
             Body::EnquireLink => {
-                self.push_response(&Pdu::response(sequence_number, status::ESME_ROK, Body::EnquireLinkResp));
+                self.push_response(&Pdu::response(
+                    sequence_number,
+                    status::ESME_ROK,
+                    Body::EnquireLinkResp,
+                ));
                 return Event::None;
             }
             Body::Unbind => {
-                self.part(Pdu::response(sequence_number, status::ESME_ROK, Body::UnbindResp));
+                self.part(Pdu::response(
+                    sequence_number,
+                    status::ESME_ROK,
+                    Body::UnbindResp,
+                ));
                 self.close(CloseReason::UnboundByPeer);
                 return Event::None;
             }
-            Body::BindReceiver(bind) => return self.bind_request(sequence_number, BindMode::Receiver, bind),
+            Body::BindReceiver(bind) => {
+                return self.bind_request(sequence_number, BindMode::Receiver, bind);
+            }
             Body::BindTransmitter(bind) => {
                 return self.bind_request(sequence_number, BindMode::Transmitter, bind);
             }
@@ -470,7 +520,12 @@ impl<T> Session<T> {
         }
     }
 
-    fn bind_request<'a>(&mut self, sequence_number: u32, mode: BindMode, bind: Bind<'a>) -> Event<'a, T> {
+    fn bind_request<'a>(
+        &mut self,
+        sequence_number: u32,
+        mode: BindMode,
+        bind: Bind<'a>,
+    ) -> Event<'a, T> {
         match (&self.role, self.state) {
             (Role::Smsc, State::Open { .. }) => Event::BindRequest {
                 sequence_number,
@@ -504,7 +559,7 @@ impl<T> Session<T> {
             BindMode::Transceiver => Body::BindTransceiver(bind),
         };
         let sequence_number = self.take_sequence();
-        encode(&Pdu::request(sequence_number, body), &mut self.out)?;
+        self.out.push(&Pdu::request(sequence_number, body))?;
         self.counters.pdus_out += 1;
         self.state = State::Binding {
             sequence_number,
@@ -536,7 +591,14 @@ impl<T> Session<T> {
         }
     }
 
-    fn sent(&mut self, now: Instant, sequence_number: u32, command_id: u32, begins_at: u64, token: T) {
+    fn sent(
+        &mut self,
+        now: Instant,
+        sequence_number: u32,
+        command_id: u32,
+        begins_at: u64,
+        token: T,
+    ) {
         let deadline = now + self.settings.response;
         self.counters.pdus_out += 1;
         self.last_message = now;
@@ -600,13 +662,13 @@ impl<T> Session<T> {
 
     fn push_response(&mut self, pdu: &Pdu<'_>) {
         self.counters.pdus_out += 1;
-        if encode(pdu, &mut self.out).is_ok() {
+        if self.out.push(pdu).is_ok() {
             return;
         }
         let request = pdu.command_id() & !command_id::RESPONSE;
         let fallback = reject(request, pdu.sequence_number, status::ESME_RSYSERR);
         // A PDU without a body always encodes.
-        if encode(&fallback, &mut self.out).is_err() {
+        if self.out.push(&fallback).is_err() {
             self.close(CloseReason::Aborted);
         }
     }
@@ -619,20 +681,15 @@ impl<T> Session<T> {
             } else {
                 sequence_number + 1
             };
-            let enquiring = self.enquiry.is_some_and(|(ours, _)| ours == sequence_number);
+            let enquiring = self
+                .enquiry
+                .is_some_and(|(ours, _)| ours == sequence_number);
             if !enquiring && !self.pending.contains_key(&sequence_number) {
                 return sequence_number;
             }
         }
     }
-
-    fn end_of_stream(&self) -> u64 {
-        self.written + (self.out.len() - self.out_sent) as u64
-    }
 }
-
-/// Output capacity that is kept between writes.
-const OUTPUT_KEPT: usize = 64 * 1024;
 
 #[cfg(test)]
 #[path = "session_tests.rs"]

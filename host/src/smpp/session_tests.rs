@@ -40,7 +40,11 @@ fn written(session: &mut Session<u32>) -> Vec<(u32, u32, u32)> {
     let (mut at, mut list) = (0, Vec::new());
     while let Framing::Frame(length) = frame(&octets[at..]) {
         let header = pdu::Header::parse(&octets[at..]).unwrap();
-        list.push((header.command_id, header.command_status, header.sequence_number));
+        list.push((
+            header.command_id,
+            header.command_status,
+            header.sequence_number,
+        ));
         at += length;
     }
     assert_eq!(at, octets.len());
@@ -49,13 +53,20 @@ fn written(session: &mut Session<u32>) -> Vec<(u32, u32, u32)> {
 
 fn octets(sequence_number: u32, command_status: u32, body: Body<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    encode(&Pdu::response(sequence_number, command_status, body), &mut out).unwrap();
+    encode(
+        &Pdu::response(sequence_number, command_status, body),
+        &mut out,
+    )
+    .unwrap();
     out
 }
 
 fn bound(now: Instant, settings: Settings) -> Session<u32> {
     let mut session = esme(now, settings);
-    assert_eq!(written(&mut session), [(command_id::BIND_TRANSCEIVER, 0, 1)]);
+    assert_eq!(
+        written(&mut session),
+        [(command_id::BIND_TRANSCEIVER, 0, 1)]
+    );
     let resp = octets(1, 0, Body::BindTransceiverResp(BindResp::default()));
     assert!(matches!(session.handle(now, &resp), Event::Bound));
     session
@@ -111,7 +122,10 @@ fn the_window_is_kept() {
         session.request(now, submit(), token).unwrap();
     }
     assert_eq!(session.window_free(), 0);
-    assert_eq!(session.request(now, submit(), 3), Err(RequestError::WindowFull));
+    assert_eq!(
+        session.request(now, submit(), 3),
+        Err(RequestError::WindowFull)
+    );
     answer(&mut session, now, &submit_resp(2));
     assert!(session.request(now, submit(), 3).is_ok());
 }
@@ -121,19 +135,29 @@ fn nothing_is_sent_before_the_bind_is_answered() {
     let now = Instant::now();
     let mut session = esme(now, settings());
     assert_eq!(session.window_free(), 0);
-    assert_eq!(session.request(now, submit(), 0), Err(RequestError::NotBound));
+    assert_eq!(
+        session.request(now, submit(), 0),
+        Err(RequestError::NotBound)
+    );
 }
 
 #[test]
 fn a_refused_bind_ends_the_session_with_its_status() {
     let now = Instant::now();
     for refusal in [
-        octets(1, status::ESME_RINVPASWD, Body::BindTransceiverResp(BindResp::default())),
+        octets(
+            1,
+            status::ESME_RINVPASWD,
+            Body::BindTransceiverResp(BindResp::default()),
+        ),
         octets(1, status::ESME_RINVPASWD, Body::GenericNack),
     ] {
         let mut session = esme(now, settings());
         assert!(matches!(session.handle(now, &refusal), Event::None));
-        assert_eq!(session.closed(), Some(CloseReason::BindRefused(status::ESME_RINVPASWD)));
+        assert_eq!(
+            session.closed(),
+            Some(CloseReason::BindRefused(status::ESME_RINVPASWD))
+        );
     }
 }
 
@@ -194,10 +218,15 @@ fn a_generic_nack_is_a_refusal_whatever_its_status_says() {
     let mut session = bound(now, settings());
     session.request(now, submit(), 1).unwrap();
     session.request(now, submit(), 2).unwrap();
-    let nack = |sequence_number, command_status| octets(sequence_number, command_status, Body::GenericNack);
+    let nack = |sequence_number, command_status| {
+        octets(sequence_number, command_status, Body::GenericNack)
+    };
     let refused = answer(&mut session, now, &nack(2, status::ESME_RINVCMDID));
     assert_eq!(refused, Some((1, status::ESME_RINVCMDID)));
-    assert_eq!(answer(&mut session, now, &nack(3, 0)), Some((2, status::ESME_RUNKNOWNERR)));
+    assert_eq!(
+        answer(&mut session, now, &nack(3, 0)),
+        Some((2, status::ESME_RUNKNOWNERR))
+    );
 }
 
 #[test]
@@ -228,7 +257,10 @@ fn enquire_link_of_the_peer_is_answered_even_before_the_bind() {
     let now = Instant::now();
     let mut session = smsc(now);
     session.handle(now, &octets(5, 0, Body::EnquireLink));
-    assert_eq!(written(&mut session), [(command_id::ENQUIRE_LINK_RESP, 0, 5)]);
+    assert_eq!(
+        written(&mut session),
+        [(command_id::ENQUIRE_LINK_RESP, 0, 5)]
+    );
 }
 
 #[test]
@@ -237,8 +269,14 @@ fn unbind_waits_for_answers_under_way_and_for_its_own() {
     let mut session = bound(now, settings());
     session.request(now, submit(), 1).unwrap();
     session.unbind(now);
-    assert_eq!(written(&mut session).last(), Some(&(command_id::UNBIND, 0, 3)));
-    assert_eq!(session.request(now, submit(), 2), Err(RequestError::NotBound));
+    assert_eq!(
+        written(&mut session).last(),
+        Some(&(command_id::UNBIND, 0, 3))
+    );
+    assert_eq!(
+        session.request(now, submit(), 2),
+        Err(RequestError::NotBound)
+    );
     assert!(answer(&mut session, now, &submit_resp(2)).is_some());
     session.handle(now, &octets(3, 0, Body::UnbindResp));
     assert_eq!(session.closed(), Some(CloseReason::Unbound));
@@ -322,7 +360,11 @@ fn unknown_and_misplaced_commands_are_refused_and_the_session_stays() {
         [
             (command_id::GENERIC_NACK, status::ESME_RINVCMDID, 5),
             (command_id::SUBMIT_SM_RESP, status::ESME_RINVBNDSTS, 6),
-            (command_id::BIND_TRANSMITTER_RESP, status::ESME_RINVBNDSTS, 7),
+            (
+                command_id::BIND_TRANSMITTER_RESP,
+                status::ESME_RINVBNDSTS,
+                7
+            ),
         ]
     );
     assert_eq!(session.closed(), None);
@@ -332,7 +374,14 @@ fn unknown_and_misplaced_commands_are_refused_and_the_session_stays() {
 fn a_bad_body_is_answered_and_the_session_stays() {
     let now = Instant::now();
     let mut session = bound(now, settings());
-    let mut bad = octets(5, 0, Body::DeliverSm(Sm { short_message: b"abc", ..Sm::default() }));
+    let mut bad = octets(
+        5,
+        0,
+        Body::DeliverSm(Sm {
+            short_message: b"abc",
+            ..Sm::default()
+        }),
+    );
     let length = bad.len();
     bad[length - 4] = 200;
     session.handle(now, &bad);
@@ -347,8 +396,14 @@ fn a_length_that_cannot_be_is_nacked_and_ends_the_session() {
     let now = Instant::now();
     let mut session = bound(now, settings());
     session.unframeable(u32::MAX);
-    assert_eq!(written(&mut session), [(command_id::GENERIC_NACK, status::ESME_RINVCMDLEN, 0)]);
-    assert_eq!(session.closed(), Some(CloseReason::BadCommandLength(u32::MAX)));
+    assert_eq!(
+        written(&mut session),
+        [(command_id::GENERIC_NACK, status::ESME_RINVCMDLEN, 0)]
+    );
+    assert_eq!(
+        session.closed(),
+        Some(CloseReason::BadCommandLength(u32::MAX))
+    );
 }
 
 #[test]
@@ -373,8 +428,20 @@ fn as_an_smsc_a_submit_needs_a_bind_that_transmits() {
         written(&mut session),
         [(command_id::SUBMIT_SM_RESP, status::ESME_RINVBNDSTS, 1)]
     );
-    let bind = octets(2, 0, Body::BindReceiver(Bind { interface_version: 0x34, ..Bind::default() }));
-    let Event::BindRequest { sequence_number: 2, mode: BindMode::Receiver, .. } = session.handle(now, &bind) else {
+    let bind = octets(
+        2,
+        0,
+        Body::BindReceiver(Bind {
+            interface_version: 0x34,
+            ..Bind::default()
+        }),
+    );
+    let Event::BindRequest {
+        sequence_number: 2,
+        mode: BindMode::Receiver,
+        ..
+    } = session.handle(now, &bind)
+    else {
         panic!()
     };
     session.accept_bind(now, 2, BindMode::Receiver, 0x34, b"SMSC");
@@ -388,7 +455,11 @@ fn as_an_smsc_a_submit_needs_a_bind_that_transmits() {
             (command_id::BIND_RECEIVER_RESP, status::ESME_RALYBND, 2),
         ]
     );
-    assert!(session.request(now, Body::DeliverSm(Sm::default()), 1).is_ok());
+    assert!(
+        session
+            .request(now, Body::DeliverSm(Sm::default()), 1)
+            .is_ok()
+    );
 }
 
 #[test]

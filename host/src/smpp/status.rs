@@ -136,15 +136,8 @@ pub fn class(command_status: u32) -> Class {
         ESME_ROK => Class::Ok,
         ESME_RTHROTTLED | ESME_RMSGQFUL => Class::Throttled,
         // RINVBNDSTS: the session is at fault, not the message. RINVSCHED is retried in the field.
-        ESME_RINVBNDSTS
-        | ESME_RALYBND
-        | ESME_RSYSERR
-        | ESME_RBINDFAIL
-        | ESME_RSUBMITFAIL
-        | ESME_RINVSCHED
-        | ESME_RX_T_APPN
-        | ESME_RQUERYFAIL
-        | ESME_RUNKNOWNERR
+        ESME_RINVBNDSTS | ESME_RALYBND | ESME_RSYSERR | ESME_RBINDFAIL | ESME_RSUBMITFAIL
+        | ESME_RINVSCHED | ESME_RX_T_APPN | ESME_RQUERYFAIL | ESME_RUNKNOWNERR
         | ESME_RSERTYPUNAVAIL => Class::Temporary,
         status if status >= 0x400 => Class::Temporary,
         _ => Class::Permanent,

@@ -129,7 +129,11 @@ impl fmt::Display for CloseReason {
             CloseReason::Unbound => write!(f, "unbound"),
             CloseReason::UnboundByPeer => write!(f, "the peer sent unbind"),
             CloseReason::BindRefused(status) => {
-                write!(f, "the peer refused the bind with {}", status::describe(*status))
+                write!(
+                    f,
+                    "the peer refused the bind with {}",
+                    status::describe(*status)
+                )
             }
             CloseReason::BindTimeout => write!(f, "no bind in time"),
             CloseReason::EnquireLinkTimeout => write!(f, "the peer did not answer enquire_link"),
@@ -140,7 +144,9 @@ impl fmt::Display for CloseReason {
                 pdu::HEADER_LEN,
                 pdu::COMMAND_LENGTH_MAX
             ),
-            CloseReason::PduTimeout => write!(f, "the peer began a PDU and did not finish it in time"),
+            CloseReason::PduTimeout => {
+                write!(f, "the peer began a PDU and did not finish it in time")
+            }
             CloseReason::WriteTimeout => write!(f, "the peer does not read what it is sent"),
             CloseReason::ClosedByPeer => write!(f, "the peer closed the connection"),
             CloseReason::Io(kind) => write!(f, "the connection failed: {kind}"),

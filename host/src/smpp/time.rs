@@ -45,7 +45,9 @@ pub fn parse(text: &[u8]) -> Result<SmppTime, NotATime> {
     }
     let two = |i: usize| -> Result<u64, NotATime> {
         match (text[i], text[i + 1]) {
-            (a @ b'0'..=b'9', b @ b'0'..=b'9') => Ok(u64::from(a - b'0') * 10 + u64::from(b - b'0')),
+            (a @ b'0'..=b'9', b @ b'0'..=b'9') => {
+                Ok(u64::from(a - b'0') * 10 + u64::from(b - b'0'))
+            }
             _ => Err(NotATime),
         }
     };
@@ -213,7 +215,12 @@ mod tests {
             b"020610243429000+",
             b"020610233429049+",
         ] {
-            assert_eq!(parse(text), Err(NotATime), "{}", String::from_utf8_lossy(text));
+            assert_eq!(
+                parse(text),
+                Err(NotATime),
+                "{}",
+                String::from_utf8_lossy(text)
+            );
         }
     }
 

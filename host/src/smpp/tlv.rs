@@ -49,7 +49,9 @@ impl<'a> Tlvs<'a> {
         while let Some((_, next)) = read(octets, end) {
             end = next;
         }
-        Tlvs { raw: &octets[..end] }
+        Tlvs {
+            raw: &octets[..end],
+        }
     }
 
     /// The octets of the whole list, ready to be sent.
@@ -62,7 +64,10 @@ impl<'a> Tlvs<'a> {
     }
 
     pub fn iter(self) -> TlvIter<'a> {
-        TlvIter { raw: self.raw, at: 0 }
+        TlvIter {
+            raw: self.raw,
+            at: 0,
+        }
     }
 
     /// The first parameter of that tag.
@@ -100,7 +105,10 @@ impl<'a> IntoIterator for Tlvs<'a> {
 impl fmt::Debug for Tlvs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map()
-            .entries(self.iter().map(|t| (format!("{:#06x}", t.tag), t.value.len())))
+            .entries(
+                self.iter()
+                    .map(|t| (format!("{:#06x}", t.tag), t.value.len())),
+            )
             .finish()
     }
 }
@@ -209,6 +217,9 @@ mod tests {
 
     #[test]
     fn a_value_beyond_the_length_field_is_refused() {
-        assert_eq!(TlvBuf::new().push(tag::MESSAGE_PAYLOAD, &[0; 65_536]), Err(TooLong));
+        assert_eq!(
+            TlvBuf::new().push(tag::MESSAGE_PAYLOAD, &[0; 65_536]),
+            Err(TooLong)
+        );
     }
 }

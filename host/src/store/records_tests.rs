@@ -1,0 +1,278 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,12}"
+}
+
+fn name() -> impl Strategy<Value = CarrierId> {
+    prop_oneof![Just("north"), Just("south"), Just("")].prop_map(CarrierId::from)
+}
+
+fn set() -> impl Strategy<Value = SetId> {
+    (0u8..3).prop_map(|n| SetId([n; 16]))
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    prop_oneof![any::<u64>(), 1_700_000_000_000u64..1_700_000_100_000].prop_map(Timestamp)
+}
+
+fn octets() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 0..20)
+}
+
+fn some_address() -> impl Strategy<Value = Address> {
+    (0u8..7, 0u8..19, text()).prop_map(|(ton, npi, value)| Address {
+        ton: TypeOfNumber::from_u8(ton),
+        npi: NumberingPlan::from_u8(npi),
+        value,
+    })
+}
+
+fn some_body() -> impl Strategy<Value = Body> {
+    prop_oneof![
+        text().prop_map(Body::Text),
+        (octets(), octets()).prop_map(|(udh, data)| Body::Binary { udh, data }),
+    ]
+}
+
+fn some_tlv() -> impl Strategy<Value = Tlv> {
+    (any::<u16>(), octets()).prop_map(|(tag, value)| Tlv { tag, value })
+}
+
+fn few<T: std::fmt::Debug>(element: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<T>> {
+    proptest::collection::vec(element, 0..4)
+}
+
+fn some_network() -> impl Strategy<Value = Network> {
+    let country = proptest::option::of(any::<[u8; 2]>());
+    (country, any::<Option<u16>>(), any::<Option<u16>>(), any::<bool>())
+        .prop_map(|(country, mcc, mnc, ported)| Network { country, mcc, mnc, ported })
+}
+
+fn some_plan() -> impl Strategy<Value = Plan> {
+    let hop = (name(), proptest::option::of(some_address()), any::<Option<u64>>(), few(some_tlv()));
+    let hop = hop.prop_map(|(carrier, originator, price_micros, tlvs)| Hop { carrier, originator, price_micros, tlvs });
+    (few(hop), text()).prop_map(|(hops, reason)| Plan { hops, reason })
+}
+
+fn some_outcome() -> impl Strategy<Value = AttemptOutcome> {
+    prop_oneof![
+        Just(AttemptOutcome::Sent),
+        Just(AttemptOutcome::Throttled),
+        any::<u32>().prop_map(AttemptOutcome::TemporaryFailure),
+        any::<u32>().prop_map(AttemptOutcome::PermanentFailure),
+        Just(AttemptOutcome::TimedOut),
+        Just(AttemptOutcome::Unavailable),
+        text().prop_map(AttemptOutcome::Undelivered),
+    ]
+}
+
+fn some_decision() -> impl Strategy<Value = Decision> {
+    let call = (any::<u8>(), 0u8..13, text(), any::<u32>()).prop_filter_map("outcome", |(entry, n, why, nanos)| {
+        Some(HookCall { entry, outcome: CallOutcome::from_u8(n)?, why, nanos })
+    });
+    (set(), time(), 0u8..4, few(call)).prop_filter_map("phase", |(set, at, phase, calls)| {
+        Some(Decision { set, at, phase: Phase::from_u8(phase)?, calls })
+    })
+}
+
+fn some_event() -> impl Strategy<Value = Event> {
+    let reason = (0u8..64).prop_filter_map("reason", Reason::from_u8);
+    let state = proptest::sample::select(&State::ALL[..]);
+    (time(), state, reason, proptest::option::of(name()), text(), proptest::option::of(set())).prop_map(
+        |(at, state, reason, carrier, detail, set)| Event { at, state, reason, carrier, detail, set },
+    )
+}
+
+fn some_part() -> impl Strategy<Value = Part> {
+    let state = proptest::sample::select(&PartState::ALL[..]);
+    (name(), text(), state, text(), proptest::option::of(time())).prop_map(
+        |(carrier, carrier_message_id, state, error, done_at)| Part {
+            carrier,
+            carrier_message_id,
+            state,
+            error,
+            done_at,
+        },
+    )
+}
+
+fn some_due() -> impl Strategy<Value = Due> {
+    let lane = prop_oneof![Just(Lane::Decide), name().prop_map(Lane::Carrier)];
+    (time(), lane).prop_map(|(at, lane)| Due { at, lane })
+}
+
+prop_compose! {
+    fn content()(
+        id: u128,
+        account in text(),
+        originator in some_address(),
+        recipient in some_address(),
+        network in some_network(),
+        class in proptest::sample::select(&TrafficClass::ALL[..]),
+        body in some_body(),
+        submitted_body in proptest::option::of(some_body()),
+        alphabet in proptest::sample::select(&Alphabet::ALL[..]),
+        segments: u8,
+        times in (time(), time(), time()),
+    ) -> Message {
+        Message {
+            id: MessageId(id), account: AccountId::from(account.as_str()), originator, recipient, network, class,
+            body, submitted_body, alphabet, segments, accepted_at: times.0, send_at: times.1, expires_at: times.2,
+            reference: String::new(), metadata: Vec::new(), tlvs: Vec::new(), receipt_url: None,
+            on_unknown: OnUnknown::Resend, duplicate_risk: false, state: State::Queued, due: None,
+            plan: Plan::default(), hop: 0, attempts: Vec::new(), parts: Vec::new(), decisions: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+}
+
+prop_compose! {
+    fn message()(
+        content in content(),
+        reference in text(),
+        metadata in few((text(), text())),
+        tlvs in few(some_tlv()),
+        receipt_url in proptest::option::of(text()),
+        on_unknown in proptest::sample::select(vec![OnUnknown::Resend, OnUnknown::Fail, OnUnknown::Hold]),
+        state in proptest::sample::select(&State::ALL[..]),
+        rest in (any::<bool>(), any::<u8>(), proptest::option::of(some_due()), some_plan()),
+        attempts in few((name(), time(), some_outcome())),
+        parts in few(some_part()),
+        decisions in few(some_decision()),
+        events in few(some_event()),
+    ) -> Message {
+        let (duplicate_risk, hop, due, plan) = rest;
+        let attempts = attempts.into_iter().map(|(carrier, at, outcome)| Attempt { carrier, at, outcome }).collect();
+        Message {
+            reference, metadata, tlvs, receipt_url, on_unknown, state, duplicate_risk, hop, due, plan, attempts,
+            parts, decisions, events, ..content
+        }
+    }
+}
+
+fn encoded(message: &Message) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_message(message, &mut out);
+    out
+}
+
+/// Octets as a damaged but well-checksummed record has them: beyond the checksum's protection.
+fn resealed(mut octets: Vec<u8>) -> Vec<u8> {
+    let end = octets.len().saturating_sub(4);
+    octets.truncate(end);
+    let sum = crc32fast::hash(&octets);
+    octets.extend_from_slice(&sum.to_be_bytes());
+    octets
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_message_comes_back(message in message()) {
+        prop_assert_eq!(decode_message(&encoded(&message)), Ok(message));
+    }
+
+    #[test]
+    fn a_changed_octet_is_noticed(message in message(), at: prop::sample::Index, bit in 0u8..8) {
+        let mut octets = encoded(&message);
+        let at = at.index(octets.len());
+        octets[at] ^= 1 << bit;
+        prop_assert!(decode_message(&octets).is_err());
+    }
+
+    #[test]
+    fn octets_that_nobody_wrote_are_an_error_or_a_message(
+        message in message(),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let mut octets = encoded(&message);
+        for (at, value) in changes {
+            let at = at.index(octets.len().saturating_sub(6).max(1)) + 2;
+            if let Some(octet) = octets.get_mut(at) {
+                *octet = value;
+            }
+        }
+        let _ = decode_message(&resealed(octets));
+    }
+
+    #[test]
+    fn arbitrary_octets_never_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = (decode_awaited(&octets), decode_claim(&octets), decode_recent(&octets), decode_state(&octets));
+        let _ = (decode_wish(&octets), decode_fingerprint(&octets));
+        for kind in 1..=6 {
+            let record = resealed([&[VERSION, kind], &octets[..], &[0; 4]].concat());
+            let _ = (decode_message(&record), decode_inbound(&record), decode_outbox(&record));
+            let _ = (decode_orphan(&record), decode_ledger(&record), decode_fragment(&record));
+        }
+    }
+
+    #[test]
+    fn inbound_and_outbox_records_come_back(
+        parts in (any::<u128>(), name(), some_address(), some_address(), some_body(), time()),
+        flags in any::<(bool, bool)>(),
+        labels in few(text()),
+        url in proptest::option::of(text()),
+        account in proptest::option::of(text()),
+        attempts: u32,
+    ) {
+        let (id, carrier, originator, recipient, body, received_at) = parts;
+        let id = MessageId(id);
+        let record = InboundRecord {
+            inbound: Inbound { id, carrier, originator, recipient, body, received_at, opted_out: flags.0 },
+            account: account.as_deref().map(AccountId::from), labels, consumed: flags.1, webhook_url: url,
+        };
+        let mut out = Vec::new();
+        encode_inbound(&record, &mut out);
+        prop_assert_eq!(decode_inbound(&out), Ok(record));
+        let entry = OutboxEntry {
+            event: id.0, account: AccountId::from("acme"), url: "https://example.org/".into(),
+            kind: OutboxKind::Status(State::Delivered), message: id, at: received_at, due: Timestamp(7), attempts,
+        };
+        out.clear();
+        encode_outbox(&entry, &mut out);
+        prop_assert_eq!(decode_outbox(&out), Ok(entry));
+    }
+}
+
+#[test]
+fn a_newer_version_is_named() {
+    let mut octets = vec![VERSION + 1, Kind::Message as u8];
+    octets.extend_from_slice(&[0; 40]);
+    let error = decode_message(&resealed(octets));
+    assert_eq!(error, Err(Damage::Version(VERSION + 1)));
+}
+
+#[test]
+fn another_kind_is_no_message() {
+    let mut out = Vec::new();
+    encode_ledger(&Ledger::default(), &mut out);
+    assert_eq!(decode_message(&out), Err(Damage::Kind(Kind::Ledger as u8)));
+}
+
+#[test]
+fn the_ledger_comes_back() {
+    let ledger = Ledger {
+        sequence: 9,
+        accepted: 8,
+        orphans: 7,
+        outbox: 6,
+        dead: 5,
+        awaiting: 4,
+        claim: 3,
+        live: [(20_000, 1)].into(),
+        queued: [(0, 2), (1, u64::MAX)].into(),
+    };
+    let mut out = Vec::new();
+    encode_ledger(&ledger, &mut out);
+    assert_eq!(decode_ledger(&out), Ok(ledger));
+}
+
+#[test]
+fn the_end_of_a_state_entry_may_be_never() {
+    let octets = encode_state(Timestamp::MAX, b"value");
+    assert_eq!(decode_state(&octets), Ok((Timestamp::MAX, &b"value"[..])));
+}

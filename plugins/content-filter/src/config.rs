@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// Characters in all words of all rules together.
 pub const MAX_WORD_CHARACTERS: usize = 200_000;
 pub const MAX_RULES: usize = 500;
-pub const MAX_PATTERNS: usize = 500;
+pub const MAX_PATTERNS: usize = 200;
 pub const MAX_PATTERN_LENGTH: usize = 1_000;
 pub const MAX_HOSTS: usize = 50_000;
 /// Characters that the host keeps of a reason.

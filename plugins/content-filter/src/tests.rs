@@ -339,7 +339,7 @@ fn sizes_are_limited_by_name() {
         .map(|n| format!("x{n}"))
         .collect();
     let error = refusal(json!({"rules": [{"name": "a", "kind": "regex", "patterns": patterns}]}));
-    assert!(error.contains("501 patterns, at most 500"), "{error}");
+    assert!(error.contains("201 patterns, at most 200"), "{error}");
     let error =
         refusal(json!({"rules": [{"name": "a", "kind": "regex", "patterns": ["x".repeat(1001)]}]}));
     assert!(error.contains("1001 octets, at most 1000"), "{error}");

@@ -93,11 +93,7 @@ async fn change(State(shared): Shareds, body: Bytes) -> Response {
         Ok(patch) => patch,
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    let before = shared.engine.lock().behaviour.settings().clone();
-    let changed = before
-        .patched(patch)
-        .and_then(|settings| shared.change(settings.clone()).map(|()| settings));
-    match changed {
+    match shared.patch(patch) {
         Ok(settings) => show(settings),
         Err(error) => problem(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
     }

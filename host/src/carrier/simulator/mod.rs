@@ -214,6 +214,14 @@ impl Shared {
         Ok(())
     }
 
+    /// Changes the named settings alone, under one lock, so that no other change is lost.
+    fn patch(&self, patch: serde_json::Value) -> Result<Settings, SettingsError> {
+        let mut engine = self.engine.lock();
+        let settings = engine.behaviour.settings().patched(patch)?;
+        engine.change(settings.clone(), self.now());
+        Ok(settings)
+    }
+
     fn inject(&self, mo: &Mo) -> Result<usize, MoError> {
         self.engine.lock().inject(mo, self.now())
     }

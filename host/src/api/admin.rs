@@ -1,0 +1,355 @@
+//! The operator's routes: plugins, policy, tables, opt-outs, dead webhooks. All need the scope `admin`.
+//! Changes run to their end even where the client goes away.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::json;
+
+use super::answer::{DeadView, OptOutView, time};
+use super::auth::Scope;
+use super::http::{
+    LIMIT_DEFAULT, List, bad_parameter, body_max, json_response, limit, parameters, read_body,
+};
+use super::messages::{only, store_problem};
+use super::problem::{Code, FieldError, Problem};
+use super::wire::{self, OptOutRequest};
+use super::{Api, detached, json as strict, step_in};
+use crate::clock::Timestamp;
+use crate::domain::{Address, MessageId};
+use crate::pipeline::policy::{Applied, HistoryEntry, PolicyError, StageError, Staged, TableProblem};
+use crate::plugin::{LoadError, PolicySpec, SpecError};
+use crate::store::OptOutScope;
+
+/// Characters of a table's name.
+const TABLE_NAME_MAX: usize = 64;
+/// Lines of the history that one answer shows.
+const HISTORY_SHOWN: usize = 100;
+
+/// `POST /v1/plugins`
+pub async fn stage(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    only(&api, &parts, Scope::Admin)?;
+    let _upload = api.uploads.acquire().await;
+    let bytes = read_body(&parts.headers, body, body_max::PLUGIN).await?;
+    let policy = api.pipeline.policy.clone();
+    let staged = detached(async move { policy.stage(bytes.to_vec()).await }).await?.map_err(|error| match error {
+        StageError::Load(LoadError::Compiler(why)) => Problem::new(Code::InvalidPlugin, format!("it cannot be compiled within the limits: {why}")),
+        StageError::Load(error) => Problem::new(Code::InvalidPlugin, format!("the component {error}")),
+        StageError::Store(error) => store_problem(error),
+    })?;
+    Ok(json_response(StatusCode::CREATED, &staged_view(&staged)))
+}
+
+/// `GET /v1/plugins`
+pub async fn plugins(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    only(&api, &parts, Scope::Admin)?;
+    let staged = api.pipeline.policy.staged().await.map_err(store_problem)?;
+    let items = staged.iter().map(staged_view).collect();
+    Ok(json_response(StatusCode::OK, &List { items, next_cursor: None }))
+}
+
+/// `GET /v1/policy`
+pub async fn policy(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    only(&api, &parts, Scope::Admin)?;
+    let set = api.pipeline.policy.active();
+    let calls: Vec<_> = set
+        .all()
+        .iter()
+        .map(|entry| {
+            let stats = entry.stats();
+            json!({
+                "name": entry.name(),
+                "hook": entry.hook().name(),
+                "breaker": format!("{:?}", entry.breaker()).to_lowercase(),
+                "calls": stats.calls,
+                "p50_us": micros(stats.p50_nanos),
+                "p99_us": micros(stats.p99_nanos),
+                "outcomes": stats.outcomes.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+                "faults": stats.faults.into_iter().filter(|(_, n)| *n > 0).collect::<std::collections::BTreeMap<_, _>>(),
+            })
+        })
+        .collect();
+    let answer = json!({
+        "set": set.id().to_string(),
+        "policy": api.pipeline.policy.spec(),
+        "summary": set.summary(),
+        "hooks": calls,
+    });
+    Ok(json_response(StatusCode::OK, &answer))
+}
+
+/// `PUT /v1/policy`
+pub async fn apply(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let caller = only(&api, &parts, Scope::Admin)?;
+    let bytes = read_body(&parts.headers, body, body_max::POLICY).await?;
+    let spec = spec_of(&parts, &bytes)?;
+    let policy = api.pipeline.policy.clone();
+    let by = format!("api: {}", caller.name());
+    let applied = detached(async move { policy.apply(&spec, None, &by).await }).await?;
+    applied.map(|a| applied_response(&a)).map_err(policy_problem)
+}
+
+/// `POST /v1/policy/check`
+pub async fn check(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    only(&api, &parts, Scope::Admin)?;
+    let bytes = read_body(&parts.headers, body, body_max::POLICY).await?;
+    let spec = spec_of(&parts, &bytes)?;
+    let policy = api.pipeline.policy.clone();
+    let set = detached(async move { policy.check(&spec, None).await }).await?.map_err(policy_problem)?;
+    let active = api.pipeline.policy.active().id();
+    Ok(json_response(StatusCode::OK, &json!({ "set": set.to_string(), "in_force": set == active })))
+}
+
+/// `GET /v1/policy/history`, newest first.
+pub async fn history(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    only(&api, &parts, Scope::Admin)?;
+    let history = api.pipeline.policy.history();
+    let items = history.iter().take(HISTORY_SHOWN).map(history_view).collect();
+    Ok(json_response(StatusCode::OK, &List { items, next_cursor: None }))
+}
+
+/// `POST /v1/policy/rollback`: to the one before, or to `?set=ID`.
+pub async fn rollback(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let caller = only(&api, &parts, Scope::Admin)?;
+    let to = parameters(&parts.uri, &["set"])?.pop().map(|(_, id)| id);
+    let policy = api.pipeline.policy.clone();
+    let by = format!("rollback: {}", caller.name());
+    let applied = detached(async move { policy.rollback(to.as_deref(), &by).await }).await?;
+    applied.map(|a| applied_response(&a)).map_err(policy_problem)
+}
+
+/// `GET /v1/tables`
+pub async fn tables(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    only(&api, &parts, Scope::Admin)?;
+    let tables = api.pipeline.policy.tables().await.map_err(store_problem)?;
+    let items = tables.into_iter().map(|(name, digest)| json!({ "name": name, "digest": digest })).collect();
+    Ok(json_response(StatusCode::OK, &List { items, next_cursor: None }))
+}
+
+/// `PUT /v1/tables/{name}`
+pub async fn put_table(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    only(&api, &parts, Scope::Admin)?;
+    let name = step_in(&parts).to_owned();
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    if name.is_empty() || name.len() > TABLE_NAME_MAX || !name.bytes().all(good) {
+        let detail = format!("a table's name is 1 to {TABLE_NAME_MAX} of a-z, 0-9, - and _");
+        return Err(Problem::new(Code::InvalidParameter, detail));
+    }
+    let _upload = api.uploads.acquire().await;
+    let bytes = read_body(&parts.headers, body, body_max::TABLE).await?;
+    let policy = api.pipeline.policy.clone();
+    let stored = detached(async move { policy.put_table(&name, bytes.to_vec()).await }).await?.map_err(|e| match e {
+        TableProblem::Rows(why) => Problem::new(Code::InvalidTable, why),
+        TableProblem::Policy(error) => policy_problem(error),
+        TableProblem::Store(error) => store_problem(error),
+    })?;
+    let answer = json!({ "digest": stored.digest, "rows": stored.rows, "in_force": stored.in_force });
+    Ok(json_response(StatusCode::OK, &answer))
+}
+
+/// `GET /v1/opt-outs`
+pub async fn opt_outs(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    only(&api, &parts, Scope::Admin)?;
+    let (mut after, mut size) = (None, LIMIT_DEFAULT);
+    for (name, value) in parameters(&parts.uri, &["limit", "cursor"])? {
+        match name.as_str() {
+            "limit" => size = limit(&value)?,
+            _ => {
+                let last = wire::opt_out_from(&value);
+                after = Some(last.ok_or_else(|| bad_parameter("cursor", "is not one that this server gave"))?);
+            }
+        }
+    }
+    let found = api.pipeline.store.list_opt_outs(after, size).await.map_err(store_problem)?;
+    let next_cursor = found.last().filter(|_| found.len() >= size).map(wire::opt_out_cursor);
+    let items = found.iter().map(OptOutView::of).collect();
+    Ok(json_response(StatusCode::OK, &List { items, next_cursor }))
+}
+
+/// `PUT /v1/opt-outs`
+pub async fn opt_out(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    set_opt_out(api, request, true).await
+}
+
+/// `DELETE /v1/opt-outs`
+pub async fn opt_in(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    set_opt_out(api, request, false).await
+}
+
+async fn set_opt_out(api: Arc<Api>, request: Request, opted_out: bool) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let caller = only(&api, &parts, Scope::Admin)?;
+    let bytes = read_body(&parts.headers, body, body_max::SMALL).await?;
+    let wanted = api.requests.opt_out(strict::parse(&bytes)?)?;
+    let (recipient, scope) = wish_of(&wanted, &caller.account.id)?;
+    let now = api.pipeline.clock.now();
+    let source = format!("api: {}", caller.name());
+    let store = &api.pipeline.store;
+    store.set_opt_out(scope.clone(), &recipient, opted_out, now, &source).await.map_err(store_problem)?;
+    let recipient = format!("+{recipient}");
+    let answer = json!({ "recipient": recipient, "scope": wanted.scope, "opted_out": opted_out, "at": time(now) });
+    Ok(json_response(StatusCode::OK, &answer))
+}
+
+fn wish_of(wanted: &OptOutRequest, account: &crate::domain::AccountId) -> Result<(String, OptOutScope), Problem> {
+    let mut errors = Vec::new();
+    let recipient = Address::international(&wanted.recipient)
+        .map_err(|e| errors.push(FieldError::new("/recipient", e.to_string())))
+        .ok();
+    let scope = match (wanted.scope.as_str(), wanted.number.as_deref()) {
+        ("number", Some(number)) => Address::originator(number)
+            .map(|number| OptOutScope::Number(number.value))
+            .map_err(|e| errors.push(FieldError::new("/number", e.to_string())))
+            .ok(),
+        ("number", None) => {
+            errors.push(FieldError::new("/number", "is required with the scope `number`"));
+            None
+        }
+        (_, Some(_)) => {
+            errors.push(FieldError::new("/number", "goes with the scope `number` alone"));
+            None
+        }
+        ("account", None) => Some(OptOutScope::Account(account.clone())),
+        (_, None) => Some(OptOutScope::Everything),
+    };
+    match (recipient, scope) {
+        (Some(recipient), Some(scope)) => Ok((recipient.value, scope)),
+        _ => Err(Problem::invalid(Code::InvalidRequest, errors)),
+    }
+}
+
+/// `GET /v1/webhooks/dead`
+pub async fn dead_webhooks(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    only(&api, &parts, Scope::Admin)?;
+    let (mut after, mut size) = (None, LIMIT_DEFAULT);
+    for (name, value) in parameters(&parts.uri, &["limit", "cursor"])? {
+        match name.as_str() {
+            "limit" => size = limit(&value)?,
+            _ => {
+                let last = wire::cursor_from(&value);
+                after = Some(last.ok_or_else(|| bad_parameter("cursor", "is not one that this server gave"))?.0);
+            }
+        }
+    }
+    let found = api.pipeline.store.list_dead(after, size).await.map_err(store_problem)?;
+    let last = found.last().filter(|_| found.len() >= size);
+    let next_cursor = last.map(|entry| wire::cursor_of(MessageId(entry.event)));
+    let items = found.iter().map(DeadView::of).collect();
+    Ok(json_response(StatusCode::OK, &List { items, next_cursor }))
+}
+
+/// `POST /v1/webhooks/{id}/redeliver`
+pub async fn redeliver(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    only(&api, &parts, Scope::Admin)?;
+    let step = step_in(&parts);
+    let event: MessageId =
+        step.strip_prefix("evt_").unwrap_or(step).parse().map_err(|_| Problem::not_found("dead webhook"))?;
+    match api.pipeline.store.redeliver(event.0).await.map_err(store_problem)? {
+        true => Ok(json_response(StatusCode::ACCEPTED, &json!({ "id": step }))),
+        false => Err(Problem::not_found("dead webhook")),
+    }
+}
+
+/// TOML or JSON: by Content-Type, else by how it begins.
+fn spec_of(parts: &Parts, bytes: &Bytes) -> Result<PolicySpec, Problem> {
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let json = kind.contains("json") || (!kind.contains("toml") && bytes.trim_ascii_start().starts_with(b"{"));
+    if json {
+        // Twice: what is doubled or nested too deep is refused first.
+        strict::parse(bytes)?;
+        return PolicySpec::from_json(bytes).map_err(spec_problem);
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Err(Problem::new(Code::InvalidPolicy, "the policy is not UTF-8"));
+    };
+    PolicySpec::from_toml(text).map_err(spec_problem)
+}
+
+fn spec_problem(error: SpecError) -> Problem {
+    Problem::invalid(Code::InvalidPolicy, vec![FieldError::new(error.pointer, error.detail)])
+}
+
+fn policy_problem(error: PolicyError) -> Problem {
+    match error {
+        PolicyError::Spec(error) => spec_problem(error),
+        PolicyError::Refused(problems) => {
+            let errors = problems.into_iter().map(|problem| {
+                let detail = match problem.entry {
+                    Some(entry) => format!("{entry}: {}", problem.detail),
+                    None => problem.detail,
+                };
+                FieldError::new(problem.pointer, detail)
+            });
+            Problem::invalid(Code::InvalidPolicy, errors.collect())
+        }
+        PolicyError::NoHistory => Problem::new(Code::Conflict, "there is no such earlier policy to go back to"),
+        PolicyError::Store(error) => store_problem(error),
+    }
+}
+
+fn applied_response(applied: &Applied) -> Response {
+    json_response(StatusCode::OK, &json!({ "set": applied.set.to_string(), "changed": applied.changed }))
+}
+
+/// `Staged` with its time as the API writes times.
+#[derive(Serialize)]
+struct StagedView<'a> {
+    digest: &'a str,
+    name: &'a str,
+    version: &'a str,
+    summary: &'a str,
+    hooks: &'a [String],
+    imports: &'a [String],
+    wit_version: &'a str,
+    size: usize,
+    staged_at: serde_json::Value,
+    config_schema: &'a serde_json::Value,
+}
+
+fn staged_view(staged: &Staged) -> StagedView<'_> {
+    StagedView {
+        digest: &staged.digest,
+        name: &staged.name,
+        version: &staged.version,
+        summary: &staged.summary,
+        hooks: &staged.hooks,
+        imports: &staged.imports,
+        wit_version: &staged.wit_version,
+        size: staged.size,
+        staged_at: time(Timestamp(staged.staged_at)),
+        config_schema: &staged.config_schema,
+    }
+}
+
+fn history_view(entry: &HistoryEntry) -> serde_json::Value {
+    json!({
+        "sequence": entry.sequence,
+        "at": time(Timestamp(entry.at)),
+        "by": entry.by,
+        "set": entry.set,
+        "plugins": entry.plugins,
+        "policy": entry.spec,
+    })
+}
+
+fn micros(nanos: u64) -> f64 {
+    // Two decimals say enough and read well.
+    (nanos as f64 / 10.0).round() / 100.0
+}

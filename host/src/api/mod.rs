@@ -1,0 +1,208 @@
+//! The HTTP API. This file owns what handlers share and which route leads where; `edge` owns sockets,
+//! `auth` keys, `wire` and `answer` the JSON, `problem` the errors. What a message goes through is the
+//! pipeline's business.
+
+mod admin;
+pub mod answer;
+pub mod auth;
+pub mod edge;
+mod http;
+pub mod json;
+mod messages;
+mod metrics;
+mod openapi;
+pub mod problem;
+mod public;
+pub mod wire;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::http::request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, any, delete, get, post, put};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+pub use auth::{KeyError, KeySpec, Keys, Scope, key_of};
+pub use edge::{EdgeLimits, EdgeStats};
+
+use auth::Caller;
+use problem::{Code, Problem};
+
+use crate::carrier::adapter::AdapterCarrier;
+use crate::domain::{CarrierId, MessageId};
+use crate::pipeline::Pipeline;
+use crate::pipeline::notify::{Render, Subject};
+
+/// Large uploads that are held in memory at once.
+const UPLOADS_MAX: usize = 2;
+
+/// What the API needs to answer.
+pub struct Parts {
+    pub pipeline: Arc<Pipeline>,
+    pub keys: Keys,
+    /// Carriers that call back.
+    pub callbacks: HashMap<CarrierId, Arc<AdapterCarrier>>,
+    /// Further lines for `/metrics`, in the text format: what floors that the API does not know count.
+    pub more_metrics: Arc<dyn Fn(&mut String) + Send + Sync>,
+}
+
+/// The state of all handlers. One per server.
+pub struct Api {
+    pipeline: Arc<Pipeline>,
+    keys: Keys,
+    callbacks: HashMap<CarrierId, Arc<AdapterCarrier>>,
+    more_metrics: Arc<dyn Fn(&mut String) + Send + Sync>,
+    requests: wire::Requests,
+    uploads: Semaphore,
+    edge: Arc<EdgeStats>,
+    stats: metrics::HttpStats,
+    openapi: Bytes,
+    started: Instant,
+}
+
+/// Which routes a listener has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// All, where no listener of its own is configured for administration.
+    All,
+    Public,
+    Admin,
+}
+
+impl Api {
+    pub fn new(parts: Parts) -> Arc<Api> {
+        Arc::new(Api {
+            pipeline: parts.pipeline,
+            keys: parts.keys,
+            callbacks: parts.callbacks,
+            more_metrics: parts.more_metrics,
+            requests: wire::Requests::default(),
+            uploads: Semaphore::new(UPLOADS_MAX),
+            edge: Arc::default(),
+            stats: metrics::HttpStats::default(),
+            openapi: openapi::document(),
+            started: Instant::now(),
+        })
+    }
+
+    /// The caller behind a request, who must hold `scope`.
+    fn authorize(&self, parts: &request::Parts, scope: Scope) -> Result<&Caller, Problem> {
+        let caller = self.keys.authenticate(&parts.headers, http::peer(parts), Instant::now())?;
+        caller.require(scope)?;
+        Ok(caller)
+    }
+}
+
+/// Serves one listener until `stop` turns true, then lets what is under way finish.
+pub async fn serve(
+    listener: TcpListener,
+    api: Arc<Api>,
+    surface: Surface,
+    limits: EdgeLimits,
+    stop: watch::Receiver<bool>,
+) {
+    let stats = api.edge.clone();
+    edge::serve(listener, router(&api, surface), limits, stats, stop).await;
+}
+
+/// Writes the bodies of webhooks: the pipeline's `notify` takes it.
+pub fn webhook_render() -> Render {
+    Arc::new(|entry, subject| match subject {
+        Subject::Message(message) => answer::status_webhook(entry, message),
+        Subject::Inbound(record) => answer::inbound_webhook(entry, record),
+    })
+}
+
+/// All routes of a surface.
+pub fn router(api: &Arc<Api>, surface: Surface) -> Router {
+    let mut router = Router::new()
+        .route("/healthz", get(on(api, public::health)))
+        .route("/readyz", get(on(api, public::ready)))
+        .route("/openapi.json", get(on(api, public::openapi)));
+    if surface != Surface::Admin {
+        router = public_routes(api, router);
+    }
+    if surface != Surface::Public {
+        router = admin_routes(api, router);
+    }
+    router
+        .fallback(on(api, public::no_route))
+        .method_not_allowed_fallback(on(api, public::no_method))
+}
+
+fn public_routes(api: &Arc<Api>, router: Router) -> Router {
+    let at = |handler: MethodRouter| handler;
+    router
+        .route("/v1/messages", at(post(on(api, messages::submit))).get(on(api, messages::list)))
+        .route("/v1/messages/preview", post(on(api, messages::preview)))
+        .route("/v1/messages/{id}", get(on(api, messages::show)))
+        .route("/v1/messages/{id}/cancel", post(on(api, messages::cancel)))
+        .route("/v1/batches", post(on(api, messages::batch)))
+        .route("/v1/inbound", get(on(api, messages::inbound)))
+        .route("/v1/carriers", get(on(api, public::carriers)))
+        .route("/v1/carriers/{id}/callback", any(on(api, public::callback)))
+}
+
+fn admin_routes(api: &Arc<Api>, router: Router) -> Router {
+    router
+        .route("/v1/messages/{id}/release", post(on(api, messages::release)))
+        .route("/v1/webhooks/dead", get(on(api, admin::dead_webhooks)))
+        .route("/v1/webhooks/{id}/redeliver", post(on(api, admin::redeliver)))
+        .route("/v1/plugins", post(on(api, admin::stage)).get(on(api, admin::plugins)))
+        .route("/v1/policy", get(on(api, admin::policy)).put(on(api, admin::apply)))
+        .route("/v1/policy/check", post(on(api, admin::check)))
+        .route("/v1/policy/history", get(on(api, admin::history)))
+        .route("/v1/policy/rollback", post(on(api, admin::rollback)))
+        .route("/v1/tables", get(on(api, admin::tables)))
+        .route("/v1/tables/{name}", put(on(api, admin::put_table)))
+        .route("/v1/opt-outs", get(on(api, admin::opt_outs)).put(on(api, admin::opt_out)).delete(on(api, admin::opt_in)))
+        .route("/metrics", get(on(api, public::metrics)))
+}
+
+/// An axum handler out of one of ours. Counts what it answered.
+fn on<F>(
+    api: &Arc<Api>,
+    run: fn(Arc<Api>, Request) -> F,
+) -> impl FnOnce(Request) -> std::pin::Pin<Box<dyn Future<Output = Response> + Send>> + Clone + Send + Sync + 'static
+where
+    F: Future<Output = Result<Response, Problem>> + Send + 'static,
+{
+    let api = api.clone();
+    move |request: Request| {
+        Box::pin(async move {
+            let response = match run(api.clone(), request).await {
+                Ok(response) => response,
+                Err(problem) => problem.into_response(),
+            };
+            api.stats.answered(response.status());
+            response
+        })
+    }
+}
+
+/// Runs work to its end even where its client goes away in the middle.
+async fn detached<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
+    tokio::spawn(work).await.map_err(|error| {
+        tracing::error!(%error, "a request's work ended early");
+        Problem::new(Code::Internal, "the request could not be finished; this is our fault")
+    })
+}
+
+/// The id of a path such as `/v1/messages/{id}/cancel`: its third step.
+fn id_in(parts: &request::Parts) -> Result<MessageId, Problem> {
+    step_in(parts).parse().map_err(|_| Problem::not_found("message"))
+}
+
+fn step_in(parts: &request::Parts) -> &str {
+    parts.uri.path().split('/').nth(3).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
