@@ -3,19 +3,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use heliograph::carrier::simulator::{Settings, Simulator};
+use heliograph::carrier::simulator::{Received, Settings, Simulator};
 use heliograph::clock::Clock;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
+
+pub mod guests;
+pub mod http;
+pub mod smsc;
+pub mod traffic;
+
+pub use http::{Connection, Webhooks, http};
+pub use traffic::{Sent, Traffic};
 
 /// How long anything may take before a scenario fails. Generous: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,6 +77,8 @@ pub struct Plan {
     pub config_extra: String,
     /// Where the account's receipts go: the rig's own target.
     pub webhooks: bool,
+    /// Whether the configuration names the policy file; else policy comes over the API alone.
+    pub policy_file: bool,
 }
 
 impl Default for Plan {
@@ -86,6 +91,7 @@ impl Default for Plan {
             files: Vec::new(),
             config_extra: String::new(),
             webhooks: false,
+            policy_file: true,
         }
     }
 }
@@ -102,6 +108,12 @@ pub struct Rig {
 pub const KEY: &str = "hg_test_key_of_the_rig_0000000000000000000000000000000000";
 pub const OTHER_KEY: &str = "hg_test_key_of_another_00000000000000000000000000000000";
 pub const ADMIN_KEY: &str = "hg_test_key_of_the_admin_000000000000000000000000000000";
+pub const READ_KEY: &str = "hg_test_key_that_only_reads_000000000000000000000000000";
+
+/// The value of an Authorization header.
+pub fn bearer(key: &str) -> String {
+    format!("Bearer {key}")
+}
 
 impl Rig {
     pub async fn start(plan: Plan) -> Rig {
@@ -124,7 +136,7 @@ impl Rig {
         }
         let webhooks = Webhooks::start().await;
         let address = free_address().await;
-        let rig = Rig {
+        let mut rig = Rig {
             dir,
             address,
             simulators,
@@ -132,27 +144,51 @@ impl Rig {
             server: None,
         };
         rig.write_policy(&plan.policy);
-        rig.write_config(&carriers, plan.webhooks, &plan.config_extra);
-        let mut rig = rig;
+        let policy_file = plan.policy_file.then(|| rig.policy_path());
+        rig.write_config(&carriers, plan.webhooks, policy_file, &plan.config_extra);
         rig.launch().await;
         rig
     }
 
-    /// Replaces the policy file; the server watches it.
-    pub fn write_policy(&self, text: &str) {
-        let dir = self.dir.path();
+    /// A policy's text with its folders filled in.
+    pub fn policy_text(&self, text: &str) -> String {
         let text = if text.contains("{plugins}") {
             text.replace("{plugins}", &plugins().display().to_string())
         } else {
             text.to_owned()
         };
-        let text = text.replace("{dir}", &dir.display().to_string());
-        std::fs::write(dir.join("policy.toml.new"), text).expect("the policy file");
-        std::fs::rename(dir.join("policy.toml.new"), dir.join("policy.toml")).expect("the policy file");
+        text.replace("{dir}", &self.dir.path().display().to_string())
     }
 
-    fn write_config(&self, carriers: &[CarrierSpec], webhooks: bool, extra: &str) {
+    /// Replaces the policy file; the server watches it.
+    pub fn write_policy(&self, text: &str) {
+        let new = self.dir.path().join("policy.toml.new");
+        std::fs::write(&new, self.policy_text(text)).expect("the policy file");
+        std::fs::rename(new, self.policy_path()).expect("the policy file");
+    }
+
+    /// `PUT /v1/policy` with TOML.
+    pub async fn put_policy(&self, text: &str) -> (u16, Value) {
+        let headers = [("authorization", &*bearer(ADMIN_KEY)), ("content-type", "application/toml")];
+        let body = self.policy_text(text).into_bytes();
+        self.try_call("PUT", "/v1/policy", Some(body), &headers)
+            .await
+            .unwrap_or_else(|e| self.fail(&format!("PUT /v1/policy: {e}")))
+    }
+
+    fn policy_path(&self) -> PathBuf {
+        self.dir.path().join("policy.toml")
+    }
+
+    fn write_config(
+        &self,
+        carriers: &[CarrierSpec],
+        webhooks: bool,
+        policy_file: Option<PathBuf>,
+        extra: &str,
+    ) {
         let dir = self.dir.path().display();
+        let policy = policy_file.map_or(String::new(), |f| format!("file = \"{}\"", f.display()));
         let mut text = format!(
             r#"
 [http]
@@ -161,13 +197,17 @@ listen = "{}"
 path = "{dir}/data"
 min_free_mib = 16
 [policy]
-file = "{dir}/policy.toml"
+{policy}
 [webhooks]
 allow_private = true
 {extra}
 [[accounts]]
 id = "acme"
-keys = ["literal:{KEY}", {{ key = "literal:{ADMIN_KEY}", scopes = ["send", "read", "admin"] }}]
+keys = [
+    "literal:{KEY}",
+    {{ key = "literal:{ADMIN_KEY}", scopes = ["send", "read", "admin"] }},
+    {{ key = "literal:{READ_KEY}", scopes = ["read"] }},
+]
 webhook_secret = "literal:whsec_{WEBHOOK_SECRET}"
 numbers = ["60777"]
 "#,
@@ -276,17 +316,29 @@ reconnect_max_ms = 500
 
     /// One request with the account's key; status and JSON (null where the body is none).
     pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let bytes = body.map(|b| b.to_string().into_bytes());
-        self.try_call(method, path, bytes, &[("authorization", &format!("Bearer {KEY}"))])
-            .await
-            .unwrap_or_else(|e| panic!("{method} {path}: {e}; the server's log:\n{}", self.log()))
+        self.call_as(KEY, method, path, body).await
     }
 
     pub async fn admin(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        self.call_as(ADMIN_KEY, method, path, body).await
+    }
+
+    pub async fn call_as(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
         let bytes = body.map(|b| b.to_string().into_bytes());
-        self.try_call(method, path, bytes, &[("authorization", &format!("Bearer {ADMIN_KEY}"))])
+        self.try_call(method, path, bytes, &[("authorization", &bearer(key))])
             .await
-            .unwrap_or_else(|e| panic!("{method} {path}: {e}; the server's log:\n{}", self.log()))
+            .unwrap_or_else(|e| self.fail(&format!("{method} {path}: {e}")))
+    }
+
+    /// Ends the scenario, with the server's log.
+    pub fn fail(&self, why: &str) -> ! {
+        panic!("{why}; the server's log:\n{}", self.log())
     }
 
     /// One request as it is; an error where the connection fails.
@@ -314,6 +366,13 @@ reconnect_max_ms = 500
         answer
     }
 
+    /// Submits and expects a refusal: the problem.
+    pub async fn refused(&self, body: Value) -> Value {
+        let (status, problem) = self.call("POST", "/v1/messages", Some(body)).await;
+        assert_eq!(status, 422, "{problem}");
+        problem
+    }
+
     /// Waits until the message is in `state`.
     pub async fn wait_for(&self, id: &str, state: &str) -> Value {
         let end = Instant::now() + PATIENCE;
@@ -322,14 +381,58 @@ reconnect_max_ms = 500
             if message["status"] == state {
                 return message;
             }
-            assert!(
-                Instant::now() < end,
-                "{id} is not {state}:\n{message:#}\nthe server's log:\n{}",
-                self.log()
-            );
+            if Instant::now() >= end {
+                self.fail(&format!("{id} is not {state}:\n{message:#}"));
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+
+    /// Waits until all messages are in `state`.
+    pub async fn wait_for_all(&self, ids: &[String], state: &str) {
+        for id in ids {
+            self.wait_for(id, state).await;
+        }
+    }
+
+    /// What a simulator took, oldest first.
+    pub fn taken(&self, simulator: usize) -> Vec<Received> {
+        let received = self.simulators[simulator].received(0, 1_000_000);
+        received.into_iter().filter(|r| r.accepted).collect()
+    }
+
+    /// Every item of a paged list.
+    pub async fn items(&self, path: &str) -> Vec<Value> {
+        let (status, page) = self.admin("GET", path, None).await;
+        assert_eq!(status, 200, "{page}");
+        page["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Runs the built program in the rig's folder; exit code, standard output and error.
+    pub async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        run_in(self.dir.path(), arguments).await
+    }
+}
+
+/// A submission that is good; scenarios change what they are about.
+pub fn sms(to: &str, text: &str) -> Value {
+    json!({ "to": to, "from": "60777", "text": text })
+}
+
+/// Runs the built program to its end in `folder`.
+pub async fn run_in(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let run = Command::new(binary())
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(PATIENCE, run)
+        .await
+        .unwrap_or_else(|_| panic!("heliograph {arguments:?} does not end"))
+        .expect("the program runs");
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 /// A loopback address that was free a moment ago.
@@ -338,134 +441,15 @@ pub async fn free_address() -> String {
     listener.local_addr().expect("an address").to_string()
 }
 
-/// Waits until `check` holds.
-pub async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+/// Waits until `check` gives something.
+pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
-    while !check() {
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
         assert!(Instant::now() < end, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// One HTTP/1.1 exchange on a connection of its own: status, headers, body.
-pub async fn http(
-    address: &str,
-    method: &str,
-    path: &str,
-    body: Option<Vec<u8>>,
-    headers: &[(&str, &str)],
-) -> Result<(u16, hyper::HeaderMap, Bytes), String> {
-    let exchange = async {
-        let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| e.to_string())?;
-        tokio::spawn(connection);
-        let mut request = hyper::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", address);
-        let has_type = headers.iter().any(|(n, _)| n.eq_ignore_ascii_case("content-type"));
-        if body.is_some() && !has_type {
-            request = request.header("content-type", "application/json");
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request
-            .body(Full::new(Bytes::from(body.unwrap_or_default())))
-            .map_err(|e| e.to_string())?;
-        let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
-        Ok((parts.status.as_u16(), parts.headers, bytes))
-    };
-    tokio::time::timeout(PATIENCE, exchange)
-        .await
-        .map_err(|_| "no answer".to_owned())?
-}
-
-/// One webhook as it arrived.
-#[derive(Clone, Debug)]
-pub struct Hook {
-    pub headers: Vec<(String, String)>,
-    pub body: Bytes,
-}
-
-impl Hook {
-    pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map_or("", |(_, v)| v.as_str())
-    }
-
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).expect("a JSON body")
-    }
-}
-
-/// A webhook target that keeps what it gets and answers as it is told.
-pub struct Webhooks {
-    address: String,
-    received: Arc<Mutex<Vec<Hook>>>,
-    /// Statuses of the next answers; 200 after them.
-    answers: Arc<Mutex<Vec<u16>>>,
-}
-
-impl Webhooks {
-    pub async fn start() -> Webhooks {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let received = Arc::new(Mutex::new(Vec::new()));
-        let answers = Arc::new(Mutex::new(Vec::new()));
-        let (sink, next) = (received.clone(), answers.clone());
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (sink, next) = (sink.clone(), next.clone());
-                tokio::spawn(async move {
-                    let service = service_fn(move |request: hyper::Request<Incoming>| {
-                        let (sink, next) = (sink.clone(), next.clone());
-                        async move {
-                            let headers = request
-                                .headers()
-                                .iter()
-                                .map(|(n, v)| {
-                                    (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned())
-                                })
-                                .collect();
-                            let body = request.into_body().collect().await?.to_bytes();
-                            sink.lock().expect("the list").push(Hook { headers, body });
-                            let mut queue = next.lock().expect("the answers");
-                            let status = if queue.is_empty() { 200 } else { queue.remove(0) };
-                            let mut response = hyper::Response::new(Full::new(Bytes::new()));
-                            *response.status_mut() =
-                                hyper::StatusCode::from_u16(status).expect("a status");
-                            Ok::<_, hyper::Error>(response)
-                        }
-                    });
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            }
-        });
-        Webhooks {
-            address,
-            received,
-            answers,
-        }
-    }
-
-    pub fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
-    }
-
-    pub fn received(&self) -> Vec<Hook> {
-        self.received.lock().expect("the list").clone()
-    }
-
-    pub fn answer_next(&self, statuses: &[u16]) {
-        self.answers.lock().expect("the answers").extend(statuses);
-    }
-}

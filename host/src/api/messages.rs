@@ -224,8 +224,7 @@ pub fn store_problem(error: StoreError) -> Problem {
         StoreError::Busy => (Code::Busy, 1),
         StoreError::StorageFull { .. } => (Code::StorageFull, 30),
         StoreError::Stopped(_) => (Code::StoreUnavailable, 30),
-        StoreError::Exists(_)
-        | StoreError::Io(_)
+        StoreError::Io(_)
         | StoreError::Corrupt(_)
         | StoreError::Lost(_)
         | StoreError::Format(_)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::Pipeline;
+use super::{Pipeline, stopped};
 use super::decide::Outcome;
 use super::retry::{self, Step};
 use crate::carrier::{Carrier, Outgoing, SendOutcome};
@@ -72,9 +72,13 @@ async fn carrier_task(
 }
 
 enum Claimed {
-    ToSend(Vec<Box<Message>>),
-    ToFailOver(Vec<Box<Message>>),
+    ToSend(Leased),
+    ToFailOver(Leased),
 }
+
+/// Boxed, because a message moves from task to task.
+#[allow(clippy::vec_box)]
+type Leased = Vec<Box<Message>>;
 
 /// Waits for room at the carrier, then for work; or, while the carrier is down, for work that
 /// another carrier can do.
@@ -107,11 +111,6 @@ async fn decide_task(pipeline: Arc<Pipeline>, mut stop: watch::Receiver<bool>) {
             pipeline.store.settle(message).await;
         }
     }
-}
-
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that nobody is left to say stop, which is one.
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 impl Pipeline {
@@ -289,7 +288,7 @@ impl Pipeline {
     }
 
     /// Moves messages of an unreachable carrier to their next hop. False where none had one.
-    async fn fail_over(&self, carrier: &CarrierId, messages: Vec<Box<Message>>) -> bool {
+    async fn fail_over(&self, carrier: &CarrierId, messages: Leased) -> bool {
         let now = self.clock.now();
         let mut moved = false;
         for mut message in messages {

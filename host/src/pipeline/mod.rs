@@ -128,3 +128,9 @@ impl Pipeline {
         self.random.lock().random()
     }
 }
+
+/// Resolves once `stop` is true.
+async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
+    // An error means that nobody is left to say stop, which is one.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

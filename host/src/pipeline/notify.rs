@@ -12,7 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio::sync::{Semaphore, watch};
 
-use super::Pipeline;
+use super::{Pipeline, stopped};
 use crate::clock::Timestamp;
 use crate::domain::Message;
 use crate::plugin::{HttpLimits, HttpRequest};
@@ -57,7 +57,7 @@ pub async fn run(pipeline: Arc<Pipeline>, render: Render, mut stop: watch::Recei
         };
         let entries = tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
             entries = pipeline.store.claim_webhooks(all.available_permits().max(1)) => entries,
         };
         let mut place = Some(place);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::Pipeline;
+use super::{Pipeline, stopped};
 use super::reassembly::{Added, Reassembly};
 use crate::carrier::{Ack, CarrierEvent, InboundPart};
 use crate::domain::text;
@@ -38,7 +38,7 @@ pub async fn run(
                 pipeline.pass_on_overdue(&assembly).await;
                 continue;
             }
-            _ = stop.wait_for(|stop| *stop) => None,
+            () = stopped(&mut stop) => None,
         };
         let Some(event) = event else { break };
         let Ok(permit) = permits.clone().acquire_owned().await else {

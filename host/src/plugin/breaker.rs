@@ -98,12 +98,16 @@ impl Breaker {
             State::Closed => {
                 inner.recent = ((inner.recent << 1) | 1) & ((1 << WINDOW) - 1);
                 if inner.recent.count_ones() >= FAULTS {
-                    inner.state = State::Open { until: now + inner.pause };
+                    inner.state = State::Open {
+                        until: now + inner.pause,
+                    };
                 }
             }
             State::Probing { .. } => {
                 inner.pause = (inner.pause * 2).min(LONGEST_PAUSE);
-                inner.state = State::Open { until: now + inner.pause };
+                inner.state = State::Open {
+                    until: now + inner.pause,
+                };
             }
             State::Open { .. } => {}
         }

@@ -34,7 +34,11 @@ const ARTEFACT_BYTES_MAX: usize = 64 << 20;
 const COMPLAINT_BYTES_MAX: usize = 4 << 10;
 const TAG_BYTES: usize = 32;
 
-pub(super) async fn compile(engine: &Engine, digest: &[u8; 32], bytes: Arc<Vec<u8>>) -> Result<Component, LoadError> {
+pub(super) async fn compile(
+    engine: &Engine,
+    digest: &[u8; 32],
+    bytes: Arc<Vec<u8>>,
+) -> Result<Component, LoadError> {
     let file = engine.limits().cache.clone().map(|cache| {
         let path = cache.folder.join(file_name(engine, digest));
         (cache, path)
@@ -53,7 +57,10 @@ pub(super) async fn compile(engine: &Engine, digest: &[u8; 32], bytes: Arc<Vec<u
         CompileMode::Child { program } => {
             let artefact = compile_in_child(program, &bytes).await?;
             let engine = engine.clone();
-            blocking(move || trusted(&engine, &artefact).map_err(|e| LoadError::Compiler(format!("{e:#}")))).await?
+            blocking(move || {
+                trusted(&engine, &artefact).map_err(|e| LoadError::Compiler(format!("{e:#}")))
+            })
+            .await?
         }
     };
     if let Some((cache, path)) = file {
@@ -88,7 +95,9 @@ pub fn compile_child(input: impl Read, mut output: impl Write) -> Result<(), Str
         .read_to_end(&mut bytes)
         .map_err(|e| e.to_string())?;
     let engine = wasmtime::Engine::new(&compiler_config()).map_err(|e| format!("{e:#}"))?;
-    let artefact = engine.precompile_component(&bytes).map_err(|e| format!("{e:#}"))?;
+    let artefact = engine
+        .precompile_component(&bytes)
+        .map_err(|e| format!("{e:#}"))?;
     output.write_all(&artefact).map_err(|e| e.to_string())
 }
 
@@ -126,7 +135,9 @@ async fn compile_in_child(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadE
     };
     let (status, artefact, complaint) = tokio::time::timeout(WALL_TIME_MAX, whole)
         .await
-        .map_err(|_| LoadError::Compiler(format!("took longer than {} s", WALL_TIME_MAX.as_secs())))?
+        .map_err(|_| {
+            LoadError::Compiler(format!("took longer than {} s", WALL_TIME_MAX.as_secs()))
+        })?
         .map_err(broken)?;
     if status.success() {
         return Ok(artefact);
@@ -142,7 +153,10 @@ async fn compile_in_child(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadE
     }
 }
 
-async fn read_up_to(pipe: Option<impl tokio::io::AsyncRead + Unpin>, max: usize) -> io::Result<Vec<u8>> {
+async fn read_up_to(
+    pipe: Option<impl tokio::io::AsyncRead + Unpin>,
+    max: usize,
+) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
         pipe.take(max as u64).read_to_end(&mut bytes).await?;
@@ -153,7 +167,10 @@ async fn read_up_to(pipe: Option<impl tokio::io::AsyncRead + Unpin>, max: usize)
 /// Native code of another version of wasmtime, of other settings or for another machine has another name.
 fn file_name(engine: &Engine, digest: &[u8; 32]) -> String {
     let mut hasher = std::hash::DefaultHasher::new();
-    engine.wasm().precompile_compatibility_hash().hash(&mut hasher);
+    engine
+        .wasm()
+        .precompile_compatibility_hash()
+        .hash(&mut hasher);
     let digest = digest_text(digest);
     let hex = digest.trim_start_matches("sha256:");
     format!("{hex}-{:016x}.native", hasher.finish())
@@ -250,7 +267,10 @@ mod tests {
 
         let other = folder.path().join(file_name(&engine, &[1; 32]));
         std::fs::copy(&path, &other).unwrap();
-        assert!(cached(&engine, &cache(1), &other).is_none(), "one component's code for another");
+        assert!(
+            cached(&engine, &cache(1), &other).is_none(),
+            "one component's code for another"
+        );
 
         let mut tampered = std::fs::read(&path).unwrap();
         let last = tampered.len() - 1;
@@ -263,9 +283,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_compiler_that_dies_is_a_clear_error() {
-        let error = compile_in_child(Path::new("/bin/false"), b"x").await.unwrap_err();
+        let error = compile_in_child(Path::new("/bin/false"), b"x")
+            .await
+            .unwrap_err();
         assert!(matches!(error, LoadError::Compiler(_)), "{error}");
-        let error = compile_in_child(Path::new("/nonexistent"), b"x").await.unwrap_err();
+        let error = compile_in_child(Path::new("/nonexistent"), b"x")
+            .await
+            .unwrap_err();
         assert!(matches!(error, LoadError::Compiler(_)), "{error}");
     }
 }

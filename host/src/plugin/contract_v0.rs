@@ -103,7 +103,11 @@ impl Exports {
     }
 
     /// Checks the types of the functions: some mismatches show only here.
-    pub fn load(&self, store: &mut Store<CallState>, instance: &Instance) -> wasmtime::Result<Guest> {
+    pub fn load(
+        &self,
+        store: &mut Store<CallState>,
+        instance: &Instance,
+    ) -> wasmtime::Result<Guest> {
         let mut store = store.as_context_mut();
         let filter = self.content_filter.as_ref();
         let check = self.compliance_check.as_ref();
@@ -273,8 +277,13 @@ impl Guest {
         lent: &Lent<'_>,
         context: &Context,
     ) -> Raised<Verdict> {
-        let hook = self.content_filter.as_ref().ok_or_else(|| absent(Hook::ContentFilter))?;
-        let answer = hook.call_inspect(store, lent.message(), lowered_context(context)).await?;
+        let hook = self
+            .content_filter
+            .as_ref()
+            .ok_or_else(|| absent(Hook::ContentFilter))?;
+        let answer = hook
+            .call_inspect(store, lent.message(), lowered_context(context))
+            .await?;
         Ok(verdict(answer))
     }
 
@@ -285,7 +294,10 @@ impl Guest {
         recipient: &RecipientProfile,
         context: &Context,
     ) -> Raised<Ruling> {
-        let hook = self.compliance_check.as_ref().ok_or_else(|| absent(Hook::ComplianceCheck))?;
+        let hook = self
+            .compliance_check
+            .as_ref()
+            .ok_or_else(|| absent(Hook::ComplianceCheck))?;
         let profile = guest::compliance_check::RecipientProfile {
             opted_out: recipient.opted_out,
             consent: None,
@@ -305,7 +317,10 @@ impl Guest {
         carriers: &[CarrierView],
         context: &Context,
     ) -> Raised<Routing> {
-        let hook = self.routing_policy.as_ref().ok_or_else(|| absent(Hook::RoutingPolicy))?;
+        let hook = self
+            .routing_policy
+            .as_ref()
+            .ok_or_else(|| absent(Hook::RoutingPolicy))?;
         let tags: Vec<Vec<&str>> = carriers
             .iter()
             .map(|c| c.tags.iter().map(String::as_str).collect())
@@ -337,7 +352,10 @@ impl Guest {
         disclosure: &Disclosure,
         context: &Context,
     ) -> Raised<Vec<InboundAction>> {
-        let hook = self.inbound_handler.as_ref().ok_or_else(|| absent(Hook::InboundHandler))?;
+        let hook = self
+            .inbound_handler
+            .as_ref()
+            .ok_or_else(|| absent(Hook::InboundHandler))?;
         let id = inbound.id.to_string();
         let originator = disclosure.pseudonym(&inbound.originator);
         let recipient = disclosure.pseudonym(&inbound.recipient);
@@ -350,7 +368,9 @@ impl Guest {
             received_at: inbound.received_at.millis(),
             opted_out: inbound.opted_out,
         };
-        let answer = hook.call_receive(store, lowered, lowered_context(context)).await?;
+        let answer = hook
+            .call_receive(store, lowered, lowered_context(context))
+            .await?;
         Ok(actions(answer))
     }
 
@@ -360,8 +380,13 @@ impl Guest {
         lent: &Lent<'_>,
         context: &Context,
     ) -> Raised<Result<Vec<String>, SubmitError>> {
-        let hook = self.carrier_adapter.as_ref().ok_or_else(|| absent(Hook::CarrierAdapter))?;
-        let answer = hook.call_submit(store, lent.message(), lowered_context(context)).await?;
+        let hook = self
+            .carrier_adapter
+            .as_ref()
+            .ok_or_else(|| absent(Hook::CarrierAdapter))?;
+        let answer = hook
+            .call_submit(store, lent.message(), lowered_context(context))
+            .await?;
         Ok(match answer {
             Ok(ids) => carrier_ids(ids).map(Ok),
             Err(error) => Ok(Err(submit_error(error))),
@@ -374,7 +399,10 @@ impl Guest {
         request: &HttpRequest,
         context: &Context,
     ) -> Raised<Result<CallbackAnswer, String>> {
-        let hook = self.carrier_adapter.as_ref().ok_or_else(|| absent(Hook::CarrierAdapter))?;
+        let hook = self
+            .carrier_adapter
+            .as_ref()
+            .ok_or_else(|| absent(Hook::CarrierAdapter))?;
         let headers: Vec<(&str, &str)> = request
             .headers
             .iter()
@@ -386,7 +414,9 @@ impl Guest {
             headers: &headers,
             body: &request.body,
         };
-        let answer = hook.call_callback(store, lowered, lowered_context(context)).await?;
+        let answer = hook
+            .call_callback(store, lowered, lowered_context(context))
+            .await?;
         Ok(match answer {
             Ok(answer) => callback_answer(answer).map(Ok),
             Err(why) => Ok(Err(shortened(why, REASON_CHARS_MAX))),

@@ -1,7 +1,7 @@
 //! The wasmtime engine: which WebAssembly is spoken, how much all plugins together may hold, and the
 //! thread that ticks the epoch. Knows nothing of what plugins are for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -63,6 +63,8 @@ struct Inner {
     limits: EngineLimits,
     /// Components in use, by digest: two sets that share a plugin share its code.
     loaded: Mutex<HashMap<[u8; 32], Weak<Loaded>>>,
+    /// The last ones, in use or not: what was just uploaded is about to be put into a policy.
+    recent: Mutex<VecDeque<Arc<Loaded>>>,
 }
 
 /// The machine refused what the engine needs.
@@ -84,6 +86,8 @@ const FIBRE_STACK_BYTES: usize = 1 << 20;
 const CORE_INSTANCES_PER_COMPONENT: u32 = 8;
 const TABLES_PER_COMPONENT: u32 = 4;
 pub(super) const TABLE_ELEMENTS: usize = 10_000;
+/// Components kept compiled without being in use.
+const RECENT_MAX: usize = 8;
 
 impl Engine {
     pub fn new(limits: EngineLimits) -> Result<Engine, EngineError> {
@@ -105,6 +109,7 @@ impl Engine {
             wasm,
             limits,
             loaded: Mutex::new(HashMap::new()),
+            recent: Mutex::new(VecDeque::new()),
         })))
     }
 
@@ -124,6 +129,12 @@ impl Engine {
         let mut all = self.0.loaded.lock();
         all.retain(|_, known| known.strong_count() > 0);
         all.insert(loaded.digest, Arc::downgrade(loaded));
+        let mut recent = self.0.recent.lock();
+        recent.push_back(loaded.clone());
+        let oldest = (recent.len() > RECENT_MAX).then(|| recent.pop_front());
+        drop((recent, all));
+        // Its code is unmapped after the locks are let go.
+        drop(oldest);
     }
 }
 
@@ -165,6 +176,10 @@ fn pooling(limits: &EngineLimits) -> PoolingAllocationConfig {
         .max_memories_per_module(1)
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .table_elements(TABLE_ELEMENTS)
-        .max_memory_size(usize::try_from(limits.memory_max_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20));
+        .max_memory_size(
+            usize::try_from(limits.memory_max_mib)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(1 << 20),
+        );
     pool
 }

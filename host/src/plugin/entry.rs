@@ -73,7 +73,11 @@ impl Entry {
         let answer = match pool.begin(hook, context.phase).await {
             Ok(mut run) => {
                 let lent = Lent::new(message, &pool.disclosure);
-                let raised = run.warm.guest.inspect(&mut run.warm.store, &lent, context).await;
+                let raised = run
+                    .warm
+                    .guest
+                    .inspect(&mut run.warm.store, &lent, context)
+                    .await;
                 pool.end(hook, run, raised)
             }
             Err(fault) => Err(fault),
@@ -99,7 +103,10 @@ impl Entry {
             Ok(mut run) => {
                 let lent = Lent::new(message, &pool.disclosure);
                 let warm = &mut run.warm;
-                let raised = warm.guest.check(&mut warm.store, &lent, recipient, context).await;
+                let raised = warm
+                    .guest
+                    .check(&mut warm.store, &lent, recipient, context)
+                    .await;
                 pool.end(hook, run, raised)
             }
             Err(fault) => Err(fault),
@@ -124,7 +131,10 @@ impl Entry {
             Ok(mut run) => {
                 let lent = Lent::new(message, &pool.disclosure);
                 let warm = &mut run.warm;
-                let raised = warm.guest.route(&mut warm.store, &lent, carriers, context).await;
+                let raised = warm
+                    .guest
+                    .route(&mut warm.store, &lent, carriers, context)
+                    .await;
                 pool.end(hook, run, raised)
             }
             Err(fault) => Err(fault),
@@ -138,7 +148,11 @@ impl Entry {
     }
 
     /// `inbound-handler`.
-    pub async fn receive(&self, inbound: &Inbound, context: &Context) -> Called<Vec<InboundAction>> {
+    pub async fn receive(
+        &self,
+        inbound: &Inbound,
+        context: &Context,
+    ) -> Called<Vec<InboundAction>> {
         let (pool, hook, started) = (&self.pool, Hook::InboundHandler, Instant::now());
         let answer = match pool.begin(hook, context.phase).await {
             Ok(mut run) => {

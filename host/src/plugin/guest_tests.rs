@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::test_guests::*;
 use super::*;
-use crate::domain::{Body, Context, Hook, Inbound, InboundAction, Phase, Plan, RecipientProfile, Routing, Ruling, Verdict};
+use crate::domain::{
+    Body, Context, Hook, Inbound, InboundAction, Phase, Plan, RecipientProfile, Routing, Ruling,
+    Verdict,
+};
 
 async fn inspected(guest: &Guest, lines: &str) -> Result<Verdict, Fault> {
     let set = set_of(guest, lines).await.unwrap();
@@ -42,12 +45,20 @@ async fn a_pass_is_a_pass_and_is_counted() {
     assert!(nanos > 0);
     let stats = entry.stats();
     assert_eq!((stats.calls, stats.outcomes), (1, vec![("pass", 1)]));
-    assert_eq!(stats.instances_made, 0, "the instance that was configured answers");
+    assert_eq!(
+        stats.instances_made, 0,
+        "the instance that was configured answers"
+    );
 }
 
 #[tokio::test]
 async fn an_endless_loop_ends_at_its_deadline_and_others_run_meanwhile() {
-    let set = set_of(&answering("(loop $l (br $l)) (unreachable)"), "limits = { deadline_ms = 20 }").await.unwrap();
+    let set = set_of(
+        &answering("(loop $l (br $l)) (unreachable)"),
+        "limits = { deadline_ms = 20 }",
+    )
+    .await
+    .unwrap();
     let entry = set.entries(Hook::ContentFilter).next().unwrap();
     let done = Cell::new(false);
     let looping = async {
@@ -65,7 +76,10 @@ async fn an_endless_loop_ends_at_its_deadline_and_others_run_meanwhile() {
     };
     let (answer, turns) = tokio::join!(looping, other);
     assert_eq!(answer, Err(Fault::Timeout { deadline_ms: 20 }));
-    assert!(turns >= 20, "one thread, and the other task had {turns} turns");
+    assert!(
+        turns >= 20,
+        "one thread, and the other task had {turns} turns"
+    );
 }
 
 #[tokio::test]
@@ -84,8 +98,13 @@ async fn a_trap_costs_one_call_and_one_instance() {
     for _ in 0..4 {
         answers.push(entry.inspect(&message(), &context()).await.0);
     }
-    let trap = Err(Fault::Trap("wasm `unreachable` instruction executed".into()));
-    assert_eq!(answers, [Ok(Verdict::Pass), trap.clone(), Ok(Verdict::Pass), trap]);
+    let trap = Err(Fault::Trap(
+        "wasm `unreachable` instruction executed".into(),
+    ));
+    assert_eq!(
+        answers,
+        [Ok(Verdict::Pass), trap.clone(), Ok(Verdict::Pass), trap]
+    );
 }
 
 #[tokio::test]
@@ -93,9 +112,15 @@ async fn faults_in_a_row_open_the_breaker() {
     let set = set_of(&answering("(unreachable)"), "").await.unwrap();
     let entry = set.entries(Hook::ContentFilter).next().unwrap();
     for _ in 0..5 {
-        assert!(matches!(entry.inspect(&message(), &context()).await.0, Err(Fault::Trap(_))));
+        assert!(matches!(
+            entry.inspect(&message(), &context()).await.0,
+            Err(Fault::Trap(_))
+        ));
     }
-    assert_eq!(entry.inspect(&message(), &context()).await.0, Err(Fault::Skipped));
+    assert_eq!(
+        entry.inspect(&message(), &context()).await.0,
+        Err(Fault::Skipped)
+    );
     assert_eq!(entry.breaker(), BreakerState::Open);
     assert!(entry.stats().faults.contains(&("skipped", 1)));
 }
@@ -106,14 +131,27 @@ async fn deep_recursion_exhausts_its_own_stack() {
         more: "(func $deep (param i32) (result i32) (i32.add (call $deep (local.get 0)) (local.get 0)))".into(),
         ..answering("(call $deep (i32.const 1))")
     };
-    assert_eq!(inspected(&guest, "").await, Err(Fault::Trap("call stack exhausted".into())));
+    assert_eq!(
+        inspected(&guest, "").await,
+        Err(Fault::Trap("call stack exhausted".into()))
+    );
 }
 
 #[tokio::test]
 async fn a_memory_bomb_stops_at_the_limit() {
-    let bomb = answering("(if (i32.eq (memory.grow (i32.const 1000)) (i32.const -1)) (then (unreachable))) (i32.const 2048)");
-    assert_eq!(inspected(&bomb, "").await, Err(Fault::MemoryLimit { limit_bytes: 16 << 20 }));
-    assert_eq!(inspected(&bomb, "limits = { memory_mib = 64 }").await, Ok(Verdict::Pass));
+    let bomb = answering(
+        "(if (i32.eq (memory.grow (i32.const 1000)) (i32.const -1)) (then (unreachable))) (i32.const 2048)",
+    );
+    assert_eq!(
+        inspected(&bomb, "").await,
+        Err(Fault::MemoryLimit {
+            limit_bytes: 16 << 20
+        })
+    );
+    assert_eq!(
+        inspected(&bomb, "limits = { memory_mib = 64 }").await,
+        Ok(Verdict::Pass)
+    );
 }
 
 #[tokio::test]
@@ -122,7 +160,10 @@ async fn a_memory_that_begins_too_large_is_refused_with_the_policy() {
         pages: "20",
         ..Guest::default()
     };
-    let error = set_of(&guest, "limits = { memory_mib = 1 }").await.err().unwrap();
+    let error = set_of(&guest, "limits = { memory_mib = 1 }")
+        .await
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("memory"), "{error}");
 }
 
@@ -140,7 +181,10 @@ async fn strings_that_lie_are_bad_output() {
             ..returning(&octets)
         };
         let answer = inspected(&guest, "").await;
-        assert!(matches!(answer, Err(Fault::BadOutput(_) | Fault::Trap(_))), "{what}: {answer:?}");
+        assert!(
+            matches!(answer, Err(Fault::BadOutput(_) | Fault::Trap(_))),
+            "{what}: {answer:?}"
+        );
     }
 }
 
@@ -155,10 +199,17 @@ async fn a_refusal_is_checked_and_its_reason_shortened() {
         panic!("not refused");
     };
     assert_eq!(refusal.code, "blocked_word");
-    assert_eq!(refusal.reason, " ".repeat(512), "control characters are blanks");
+    assert_eq!(
+        refusal.reason,
+        " ".repeat(512),
+        "control characters are blanks"
+    );
     for code in ["Blocked", "", "9lives", "with space"] {
         let answer = inspected(&refuse(code), "").await;
-        assert!(matches!(&answer, Err(Fault::BadOutput(why)) if why.starts_with("refuse.code")), "{answer:?}");
+        assert!(
+            matches!(&answer, Err(Fault::BadOutput(why)) if why.starts_with("refuse.code")),
+            "{answer:?}"
+        );
     }
 }
 
@@ -175,7 +226,10 @@ async fn a_flood_of_host_calls_ends_the_call() {
     };
     assert_eq!(inspected(&flood(100), "").await, Ok(Verdict::Pass));
     let answer = inspected(&flood(101), "").await;
-    assert!(matches!(&answer, Err(Fault::HostCallLimit(why)) if why.contains("100 log lines")), "{answer:?}");
+    assert!(
+        matches!(&answer, Err(Fault::HostCallLimit(why)) if why.contains("100 log lines")),
+        "{answer:?}"
+    );
 
     let counting = Guest {
         imports: INCREMENT,
@@ -184,15 +238,25 @@ async fn a_flood_of_host_calls_ends_the_call() {
              (unreachable)",
         )
     };
-    let answer = inspected(&counting, "grants = { state = {} }\nlimits = { deadline_ms = 1000 }").await;
-    assert!(matches!(&answer, Err(Fault::HostCallLimit(why)) if why.contains("1000 calls")), "{answer:?}");
+    let answer = inspected(
+        &counting,
+        "grants = { state = {} }\nlimits = { deadline_ms = 1000 }",
+    )
+    .await;
+    assert!(
+        matches!(&answer, Err(Fault::HostCallLimit(why)) if why.contains("1000 calls")),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_log_line_over_the_byte_limit_ends_the_call() {
     let long = "(call $log (i32.const 1) (i32.const 100000) (i32.const 70000) (i32.const 0) (i32.const 0))";
     let answer = inspected(&answering(&format!("{long} (i32.const 2048)")), "").await;
-    assert!(matches!(&answer, Err(Fault::HostCallLimit(why)) if why.contains("65536 bytes")), "{answer:?}");
+    assert!(
+        matches!(&answer, Err(Fault::HostCallLimit(why)) if why.contains("65536 bytes")),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -210,10 +274,16 @@ async fn an_instance_is_replaced_after_its_calls() {
     let set = set_of(&guest, "limits = { calls = 2 }").await.unwrap();
     let entry = set.entries(Hook::ContentFilter).next().unwrap();
     for _ in 0..6 {
-        assert_eq!(entry.inspect(&message(), &context()).await.0, Ok(Verdict::Pass));
+        assert_eq!(
+            entry.inspect(&message(), &context()).await.0,
+            Ok(Verdict::Pass)
+        );
     }
     assert_eq!(entry.stats().instances_made, 2);
-    assert_eq!(inspected_thrice(&guest).await, Ok(Verdict::Hold("guest".into())));
+    assert_eq!(
+        inspected_thrice(&guest).await,
+        Ok(Verdict::Hold("guest".into()))
+    );
 }
 
 async fn inspected_thrice(guest: &Guest) -> Result<Verdict, Fault> {
@@ -226,13 +296,30 @@ async fn inspected_thrice(guest: &Guest) -> Result<Verdict, Fault> {
 
 #[tokio::test]
 async fn a_call_that_is_dropped_takes_its_instance_with_it() {
-    let set = set_of(&answering("(loop $l (br $l)) (unreachable)"), "limits = { deadline_ms = 1000 }").await.unwrap();
+    let set = set_of(
+        &answering("(loop $l (br $l)) (unreachable)"),
+        "limits = { deadline_ms = 1000 }",
+    )
+    .await
+    .unwrap();
     let entry = set.entries(Hook::ContentFilter).next().unwrap();
-    let dropped = tokio::time::timeout(Duration::from_millis(5), entry.inspect(&message(), &context())).await;
+    let dropped = tokio::time::timeout(
+        Duration::from_millis(5),
+        entry.inspect(&message(), &context()),
+    )
+    .await;
     assert!(dropped.is_err());
-    let again = tokio::time::timeout(Duration::from_millis(5), entry.inspect(&message(), &context())).await;
+    let again = tokio::time::timeout(
+        Duration::from_millis(5),
+        entry.inspect(&message(), &context()),
+    )
+    .await;
     assert!(again.is_err());
-    assert_eq!(entry.stats().instances_made, 1, "the first was not used again");
+    assert_eq!(
+        entry.stats().instances_made,
+        1,
+        "the first was not used again"
+    );
 }
 
 /// A filter that holds with what it was shown: `offset` is where a string is in its parameters.
@@ -258,7 +345,10 @@ async fn a_plugin_sees_what_it_was_granted() {
     assert_eq!(held(inspected(&prefix, "").await), "44770090");
     let hidden = held(inspected(&value, "grants = { numbers = \"prefix\" }").await);
     assert!(hidden.starts_with('p') && hidden.len() == 21, "{hidden}");
-    assert_eq!(held(inspected(&prefix, "grants = { numbers = \"pseudonym\" }").await), "44");
+    assert_eq!(
+        held(inspected(&prefix, "grants = { numbers = \"pseudonym\" }").await),
+        "44"
+    );
 }
 
 #[tokio::test]
@@ -305,15 +395,15 @@ async fn routed(octets: &[u8]) -> Result<Routing, Fault> {
     entry.route(&message(), &carriers(), &context()).await.0
 }
 
-/// send([hop; count]) with the carrier's name at +256; hops of 56 octets from +32.
+/// send([hop; count]) with the carrier's name at +640; hops of 56 octets from +32.
 fn plan(count: u32, carrier: &str) -> Vec<u8> {
     let mut octets = words(&[0, 0, FREE + 32, count, 0, 0, 0, 0]);
-    for _ in 0..count.min(4) {
-        let mut hop = words(&[FREE + 256, carrier.len() as u32]);
+    for _ in 0..count {
+        let mut hop = words(&[FREE + 640, carrier.len() as u32]);
         hop.resize(56, 0);
         octets.extend(hop);
     }
-    octets.resize(256, 0);
+    octets.resize(640, 0);
     octets.extend(carrier.as_bytes());
     octets
 }
@@ -324,24 +414,41 @@ async fn a_plan_names_carriers_that_were_offered() {
         panic!("no plan");
     };
     assert_eq!(hops[0].carrier.as_str(), "south");
-    assert_eq!((hops[0].price_micros, hops[0].originator.as_ref()), (None, None));
+    assert_eq!(
+        (hops[0].price_micros, hops[0].originator.as_ref()),
+        (None, None)
+    );
     for (octets, field) in [
         (plan(1, "west"), "send.hops[0].carrier"),
         (plan(0, ""), "send.hops"),
         (plan(9, "south"), "send.hops"),
     ] {
         let answer = routed(&octets).await;
-        assert!(matches!(&answer, Err(Fault::BadOutput(why)) if why.starts_with(field)), "{answer:?}");
+        assert!(
+            matches!(&answer, Err(Fault::BadOutput(why)) if why.starts_with(field)),
+            "{answer:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn the_other_hooks_are_called_and_answer() {
     let hooks = vec![Hook::ComplianceCheck, Hook::InboundHandler];
-    let set = set_of(&Guest { hooks, ..Guest::default() }, "").await.unwrap();
+    let set = set_of(
+        &Guest {
+            hooks,
+            ..Guest::default()
+        },
+        "",
+    )
+    .await
+    .unwrap();
     let check = set.entries(Hook::ComplianceCheck).next().unwrap();
     let profile = RecipientProfile::default();
-    assert_eq!(check.check(&message(), &profile, &context()).await.0, Ok(Ruling::Allow));
+    assert_eq!(
+        check.check(&message(), &profile, &context()).await.0,
+        Ok(Ruling::Allow)
+    );
     let inbound = Inbound {
         id: message().id,
         carrier: "north".into(),
@@ -352,7 +459,10 @@ async fn the_other_hooks_are_called_and_answer() {
         opted_out: false,
     };
     let receive = set.entries(Hook::InboundHandler).next().unwrap();
-    assert_eq!(receive.receive(&inbound, &context()).await.0, Ok(Vec::<InboundAction>::new()));
+    assert_eq!(
+        receive.receive(&inbound, &context()).await.0,
+        Ok(Vec::<InboundAction>::new())
+    );
 }
 
 /// submit() that posts to `http://127.0.0.1:port/` and answers throttled(status).
@@ -375,7 +485,9 @@ fn posting(port: u16) -> Guest {
 }
 
 fn http_grant(port: u16) -> String {
-    format!("grants = {{ http = {{ hosts = [\"http://127.0.0.1:{port}\"], private = true }} }}\nlimits = {{ deadline_ms = 100 }}")
+    format!(
+        "grants = {{ http = {{ hosts = [\"http://127.0.0.1:{port}\"], private = true }} }}\nlimits = {{ deadline_ms = 100 }}"
+    )
 }
 
 #[tokio::test]
@@ -386,7 +498,9 @@ async fn an_adapter_sends_where_it_may_and_a_preview_sends_nothing() {
     tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
         let _ = socket.read(&mut [0; 1024]).await;
-        let _ = socket.write_all(b"HTTP/1.1 429 Slow\r\ncontent-length: 0\r\n\r\n").await;
+        let _ = socket
+            .write_all(b"HTTP/1.1 429 Slow\r\ncontent-length: 0\r\n\r\n")
+            .await;
     });
     let lines = http_grant(port).replace("100", "5000");
     let set = set_of(&posting(port), &lines).await.unwrap();
@@ -395,8 +509,14 @@ async fn an_adapter_sends_where_it_may_and_a_preview_sends_nothing() {
         phase: Phase::Preview,
         ..context()
     };
-    assert_ne!(entry.submit(&message(), &preview).await.0, Ok(Err(SubmitError::Throttled(429))));
-    assert_eq!(entry.submit(&message(), &context()).await.0, Ok(Err(SubmitError::Throttled(429))));
+    assert_ne!(
+        entry.submit(&message(), &preview).await.0,
+        Ok(Err(SubmitError::Throttled(429)))
+    );
+    assert_eq!(
+        entry.submit(&message(), &context()).await.0,
+        Ok(Err(SubmitError::Throttled(429)))
+    );
 }
 
 #[tokio::test]
@@ -405,7 +525,10 @@ async fn an_adapter_that_waits_too_long_times_out() {
     let port = listener.local_addr().unwrap().port();
     let set = set_of(&posting(port), &http_grant(port)).await.unwrap();
     let entry = set.entry("it", Hook::CarrierAdapter).unwrap();
-    assert_eq!(entry.submit(&message(), &context()).await.0, Err(Fault::Timeout { deadline_ms: 100 }));
+    assert_eq!(
+        entry.submit(&message(), &context()).await.0,
+        Err(Fault::Timeout { deadline_ms: 100 })
+    );
 }
 
 #[tokio::test]
@@ -417,5 +540,8 @@ async fn a_call_back_without_a_sensible_status_is_bad_output() {
     let set = set_of(&guest, "").await.unwrap();
     let entry = set.entry("it", Hook::CarrierAdapter).unwrap();
     let answer = entry.callback(&HttpRequest::default(), &context()).await.0;
-    assert!(matches!(&answer, Err(Fault::BadOutput(why)) if why.starts_with("response.status")), "{answer:?}");
+    assert!(
+        matches!(&answer, Err(Fault::BadOutput(why)) if why.starts_with("response.status")),
+        "{answer:?}"
+    );
 }

@@ -14,10 +14,9 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use super::engine::TABLE_ELEMENTS;
 use super::http::HttpCaller;
+use super::state::StateStore;
 use super::table::PrefixTable;
 use super::{HttpRequest, HttpResponse};
-use crate::clock::{Clock, Timestamp};
-
 /// All calls of one hook call to the host.
 pub(super) const HOST_CALLS_MAX: u32 = 1_000;
 pub(super) const LOG_LINES_MAX: u32 = 100;
@@ -29,39 +28,6 @@ const LOG_LINES_PER_SECOND: f64 = 100.0;
 const LOG_BURST: f64 = 500.0;
 const STATE_KEY_BYTES_MAX: usize = 256;
 const STATE_VALUE_BYTES_MAX: usize = 64 << 10;
-
-/// Persistent state of plugins. `owner` is the entry's name, so that no key of one reaches another.
-/// Calls come from async threads: an implementation answers from memory or nearly so.
-pub trait StateStore: Send + Sync {
-    fn get(&self, owner: &str, key: &str) -> Option<Vec<u8>>;
-    /// `quota` is in bytes of keys and values over all of `owner`.
-    fn set(&self, owner: &str, key: &str, value: &[u8], ttl: Option<Duration>, quota: u64) -> Result<(), StateError>;
-    fn delete(&self, owner: &str, key: &str);
-    /// The counter under `key`, zero where there is none.
-    fn count(&self, owner: &str, key: &str) -> i64;
-    /// Adds to a counter that starts at zero and expires `ttl` after its first increment.
-    fn increment(&self, owner: &str, key: &str, by: i64, ttl: Duration, quota: u64) -> Result<i64, StateError>;
-}
-
-/// Why state was not written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StateError {
-    /// The plugin's fault: it would hold more than it was granted.
-    Quota { bytes: u64 },
-    /// Ours: the store failed.
-    Store(String),
-}
-
-impl fmt::Display for StateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StateError::Quota { bytes } => write!(f, "grants.state.bytes = {bytes} is used up"),
-            StateError::Store(why) => write!(f, "state cannot be written: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for StateError {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogLevel {
@@ -108,7 +74,8 @@ impl fmt::Display for HttpFailure {
 
 impl std::error::Error for HttpFailure {}
 
-pub type HttpAnswer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpFailure>> + Send + 'a>>;
+pub type HttpAnswer<'a> =
+    Pin<Box<dyn Future<Output = Result<HttpResponse, HttpFailure>> + Send + 'a>>;
 
 /// Sends one request and reads the whole answer; follows no redirect, and checks the address that
 /// it connects to.
@@ -156,7 +123,8 @@ impl LogRate {
     fn admit(&self, now: Instant) -> bool {
         let mut bucket = self.bucket.lock();
         let (tokens, since) = *bucket;
-        let filled = (tokens + now.duration_since(since).as_secs_f64() * LOG_LINES_PER_SECOND).min(LOG_BURST);
+        let filled = (tokens + now.duration_since(since).as_secs_f64() * LOG_LINES_PER_SECOND)
+            .min(LOG_BURST);
         let admitted = filled >= 1.0;
         *bucket = (if admitted { filled - 1.0 } else { filled }, now);
         if !admitted {
@@ -211,7 +179,12 @@ pub(super) struct Memory {
 }
 
 impl ResourceLimiter for Memory {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if desired > self.limit {
             self.denied = true;
             return Ok(false);
@@ -220,7 +193,12 @@ impl ResourceLimiter for Memory {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired <= TABLE_ELEMENTS)
     }
 }
@@ -272,7 +250,9 @@ impl CallState {
 
     fn host_call(&mut self) -> Bounded<()> {
         match self.host_calls_left.checked_sub(1) {
-            None => Err(TooMuch(format!("more than {HOST_CALLS_MAX} calls of the host in one call"))),
+            None => Err(TooMuch(format!(
+                "more than {HOST_CALLS_MAX} calls of the host in one call"
+            ))),
             Some(left) => {
                 self.host_calls_left = left;
                 Ok(())
@@ -280,10 +260,18 @@ impl CallState {
         }
     }
 
-    pub fn log(&mut self, level: LogLevel, message: &str, fields: &[(String, String)]) -> Bounded<()> {
+    pub fn log(
+        &mut self,
+        level: LogLevel,
+        message: &str,
+        fields: &[(String, String)],
+    ) -> Bounded<()> {
         self.host_call()?;
         let bytes = message.len() + fields.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
-        match (self.log_lines_left.checked_sub(1), self.log_bytes_left.checked_sub(bytes)) {
+        match (
+            self.log_lines_left.checked_sub(1),
+            self.log_bytes_left.checked_sub(bytes),
+        ) {
             (Some(lines), Some(bytes)) => {
                 self.log_lines_left = lines;
                 self.log_bytes_left = bytes;
@@ -315,11 +303,18 @@ impl CallState {
     }
 
     /// The inner error is for the plugin.
-    pub fn state_set(&mut self, key: &str, value: &[u8], ttl_seconds: Option<u32>) -> Bounded<Result<(), String>> {
+    pub fn state_set(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        ttl_seconds: Option<u32>,
+    ) -> Bounded<Result<(), String>> {
         self.host_call()?;
         state_key(key)?;
         if value.len() > STATE_VALUE_BYTES_MAX {
-            return Ok(Err(format!("the value has more than {STATE_VALUE_BYTES_MAX} bytes")));
+            return Ok(Err(format!(
+                "the value has more than {STATE_VALUE_BYTES_MAX} bytes"
+            )));
         }
         let (store, quota) = self.state()?;
         if self.preview {
@@ -351,7 +346,13 @@ impl CallState {
         // The contract has no error here, and a counter that does not count would open a frequency
         // cap: the call fails and the entry's fail mode decides.
         store
-            .increment(&self.grants.owner, key, by, Duration::from_secs(ttl_seconds.into()), quota)
+            .increment(
+                &self.grants.owner,
+                key,
+                by,
+                Duration::from_secs(ttl_seconds.into()),
+                quota,
+            )
             .map_err(|e| TooMuch(e.to_string()))
     }
 
@@ -361,13 +362,24 @@ impl CallState {
         Ok(found.map(str::to_owned))
     }
 
-    pub fn table_longest_prefix(&mut self, table: &str, key: &str) -> Bounded<Option<(String, String)>> {
+    pub fn table_longest_prefix(
+        &mut self,
+        table: &str,
+        key: &str,
+    ) -> Bounded<Option<(String, String)>> {
         self.host_call()?;
-        let found = self.grants.tables.get(table).and_then(|t| t.longest_prefix(key));
+        let found = self
+            .grants
+            .tables
+            .get(table)
+            .and_then(|t| t.longest_prefix(key));
         Ok(found.map(|(prefix, value)| (prefix.to_owned(), value.to_owned())))
     }
 
-    pub async fn http_send(&mut self, request: HttpRequest) -> Bounded<Result<HttpResponse, HttpFailure>> {
+    pub async fn http_send(
+        &mut self,
+        request: HttpRequest,
+    ) -> Bounded<Result<HttpResponse, HttpFailure>> {
         self.host_call()?;
         let grants = self.grants.clone();
         Ok(match &grants.http {
@@ -380,7 +392,9 @@ impl CallState {
 
 fn state_key(key: &str) -> Bounded<()> {
     if key.is_empty() || key.len() > STATE_KEY_BYTES_MAX {
-        return Err(TooMuch(format!("a state key that is not 1 to {STATE_KEY_BYTES_MAX} bytes")));
+        return Err(TooMuch(format!(
+            "a state key that is not 1 to {STATE_KEY_BYTES_MAX} bytes"
+        )));
     }
     Ok(())
 }
@@ -397,10 +411,18 @@ fn write_log(owner: &str, level: LogLevel, message: &str, fields: &[(String, Str
         text.push_str(&escaped(value));
     }
     match level {
-        LogLevel::Debug => tracing::debug!(target: "plugin", plugin = owner, fields = text, "{message}"),
-        LogLevel::Info => tracing::info!(target: "plugin", plugin = owner, fields = text, "{message}"),
-        LogLevel::Warn => tracing::warn!(target: "plugin", plugin = owner, fields = text, "{message}"),
-        LogLevel::Error => tracing::error!(target: "plugin", plugin = owner, fields = text, "{message}"),
+        LogLevel::Debug => {
+            tracing::debug!(target: "plugin", plugin = owner, fields = text, "{message}")
+        }
+        LogLevel::Info => {
+            tracing::info!(target: "plugin", plugin = owner, fields = text, "{message}")
+        }
+        LogLevel::Warn => {
+            tracing::warn!(target: "plugin", plugin = owner, fields = text, "{message}")
+        }
+        LogLevel::Error => {
+            tracing::error!(target: "plugin", plugin = owner, fields = text, "{message}")
+        }
     }
 }
 
@@ -430,147 +452,15 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// State that lives as long as the process: for previews, tests and servers without a data folder.
-pub struct MemoryState {
-    clock: Clock,
-    all: Mutex<HashMap<String, HashMap<String, Value>>>,
-}
-
-struct Value {
-    bytes: Vec<u8>,
-    expires: Option<Timestamp>,
-}
-
-impl MemoryState {
-    pub fn new(clock: Clock) -> MemoryState {
-        MemoryState {
-            clock,
-            all: Mutex::new(HashMap::new()),
-        }
-    }
-}
-
-impl Value {
-    fn live(&self, now: Timestamp) -> bool {
-        self.expires.is_none_or(|at| at > now)
-    }
-
-    fn counter(&self) -> i64 {
-        self.bytes.as_slice().try_into().map_or(0, i64::from_be_bytes)
-    }
-}
-
-/// Writes `value`, or says that it does not fit; what has expired makes room first.
-fn put(mine: &mut HashMap<String, Value>, key: &str, value: Value, now: Timestamp, quota: u64) -> Result<(), StateError> {
-    let used = |mine: &HashMap<String, Value>| -> u64 {
-        mine.iter()
-            .filter(|(k, _)| *k != key)
-            .map(|(k, v)| (k.len() + v.bytes.len()) as u64)
-            .sum()
-    };
-    let wanted = (key.len() + value.bytes.len()) as u64;
-    if used(mine).saturating_add(wanted) > quota {
-        mine.retain(|_, v| v.live(now));
-        if used(mine).saturating_add(wanted) > quota {
-            return Err(StateError::Quota { bytes: quota });
-        }
-    }
-    mine.insert(key.to_owned(), value);
-    Ok(())
-}
-
-impl StateStore for MemoryState {
-    fn get(&self, owner: &str, key: &str) -> Option<Vec<u8>> {
-        let now = self.clock.now();
-        let all = self.all.lock();
-        let value = all.get(owner)?.get(key)?;
-        value.live(now).then(|| value.bytes.clone())
-    }
-
-    fn set(&self, owner: &str, key: &str, value: &[u8], ttl: Option<Duration>, quota: u64) -> Result<(), StateError> {
-        let now = self.clock.now();
-        let value = Value {
-            bytes: value.to_vec(),
-            expires: ttl.map(|t| now.plus(t)),
-        };
-        let mut all = self.all.lock();
-        put(all.entry(owner.to_owned()).or_default(), key, value, now, quota)
-    }
-
-    fn delete(&self, owner: &str, key: &str) {
-        if let Some(mine) = self.all.lock().get_mut(owner) {
-            mine.remove(key);
-        }
-    }
-
-    fn count(&self, owner: &str, key: &str) -> i64 {
-        let now = self.clock.now();
-        let all = self.all.lock();
-        let value = all.get(owner).and_then(|mine| mine.get(key));
-        value.filter(|v| v.live(now)).map_or(0, Value::counter)
-    }
-
-    fn increment(&self, owner: &str, key: &str, by: i64, ttl: Duration, quota: u64) -> Result<i64, StateError> {
-        let now = self.clock.now();
-        let mut all = self.all.lock();
-        let mine = all.entry(owner.to_owned()).or_default();
-        let (count, expires) = match mine.get(key).filter(|v| v.live(now)) {
-            Some(v) => (v.counter(), v.expires),
-            None => (0, Some(now.plus(ttl))),
-        };
-        let count = count.saturating_add(by);
-        let value = Value {
-            bytes: count.to_be_bytes().to_vec(),
-            expires,
-        };
-        put(mine, key, value, now, quota)?;
-        Ok(count)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::state::MemoryState;
     use super::*;
-
-    fn state() -> (MemoryState, Clock) {
-        let clock = Clock::manual(Timestamp(1_000));
-        (MemoryState::new(clock.clone()), clock)
-    }
-
-    #[test]
-    fn no_key_of_one_plugin_reaches_another() {
-        let (state, _) = state();
-        state.set("a", "k", b"v", None, 100).unwrap();
-        assert_eq!(state.get("b", "k"), None);
-        assert_eq!(state.get("a", "k"), Some(b"v".to_vec()));
-    }
-
-    #[test]
-    fn a_counter_expires_after_its_first_increment() {
-        let (state, clock) = state();
-        let second = Duration::from_secs(1);
-        assert_eq!(state.increment("a", "k", 2, second, 100), Ok(2));
-        clock.set(Timestamp(1_999));
-        assert_eq!(state.increment("a", "k", 1, second, 100), Ok(3));
-        clock.set(Timestamp(2_000));
-        assert_eq!(state.count("a", "k"), 0);
-        assert_eq!(state.increment("a", "k", 1, second, 100), Ok(1));
-    }
-
-    #[test]
-    fn a_quota_counts_keys_and_values_and_expired_ones_make_room() {
-        let (state, clock) = state();
-        state.set("a", "k1", &[0; 8], Some(Duration::from_secs(1)), 20).unwrap();
-        assert_eq!(state.set("a", "k2", &[0; 9], None, 20), Err(StateError::Quota { bytes: 20 }));
-        state.set("a", "k1", &[0; 18], Some(Duration::from_secs(1)), 20).unwrap();
-        clock.set(Timestamp(3_000));
-        assert_eq!(state.set("a", "k2", &[0; 9], None, 20), Ok(()));
-    }
+    use crate::clock::{Clock, Timestamp};
 
     #[test]
     fn a_preview_counts_on_and_writes_nothing() {
-        let (state, _) = state();
-        let state = Arc::new(state);
+        let state = Arc::new(MemoryState::new(Clock::manual(Timestamp(1_000))));
         let grants = Capabilities {
             state: Some((state.clone(), 1_000)),
             ..Capabilities::none("a")
@@ -591,7 +481,10 @@ mod tests {
         assert_eq!(escaped("\u{1b}[31m"), "\\u{1b}[31m");
         assert_eq!(escaped("\u{202e}x"), "\\u{202e}x");
         assert_eq!(escaped("naïve 你好"), "naïve 你好");
-        assert_eq!(escaped(&"x".repeat(5_000)).chars().count(), LOG_CHARS_MAX + 1);
+        assert_eq!(
+            escaped(&"x".repeat(5_000)).chars().count(),
+            LOG_CHARS_MAX + 1
+        );
     }
 
     #[test]
@@ -601,6 +494,9 @@ mod tests {
         let admitted = (0..2_000).filter(|_| rate.admit(start)).count();
         assert_eq!(admitted, LOG_BURST as usize);
         assert!(rate.admit(start + Duration::from_millis(20)));
-        assert_eq!(rate.dropped.load(Ordering::Relaxed), 2_000 - admitted as u64);
+        assert_eq!(
+            rate.dropped.load(Ordering::Relaxed),
+            2_000 - admitted as u64
+        );
     }
 }

@@ -50,7 +50,9 @@ pub struct Inspection {
 /// Why bytes are no plugin of ours. Always the uploader's to mend, but for `Compiler`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadError {
-    TooLarge { bytes: usize },
+    TooLarge {
+        bytes: usize,
+    },
     Empty,
     CoreModule,
     NativeCode,
@@ -58,9 +60,15 @@ pub enum LoadError {
     NotWasm,
     /// Not valid WebAssembly, or WebAssembly beyond what we allow.
     Invalid(String),
-    WitVersion { wants: String },
-    Wasi { import: String },
-    UnknownImport { import: String },
+    WitVersion {
+        wants: String,
+    },
+    Wasi {
+        import: String,
+    },
+    UnknownImport {
+        import: String,
+    },
     NoPlugin,
     NoHook,
     Schema(String),
@@ -74,18 +82,26 @@ impl fmt::Display for LoadError {
         let serves = contract_v0::VERSION;
         match self {
             LoadError::TooLarge { bytes } => {
-                write!(f, "has {bytes} bytes; a component has at most {COMPONENT_BYTES_MAX}")
+                write!(
+                    f,
+                    "has {bytes} bytes; a component has at most {COMPONENT_BYTES_MAX}"
+                )
             }
             LoadError::Empty => write!(f, "is empty"),
             LoadError::CoreModule => write!(
                 f,
                 "is a core WebAssembly module, not a component; `heliograph plugin build` makes a component of it"
             ),
-            LoadError::NativeCode => write!(f, "is native code; only WebAssembly components are accepted"),
+            LoadError::NativeCode => write!(
+                f,
+                "is native code; only WebAssembly components are accepted"
+            ),
             LoadError::Text => write!(f, "is text; a component in binary form is expected"),
             LoadError::NotWasm => write!(f, "is not WebAssembly"),
             LoadError::Invalid(why) => write!(f, "is not a valid component: {why}"),
-            LoadError::WitVersion { wants } => write!(f, "wants {wants}; this host serves {serves}"),
+            LoadError::WitVersion { wants } => {
+                write!(f, "wants {wants}; this host serves {serves}")
+            }
             LoadError::Wasi { import } => write!(
                 f,
                 "imports {import}; plugins have no WASI. Build for wasm32-unknown-unknown with `heliograph plugin build`, and use the capabilities of heliograph:sms"
@@ -94,9 +110,15 @@ impl fmt::Display for LoadError {
                 f,
                 "imports {import}; a plugin may import logging, state, tables and http of heliograph:sms@{serves}"
             ),
-            LoadError::NoPlugin => write!(f, "does not export heliograph:sms/plugin@{serves}, which every plugin does"),
+            LoadError::NoPlugin => write!(
+                f,
+                "does not export heliograph:sms/plugin@{serves}, which every plugin does"
+            ),
             LoadError::NoHook => write!(f, "exports no hook of heliograph:sms@{serves}"),
-            LoadError::Schema(why) => write!(f, "describes its configuration by a schema that is none: {why}"),
+            LoadError::Schema(why) => write!(
+                f,
+                "describes its configuration by a schema that is none: {why}"
+            ),
             LoadError::Describe(why) => write!(f, "cannot describe itself: {why}"),
             LoadError::Compiler(why) => write!(f, "cannot be compiled: {why}"),
         }
@@ -195,9 +217,13 @@ fn surface(bytes: &[u8]) -> Result<Surface, LoadError> {
     }
     for import in &imports {
         if import.starts_with("wasi:") {
-            return Err(LoadError::Wasi { import: escaped(import) });
+            return Err(LoadError::Wasi {
+                import: escaped(import),
+            });
         }
-        let unknown = || LoadError::UnknownImport { import: escaped(import) };
+        let unknown = || LoadError::UnknownImport {
+            import: escaped(import),
+        };
         let (interface, _) = ours(import)?.ok_or_else(unknown)?;
         if interface == Capability::FREE {
             continue;
@@ -227,7 +253,9 @@ fn kind(bytes: &[u8]) -> Result<(), LoadError> {
         _ if Parser::is_component(bytes) => Ok(()),
         _ if Parser::is_core_wasm(bytes) => Err(LoadError::CoreModule),
         _ => match std::str::from_utf8(bytes) {
-            Ok(text) if !text.chars().any(|c| c.is_control() && !c.is_whitespace()) => Err(LoadError::Text),
+            Ok(text) if !text.chars().any(|c| c.is_control() && !c.is_whitespace()) => {
+                Err(LoadError::Text)
+            }
             _ => Err(LoadError::NotWasm),
         },
     }
@@ -271,7 +299,9 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {
                 }
             }
             Payload::CodeSectionEntry(body) if body.range().len() > FUNCTION_BYTES_MAX => {
-                return Err(limit(format!("a function has more than {FUNCTION_BYTES_MAX} bytes")));
+                return Err(limit(format!(
+                    "a function has more than {FUNCTION_BYTES_MAX} bytes"
+                )));
             }
             _ => {}
         }
@@ -301,7 +331,11 @@ fn ours(name: &str) -> Result<Option<(&str, &str)>, LoadError> {
 }
 
 /// Asks a real instance, with every capability linked and nothing behind any of them.
-async fn describe(engine: &Engine, component: &Component, hooks: &[Hook]) -> Result<Manifest, LoadError> {
+async fn describe(
+    engine: &Engine,
+    component: &Component,
+    hooks: &[Hook],
+) -> Result<Manifest, LoadError> {
     let failed = |e: wasmtime::Error| LoadError::Describe(format!("{e:#}"));
     let mut linker = Linker::new(engine.wasm());
     contract_v0::link(&mut linker, &Capability::ALL).map_err(failed)?;
@@ -320,7 +354,9 @@ async fn describe(engine: &Engine, component: &Component, hooks: &[Hook]) -> Res
     match asked {
         Ok(Ok(manifest)) => Ok(manifest),
         Ok(Err(bad)) => Err(LoadError::Describe(bad.0)),
-        Err(error) => Err(LoadError::Describe(fault_of(&mut store, &error, DESCRIBE_MS).to_string())),
+        Err(error) => Err(LoadError::Describe(
+            fault_of(&mut store, &error, DESCRIBE_MS).to_string(),
+        )),
     }
 }
 
@@ -341,13 +377,18 @@ mod tests {
 
     async fn refused(bytes: &[u8]) -> String {
         let engine = test_guests::engine();
-        inspect_component(&engine, bytes.to_vec()).await.unwrap_err().to_string()
+        inspect_component(&engine, bytes.to_vec())
+            .await
+            .unwrap_err()
+            .to_string()
     }
 
     #[tokio::test]
     async fn a_component_tells_what_it_is() {
         let bytes = test_guests::build(&Guest::default());
-        let inspection = inspect_component(&test_guests::engine(), bytes.clone()).await.unwrap();
+        let inspection = inspect_component(&test_guests::engine(), bytes.clone())
+            .await
+            .unwrap();
         assert_eq!(inspection.manifest.name, "guest");
         assert_eq!(inspection.hooks, [Hook::ContentFilter]);
         assert_eq!(inspection.imports, ["logging"]);
@@ -358,44 +399,87 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_component_is_called_what_it_is() {
         assert_eq!(refused(b"").await, "is empty");
-        assert!(refused(b"\0asm\x01\0\0\0").await.contains("core WebAssembly module"));
-        assert!(refused(b"\x7fELF\x02\x01\x01").await.contains("native code"));
+        assert!(
+            refused(b"\0asm\x01\0\0\0")
+                .await
+                .contains("core WebAssembly module")
+        );
+        assert!(
+            refused(b"\x7fELF\x02\x01\x01")
+                .await
+                .contains("native code")
+        );
         assert!(refused(b"(component)").await.contains("is text"));
         assert!(refused(&[0xff; 64]).await.contains("is not WebAssembly"));
-        assert!(refused(b"\0asm\x0d\0\x01\0\xff\xff").await.contains("not a valid component"));
-        assert!(refused(&vec![0; COMPONENT_BYTES_MAX + 1]).await.contains("at most"));
+        assert!(
+            refused(b"\0asm\x0d\0\x01\0\xff\xff")
+                .await
+                .contains("not a valid component")
+        );
+        assert!(
+            refused(&vec![0; COMPONENT_BYTES_MAX + 1])
+                .await
+                .contains("at most")
+        );
     }
 
     #[tokio::test]
     async fn a_component_of_another_world_is_refused_by_name() {
         let component = |text: &str| wat::parse_str(format!("(component {text})")).unwrap();
-        let wants = |version: &str| format!(r#"(instance $i) (export "heliograph:sms/plugin@{version}" (instance $i))"#);
+        let wants = |version: &str| {
+            format!(r#"(instance $i) (export "heliograph:sms/plugin@{version}" (instance $i))"#)
+        };
         assert!(refused(&component("")).await.contains("does not export"));
         let newer = refused(&component(&wants("0.2.0"))).await;
         assert_eq!(newer, "wants heliograph:sms@0.2.0; this host serves 0.1.0");
-        assert!(refused(&component(&wants("0.1.0-rc"))).await.contains("0.1.0-rc"));
-        assert!(refused(&component(&wants("0.1.3"))).await.contains("no hook"));
+        assert!(
+            refused(&component(&wants("0.1.0-rc")))
+                .await
+                .contains("0.1.0-rc")
+        );
+        assert!(
+            refused(&component(&wants("0.1.3")))
+                .await
+                .contains("no hook")
+        );
     }
 
     #[tokio::test]
     async fn an_import_that_is_no_capability_is_refused_by_name() {
-        let importing = |name: &str| wat::parse_str(format!(r#"(component (import "{name}" (instance)))"#)).unwrap();
+        let importing = |name: &str| {
+            wat::parse_str(format!(r#"(component (import "{name}" (instance)))"#)).unwrap()
+        };
         let wasi = refused(&importing("wasi:sockets/tcp@0.2.0")).await;
-        assert!(wasi.contains("wasi:sockets/tcp@0.2.0") && wasi.contains("no WASI"), "{wasi}");
+        assert!(
+            wasi.contains("wasi:sockets/tcp@0.2.0") && wasi.contains("no WASI"),
+            "{wasi}"
+        );
         let other = refused(&importing("acme:db/query@1.0.0")).await;
         assert!(other.starts_with("imports acme:db/query@1.0.0;"), "{other}");
         let hook = refused(&importing("heliograph:sms/secrets@0.1.0")).await;
-        assert!(hook.starts_with("imports heliograph:sms/secrets@0.1.0;"), "{hook}");
+        assert!(
+            hook.starts_with("imports heliograph:sms/secrets@0.1.0;"),
+            "{hook}"
+        );
     }
 
     #[tokio::test]
     async fn what_would_keep_the_compiler_busy_is_refused_before_it_begins() {
-        let module = |text: &str| wat::parse_str(format!("(component (core module {text}))")).unwrap();
+        let module =
+            |text: &str| wat::parse_str(format!("(component (core module {text}))")).unwrap();
         let many = refused(&module(&"(func)".repeat(FUNCTIONS_MAX + 1))).await;
         assert!(many.contains("20000 functions"), "{many}");
-        let long = refused(&module(&format!("(func {})", "nop ".repeat(FUNCTION_BYTES_MAX + 1)))).await;
+        let long = refused(&module(&format!(
+            "(func {})",
+            "nop ".repeat(FUNCTION_BYTES_MAX + 1)
+        )))
+        .await;
         assert!(long.contains("524288 bytes"), "{long}");
-        let modules = wat::parse_str(format!("(component {})", "(core module)".repeat(MODULES_MAX + 1))).unwrap();
+        let modules = wat::parse_str(format!(
+            "(component {})",
+            "(core module)".repeat(MODULES_MAX + 1)
+        ))
+        .unwrap();
         assert!(refused(&modules).await.contains("16 modules"));
     }
 
@@ -418,7 +502,11 @@ mod tests {
             })
         };
         assert!(refused(&with_schema("{")).await.contains("schema"));
-        assert!(refused(&with_schema(r#"{"type": 5}"#)).await.contains("schema"));
+        assert!(
+            refused(&with_schema(r#"{"type": 5}"#))
+                .await
+                .contains("schema")
+        );
         let remote = refused(&with_schema(r#"{"$ref": "https://example.com/x"}"#)).await;
         assert!(remote.contains("schema"), "{remote}");
     }

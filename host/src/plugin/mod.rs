@@ -2,24 +2,26 @@
 //! called within limits; a policy set is an immutable, ordered list of them. Knows WebAssembly and
 //! the domain's words; knows nothing of queues, carriers or HTTP routes, and WIT only in `contract_v0`.
 
+mod addresses;
 mod breaker;
 mod child;
 mod contract_v0;
 mod engine;
 mod entry;
+#[cfg(test)]
+mod guest_tests;
 pub mod host_calls;
 mod http;
 mod load;
 mod pool;
 mod set;
-mod spec;
-mod spec_check;
-mod stats;
-mod table;
-#[cfg(test)]
-mod guest_tests;
 #[cfg(test)]
 mod set_tests;
+mod spec;
+mod spec_check;
+mod state;
+mod stats;
+mod table;
 #[cfg(test)]
 mod test_guests;
 mod view;
@@ -32,18 +34,17 @@ use crate::domain::{CallOutcome, CarrierId};
 pub use breaker::BreakerState;
 pub use child::{CompileMode, compile_child};
 pub use engine::{CodeCache, Engine, EngineError, EngineLimits};
-pub use host_calls::{
-    HttpClient, HttpFailure, HttpLimits, MemoryState, StateError, StateStore,
-};
+pub use entry::Entry;
+pub use host_calls::{HttpClient, HttpFailure, HttpLimits};
 pub use http::HyperClient;
 pub use load::{Inspection, LoadError, Manifest, digest_text, inspect_component};
-pub use entry::Entry;
 pub use set::{EntryHook, EntrySummary, Host, PolicySet, SetError, SetSummary, TableSummary};
 pub use spec::{
     ContentGrant, Fail, Grants, HttpGrant, Limits, NumbersGrant, PluginSpec, PolicySpec, Source,
     SpecError, StateGrant, TableSpec,
 };
 pub use spec_check::{Problem, Resolver};
+pub use state::{MemoryState, StateError, StateStore};
 pub use stats::EntryStats;
 pub use table::{PrefixTable, TableError};
 
@@ -192,7 +193,10 @@ impl fmt::Display for Fault {
         match self {
             Fault::Trap(why) => write!(f, "the plugin trapped: {why}"),
             Fault::Timeout { deadline_ms } => {
-                write!(f, "the plugin did not answer within limits.deadline_ms = {deadline_ms}")
+                write!(
+                    f,
+                    "the plugin did not answer within limits.deadline_ms = {deadline_ms}"
+                )
             }
             Fault::MemoryLimit { limit_bytes } => write!(
                 f,
@@ -200,7 +204,9 @@ impl fmt::Display for Fault {
                 limit_bytes >> 20
             ),
             Fault::BadOutput(what) => write!(f, "the plugin's answer breaks the contract: {what}"),
-            Fault::HostCallLimit(what) => write!(f, "the plugin asked too much of the host: {what}"),
+            Fault::HostCallLimit(what) => {
+                write!(f, "the plugin asked too much of the host: {what}")
+            }
             Fault::Internal(what) => write!(f, "the call could not be made: {what}"),
             Fault::Skipped => write!(f, "not called, because too many of its last calls failed"),
         }

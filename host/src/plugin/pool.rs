@@ -48,7 +48,9 @@ impl Bounds {
         Bounds {
             deadline_ms: limits.deadline_ms,
             configure_ms: limits.configure_ms.unwrap_or(CONFIGURE_MS),
-            memory_bytes: usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
+            memory_bytes: usize::try_from(mib)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(1 << 20),
             calls: limits.calls.unwrap_or(CALLS),
             instances: limits.instances.unwrap_or(INSTANCES),
         }
@@ -56,9 +58,10 @@ impl Bounds {
 
     pub fn deadline_ms(&self, hook: Hook) -> u32 {
         self.deadline_ms.unwrap_or(match hook {
-            Hook::ContentFilter | Hook::ComplianceCheck | Hook::RoutingPolicy | Hook::InboundHandler => {
-                DECISION_DEADLINE_MS
-            }
+            Hook::ContentFilter
+            | Hook::ComplianceCheck
+            | Hook::RoutingPolicy
+            | Hook::InboundHandler => DECISION_DEADLINE_MS,
             Hook::CarrierAdapter => ADAPTER_DEADLINE_MS,
         })
     }
@@ -194,12 +197,17 @@ impl Pool {
                 per_hook.stats.instance_made();
                 self.make().await.map_err(|e| match e {
                     NotConfigured::Fault(fault) => fault,
-                    NotConfigured::Refused(why) => Fault::Internal(format!("configure refused: {why}")),
+                    NotConfigured::Refused(why) => {
+                        Fault::Internal(format!("configure refused: {why}"))
+                    }
                 })?
             }
         };
         warm.begin(deadline_ms, phase == Phase::Preview);
-        Ok(Run { warm, _permit: permit })
+        Ok(Run {
+            warm,
+            _permit: permit,
+        })
     }
 
     async fn wait_for_permit(&self, deadline_ms: u32) -> Result<SemaphorePermit<'_>, Fault> {
@@ -258,7 +266,11 @@ impl Pool {
     }
 
     async fn make(&self) -> Result<Warm, NotConfigured> {
-        let mut store = new_store(self.pre.engine(), self.grants.clone(), self.bounds.memory_bytes);
+        let mut store = new_store(
+            self.pre.engine(),
+            self.grants.clone(),
+            self.bounds.memory_bytes,
+        );
         let ticks = self.bounds.configure_ms;
         store.data_mut().begin(ticks, false);
         store.set_epoch_deadline(1);
@@ -277,7 +289,10 @@ impl Pool {
         }
     }
 
-    async fn instantiate(&self, store: &mut Store<CallState>) -> wasmtime::Result<(Guest, Result<(), String>)> {
+    async fn instantiate(
+        &self,
+        store: &mut Store<CallState>,
+    ) -> wasmtime::Result<(Guest, Result<(), String>)> {
         let instance = self.pre.instantiate_async(&mut *store).await?;
         let guest = self.exports.load(store, &instance)?;
         let answer = guest.configure(store, &self.config).await?;
@@ -313,7 +328,11 @@ pub(super) fn new_store(
     store
 }
 
-pub(super) fn fault_of(store: &mut Store<CallState>, error: &wasmtime::Error, deadline_ms: u32) -> Fault {
+pub(super) fn fault_of(
+    store: &mut Store<CallState>,
+    error: &wasmtime::Error,
+    deadline_ms: u32,
+) -> Fault {
     if error.downcast_ref::<DeadlinePassed>().is_some() {
         return Fault::Timeout { deadline_ms };
     }
@@ -327,7 +346,11 @@ pub(super) fn fault_of(store: &mut Store<CallState>, error: &wasmtime::Error, de
         };
     }
     match error.downcast_ref::<Trap>() {
-        Some(trap) => Fault::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
+        Some(trap) => Fault::Trap(
+            trap.to_string()
+                .trim_start_matches("wasm trap: ")
+                .to_owned(),
+        ),
         // Not a trap and not ours: the canonical ABI found that what the guest handed over is no
         // value of its type, or more of it than may be copied.
         None => Fault::BadOutput(format!("{error:#}")),

@@ -12,12 +12,13 @@ use sha2::{Digest, Sha256};
 use super::contract_v0::Capability;
 use super::engine::Engine;
 use super::entry::Entry;
-use super::host_calls::{Capabilities, HttpClient, LogRate, StateStore};
+use super::host_calls::{Capabilities, HttpClient, LogRate};
 use super::http::HttpCaller;
 use super::load::{self, Loaded, digest_text};
 use super::pool::{Bounds, NotConfigured, Pool, Terms};
 use super::spec::{Fail, PluginSpec, PolicySpec};
 use super::spec_check::{Materials, Problem, Resolver, check, gather};
+use super::state::StateStore;
 use super::table::PrefixTable;
 use super::view::Disclosure;
 use crate::domain::{Hook, SetId};
@@ -116,7 +117,9 @@ impl PolicySet {
             return Err(SetError(problems));
         }
         let known = previous.map(|p| p.tables.clone()).unwrap_or_default();
-        let materials = gather(spec.clone(), resolver, known).await.map_err(SetError)?;
+        let materials = gather(spec.clone(), resolver, known)
+            .await
+            .map_err(SetError)?;
         let mut problems = Vec::new();
         let mut built = Vec::new();
         for (index, plugin) in spec.plugins.iter().enumerate() {
@@ -241,7 +244,11 @@ async fn build_entry(
         entry: Some(spec.name.clone()),
         detail,
     };
-    let source = if spec.path.is_some() { "/path" } else { "/digest" };
+    let source = if spec.path.is_some() {
+        "/path"
+    } else {
+        "/digest"
+    };
     let bytes = materials.components.get(index).cloned().unwrap_or_default();
     let loaded = load::load(&host.engine, bytes)
         .await
@@ -249,7 +256,9 @@ async fn build_entry(
     let (hooks, mut problems) = hooks_of(spec, &loaded, &at);
     problems.extend(ungranted(spec, &loaded, &hooks, &at));
     problems.extend(schema_problems(spec, &loaded, &at));
-    let entry_hooks = hooks.iter().map(|hook| fail_of(spec, *hook).map(|fail| (*hook, fail)));
+    let entry_hooks = hooks
+        .iter()
+        .map(|hook| fail_of(spec, *hook).map(|fail| (*hook, fail)));
     let entry_hooks: Result<Vec<(Hook, Fail)>, String> = entry_hooks.collect();
     let entry_hooks = entry_hooks.unwrap_or_else(|why| {
         problems.push(at("/fail", why));
@@ -267,7 +276,15 @@ async fn build_entry(
             .await
             .map_err(|(field, detail)| vec![at(field, detail)])?,
     };
-    Ok(ready(index, spec, loaded, &entry_hooks, identity, pool, bounds))
+    Ok(ready(
+        index,
+        spec,
+        loaded,
+        &entry_hooks,
+        identity,
+        pool,
+        bounds,
+    ))
 }
 
 fn ready(
@@ -327,11 +344,17 @@ fn hooks_of(
     let mut hooks: Vec<Hook> = named.iter().filter_map(|n| Hook::from_name(n)).collect();
     hooks.sort_unstable();
     let exported: Vec<_> = loaded.hooks.iter().map(|h| h.name()).collect();
-    let problems = named.iter().enumerate().filter(|(_, n)| !exported.contains(&n.as_str()));
+    let problems = named
+        .iter()
+        .enumerate()
+        .filter(|(_, n)| !exported.contains(&n.as_str()));
     let problems = problems
         .map(|(n, name)| {
             let exports = exported.join(", ");
-            at(&format!("/hooks/{n}"), format!("the component does not export {name}; it exports {exports}"))
+            at(
+                &format!("/hooks/{n}"),
+                format!("the component does not export {name}; it exports {exports}"),
+            )
         })
         .collect();
     (hooks, problems)
@@ -359,7 +382,10 @@ fn ungranted(
     {
         problems.push(at(
             "/grants/http",
-            format!("cannot be granted to {}: decision hooks do no I/O, carrier adapters alone do", pure.name()),
+            format!(
+                "cannot be granted to {}: decision hooks do no I/O, carrier adapters alone do",
+                pure.name()
+            ),
         ));
     }
     problems
@@ -378,14 +404,25 @@ fn granted(spec: &PluginSpec) -> Vec<Capability> {
         .collect()
 }
 
-fn schema_problems(spec: &PluginSpec, loaded: &Loaded, at: &impl Fn(&str, String) -> Problem) -> Vec<Problem> {
+fn schema_problems(
+    spec: &PluginSpec,
+    loaded: &Loaded,
+    at: &impl Fn(&str, String) -> Problem,
+) -> Vec<Problem> {
     loaded
         .schema
         .iter_errors(&spec.config)
         .take(SCHEMA_PROBLEMS_MAX)
         .map(|error| {
             let place = format!("/config{}", error.instance_path());
-            at(&place, error.to_string().chars().take(SCHEMA_PROBLEM_CHARS_MAX).collect())
+            at(
+                &place,
+                error
+                    .to_string()
+                    .chars()
+                    .take(SCHEMA_PROBLEM_CHARS_MAX)
+                    .collect(),
+            )
         })
         .collect()
 }
@@ -434,11 +471,16 @@ async fn make_pool(
         }
         None => None,
     };
-    let tables = materials.tables.iter().filter(|(name, _)| grants.tables.contains(name));
+    let tables = materials
+        .tables
+        .iter()
+        .filter(|(name, _)| grants.tables.contains(name));
     let capabilities = Capabilities {
         owner: spec.name.clone(),
         state: grants.state.as_ref().map(|g| (host.state.clone(), g.bytes)),
-        tables: tables.map(|(name, (_, table))| (name.clone(), table.clone())).collect(),
+        tables: tables
+            .map(|(name, (_, table))| (name.clone(), table.clone()))
+            .collect(),
         http,
         log_rate: LogRate::new(),
     };
@@ -461,18 +503,31 @@ async fn make_pool(
         .map_err(|why| ("", format!("the component cannot be linked: {why}")))?;
     match pool.warm_up().await {
         Ok(()) => Ok(Arc::new(pool)),
-        Err(NotConfigured::Refused(why)) => Err(("/config", format!("the plugin refuses it: {why}"))),
+        Err(NotConfigured::Refused(why)) => {
+            Err(("/config", format!("the plugin refuses it: {why}")))
+        }
         Err(NotConfigured::Fault(fault)) => Err(("/config", format!("configure failed: {fault}"))),
     }
 }
 
 /// Everything that makes an entry's instances what they are, secrets' values included.
-fn identity(index: usize, spec: &PluginSpec, loaded: &Loaded, hooks: &[Hook], materials: &Materials) -> [u8; 32] {
+fn identity(
+    index: usize,
+    spec: &PluginSpec,
+    loaded: &Loaded,
+    hooks: &[Hook],
+    materials: &Materials,
+) -> [u8; 32] {
     let tables: BTreeMap<&String, String> = spec
         .grants
         .tables
         .iter()
-        .filter_map(|name| materials.tables.get(name).map(|(digest, _)| (name, digest_text(digest))))
+        .filter_map(|name| {
+            materials
+                .tables
+                .get(name)
+                .map(|(digest, _)| (name, digest_text(digest)))
+        })
         .collect();
     let all = json!({
         "name": spec.name,

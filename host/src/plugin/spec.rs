@@ -328,12 +328,17 @@ mod tests {
     #[test]
     fn a_typo_in_toml_is_shown_with_its_line() {
         let error = PolicySpec::from_toml("[[plugin]]\nname = \"x\"\nlimit = {}\n").unwrap_err();
-        assert!(error.detail.contains("line 3") && error.detail.contains("limit"), "{error}");
+        assert!(
+            error.detail.contains("line 3") && error.detail.contains("limit"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_typo_in_json_is_shown_with_its_pointer() {
-        let error = PolicySpec::from_json(br#"{"plugin": [{"name": "x", "grants": {"numbers": "al"}}]}"#).unwrap_err();
+        let error =
+            PolicySpec::from_json(br#"{"plugin": [{"name": "x", "grants": {"numbers": "al"}}]}"#)
+                .unwrap_err();
         assert_eq!(error.pointer, "/plugin/0/grants/numbers");
         assert!(error.detail.contains("pseudonym"), "{error}");
     }

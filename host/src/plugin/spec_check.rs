@@ -60,11 +60,17 @@ pub(super) struct Materials {
 pub(super) fn check(spec: &PolicySpec, engine: &EngineLimits) -> Vec<Problem> {
     let mut found = Found::default();
     if spec.default_route.len() > DEFAULT_ROUTE_MAX {
-        found.add("/default_route", format!("has more than {DEFAULT_ROUTE_MAX} carriers"));
+        found.add(
+            "/default_route",
+            format!("has more than {DEFAULT_ROUTE_MAX} carriers"),
+        );
     }
     for (n, carrier) in spec.default_route.iter().enumerate() {
         if spec.default_route[..n].contains(carrier) {
-            found.add(&format!("/default_route/{n}"), format!("names {carrier:?} a second time"));
+            found.add(
+                &format!("/default_route/{n}"),
+                format!("names {carrier:?} a second time"),
+            );
         }
     }
     if spec.tables.len() > TABLES_MAX {
@@ -84,7 +90,10 @@ pub(super) fn check(spec: &PolicySpec, engine: &EngineLimits) -> Vec<Problem> {
     for (n, plugin) in spec.plugins.iter().enumerate() {
         found.entry = Some(plugin.name.clone());
         if !names.insert(&plugin.name) {
-            found.add(&format!("/plugin/{n}/name"), "is the name of an earlier entry; give each its own".into());
+            found.add(
+                &format!("/plugin/{n}/name"),
+                "is the name of an earlier entry; give each its own".into(),
+            );
         }
         check_plugin(&format!("/plugin/{n}"), plugin, spec, engine, &mut found);
     }
@@ -117,34 +126,53 @@ impl Found {
 
 fn is_name(text: &str) -> bool {
     (1..=NAME_CHARS_MAX).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
 }
 
 fn name_rule(name: &str) -> String {
-    format!("{name:?} is not 1 to {NAME_CHARS_MAX} lower-case letters, digits, hyphens and underscores")
+    format!(
+        "{name:?} is not 1 to {NAME_CHARS_MAX} lower-case letters, digits, hyphens and underscores"
+    )
 }
 
-fn check_plugin(at: &str, plugin: &PluginSpec, spec: &PolicySpec, engine: &EngineLimits, found: &mut Found) {
+fn check_plugin(
+    at: &str,
+    plugin: &PluginSpec,
+    spec: &PolicySpec,
+    engine: &EngineLimits,
+    found: &mut Found,
+) {
     if !is_name(&plugin.name) {
         found.add(&format!("{at}/name"), name_rule(&plugin.name));
     }
     source(at, "path", &plugin.path, &plugin.digest, found);
     if let Some(hooks) = &plugin.hooks {
         if hooks.is_empty() {
-            found.add(&format!("{at}/hooks"), "is empty; leave it out for all hooks that the component exports".into());
+            found.add(
+                &format!("{at}/hooks"),
+                "is empty; leave it out for all hooks that the component exports".into(),
+            );
         }
         for (n, hook) in hooks.iter().enumerate() {
             let pointer = format!("{at}/hooks/{n}");
             if Hook::from_name(hook).is_none() {
                 let known: Vec<_> = Hook::ALL.iter().map(|h| h.name()).collect();
-                found.add(&pointer, format!("{hook:?} is no hook; there are {}", known.join(", ")));
+                found.add(
+                    &pointer,
+                    format!("{hook:?} is no hook; there are {}", known.join(", ")),
+                );
             } else if hooks[..n].contains(hook) {
                 found.add(&pointer, format!("names {hook} a second time"));
             }
         }
     }
     if plugin.config.to_string().len() > CONFIG_BYTES_MAX {
-        found.add(&format!("{at}/config"), format!("has more than {CONFIG_BYTES_MAX} bytes; put rows into a table"));
+        found.add(
+            &format!("{at}/config"),
+            format!("has more than {CONFIG_BYTES_MAX} bytes; put rows into a table"),
+        );
     }
     check_grants(&format!("{at}/grants"), &plugin.grants, spec, found);
     check_limits(&format!("{at}/limits"), &plugin.limits, engine, found);
@@ -153,7 +181,10 @@ fn check_plugin(at: &str, plugin: &PluginSpec, spec: &PolicySpec, engine: &Engin
 fn check_grants(at: &str, grants: &Grants, spec: &PolicySpec, found: &mut Found) {
     for (n, table) in grants.tables.iter().enumerate() {
         if !spec.tables.contains_key(table) {
-            found.add(&format!("{at}/tables/{n}"), format!("{table:?} is not in [tables]"));
+            found.add(
+                &format!("{at}/tables/{n}"),
+                format!("{table:?} is not in [tables]"),
+            );
         }
     }
     if let Some(state) = &grants.state {
@@ -162,14 +193,35 @@ fn check_grants(at: &str, grants: &Grants, spec: &PolicySpec, found: &mut Found)
     match &grants.http {
         Some(http) => {
             if http.hosts.is_empty() {
-                found.add(&format!("{at}/http/hosts"), "is empty; name the hosts, as in api.example.com:443".into());
+                found.add(
+                    &format!("{at}/http/hosts"),
+                    "is empty; name the hosts, as in api.example.com:443".into(),
+                );
             }
-            found.range(format!("{at}/http/timeout_ms"), Some(http.timeout_ms.into()), 1, 60_000);
-            found.range(format!("{at}/http/max_request"), Some(http.max_request.into()), 0, 1 << 20);
-            found.range(format!("{at}/http/max_response"), Some(http.max_response.into()), 0, 4 << 20);
+            found.range(
+                format!("{at}/http/timeout_ms"),
+                Some(http.timeout_ms.into()),
+                1,
+                60_000,
+            );
+            found.range(
+                format!("{at}/http/max_request"),
+                Some(http.max_request.into()),
+                0,
+                1 << 20,
+            );
+            found.range(
+                format!("{at}/http/max_response"),
+                Some(http.max_response.into()),
+                0,
+                4 << 20,
+            );
         }
         None if !grants.secrets.is_empty() => {
-            found.add(&format!("{at}/secrets"), "needs grants.http: secrets are filled into requests".into());
+            found.add(
+                &format!("{at}/secrets"),
+                "needs grants.http: secrets are filled into requests".into(),
+            );
         }
         None => {}
     }
@@ -186,11 +238,36 @@ fn check_grants(at: &str, grants: &Grants, spec: &PolicySpec, found: &mut Found)
 
 fn check_limits(at: &str, limits: &Limits, engine: &EngineLimits, found: &mut Found) {
     let wide = |value: Option<u32>| value.map(u64::from);
-    found.range(format!("{at}/deadline_ms"), wide(limits.deadline_ms), 1, 60_000);
-    found.range(format!("{at}/configure_ms"), wide(limits.configure_ms), 1, 10_000);
-    found.range(format!("{at}/memory_mib"), wide(limits.memory_mib), 1, engine.memory_max_mib.into());
-    found.range(format!("{at}/calls"), wide(limits.calls), 1, u32::MAX.into());
-    found.range(format!("{at}/instances"), wide(limits.instances), 1, engine.instances.into());
+    found.range(
+        format!("{at}/deadline_ms"),
+        wide(limits.deadline_ms),
+        1,
+        60_000,
+    );
+    found.range(
+        format!("{at}/configure_ms"),
+        wide(limits.configure_ms),
+        1,
+        10_000,
+    );
+    found.range(
+        format!("{at}/memory_mib"),
+        wide(limits.memory_mib),
+        1,
+        engine.memory_max_mib.into(),
+    );
+    found.range(
+        format!("{at}/calls"),
+        wide(limits.calls),
+        1,
+        u32::MAX.into(),
+    );
+    found.range(
+        format!("{at}/instances"),
+        wide(limits.instances),
+        1,
+        engine.instances.into(),
+    );
 }
 
 /// Exactly one of a path and a digest.
@@ -244,7 +321,11 @@ fn gather_blocking(
     let mut materials = Materials::default();
     for (name, table) in &spec.tables {
         let at = format!("/tables/{}", escaped_key(name));
-        let field = if table.file.is_some() { "file" } else { "digest" };
+        let field = if table.file.is_some() {
+            "file"
+        } else {
+            "digest"
+        };
         let Some(source) = source(&at, "file", &table.file, &table.digest, &mut found) else {
             continue;
         };
@@ -258,10 +339,17 @@ fn gather_blocking(
     for (n, plugin) in spec.plugins.iter().enumerate() {
         found.entry = Some(plugin.name.clone());
         let at = format!("/plugin/{n}");
-        let field = if plugin.path.is_some() { "path" } else { "digest" };
+        let field = if plugin.path.is_some() {
+            "path"
+        } else {
+            "digest"
+        };
         let mut bytes = Vec::new();
         if let Some(source) = source(&at, "path", &plugin.path, &plugin.digest, &mut found) {
-            match resolver.component(&source).and_then(|b| same_digest(&source, b)) {
+            match resolver
+                .component(&source)
+                .and_then(|b| same_digest(&source, b))
+            {
                 Ok(component) => bytes = component,
                 Err(why) => found.add(&format!("{at}/{field}"), why),
             }
@@ -272,7 +360,10 @@ fn gather_blocking(
             let pointer = format!("{at}/grants/secrets/{}", escaped_key(name));
             match resolver.secret(reference) {
                 Ok(secret) if secret.is_empty() || secret.len() > SECRET_BYTES_MAX => {
-                    found.add(&pointer, format!("{reference} is not 1 to {SECRET_BYTES_MAX} bytes"));
+                    found.add(
+                        &pointer,
+                        format!("{reference} is not 1 to {SECRET_BYTES_MAX} bytes"),
+                    );
                 }
                 Ok(secret) => {
                     secrets.insert(name.clone(), secret);
@@ -297,7 +388,10 @@ fn same_digest(source: &Source, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
             if digest == *wanted {
                 Ok(bytes)
             } else {
-                Err(format!("what is stored under it is {}", digest_text(&digest)))
+                Err(format!(
+                    "what is stored under it is {}",
+                    digest_text(&digest)
+                ))
             }
         }
     }
@@ -308,7 +402,9 @@ fn fetched_table(
     resolver: &dyn Resolver,
     known: &BTreeMap<String, ([u8; 32], Arc<PrefixTable>)>,
 ) -> Result<([u8; 32], Arc<PrefixTable>), String> {
-    let bytes = resolver.table(source).and_then(|b| same_digest(source, b))?;
+    let bytes = resolver
+        .table(source)
+        .and_then(|b| same_digest(source, b))?;
     let digest: [u8; 32] = Sha256::digest(&bytes).into();
     if let Some((_, table)) = known.values().find(|(known, _)| *known == digest) {
         return Ok((digest, table.clone()));

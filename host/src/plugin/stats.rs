@@ -153,12 +153,19 @@ mod tests {
         let read = stats.read(0);
         assert_eq!(read.calls, 100);
         assert!((900..1_150).contains(&read.p50_nanos), "{}", read.p50_nanos);
-        assert!((900_000..1_150_000).contains(&read.p99_nanos), "{}", read.p99_nanos);
+        assert!(
+            (900_000..1_150_000).contains(&read.p99_nanos),
+            "{}",
+            read.p99_nanos
+        );
     }
 
     #[test]
     fn no_calls_read_as_zero() {
         let read = Stats::new().read(0);
-        assert_eq!((read.p50_nanos, read.p99_nanos, read.outcomes.len()), (0, 0, 0));
+        assert_eq!(
+            (read.p50_nanos, read.p99_nanos, read.outcomes.len()),
+            (0, 0, 0)
+        );
     }
 }

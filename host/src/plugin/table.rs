@@ -64,8 +64,15 @@ impl PrefixTable {
             return Err(whole(format!("has more than {TABLE_BYTES_MAX} bytes")));
         }
         let text = std::str::from_utf8(bytes).map_err(|e| {
-            let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-            TableError { line, rule: "is not UTF-8".into() }
+            let line = bytes[..e.valid_up_to()]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count()
+                + 1;
+            TableError {
+                line,
+                rule: "is not UTF-8".into(),
+            }
         })?;
         let mut table = PrefixTable {
             text: String::with_capacity(text.len()),
@@ -79,7 +86,10 @@ impl PrefixTable {
             if line.trim_start().is_empty() || line.starts_with('#') {
                 continue;
             }
-            let at = |rule: String| TableError { line: index + 1, rule };
+            let at = |rule: String| TableError {
+                line: index + 1,
+                rule,
+            };
             let (key, value) = line
                 .split_once([',', '\t'])
                 .ok_or_else(|| at("has no comma or tab between key and value".into()))?;
@@ -136,7 +146,10 @@ impl PrefixTable {
             return Err(format!("its value has more than {VALUE_BYTES_MAX} bytes"));
         }
         if self.rows.len() == ROWS_MAX {
-            return Err(format!("is row {}; a table has at most {ROWS_MAX}", ROWS_MAX + 1));
+            return Err(format!(
+                "is row {}; a table has at most {ROWS_MAX}",
+                ROWS_MAX + 1
+            ));
         }
         let hash = hash(key.as_bytes());
         if self.find(key.as_bytes(), hash).is_some() {
@@ -269,9 +282,15 @@ mod tests {
     #[test]
     fn a_bad_line_is_named_with_its_rule() {
         let error = |text: &[u8]| PrefixTable::parse(text).err().unwrap().to_string();
-        assert_eq!(error(b"44,a\n33"), "line 2: has no comma or tab between key and value");
+        assert_eq!(
+            error(b"44,a\n33"),
+            "line 2: has no comma or tab between key and value"
+        );
         assert_eq!(error(b",a"), "line 1: its key is not 1 to 63 bytes");
-        assert_eq!(error(b"1,a\n2,b\n1,c"), "line 3: its key \"1\" stands on an earlier line already");
+        assert_eq!(
+            error(b"1,a\n2,b\n1,c"),
+            "line 3: its key \"1\" stands on an earlier line already"
+        );
         assert_eq!(error(b"1,a\n2,\xff"), "line 2: is not UTF-8");
     }
 

@@ -11,7 +11,8 @@ use super::{Host, HyperClient, MemoryState, PolicySet, PolicySpec, Resolver, Set
 use crate::clock::{Clock, Timestamp};
 use crate::domain::text::Alphabet;
 use crate::domain::{
-    Address, Body, Context, Hook, Message, MessageId, Network, OnUnknown, Phase, Plan, State, TrafficClass,
+    Address, Body, Context, Hook, Message, MessageId, Network, OnUnknown, Phase, Plan, State,
+    TrafficClass,
 };
 
 /// A plugin. `answer` is the body of every hook: it leaves the address of the result on the stack.
@@ -51,10 +52,8 @@ pub(super) const FREE: u32 = 8192;
 
 pub(super) const LOG: &str =
     r#"(import "heliograph:sms/logging@0.1.0" "log" (func $log (param i32 i32 i32 i32 i32)))"#;
-pub(super) const INCREMENT: &str =
-    r#"(import "heliograph:sms/state@0.1.0" "increment" (func $increment (param i32 i32 i64 i32) (result i64)))"#;
-pub(super) const LONGEST_PREFIX: &str =
-    r#"(import "heliograph:sms/tables@0.1.0" "longest-prefix" (func $longest (param i32 i32 i32 i32 i32)))"#;
+pub(super) const INCREMENT: &str = r#"(import "heliograph:sms/state@0.1.0" "increment" (func $increment (param i32 i32 i64 i32) (result i64)))"#;
+pub(super) const LONGEST_PREFIX: &str = r#"(import "heliograph:sms/tables@0.1.0" "longest-prefix" (func $longest (param i32 i32 i32 i32 i32)))"#;
 pub(super) const SEND: &str = r#"(import "heliograph:sms/http@0.1.0" "send"
     (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#;
 
@@ -77,7 +76,12 @@ pub(super) fn build(guest: &Guest) -> Vec<u8> {
     let utf8 = wit_component::StringEncoding::UTF8;
     wit_component::embed_component_metadata(&mut module, &resolve, world, utf8).unwrap();
     let mut encoder = wit_component::ComponentEncoder::default();
-    encoder.module(&module).unwrap().validate(true).encode().unwrap()
+    encoder
+        .module(&module)
+        .unwrap()
+        .validate(true)
+        .encode()
+        .unwrap()
 }
 
 fn world(guest: &Guest) -> String {
@@ -101,13 +105,22 @@ fn world(guest: &Guest) -> String {
 
 fn core_module(guest: &Guest) -> String {
     let schema = guest.schema.replace('\\', "\\\\").replace('"', "\\\"");
-    let strings = [(1024, 5), (1040, 5), (1056, 13), (4096, guest.schema.len() as u32)];
+    let strings = [
+        (1024, 5),
+        (1040, 5),
+        (1056, 13),
+        (4096, guest.schema.len() as u32),
+    ];
     let manifest: String = strings
         .iter()
         .flat_map(|(at, len): &(u32, u32)| [at.to_le_bytes(), len.to_le_bytes()].concat())
         .map(|octet| format!("\\{octet:02x}"))
         .collect();
-    let hooks: String = guest.hooks.iter().map(|h| hook(*h, &guest.answer)).collect();
+    let hooks: String = guest
+        .hooks
+        .iter()
+        .map(|h| hook(*h, &guest.answer))
+        .collect();
     format!(
         r#"(module
             {imports}
@@ -154,7 +167,11 @@ fn hook(hook: Hook, answer: &str) -> String {
         Hook::ComplianceCheck => function("check", ""),
         Hook::RoutingPolicy => function("route", ""),
         Hook::CarrierAdapter => {
-            function("submit", "") + &function("callback", "(param i32 i32 i32 i32 i32 i32 i32 i64 i64 i32)")
+            function("submit", "")
+                + &function(
+                    "callback",
+                    "(param i32 i32 i32 i32 i32 i32 i32 i64 i64 i32)",
+                )
         }
         Hook::InboundHandler => function("receive", ""),
     }
@@ -170,9 +187,16 @@ pub(super) struct Shelf {
 impl Resolver for Shelf {
     fn component(&self, source: &Source) -> Result<Vec<u8>, String> {
         match source {
-            Source::Path(path) => self.components.get(path.as_str()).cloned().ok_or(format!("{path}: no such file")),
+            Source::Path(path) => self
+                .components
+                .get(path.as_str())
+                .cloned()
+                .ok_or(format!("{path}: no such file")),
             Source::Digest(wanted) => {
-                let stored = self.components.values().find(|c| Sha256::digest(c)[..] == *wanted);
+                let stored = self
+                    .components
+                    .values()
+                    .find(|c| Sha256::digest(c)[..] == *wanted);
                 stored.cloned().ok_or("is not stored".into())
             }
         }
@@ -181,7 +205,10 @@ impl Resolver for Shelf {
     fn table(&self, source: &Source) -> Result<Vec<u8>, String> {
         match source {
             Source::Path(path) => {
-                let table = self.tables.get(path.as_str()).ok_or(format!("{path}: no such file"))?;
+                let table = self
+                    .tables
+                    .get(path.as_str())
+                    .ok_or(format!("{path}: no such file"))?;
                 Ok(table.as_bytes().to_vec())
             }
             Source::Digest(_) => Err("is not stored".into()),
@@ -189,7 +216,10 @@ impl Resolver for Shelf {
     }
 
     fn secret(&self, reference: &str) -> Result<String, String> {
-        reference.strip_prefix("env:").map(str::to_lowercase).ok_or("is not set".into())
+        reference
+            .strip_prefix("env:")
+            .map(str::to_lowercase)
+            .ok_or("is not set".into())
     }
 }
 
@@ -208,7 +238,9 @@ pub(super) async fn set_of(guest: &Guest, lines: &str) -> Result<PolicySet, SetE
         components: BTreeMap::from([("guest.wasm", build(guest))]),
         tables: BTreeMap::from([("rates.csv", "44,uk\n447,uk mobile\n")]),
     };
-    let toml = format!("[tables.rates]\nfile = \"rates.csv\"\n[[plugin]]\nname = \"it\"\npath = \"guest.wasm\"\n{lines}");
+    let toml = format!(
+        "[tables.rates]\nfile = \"rates.csv\"\n[[plugin]]\nname = \"it\"\npath = \"guest.wasm\"\n{lines}"
+    );
     let spec = PolicySpec::from_toml(&toml).unwrap();
     PolicySet::build(&spec, Arc::new(shelf), &host(), None).await
 }
@@ -220,7 +252,10 @@ pub(super) fn message() -> Message {
         account: "acme".into(),
         originator: Address::originator("Acme").unwrap(),
         recipient: Address::international("+447700900123").unwrap(),
-        network: Network { country: Some(*b"GB"), ..Network::default() },
+        network: Network {
+            country: Some(*b"GB"),
+            ..Network::default()
+        },
         class: TrafficClass::Transactional,
         body: Body::Text("x".repeat(160)),
         submitted_body: None,

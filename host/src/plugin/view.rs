@@ -26,7 +26,8 @@ impl Disclosure {
     pub fn pseudonym(&self, address: &Address) -> Option<String> {
         match (self.numbers, address.ton) {
             // A sender's name and a short code are public; they name no person.
-            (NumbersGrant::Full, _) | (_, TypeOfNumber::Alphanumeric | TypeOfNumber::Abbreviated) => None,
+            (NumbersGrant::Full, _)
+            | (_, TypeOfNumber::Alphanumeric | TypeOfNumber::Abbreviated) => None,
             (
                 NumbersGrant::Prefix | NumbersGrant::Pseudonym,
                 TypeOfNumber::Unknown
@@ -76,10 +77,9 @@ fn hex_digit(nibble: u8) -> char {
 /// digit, these have two, all others three.
 fn country_code_digits(number: &str) -> usize {
     const TWO: [&str; 44] = [
-        "20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44", "45", "46", "47",
-        "48", "49", "51", "52", "53", "54", "55", "56", "57", "58", "60", "61", "62", "63", "64", "65",
-        "66", "81", "82", "84", "86", "90", "91", "92", "93",
-        "94", "95", "98",
+        "20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44", "45", "46",
+        "47", "48", "49", "51", "52", "53", "54", "55", "56", "57", "58", "60", "61", "62", "63",
+        "64", "65", "66", "81", "82", "84", "86", "90", "91", "92", "93", "94", "95", "98",
     ];
     match number.as_bytes() {
         [b'1' | b'7', ..] => 1,
@@ -126,8 +126,14 @@ mod tests {
     fn a_pseudonym_grant_shows_the_country_alone() {
         let d = disclosure(NumbersGrant::Pseudonym);
         assert_eq!(d.prefix(&handset()), "44");
-        assert_eq!(d.prefix(&Address::international("+12025550143").unwrap()), "1");
-        assert_eq!(d.prefix(&Address::international("+35312345678").unwrap()), "353");
+        assert_eq!(
+            d.prefix(&Address::international("+12025550143").unwrap()),
+            "1"
+        );
+        assert_eq!(
+            d.prefix(&Address::international("+35312345678").unwrap()),
+            "353"
+        );
     }
 
     #[test]

@@ -47,6 +47,39 @@ fn sm() -> Sm<'static> {
     }
 }
 
+fn management() -> [Body<'static>; 4] {
+    let replace_sm = ReplaceSm {
+        message_id: b"42",
+        source_addr: b"60777",
+        validity_period: b"000003000000000R",
+        registered_delivery: 1,
+        short_message: b"instead",
+        ..ReplaceSm::default()
+    };
+    let query_sm = QuerySm {
+        message_id: b"42",
+        source_addr: b"60777",
+        ..QuerySm::default()
+    };
+    let query_sm_resp = QuerySmResp {
+        message_id: b"42",
+        final_date: b"231114221300000+",
+        message_state: 2,
+        error_code: 0,
+    };
+    let cancel_sm = CancelSm {
+        message_id: b"42",
+        source_addr: b"60777",
+        ..CancelSm::default()
+    };
+    [
+        Body::QuerySm(query_sm),
+        Body::QuerySmResp(query_sm_resp),
+        Body::CancelSm(cancel_sm),
+        Body::ReplaceSm(replace_sm),
+    ]
+}
+
 /// One of every PDU, as it should look.
 fn samples() -> Vec<Pdu<'static>> {
     let bind = Bind {
@@ -73,30 +106,7 @@ fn samples() -> Vec<Pdu<'static>> {
         tlvs: Tlvs::parse(b"\x04\x24\x00\x05hello"),
         ..DataSm::default()
     };
-    let replace_sm = ReplaceSm {
-        message_id: b"42",
-        source_addr: b"60777",
-        validity_period: b"000003000000000R",
-        registered_delivery: 1,
-        short_message: b"instead",
-        ..ReplaceSm::default()
-    };
-    let query_sm = QuerySm {
-        message_id: b"42",
-        source_addr: b"60777",
-        ..QuerySm::default()
-    };
-    let query_sm_resp = QuerySmResp {
-        message_id: b"42",
-        final_date: b"231114221300000+",
-        message_state: 2,
-        error_code: 0,
-    };
-    let cancel_sm = CancelSm {
-        message_id: b"42",
-        source_addr: b"60777",
-        ..CancelSm::default()
-    };
+    let [query_sm, query_sm_resp, cancel_sm, replace_sm] = management();
     [
         Body::GenericNack,
         Body::BindReceiver(bind),
@@ -119,11 +129,11 @@ fn samples() -> Vec<Pdu<'static>> {
         Body::DeliverSmResp(SmResp::default()),
         Body::DataSm(data_sm),
         Body::DataSmResp(resp),
-        Body::QuerySm(query_sm),
-        Body::QuerySmResp(query_sm_resp),
-        Body::CancelSm(cancel_sm),
+        query_sm,
+        query_sm_resp,
+        cancel_sm,
         Body::CancelSmResp,
-        Body::ReplaceSm(replace_sm),
+        replace_sm,
         Body::ReplaceSmResp,
     ]
     .into_iter()
@@ -273,14 +283,12 @@ fn submit_body(
     body
 }
 
-#[test]
-fn what_peers_really_send_is_taken() {
+/// What it is, command_id, command_status, body.
+type Oddity = (&'static str, u32, u32, Vec<u8>);
+
+fn odd_responses() -> Vec<Oddity> {
     let long_id = [b'7'; 80];
-    let plain = submit_body(b"", b"Acme", b"447700900123", b"", b"\x02hi");
-    let mut payload = submit_body(b"", b"Acme", b"447700900123", b"", b"\x00\x04\x24\xEA\x60");
-    payload.extend_from_slice(&[b'x'; 60_000]);
-    let with = |tail: &[u8]| [&plain[..], tail].concat();
-    let table: Vec<(&str, u32, u32, Vec<u8>)> = vec![
+    vec![
         ("submit_sm_resp, header only", 0x8000_0004, 8, vec![]),
         (
             "bind_transceiver_resp, header only",
@@ -295,17 +303,18 @@ fn what_peers_really_send_is_taken() {
             vec![],
         ),
         (
-            "receipted_message_id without NUL",
-            5,
+            "message_id of 80",
+            0x8000_0004,
             0,
-            with(b"\x00\x1e\x00\x03abc"),
+            [&long_id[..], b"\0"].concat(),
         ),
-        (
-            "Latin-1 in the sender",
-            4,
-            0,
-            submit_body(b"", b"Caf\xe9", b"447700900123", b"", b"\x02hi"),
-        ),
+        ("message_id without NUL", 0x8000_0004, 0, b"42".to_vec()),
+        ("query_sm_resp, header only", 0x8000_0003, 0x67, vec![]),
+    ]
+}
+
+fn odd_binds() -> Vec<Oddity> {
+    vec![
         (
             "password 12, system_id 20, system_type 16",
             9,
@@ -330,13 +339,27 @@ fn what_peers_really_send_is_taken() {
             0,
             b"id\0pw\0\0\x34\0\0".to_vec(),
         ),
+    ]
+}
+
+fn odd_requests() -> Vec<Oddity> {
+    let plain = submit_body(b"", b"Acme", b"447700900123", b"", b"\x02hi");
+    let mut payload = submit_body(b"", b"Acme", b"447700900123", b"", b"\x00\x04\x24\xEA\x60");
+    payload.extend_from_slice(&[b'x'; 60_000]);
+    let with = |tail: &[u8]| [&plain[..], tail].concat();
+    vec![
         (
-            "message_id of 80",
-            0x8000_0004,
+            "receipted_message_id without NUL",
+            5,
             0,
-            [&long_id[..], b"\0"].concat(),
+            with(b"\x00\x1e\x00\x03abc"),
         ),
-        ("message_id without NUL", 0x8000_0004, 0, b"42".to_vec()),
+        (
+            "Latin-1 in the sender",
+            4,
+            0,
+            submit_body(b"", b"Caf\xe9", b"447700900123", b"", b"\x02hi"),
+        ),
         (
             "addresses of 21",
             4,
@@ -382,8 +405,12 @@ fn what_peers_really_send_is_taken() {
             0,
             with(b"\x02\x04\x00\x02\x00\x01\x02\x04\x00\x02\x00\x02"),
         ),
-        ("query_sm_resp, header only", 0x8000_0003, 0x67, vec![]),
-    ];
+    ]
+}
+
+#[test]
+fn what_peers_really_send_is_taken() {
+    let table = [odd_responses(), odd_binds(), odd_requests()].concat();
     for (what, command_id, command_status, body) in table {
         let octets = framed(command_id, command_status, &body);
         assert_eq!(frame(&octets), Framing::Frame(octets.len()), "{what}");

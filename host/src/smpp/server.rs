@@ -231,16 +231,7 @@ impl Connection {
             debug!(%peer, "a connection ended that never bound");
             return;
         };
-        let session = ServerSession {
-            id,
-            peer,
-            mode: identity.mode,
-            system_id: identity.system_id,
-            system_type: identity.system_type,
-            interface_version: identity.interface_version,
-            link: link.clone(),
-            requests,
-        };
+        let session = identity.session(id, peer, link.clone(), requests);
         let attend = async {
             if sessions.send(session).await.is_err() {
                 link.abort();
@@ -269,6 +260,27 @@ struct Identity {
     system_id: String,
     system_type: String,
     interface_version: u8,
+}
+
+impl Identity {
+    fn session(
+        self,
+        id: u64,
+        peer: SocketAddr,
+        link: Link,
+        requests: mpsc::Receiver<Request>,
+    ) -> ServerSession {
+        ServerSession {
+            id,
+            peer,
+            mode: self.mode,
+            system_id: self.system_id,
+            system_type: self.system_type,
+            interface_version: self.interface_version,
+            link,
+            requests,
+        }
+    }
 }
 
 /// A connection's inlet: asks who is there, passes requests on whole.

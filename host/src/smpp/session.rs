@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::output::Output;
 use super::pdu::{
-    self, Bind, BindResp, Body, EncodeError, Pdu, TlvBuf, command_id, decode, encode, reject, tag,
+    self, Bind, BindResp, Body, EncodeError, Pdu, TlvBuf, command_id, decode, reject, tag,
 };
 use super::status;
 pub use super::terms::{

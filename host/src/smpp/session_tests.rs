@@ -1,5 +1,6 @@
 //! Transcripts: octets in, octets out, at times that the test names.
 
+use super::super::pdu::encode;
 use super::super::pdu::{Framing, Outbind, Sm, SmResp, frame};
 use super::*;
 use std::time::Duration;
@@ -178,7 +179,7 @@ fn a_request_without_an_answer_expires_and_its_late_answer_is_ignored() {
     session.request(now + 4 * S, submit(), 2).unwrap();
     let mut expired = Vec::new();
     session.handle_timeout(now + 9 * S, &mut expired);
-    assert_eq!(expired, []);
+    assert_eq!(expired, [0u32; 0]);
     session.handle_timeout(now + 10 * S, &mut expired);
     assert_eq!(expired, [1]);
     assert_eq!(answer(&mut session, now + 11 * S, &submit_resp(2)), None);

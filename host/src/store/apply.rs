@@ -55,7 +55,11 @@ impl Committer {
                 self.replies.push(Reply::Accepted(reply, earlier));
                 return Ok(());
             }
-            let key = keys::idempotency(prepared.id.timestamp().day(), &idempotency.account, &idempotency.key);
+            let key = keys::idempotency(
+                prepared.id.timestamp().day(),
+                &idempotency.account,
+                &idempotency.key,
+            );
             let value = records::encode_fingerprint(&idempotency.fingerprint, prepared.id);
             self.journal.put(key, Value::from(&value[..]), false);
         }
@@ -66,11 +70,17 @@ impl Committer {
         Ok(())
     }
 
-    fn earlier_answer(&self, asked: &Idempotency, now: Timestamp) -> Result<Option<AcceptedAs>, StoreError> {
+    fn earlier_answer(
+        &self,
+        asked: &Idempotency,
+        now: Timestamp,
+    ) -> Result<Option<AcceptedAs>, StoreError> {
         let today = now.day();
         for day in [today, today.saturating_sub(1), today.saturating_add(1)] {
             let key = keys::idempotency(day, &asked.account, &asked.key);
-            let Some(value) = self.engine.get(&key)? else { continue };
+            let Some(value) = self.engine.get(&key)? else {
+                continue;
+            };
             let (fingerprint, id) = records::decode_fingerprint(&value).map_err(damage)?;
             if now.0.saturating_sub(id.timestamp().0) >= IDEMPOTENCY_WINDOW_MS {
                 continue;
@@ -99,10 +109,18 @@ impl Committer {
         self.end_claim(lease.claim);
         let before = self.before_lease(id, &lease)?;
         let mut early = lease.deferred;
-        early.extend(message.awaited.iter().filter(|a| !before.awaited.contains(a)).map(|(key, _)| key.clone()));
+        early.extend(
+            message
+                .awaited
+                .iter()
+                .filter(|a| !before.awaited.contains(a))
+                .map(|(key, _)| key.clone()),
+        );
         self.put(before, message, now)?;
         if self.ledger.orphans > 0 {
-            early.iter().try_for_each(|key| self.apply_orphan(key, now))?;
+            early
+                .iter()
+                .try_for_each(|key| self.apply_orphan(key, now))?;
         }
         Ok(())
     }
@@ -110,10 +128,22 @@ impl Committer {
     fn before_lease(&self, id: MessageId, lease: &Lease) -> Result<Before, StoreError> {
         let lane = self.lanes[usize::from(lease.lane)].clone();
         let awaited = match lease.awaits {
-            true => self.load(id)?.map(|m| prepared::awaited(&m)).unwrap_or_default(),
+            true => self
+                .load(id)?
+                .map(|m| prepared::awaited(&m))
+                .unwrap_or_default(),
             false => Vec::new(),
         };
-        Ok(Before { due: Some(Due { at: lease.due, lane }), awaited, live: true, terminal: false, leased: true })
+        Ok(Before {
+            due: Some(Due {
+                at: lease.due,
+                lane,
+            }),
+            awaited,
+            live: true,
+            terminal: false,
+            leased: true,
+        })
     }
 
     pub fn update(
@@ -161,17 +191,27 @@ impl Committer {
         };
         for name in &orphan.keys {
             let key = keys::correlation(&receipt.carrier, name);
-            let Some(value) = self.engine.get(&key)? else { continue };
+            let Some(value) = self.engine.get(&key)? else {
+                continue;
+            };
             let awaited = records::decode_awaited(&value).map_err(damage)?;
             if let Some(lease) = self.leases.get_mut(&awaited.id) {
                 lease.deferred.push(key.clone());
-                let alone = Orphan { keys: vec![name.clone()], ..orphan.clone() };
+                let alone = Orphan {
+                    keys: vec![name.clone()],
+                    ..orphan.clone()
+                };
                 self.keep_orphan(&receipt.carrier, alone)?;
-                self.replies.push(Reply::Receipt(reply, ReceiptMatch::Deferred(awaited.id)));
+                self.replies
+                    .push(Reply::Receipt(reply, ReceiptMatch::Deferred(awaited.id)));
                 return Ok(());
             }
             if let Some((effect, taken_at)) = self.apply_receipt(awaited, &orphan, now)? {
-                let matched = ReceiptMatch::Matched { id: awaited.id, effect, taken_at };
+                let matched = ReceiptMatch::Matched {
+                    id: awaited.id,
+                    effect,
+                    taken_at,
+                };
                 self.replies.push(Reply::Receipt(reply, matched));
                 return Ok(());
             }
@@ -180,7 +220,8 @@ impl Committer {
         if orphan.state != PartState::Enroute {
             self.keep_orphan(&receipt.carrier, orphan)?;
         }
-        self.replies.push(Reply::Receipt(reply, ReceiptMatch::Orphaned));
+        self.replies
+            .push(Reply::Receipt(reply, ReceiptMatch::Orphaned));
         Ok(())
     }
 
@@ -191,21 +232,33 @@ impl Committer {
         receipt: &Orphan,
         now: Timestamp,
     ) -> Result<Option<(ReceiptEffect, Timestamp)>, StoreError> {
-        let Some(mut message) = self.load(awaited.id)? else { return Ok(None) };
+        let Some(mut message) = self.load(awaited.id)? else {
+            return Ok(None);
+        };
         let before = Before::of(&message);
         let part = usize::from(awaited.part);
         let was = message.parts.get(part).map(|p| p.state);
-        let effect = message.apply_receipt(now, part, receipt.state, &receipt.error, receipt.done_at);
+        let effect =
+            message.apply_receipt(now, part, receipt.state, &receipt.error, receipt.done_at);
         if message.parts.get(part).map(|p| p.state) != was {
             self.put_message(before, &message, now)?;
         }
-        let taken_at = message.attempts.last().map_or(message.accepted_at, |a| a.at);
+        let taken_at = message
+            .attempts
+            .last()
+            .map_or(message.accepted_at, |a| a.at);
         Ok(Some((effect, taken_at)))
     }
 
-    fn keep_orphan(&mut self, carrier: &crate::domain::CarrierId, orphan: Orphan) -> Result<(), StoreError> {
+    fn keep_orphan(
+        &mut self,
+        carrier: &crate::domain::CarrierId,
+        orphan: Orphan,
+    ) -> Result<(), StoreError> {
         if self.ledger.orphans >= self.options.orphans_max {
-            self.shared.orphans_dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.shared
+                .orphans_dropped
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             return Ok(());
         }
         self.scratch.clear();
@@ -223,13 +276,20 @@ impl Committer {
     /// A receipt that came before its message waited for it.
     fn apply_orphan(&mut self, correlation: &[u8], now: Timestamp) -> Result<(), StoreError> {
         let key = keys::orphan_of(correlation);
-        let Some(value) = self.engine.get(&key)? else { return Ok(()) };
-        let Some(awaited) = self.engine.get(correlation)? else { return Ok(()) };
+        let Some(value) = self.engine.get(&key)? else {
+            return Ok(());
+        };
+        let Some(awaited) = self.engine.get(correlation)? else {
+            return Ok(());
+        };
         let orphan = records::decode_orphan(&value).map_err(damage)?;
         let awaited = records::decode_awaited(&awaited).map_err(damage)?;
         self.apply_receipt(awaited, &orphan, now)?;
         if let Some(carrier) = keys::orphan_carrier(&key) {
-            orphan.keys.iter().try_for_each(|name| self.drop_orphan(&keys::orphan(&carrier, name)))?;
+            orphan
+                .keys
+                .iter()
+                .try_for_each(|name| self.drop_orphan(&keys::orphan(&carrier, name)))?;
         }
         Ok(())
     }
@@ -243,16 +303,24 @@ impl Committer {
     }
 
     /// Validity ended while the message waited: its lane may be dead, so another one ends it.
-    pub fn expire(&mut self, entry: (u16, Timestamp, MessageId), now: Timestamp) -> Result<(), StoreError> {
+    pub fn expire(
+        &mut self,
+        entry: (u16, Timestamp, MessageId),
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let (lane, at, id) = entry;
         if self.leases.contains_key(&id) {
             return Ok(());
         }
         let Some(mut message) = self.load(id)? else {
-            self.journal.remove(&keys::queue_key(&keys::lane_prefix(lane), at, id.0));
+            self.journal
+                .remove(&keys::queue_key(&keys::lane_prefix(lane), at, id.0));
             return Ok(());
         };
-        let still = message.due.as_ref().is_some_and(|d| d.at == at && self.lane_numbers.get(&d.lane) == Some(&lane));
+        let still = message
+            .due
+            .as_ref()
+            .is_some_and(|d| d.at == at && self.lane_numbers.get(&d.lane) == Some(&lane));
         if !still || message.expires_at > now {
             return Ok(());
         }
@@ -262,7 +330,9 @@ impl Committer {
     }
 
     pub fn receipt_overdue(&mut self, key: &[u8], now: Timestamp) -> Result<(), StoreError> {
-        let Some(value) = self.engine.get(key)? else { return Ok(()) };
+        let Some(value) = self.engine.get(key)? else {
+            return Ok(());
+        };
         let awaited = records::decode_awaited(&value).map_err(damage)?;
         if awaited.deadline > now || self.leases.contains_key(&awaited.id) {
             return Ok(());
@@ -298,11 +368,17 @@ impl Committer {
     }
 
     /// After a restart: what a claim held and was not settled may have been on the wire.
-    pub fn resolve_claim(&mut self, number: u64, claim: &[(MessageId, Timestamp)]) -> Result<u64, StoreError> {
+    pub fn resolve_claim(
+        &mut self,
+        number: u64,
+        claim: &[(MessageId, Timestamp)],
+    ) -> Result<u64, StoreError> {
         let now = self.clock.now();
         let mut unknown = 0;
         for (id, due) in claim {
-            let Some(mut message) = self.load(*id)? else { continue };
+            let Some(mut message) = self.load(*id)? else {
+                continue;
+            };
             // A settled message is terminal, has no due time, or a later one.
             if message.due.as_ref().is_none_or(|d| d.at != *due) || message.state.is_terminal() {
                 continue;
@@ -325,7 +401,12 @@ impl Committer {
         }
     }
 
-    fn put_message(&mut self, before: Before, message: &Message, now: Timestamp) -> Result<(), StoreError> {
+    fn put_message(
+        &mut self,
+        before: Before,
+        message: &Message,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let prepared = Prepared::new(message, &mut self.scratch);
         self.put(before, prepared, now)
     }
@@ -370,14 +451,19 @@ impl Committer {
         if before.due == new.due && !value_changed {
             if let (true, Some(due)) = (before.leased, &new.due) {
                 let lane = self.lane_number(&due.lane)?;
-                self.queues[usize::from(lane)].ready.insert((due.at, new.id.0), awaits);
+                self.queues[usize::from(lane)]
+                    .ready
+                    .insert((due.at, new.id.0), awaits);
             }
             return Ok(());
         }
         if let Some(due) = &before.due {
             let lane = self.lane_number(&due.lane)?;
-            self.journal.remove(&keys::queue_key(&keys::lane_prefix(lane), due.at, new.id.0));
-            self.queues[usize::from(lane)].ready.remove((due.at, new.id.0));
+            self.journal
+                .remove(&keys::queue_key(&keys::lane_prefix(lane), due.at, new.id.0));
+            self.queues[usize::from(lane)]
+                .ready
+                .remove((due.at, new.id.0));
             if let Some(n) = self.ledger.queued.get_mut(&lane) {
                 *n = n.saturating_sub(1);
             }
@@ -387,7 +473,9 @@ impl Committer {
             let fresh = before.due.as_ref() != Some(due);
             let key = keys::queue_key(&keys::lane_prefix(lane), due.at, new.id.0);
             self.journal.put(key, new.due_value(), fresh);
-            self.queues[usize::from(lane)].ready.insert((due.at, new.id.0), awaits);
+            self.queues[usize::from(lane)]
+                .ready
+                .insert((due.at, new.id.0), awaits);
             *self.ledger.queued.entry(lane).or_default() += 1;
         }
         Ok(())
@@ -396,7 +484,9 @@ impl Committer {
     fn put_awaited(&mut self, before: &Before, new: &Prepared) -> Result<(), StoreError> {
         for (key, _) in before.awaited.iter().filter(|a| !new.awaited.contains(a)) {
             // A carrier that gives one id twice may have moved the entry to another message.
-            let Some(value) = self.engine.get(key)? else { continue };
+            let Some(value) = self.engine.get(key)? else {
+                continue;
+            };
             if records::decode_awaited(&value).is_ok_and(|a| a.id == new.id) {
                 self.journal.remove(key);
                 self.ledger.awaiting = self.ledger.awaiting.saturating_sub(1);
@@ -404,8 +494,13 @@ impl Committer {
         }
         for (key, part) in new.awaited.iter().filter(|a| !before.awaited.contains(a)) {
             let known = self.engine.get(key)?.is_some();
-            let awaited = Awaited { id: new.id, part: *part, deadline: new.receipt_deadline };
-            self.journal.put(key.clone(), records::encode_awaited(awaited).into(), !known);
+            let awaited = Awaited {
+                id: new.id,
+                part: *part,
+                deadline: new.receipt_deadline,
+            };
+            self.journal
+                .put(key.clone(), records::encode_awaited(awaited).into(), !known);
             self.ledger.awaiting += u64::from(!known);
         }
         Ok(())

@@ -23,7 +23,7 @@ use crate::clock::{Clock, Timestamp};
 
 const TICK: Duration = Duration::from_millis(250);
 /// Entries of one index that one tick reads.
-const SWEEP_ENTRIES: usize = 5_000;
+const SWEEP_ENTRIES: usize = 2_000;
 const ORPHAN_AGE: Duration = Duration::from_secs(72 * 3_600);
 const MANIFEST_EVERY: Duration = Duration::from_secs(10);
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
@@ -116,13 +116,27 @@ impl Behind {
             // The first lane is the one that decides: what is due there ends by itself.
             (expires_at <= now && (lane != 0 || at > now)).then_some((lane, at, id))
         })?;
-        let receipts = next(&self.engine, &mut cursors.correlation, keys::CORRELATION, |key, value| {
-            records::decode_awaited(value).is_ok_and(|a| a.deadline <= now).then(|| Key::from(key))
-        })?;
-        let orphans = next(&self.engine, &mut cursors.orphan, keys::ORPHAN, |key, value| {
-            let old = |at: Timestamp| now.since(at) > ORPHAN_AGE;
-            records::decode_orphan(value).map_or(true, |o| old(o.received_at)).then(|| Key::from(key))
-        })?;
+        let receipts = next(
+            &self.engine,
+            &mut cursors.correlation,
+            keys::CORRELATION,
+            |key, value| {
+                records::decode_awaited(value)
+                    .is_ok_and(|a| a.deadline <= now)
+                    .then(|| Key::from(key))
+            },
+        )?;
+        let orphans = next(
+            &self.engine,
+            &mut cursors.orphan,
+            keys::ORPHAN,
+            |key, value| {
+                let old = |at: Timestamp| now.since(at) > ORPHAN_AGE;
+                records::decode_orphan(value)
+                    .map_or(true, |o| old(o.received_at))
+                    .then(|| Key::from(key))
+            },
+        )?;
         let windows = next(&self.engine, &mut cursors.recent, keys::RECENT, |key, _| {
             (keys::recent_window(key)? < recency::oldest_window(now)).then(|| Key::from(key))
         })?;
@@ -143,20 +157,32 @@ impl Behind {
     /// Drops days that are older than messages are kept, once none of theirs is live.
     fn drop_days(&self) {
         let oldest = self.clock.now().day().saturating_sub(self.retention_days);
-        let days: Vec<u32> = self.engine.days().into_iter().filter(|d| *d < oldest).collect();
+        let days: Vec<u32> = self
+            .engine
+            .days()
+            .into_iter()
+            .filter(|d| *d < oldest)
+            .collect();
         if days.is_empty() {
             return;
         }
         let (reply, settled) = oneshot::channel();
-        let Some(commands) = self.commands.upgrade() else { return };
-        if commands.try_send(Command::SettledDays(days, reply)).is_err() {
+        let Some(commands) = self.commands.upgrade() else {
+            return;
+        };
+        if commands
+            .try_send(Command::SettledDays(days, reply))
+            .is_err()
+        {
             return;
         }
         drop(commands);
         for day in settled.blocking_recv().unwrap_or_default() {
             match self.engine.drop_day(day) {
                 Ok(()) => tracing::info!(day, "dropped a day whose retention has ended"),
-                Err(error) => tracing::error!(day, %error, "a day whose retention has ended could not be dropped"),
+                Err(error) => {
+                    tracing::error!(day, %error, "a day whose retention has ended could not be dropped")
+                }
             }
         }
     }
@@ -178,5 +204,8 @@ fn next<T>(
         Some((last, _)) if entries.len() == SWEEP_ENTRIES => [&**last, &[0]].concat(),
         _ => Vec::new(),
     };
-    Ok(entries.iter().filter_map(|(key, value)| pick(key, value)).collect())
+    Ok(entries
+        .iter()
+        .filter_map(|(key, value)| pick(key, value))
+        .collect())
 }

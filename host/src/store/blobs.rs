@@ -13,7 +13,10 @@ pub(super) const BLOB_OCTETS_MAX: usize = 64 << 20;
 pub(super) fn put(directory: &Path, digest: &str, bytes: &[u8]) -> Result<(), StoreError> {
     let path = path(directory, digest)?;
     if bytes.len() > BLOB_OCTETS_MAX {
-        return Err(StoreError::Limit(format!("a blob has at most {BLOB_OCTETS_MAX} octets, this one {}", bytes.len())));
+        return Err(StoreError::Limit(format!(
+            "a blob has at most {BLOB_OCTETS_MAX} octets, this one {}",
+            bytes.len()
+        )));
     }
     if path.exists() {
         return Ok(());
@@ -43,7 +46,8 @@ pub(super) fn get(directory: &Path, digest: &str) -> Result<Option<Vec<u8>>, Sto
         Err(error) => return Err(StoreError::Io(format!("{}: {error}", path.display()))),
     };
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|e| StoreError::Io(format!("{}: {e}", path.display())))?;
+    file.read_to_end(&mut bytes)
+        .map_err(|e| StoreError::Io(format!("{}: {e}", path.display())))?;
     Ok(Some(bytes))
 }
 
@@ -77,7 +81,9 @@ fn is_digest(text: &str) -> bool {
 /// The digest is a file name: nothing else may be one.
 fn path(directory: &Path, digest: &str) -> Result<PathBuf, StoreError> {
     if !is_digest(digest) {
-        return Err(StoreError::Limit("a blob's digest is 32 to 128 lower-case hexadecimal digits".into()));
+        return Err(StoreError::Limit(
+            "a blob's digest is 32 to 128 lower-case hexadecimal digits".into(),
+        ));
     }
     Ok(directory.join(digest))
 }
@@ -104,7 +110,10 @@ mod tests {
     fn a_name_that_is_no_digest_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         for name in ["../../etc/passwd", "", "ABCDEF0123456789abcdef0123456789"] {
-            assert!(matches!(put(directory.path(), name, b"x"), Err(StoreError::Limit(_))));
+            assert!(matches!(
+                put(directory.path(), name, b"x"),
+                Err(StoreError::Limit(_))
+            ));
         }
     }
 }

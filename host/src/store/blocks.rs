@@ -52,7 +52,9 @@ impl Block {
 pub(super) fn load(tree: &sled::Tree, bucket: u64) -> sled::Result<Vec<Block>> {
     let mut chain = Vec::new();
     while chain.len() < CHAIN_MAX {
-        let Some(octets) = tree.get(key(bucket, chain.len()))? else { break };
+        let Some(octets) = tree.get(key(bucket, chain.len()))? else {
+            break;
+        };
         let mut block = Block::default();
         let more = each(&octets, |id, value| {
             block.octets += value.len();
@@ -82,7 +84,9 @@ pub(super) fn store(tree: &sled::Tree, bucket: u64, chain: &[Block]) -> sled::Re
 pub(super) fn find(tree: &sled::Tree, id: MessageId) -> sled::Result<Option<Value>> {
     let bucket = bucket(id);
     for n in 0..CHAIN_MAX {
-        let Some(octets) = tree.get(key(bucket, n))? else { return Ok(None) };
+        let Some(octets) = tree.get(key(bucket, n))? else {
+            return Ok(None);
+        };
         let mut found = None;
         let more = each(&octets, |i, value| {
             if i == id {
@@ -146,5 +150,6 @@ fn key(bucket: u64, n: usize) -> [u8; 8] {
 }
 
 fn millis(key: &[u8]) -> u64 {
-    key.try_into().map_or(0, |k| (u64::from_be_bytes(k) & 0x00FF_FFFF_FFFF_FFFF) >> 8)
+    key.try_into()
+        .map_or(0, |k| (u64::from_be_bytes(k) & 0x00FF_FFFF_FFFF_FFFF) >> 8)
 }

@@ -137,7 +137,10 @@ impl<'a> Reader<'a> {
     }
 
     /// A list whose elements take at least one octet each.
-    pub fn list<T>(&mut self, mut element: impl FnMut(&mut Reader<'a>) -> Result<T, Damage>) -> Result<Vec<T>, Damage> {
+    pub fn list<T>(
+        &mut self,
+        mut element: impl FnMut(&mut Reader<'a>) -> Result<T, Damage>,
+    ) -> Result<Vec<T>, Damage> {
         let n = self.length()?;
         let mut list = Vec::with_capacity(n.min(8));
         for _ in 0..n {
@@ -147,7 +150,11 @@ impl<'a> Reader<'a> {
     }
 
     pub fn end(&self) -> Result<(), Damage> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Damage::Long) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Damage::Long)
+        }
     }
 }
 
@@ -175,7 +182,10 @@ mod tests {
         let eleven = [0xFF; 11];
         assert_eq!(Reader::new(&eleven).varint(), Err(Damage::Field("varint")));
         let overflow = [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x02];
-        assert_eq!(Reader::new(&overflow).varint(), Err(Damage::Field("varint")));
+        assert_eq!(
+            Reader::new(&overflow).varint(),
+            Err(Damage::Field("varint"))
+        );
     }
 
     #[test]

@@ -17,7 +17,9 @@ use super::queue::{ReadyQueue, Slot};
 use super::recency::Recency;
 use super::records::{self, Ledger};
 use super::shared::Shared;
-use super::types::{Idempotency, Options, OutboxEntry, ReceiptMatch, StoreError, UpdateError, WebhookOutcome};
+use super::types::{
+    Idempotency, Options, OutboxEntry, ReceiptMatch, StoreError, UpdateError, WebhookOutcome,
+};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::{CarrierId, Lane, Message, MessageId, PartState};
 
@@ -135,7 +137,11 @@ pub(super) struct Waiter {
 
 impl Waiter {
     pub fn new(max: usize, ticket: Arc<Ticket>, reply: oneshot::Sender<Vec<Value>>) -> Waiter {
-        Waiter { max: max.max(1), ticket, reply }
+        Waiter {
+            max: max.max(1),
+            ticket,
+            reply,
+        }
     }
 
     pub fn max(&self) -> usize {
@@ -192,7 +198,10 @@ pub(super) struct Committer {
 impl Committer {
     /// Runs until shutdown or until the last handle is gone; what is applied is then committed.
     /// Returns whom to tell that all is done.
-    pub async fn run(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<oneshot::Sender<()>> {
+    pub async fn run(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Option<oneshot::Sender<()>> {
         let mut batch = Vec::with_capacity(self.options.commit_max);
         loop {
             let wait = self.next_wake();
@@ -224,7 +233,10 @@ impl Committer {
 
     /// Lets more commands come in where the last commit began only just now.
     async fn gather(&mut self, commands: &mut mpsc::Receiver<Command>, batch: &mut Vec<Command>) {
-        let wait = self.options.commit_interval.saturating_sub(self.commit_began.elapsed());
+        let wait = self
+            .options
+            .commit_interval
+            .saturating_sub(self.commit_began.elapsed());
         let room = self.options.commit_max.saturating_sub(batch.len());
         if !wait.is_zero() && room > 0 && !batch.is_empty() {
             tokio::time::sleep(wait).await;
@@ -240,30 +252,49 @@ impl Committer {
     fn apply(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
         let now = self.clock.now();
         let done = match command {
-            Command::Accept { prepared, recipient_hash, idempotency, reply } => {
-                self.accept(prepared, recipient_hash, idempotency, reply, now)
-            }
-            Command::Claim { lane, max, ticket, reply } => self.wait_for(&lane, Waiter::new(max, ticket, reply)),
+            Command::Accept {
+                prepared,
+                recipient_hash,
+                idempotency,
+                reply,
+            } => self.accept(prepared, recipient_hash, idempotency, reply, now),
+            Command::Claim {
+                lane,
+                max,
+                ticket,
+                reply,
+            } => self.wait_for(&lane, Waiter::new(max, ticket, reply)),
             Command::Settle(messages) => messages.into_iter().try_for_each(|m| self.settle(m, now)),
             Command::Update { id, change, reply } => self.update(id, change, reply, now),
             Command::Receipt(receipt, reply) => self.receipt(*receipt, reply, now),
-            Command::InsertInbound { id, record, webhook, reply } => self.insert_inbound(id, record, webhook, reply),
+            Command::InsertInbound {
+                id,
+                record,
+                webhook,
+                reply,
+            } => self.insert_inbound(id, record, webhook, reply),
             Command::ClaimWebhooks { max, ticket, reply } => {
-                self.webhook_waiters.push_back(Waiter::new(max, ticket, reply));
+                self.webhook_waiters
+                    .push_back(Waiter::new(max, ticket, reply));
                 Ok(())
             }
             Command::SettleWebhook(entry, outcome) => self.settle_webhook(*entry, outcome),
             Command::Redeliver(event, reply) => self.redeliver(event, reply, now),
             Command::Write(entries, reply) => self.write(entries, reply),
             Command::Expired(entries) => entries.into_iter().try_for_each(|e| self.expire(e, now)),
-            Command::ReceiptsOverdue(keys) => keys.iter().try_for_each(|k| self.receipt_overdue(k, now)),
+            Command::ReceiptsOverdue(keys) => {
+                keys.iter().try_for_each(|k| self.receipt_overdue(k, now))
+            }
             Command::OrphansOverdue(keys) => keys.iter().try_for_each(|k| self.drop_orphan(k)),
             Command::RecencyOverdue(keys) => {
                 keys.iter().for_each(|k| self.journal.remove(k));
                 Ok(())
             }
             Command::SettledDays(days, reply) => {
-                let settled = days.into_iter().filter(|d| !self.ledger.live.contains_key(d)).collect();
+                let settled = days
+                    .into_iter()
+                    .filter(|d| !self.ledger.live.contains_key(d))
+                    .collect();
                 let _ = reply.send(settled);
                 Ok(())
             }
@@ -276,7 +307,11 @@ impl Committer {
         None
     }
 
-    fn write(&mut self, entries: Vec<(Key, Option<Value>)>, reply: Answer<()>) -> Result<(), StoreError> {
+    fn write(
+        &mut self,
+        entries: Vec<(Key, Option<Value>)>,
+        reply: Answer<()>,
+    ) -> Result<(), StoreError> {
         if let Err(error) = self.shared.check_running() {
             let _ = reply.send(Err(error));
             return Ok(());
@@ -303,13 +338,16 @@ impl Committer {
             Ok(octets) => {
                 self.shared.note_commit(size, octets, start.elapsed());
                 self.shared.note_ledger(&self.ledger, &self.lanes);
-                self.shared.leased.store(self.leases.len() as u64, Ordering::Relaxed);
+                self.shared
+                    .leased
+                    .store(self.leases.len() as u64, Ordering::Relaxed);
             }
             Err(error) => self.shared.stop(&error.to_string()),
         }
         self.answer();
         if self.journal.throttle(Duration::from_secs(60)) {
-            self.shared.stop("writing behind has stood still for a minute");
+            self.shared
+                .stop("writing behind has stood still for a minute");
         }
     }
 
@@ -348,7 +386,10 @@ impl Committer {
             self.write_recency();
             self.commit(0);
         }
-        if self.shared.check_running().is_ok() && self.journal.is_clean() && self.journal.freeze(old) {
+        if self.shared.check_running().is_ok()
+            && self.journal.is_clean()
+            && self.journal.freeze(old)
+        {
             self.generation_since = Instant::now();
             let _ = self.behind.try_send(());
         } else if old {
@@ -360,7 +401,8 @@ impl Committer {
         let sequence = self.journal.sequence();
         for (window, counts) in self.recency.take_delta() {
             let value = records::encode_recent(&counts);
-            self.journal.put(keys::recent(window, sequence), value.into(), false);
+            self.journal
+                .put(keys::recent(window, sequence), value.into(), false);
         }
     }
 
@@ -368,7 +410,10 @@ impl Committer {
         for (namespace, key, value) in self.state.take_changes() {
             let key = keys::state(&namespace, &key);
             match value {
-                Some((expires, value)) => self.journal.put(key, records::encode_state(expires, &value).into(), false),
+                Some((expires, value)) => {
+                    self.journal
+                        .put(key, records::encode_state(expires, &value).into(), false)
+                }
                 None => self.journal.remove(&key),
             }
         }
@@ -380,7 +425,11 @@ impl Committer {
             return TICKET_POLL;
         }
         let now = self.clock.now();
-        let waited_for = self.queues.iter().filter(|q| !q.waiters.is_empty()).map(|q| q.ready.next_due());
+        let waited_for = self
+            .queues
+            .iter()
+            .filter(|q| !q.waiters.is_empty())
+            .map(|q| q.ready.next_due());
         let webhooks = Some(self.webhooks.next_due()).filter(|_| !self.webhook_waiters.is_empty());
         let due = waited_for.chain(webhooks).flatten().min();
         match due {
@@ -394,13 +443,21 @@ impl Committer {
         if let Some(number) = self.lane_numbers.get(lane) {
             return Ok(*number);
         }
-        let number = u16::try_from(self.lanes.len()).map_err(|_| StoreError::Limit("more than 65,535 lanes".into()))?;
+        let number = u16::try_from(self.lanes.len())
+            .map_err(|_| StoreError::Limit("more than 65,535 lanes".into()))?;
         if let Lane::Carrier(carrier) = lane {
-            self.journal.put(keys::lane_name(number), carrier.as_str().as_bytes().into(), false);
+            self.journal.put(
+                keys::lane_name(number),
+                carrier.as_str().as_bytes().into(),
+                false,
+            );
         }
         self.lanes.push(lane.clone());
         self.lane_numbers.insert(lane.clone(), number);
-        self.queues.push(LaneQueue { ready: ReadyQueue::empty(self.options.ready_max), waiters: VecDeque::new() });
+        self.queues.push(LaneQueue {
+            ready: ReadyQueue::empty(self.options.ready_max),
+            waiters: VecDeque::new(),
+        });
         Ok(number)
     }
 
@@ -422,7 +479,9 @@ impl Committer {
                 while queue.waiters.front().is_some_and(Waiter::is_gone) {
                     queue.waiters.pop_front();
                 }
-                let Some(max) = queue.waiters.front().map(|w| w.max) else { break };
+                let Some(max) = queue.waiters.front().map(|w| w.max) else {
+                    break;
+                };
                 if let Err(error) = self.refill(lane, max) {
                     self.shared.stop(&error.to_string());
                     return;
@@ -439,12 +498,18 @@ impl Committer {
     }
 
     fn refill(&mut self, lane: usize, max: usize) -> Result<(), StoreError> {
-        let Some((after, asked)) = self.queues[lane].ready.wants_refill(max) else { return Ok(()) };
         let prefix = keys::lane_prefix(u16::try_from(lane).unwrap_or(u16::MAX));
-        let entries = self.read_queue(&prefix, after, asked)?;
-        let entries = entries.into_iter().map(|(slot, value)| (slot, super::prepared::due_awaits(&value))).collect();
-        let leases = &self.leases;
-        self.queues[lane].ready.refill(asked, entries, |(_, id)| leases.contains_key(&MessageId(id)));
+        // More than once where all that was read is leased.
+        while let Some((after, asked)) = self.queues[lane].ready.wants_refill(max) {
+            let entries = self.read_queue(&prefix, after, asked)?.into_iter();
+            let entries = entries
+                .map(|(slot, value)| (slot, super::prepared::due_awaits(&value)))
+                .collect();
+            let leases = &self.leases;
+            self.queues[lane].ready.refill(asked, entries, |(_, id)| {
+                leases.contains_key(&MessageId(id))
+            });
+        }
         Ok(())
     }
 
@@ -460,12 +525,17 @@ impl Committer {
         };
         let end = keys::after_prefix(prefix).unwrap_or_default();
         let found = self.engine.scan(&start, &end, limit)?;
-        Ok(found.into_iter().filter_map(|(key, value)| Some((keys::queue_entry(prefix, &key)?, value))).collect())
+        Ok(found
+            .into_iter()
+            .filter_map(|(key, value)| Some((keys::queue_entry(prefix, &key)?, value)))
+            .collect())
     }
 
     fn take_due(&mut self, lane: usize, max: usize, now: Timestamp) -> Vec<(Slot, bool)> {
         let ready = &mut self.queues[lane].ready;
-        std::iter::from_fn(|| ready.pop_due(now)).take(max).collect()
+        std::iter::from_fn(|| ready.pop_due(now))
+            .take(max)
+            .collect()
     }
 
     fn hand_out(&mut self, lane: usize, claimed: Vec<(Slot, bool)>, waiter: Waiter) {
@@ -473,19 +543,40 @@ impl Committer {
         // A decision puts nothing on the wire: after a restart it is simply made again.
         let claim = (self.lanes[lane] != Lane::Decide).then(|| {
             self.ledger.claim += 1;
-            let ids: Vec<_> = claimed.iter().map(|((at, id), _)| (MessageId(*id), *at)).collect();
-            self.journal.put(keys::claim(self.ledger.claim), records::encode_claim(&ids).into(), true);
+            let ids: Vec<_> = claimed
+                .iter()
+                .map(|((at, id), _)| (MessageId(*id), *at))
+                .collect();
+            self.journal.put(
+                keys::claim(self.ledger.claim),
+                records::encode_claim(&ids).into(),
+                true,
+            );
             self.claims.insert(self.ledger.claim, ids.len());
             self.ledger.claim
         });
-        let (mut messages, mut ids) = (Vec::with_capacity(claimed.len()), Vec::with_capacity(claimed.len()));
+        let (mut messages, mut ids) = (
+            Vec::with_capacity(claimed.len()),
+            Vec::with_capacity(claimed.len()),
+        );
         for ((due, id), awaits) in claimed {
             let id = MessageId(id);
             ids.push(id);
-            self.leases.insert(id, Lease { lane: number, due, awaits, claim, deferred: Vec::new() });
+            self.leases.insert(
+                id,
+                Lease {
+                    lane: number,
+                    due,
+                    awaits,
+                    claim,
+                    deferred: Vec::new(),
+                },
+            );
             match self.engine.record(id) {
                 Ok(Some(value)) => messages.push(value),
-                Ok(None) => tracing::error!(message = %id, "a due entry has no record; it stays out of the queue"),
+                Ok(None) => {
+                    tracing::error!(message = %id, "a due entry has no record; it stays out of the queue")
+                }
                 Err(error) => self.shared.stop(&error.to_string()),
             }
         }
@@ -505,7 +596,9 @@ impl Committer {
             if abandoned {
                 match what {
                     Handed::Messages(ids) => ids.iter().for_each(|id| self.return_lease(*id)),
-                    Handed::Webhooks(slots) => slots.iter().for_each(|slot| self.return_webhook(*slot)),
+                    Handed::Webhooks(slots) => {
+                        slots.iter().for_each(|slot| self.return_webhook(*slot))
+                    }
                 }
             }
             !abandoned
@@ -516,7 +609,9 @@ impl Committer {
     fn return_lease(&mut self, id: MessageId) {
         if let Some(lease) = self.leases.remove(&id) {
             self.end_claim(lease.claim);
-            self.queues[usize::from(lease.lane)].ready.insert((lease.due, id.0), lease.awaits);
+            self.queues[usize::from(lease.lane)]
+                .ready
+                .insert((lease.due, id.0), lease.awaits);
         }
     }
 

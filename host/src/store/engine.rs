@@ -32,10 +32,10 @@ const TREE_CHUNKS_LARGE: usize = 9;
 const TREE_CHUNKS_SMALL: usize = 128;
 const TREE_OCTETS_SMALL: usize = 64 * 1024;
 /// A generation is closed at this size, this many journal trees, or by its age.
-const GENERATION_OCTETS: usize = 16 << 20;
+const GENERATION_OCTETS: usize = 8 << 20;
 const GENERATION_TREES: usize = 64;
 /// Commits wait for the trees beyond this: the bound of what is held in memory.
-const OVERLAY_OCTETS_MAX: usize = 48 << 20;
+const OVERLAY_OCTETS_MAX: usize = 24 << 20;
 /// What an overlay entry costs besides its octets.
 const ENTRY_OVERHEAD: usize = 96;
 
@@ -110,7 +110,8 @@ impl Engine {
         probes: Probes,
     ) -> Result<(Arc<Engine>, Journal), StoreError> {
         let created = !directory.join("db").exists();
-        std::fs::create_dir_all(directory).map_err(|e| StoreError::Io(format!("{}: {e}", directory.display())))?;
+        std::fs::create_dir_all(directory)
+            .map_err(|e| StoreError::Io(format!("{}: {e}", directory.display())))?;
         let config = sled::Config::new()
             .path(directory)
             .cache_capacity(cache_octets)
@@ -119,7 +120,11 @@ impl Engine {
         // sled panics on some kinds of damage; that must end in a message, not in an abort.
         let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
         let db = opened
-            .map_err(|_| StoreError::Corrupt("sled could not recover its log: restore a copy of the directory".into()))?
+            .map_err(|_| {
+                StoreError::Corrupt(
+                    "sled could not recover its log: restore a copy of the directory".into(),
+                )
+            })?
             .map_err(|e| StoreError::Io(format!("{}: {e}", directory.display())))?;
         let main = db.open_tree("main").map_err(sled_error)?;
         let file = File::open(directory.join("db")).map_err(|e| StoreError::Io(e.to_string()))?;
@@ -175,7 +180,12 @@ impl Engine {
     }
 
     /// Plain entries of the main tree from `start` on to `end`, in order, at most `limit`.
-    pub fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, StoreError> {
+    pub fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Key, Value)>, StoreError> {
         if start >= end {
             return Ok(Vec::new());
         }
@@ -211,7 +221,11 @@ impl Engine {
         Ok(out)
     }
 
-    pub fn scan_prefix(&self, prefix: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, StoreError> {
+    pub fn scan_prefix(
+        &self,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Key, Value)>, StoreError> {
         let end = keys::after_prefix(prefix).unwrap_or_else(|| vec![0xFF; 64]);
         self.scan(prefix, &end, limit)
     }
@@ -226,19 +240,36 @@ impl Engine {
         let mut newest: BTreeMap<MessageId, Value> = BTreeMap::new();
         {
             let overlay = self.overlay.read();
-            for generation in overlay.frozen.as_deref().into_iter().chain([&overlay.active]) {
+            for generation in overlay
+                .frozen
+                .as_deref()
+                .into_iter()
+                .chain([&overlay.active])
+            {
                 let range = generation.records.range(since..before).rev().take(limit);
                 newest.extend(range.map(|(id, v)| (*id, v.clone())));
             }
         }
         let last_day = before.timestamp().day();
-        let trees: Vec<sled::Tree> = self.days.lock().range(..=last_day).rev().map(|(_, t)| t.clone()).collect();
+        let trees: Vec<sled::Tree> = self
+            .days
+            .lock()
+            .range(..=last_day)
+            .rev()
+            .map(|(_, t)| t.clone())
+            .collect();
         let mut from_trees = 0;
         for tree in trees {
-            let full = blocks::before(&tree, before, since, limit - from_trees, &mut |id, value| {
-                from_trees += 1;
-                newest.entry(id).or_insert_with(|| value.into());
-            });
+            let full = blocks::before(
+                &tree,
+                before,
+                since,
+                limit - from_trees,
+                &mut |id, value| {
+                    from_trees += 1;
+                    newest.entry(id).or_insert_with(|| value.into());
+                },
+            );
             if full.map_err(sled_error)? {
                 break;
             }
@@ -270,9 +301,12 @@ impl Engine {
         let mut records = generation.records.iter().peekable();
         while let Some((first, _)) = records.peek() {
             let (day, bucket) = (first.timestamp().day(), blocks::bucket(**first));
-            let tree = self.day(day, true)?.ok_or_else(|| StoreError::Io("no tree for the day".into()))?;
+            let tree = self
+                .day(day, true)?
+                .ok_or_else(|| StoreError::Io("no tree for the day".into()))?;
             let mut chain = blocks::load(&tree, bucket).map_err(sled_error)?;
-            while let Some((id, value)) = records.next_if(|(id, _)| blocks::bucket(**id) == bucket) {
+            while let Some((id, value)) = records.next_if(|(id, _)| blocks::bucket(**id) == bucket)
+            {
                 Block::put(&mut chain, *id, value);
             }
             blocks::store(&tree, bucket, &chain).map_err(sled_error)?;
@@ -292,10 +326,8 @@ impl Engine {
         }
         self.db.flush().map_err(sled_error)?;
         self.sync_file()?;
-        {
-            let mut overlay = self.overlay.write();
-            overlay.frozen = None;
-        }
+        self.sync_large_leaves()?;
+        self.overlay.write().frozen = None;
         drop(self.waiting.lock());
         self.written_behind.notify_all();
         for name in &generation.journal {
@@ -321,9 +353,37 @@ impl Engine {
 
     fn sync_file(&self) -> Result<(), StoreError> {
         if self.sync {
-            (self.probes.sync)(&self.file).map_err(|e| StoreError::Io(format!("fdatasync: {e}")))?;
+            (self.probes.sync)(&self.file)
+                .map_err(|e| StoreError::Io(format!("fdatasync: {e}")))?;
         }
         Ok(())
+    }
+
+    /// sled puts a leaf that is larger than a quarter of a segment into a file of its own, which it
+    /// never syncs. Rare, so that they are all synced again each time.
+    fn sync_large_leaves(&self) -> Result<(), StoreError> {
+        let sync = || -> std::io::Result<()> {
+            let directory = self.directory.join("blobs");
+            let mut found = false;
+            for entry in std::fs::read_dir(&directory)? {
+                match File::open(entry?.path()) {
+                    Ok(file) => file.sync_all()?,
+                    // sled has replaced it meanwhile.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+                found = true;
+            }
+            if found {
+                File::open(&directory)?.sync_all()
+            } else {
+                Ok(())
+            }
+        };
+        if !self.sync {
+            return Ok(());
+        }
+        sync().map_err(|e| StoreError::Io(format!("fsync of sled's large leaves: {e}")))
     }
 
     fn day(&self, day: u32, create: bool) -> Result<Option<sled::Tree>, StoreError> {
@@ -341,8 +401,13 @@ impl Engine {
 
     /// Brings every whole commit that is still in the journal into the overlay.
     fn replay(self: &Arc<Engine>) -> Result<Journal, StoreError> {
-        let mut names: Vec<Vec<u8>> =
-            self.db.tree_names().iter().map(|n| n.to_vec()).filter(|n| is_journal(n)).collect();
+        let mut names: Vec<Vec<u8>> = self
+            .db
+            .tree_names()
+            .iter()
+            .map(|n| n.to_vec())
+            .filter(|n| is_journal(n))
+            .collect();
         names.sort();
         let mut journal = Journal {
             engine: self.clone(),
@@ -358,16 +423,18 @@ impl Engine {
             let tree = self.db.open_tree(name).map_err(sled_error)?;
             for item in tree.iter() {
                 let (_, chunk) = item.map_err(sled_error)?;
-                let (sequence, last, payload) =
-                    read_chunk(&chunk).ok_or_else(|| StoreError::Corrupt("a journal entry fails its checksum".into()))?;
+                let (sequence, last, payload) = read_chunk(&chunk).ok_or_else(|| {
+                    StoreError::Corrupt("a journal entry fails its checksum".into())
+                })?;
                 if sequence != journal.sequence {
                     partial.clear();
                 }
                 journal.sequence = sequence;
                 partial.extend_from_slice(payload);
                 if last {
-                    replay_commit(&partial, &mut overlay.active)
-                        .ok_or_else(|| StoreError::Corrupt("a journal entry cannot be read".into()))?;
+                    replay_commit(&partial, &mut overlay.active).ok_or_else(|| {
+                        StoreError::Corrupt("a journal entry cannot be read".into())
+                    })?;
                     partial.clear();
                 }
             }
@@ -391,17 +458,29 @@ fn continue_with(
 impl Overlay {
     /// `Some(None)`: removed.
     fn find(&self, key: &[u8]) -> Option<Option<Value>> {
-        let entry = self.active.plain.get(key).or_else(|| self.frozen.as_ref()?.plain.get(key))?;
+        let entry = self
+            .active
+            .plain
+            .get(key)
+            .or_else(|| self.frozen.as_ref()?.plain.get(key))?;
         Some(entry.value.clone())
     }
 
     /// Entries from `start` to `end` with at most `limit` that hold a value, and, where that cut
     /// the range short, the key up to which they are complete.
-    fn range(&self, start: &[u8], end: &[u8], limit: usize) -> (Vec<(Key, Option<Value>)>, Option<Key>) {
+    fn range(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+    ) -> (Vec<(Key, Option<Value>)>, Option<Key>) {
         use std::ops::Bound::{Excluded, Included};
         let bounds = (Included(start), Excluded(end));
         let mut active = self.active.plain.range::<[u8], _>(bounds).peekable();
-        let mut frozen = self.frozen.as_ref().map(|g| g.plain.range::<[u8], _>(bounds));
+        let mut frozen = self
+            .frozen
+            .as_ref()
+            .map(|g| g.plain.range::<[u8], _>(bounds));
         let mut older = frozen.as_mut().and_then(Iterator::next);
         let (mut out, mut values) = (Vec::new(), 0);
         loop {
@@ -437,10 +516,15 @@ impl Generation {
         self.octets += key.len() + value.len() + ENTRY_OVERHEAD;
         match self.plain.entry(key) {
             std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(Entry { value: Some(value), born_here: fresh });
+                entry.insert(Entry {
+                    value: Some(value),
+                    born_here: fresh,
+                });
             }
             std::collections::btree_map::Entry::Occupied(mut entry) => {
-                self.octets -= entry.key().len() + ENTRY_OVERHEAD + entry.get().value.as_ref().map_or(0, |v| v.len());
+                self.octets -= entry.key().len()
+                    + ENTRY_OVERHEAD
+                    + entry.get().value.as_ref().map_or(0, |v| v.len());
                 entry.get_mut().value = Some(value);
             }
         }
@@ -449,7 +533,8 @@ impl Generation {
     fn remove(&mut self, key: &[u8]) {
         match self.plain.get_mut(key) {
             Some(entry) if entry.born_here => {
-                self.octets -= key.len() + ENTRY_OVERHEAD + entry.value.as_ref().map_or(0, |v| v.len());
+                self.octets -=
+                    key.len() + ENTRY_OVERHEAD + entry.value.as_ref().map_or(0, |v| v.len());
                 self.plain.remove(key);
             }
             Some(entry) => {
@@ -457,7 +542,13 @@ impl Generation {
             }
             None => {
                 self.octets += key.len() + ENTRY_OVERHEAD;
-                self.plain.insert(key.into(), Entry { value: None, born_here: false });
+                self.plain.insert(
+                    key.into(),
+                    Entry {
+                        value: None,
+                        born_here: false,
+                    },
+                );
             }
         }
     }
@@ -528,7 +619,8 @@ impl Journal {
         if overlay.frozen.is_some() {
             return false;
         }
-        let large = overlay.active.octets >= GENERATION_OCTETS || self.trees.len() >= GENERATION_TREES;
+        let large =
+            overlay.active.octets >= GENERATION_OCTETS || self.trees.len() >= GENERATION_TREES;
         overlay.active.journal = std::mem::take(&mut self.trees);
         if !(large || always) || overlay.active.is_empty() {
             self.trees = std::mem::take(&mut overlay.active.journal);
@@ -536,7 +628,10 @@ impl Journal {
         }
         self.tree = None;
         self.generation += 1;
-        let next = Generation { number: self.generation, ..Generation::default() };
+        let next = Generation {
+            number: self.generation,
+            ..Generation::default()
+        };
         overlay.frozen = Some(Arc::new(std::mem::replace(&mut overlay.active, next)));
         true
     }
@@ -544,8 +639,15 @@ impl Journal {
     /// Waits while memory holds more than it may. True where the wait was in vain for `patience`.
     pub fn throttle(&self, patience: std::time::Duration) -> bool {
         let mut guard = self.engine.waiting.lock();
-        while self.engine.overlay_octets() > OVERLAY_OCTETS_MAX && self.engine.overlay.read().frozen.is_some() {
-            if self.engine.written_behind.wait_for(&mut guard, patience).timed_out() {
+        while self.engine.overlay_octets() > OVERLAY_OCTETS_MAX
+            && self.engine.overlay.read().frozen.is_some()
+        {
+            if self
+                .engine
+                .written_behind
+                .wait_for(&mut guard, patience)
+                .timed_out()
+            {
                 return true;
             }
         }
@@ -559,7 +661,11 @@ impl Journal {
                 let name = journal_name(self.generation, self.trees.len());
                 let tree = self.engine.db.open_tree(&name).map_err(sled_error)?;
                 self.trees.push(name);
-                self.tree.insert(OpenTree { tree, chunks: 0, octets: 0 })
+                self.tree.insert(OpenTree {
+                    tree,
+                    chunks: 0,
+                    octets: 0,
+                })
             }
         };
         let chunk = write_chunk(self.sequence, last, payload);
@@ -573,11 +679,12 @@ impl Journal {
 
 impl OpenTree {
     fn has_room(&self) -> bool {
-        self.chunks < TREE_CHUNKS_LARGE || (self.octets < TREE_OCTETS_SMALL && self.chunks < TREE_CHUNKS_SMALL)
+        self.chunks < TREE_CHUNKS_LARGE
+            || (self.octets < TREE_OCTETS_SMALL && self.chunks < TREE_CHUNKS_SMALL)
     }
 }
 
-/// sled keeps an entry of more than a quarter of a segment in a file of its own: avoid that.
+/// A quarter of it is the largest leaf that sled keeps in its log.
 const SEGMENT_OCTETS: usize = 2 << 20;
 
 const OP_PUT: u8 = 1;
@@ -598,7 +705,10 @@ fn replay_commit(ops: &[u8], into: &mut Generation) -> Option<()> {
         match op {
             OP_PUT => into.put(key.into(), value.into(), false),
             OP_REMOVE => into.remove(key),
-            OP_RECORD => into.put_record(MessageId(u128::from_be_bytes(key.try_into().ok()?)), value.into()),
+            OP_RECORD => into.put_record(
+                MessageId(u128::from_be_bytes(key.try_into().ok()?)),
+                value.into(),
+            ),
             _ => return None,
         }
     }
@@ -627,7 +737,11 @@ fn read_chunk(chunk: &[u8]) -> Option<(u64, bool, &[u8])> {
     if expected.finalize() != u32::from_be_bytes(*sum) {
         return None;
     }
-    Some((u64::from_be_bytes(*head.first_chunk()?), head[8] != 0, payload))
+    Some((
+        u64::from_be_bytes(*head.first_chunk()?),
+        head[8] != 0,
+        payload,
+    ))
 }
 
 fn journal_name(generation: u64, n: usize) -> Vec<u8> {
@@ -640,7 +754,9 @@ fn is_journal(name: &[u8]) -> bool {
 }
 
 fn generation_of(name: &[u8]) -> u64 {
-    name.get(1..9).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes)
+    name.get(1..9)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_be_bytes)
 }
 
 fn day_name(day: u32) -> [u8; 5] {
@@ -652,7 +768,10 @@ fn day_trees(db: &sled::Db) -> Result<BTreeMap<u32, sled::Tree>, StoreError> {
     let mut days = BTreeMap::new();
     for name in db.tree_names() {
         if let [DAY, a, b, c, d] = *name {
-            days.insert(u32::from_be_bytes([a, b, c, d]), db.open_tree(&name).map_err(sled_error)?);
+            days.insert(
+                u32::from_be_bytes([a, b, c, d]),
+                db.open_tree(&name).map_err(sled_error)?,
+            );
         }
     }
     Ok(days)
@@ -663,7 +782,11 @@ fn sync_creation(directory: &Path) -> Result<(), StoreError> {
     let sync = |path: &Path| File::open(path).and_then(|f| f.sync_all());
     let conf = directory.join("conf");
     let all = [Some(conf.as_path()), Some(directory), directory.parent()];
-    for path in all.into_iter().flatten().filter(|p| !p.as_os_str().is_empty()) {
+    for path in all
+        .into_iter()
+        .flatten()
+        .filter(|p| !p.as_os_str().is_empty())
+    {
         sync(path).map_err(|e| StoreError::Io(format!("fsync {}: {e}", path.display())))?;
     }
     Ok(())

@@ -11,7 +11,12 @@ fn value(text: &str) -> Value {
 
 fn all(engine: &Engine, limit: usize) -> Vec<(String, String)> {
     let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-    engine.scan(b"a", b"{", limit).unwrap().iter().map(|(k, v)| (text(k), text(v))).collect()
+    engine
+        .scan(b"a", b"{", limit)
+        .unwrap()
+        .iter()
+        .map(|(k, v)| (text(k), text(v)))
+        .collect()
 }
 
 fn key(text: &str) -> Key {
@@ -40,7 +45,10 @@ fn a_commit_is_there_after_reopening_and_an_unfinished_one_is_not() {
     }
     let (engine, journal) = open(directory.path());
     assert_eq!(all(&engine, 9), vec![("kept".into(), "1".into())]);
-    assert_eq!(engine.record(id(1, 1)).unwrap().as_deref(), Some(&b"record"[..]));
+    assert_eq!(
+        engine.record(id(1, 1)).unwrap().as_deref(),
+        Some(&b"record"[..])
+    );
     assert_eq!(journal.sequence(), 1);
 }
 
@@ -76,8 +84,16 @@ fn newer_layers_hide_older_ones_in_gets_and_scans() {
     journal.remove(b"cc");
     journal.put(key("d"), value("active"), false);
     journal.put(key("e"), value("active"), true);
-    let expect = [("a", "tree"), ("c", "frozen"), ("d", "active"), ("e", "active")];
-    let expect: Vec<_> = expect.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let expect = [
+        ("a", "tree"),
+        ("c", "frozen"),
+        ("d", "active"),
+        ("e", "active"),
+    ];
+    let expect: Vec<_> = expect
+        .iter()
+        .map(|(k, v)| (k.to_string(), v.to_string()))
+        .collect();
     assert_eq!(all(&engine, 9), expect);
     for limit in 1..4 {
         assert_eq!(all(&engine, limit), expect[..limit]);
@@ -116,7 +132,10 @@ fn a_written_generation_leaves_no_journal_and_survives_reopening() {
         journal.commit().unwrap();
     }
     let (engine, _journal) = open(directory.path());
-    assert_eq!(all(&engine, 9), vec![("after".into(), "1".into()), ("k".into(), "19".into())]);
+    assert_eq!(
+        all(&engine, 9),
+        vec![("after".into(), "1".into()), ("k".into(), "19".into())]
+    );
 }
 
 #[test]
@@ -134,7 +153,12 @@ fn records_of_one_millisecond_share_blocks_and_are_found_updated_and_listed() {
     journal.put_record(id(5, 99), value("added"));
     journal.commit().unwrap();
     settle(&engine, &mut journal);
-    let record = |id| engine.record(id).unwrap().map(|v| String::from_utf8_lossy(&v).into_owned());
+    let record = |id| {
+        engine
+            .record(id)
+            .unwrap()
+            .map(|v| String::from_utf8_lossy(&v).into_owned())
+    };
     assert_eq!(record(id(5, 0)), Some(large.clone()));
     assert_eq!(record(id(5, 49)), Some("changed".into()));
     assert_eq!(record(id(5, 99)), Some("added".into()));
@@ -147,7 +171,11 @@ fn records_of_one_millisecond_share_blocks_and_are_found_updated_and_listed() {
         before = *last;
         listed.extend(page.iter().map(|(id, _)| *id));
     }
-    let mut expect: Vec<_> = (0..50).chain([99]).map(|n| id(5, n)).chain([id(9, 0)]).collect();
+    let mut expect: Vec<_> = (0..50)
+        .chain([99])
+        .map(|n| id(5, n))
+        .chain([id(9, 0)])
+        .collect();
     expect.sort_unstable_by(|a, b| b.cmp(a));
     assert_eq!(listed, expect);
 }
@@ -174,4 +202,26 @@ fn damaged_journal_entries_are_refused() {
     chunk[15] ^= 1;
     assert_eq!(read_chunk(&chunk), None);
     assert_eq!(read_chunk(b"short"), None);
+}
+
+#[test]
+fn values_larger_than_a_leaf_may_be_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let large = "x".repeat(1 << 20);
+    {
+        let (engine, mut journal) = open(directory.path());
+        journal.put(key("large"), value(&large), true);
+        journal.put_record(id(1, 1), value(&large));
+        journal.commit().unwrap();
+        settle(&engine, &mut journal);
+    }
+    let (engine, _journal) = open(directory.path());
+    assert_eq!(
+        engine.get(b"large").unwrap().map(|v| v.len()),
+        Some(1 << 20)
+    );
+    assert_eq!(
+        engine.record(id(1, 1)).unwrap().map(|v| v.len()),
+        Some(1 << 20)
+    );
 }

@@ -60,7 +60,10 @@ pub(super) fn queue_key(prefix: &[u8], at: Timestamp, id: u128) -> Key {
 pub(super) fn queue_entry(prefix: &[u8], key: &[u8]) -> Option<(Timestamp, u128)> {
     let rest: &[u8; 24] = key.strip_prefix(prefix)?.try_into().ok()?;
     let (at, id) = rest.split_first_chunk::<8>()?;
-    Some((Timestamp(u64::from_be_bytes(*at)), u128::from_be_bytes(id.try_into().ok()?)))
+    Some((
+        Timestamp(u64::from_be_bytes(*at)),
+        u128::from_be_bytes(id.try_into().ok()?),
+    ))
 }
 
 /// Lane, time and id of a due entry.
@@ -71,7 +74,12 @@ pub(super) fn due_entry(key: &[u8]) -> Option<(u16, Timestamp, MessageId)> {
 }
 
 pub(super) fn correlation(carrier: &CarrierId, key: &str) -> Key {
-    join(&[CORRELATION, carrier.as_str().as_bytes(), &[0], key.as_bytes()])
+    join(&[
+        CORRELATION,
+        carrier.as_str().as_bytes(),
+        &[0],
+        key.as_bytes(),
+    ])
 }
 
 pub(super) fn orphan(carrier: &CarrierId, key: &str) -> Key {
@@ -106,7 +114,13 @@ pub(super) fn dead(event: u128) -> Key {
 }
 
 pub(super) fn idempotency(day: u32, account: &AccountId, key: &str) -> Key {
-    join(&[&[IDEMPOTENCY], &day.to_be_bytes(), account.as_str().as_bytes(), &[0], key.as_bytes()])
+    join(&[
+        &[IDEMPOTENCY],
+        &day.to_be_bytes(),
+        account.as_str().as_bytes(),
+        &[0],
+        key.as_bytes(),
+    ])
 }
 
 /// The day of an idempotency key.
@@ -135,7 +149,9 @@ pub(super) fn recent(window: u32, sequence: u64) -> Key {
 }
 
 pub(super) fn recent_window(key: &[u8]) -> Option<u32> {
-    key.strip_prefix(RECENT)?.first_chunk().map(|w| u32::from_be_bytes(*w))
+    key.strip_prefix(RECENT)?
+        .first_chunk()
+        .map(|w| u32::from_be_bytes(*w))
 }
 
 pub(super) fn state(namespace: &str, key: &str) -> Key {

@@ -64,7 +64,11 @@ impl Manifest {
     fn parse(text: &str) -> Result<Manifest, StoreError> {
         let bad = || StoreError::Corrupt("its manifest cannot be read".into());
         let mut format = None;
-        let mut manifest = Manifest { sequence: 0, accepted: 0, clean: false };
+        let mut manifest = Manifest {
+            sequence: 0,
+            accepted: 0,
+            clean: false,
+        };
         for line in text.lines().skip(1) {
             let (name, value) = line.split_once(' ').ok_or_else(bad)?;
             match name {
@@ -97,7 +101,11 @@ impl Manifest {
 mod tests {
     use super::*;
 
-    const MANIFEST: Manifest = Manifest { sequence: 7, accepted: 3, clean: true };
+    const MANIFEST: Manifest = Manifest {
+        sequence: 7,
+        accepted: 3,
+        clean: true,
+    };
 
     #[test]
     fn a_manifest_comes_back() {
@@ -110,13 +118,18 @@ mod tests {
     #[test]
     fn a_changed_manifest_is_noticed() {
         let text = MANIFEST.to_text().replace("sequence 7", "sequence 0");
-        assert!(matches!(Manifest::parse(&text), Err(StoreError::Corrupt(_))));
+        assert!(matches!(
+            Manifest::parse(&text),
+            Err(StoreError::Corrupt(_))
+        ));
     }
 
     #[test]
     fn a_newer_format_is_named() {
         let text = MANIFEST.to_text().replace("format 1", "format 2");
-        assert!(matches!(Manifest::parse(&text), Err(StoreError::Format(why)) if why.contains("format 2")));
+        assert!(
+            matches!(Manifest::parse(&text), Err(StoreError::Format(why)) if why.contains("format 2"))
+        );
     }
 
     #[test]

@@ -47,8 +47,9 @@ use seeded::Seed;
 use shared::Shared;
 
 pub use types::{
-    Accepted, Filter, Fragment, Idempotency, InboundRecord, OptOut, OptOutScope, Options, OutboxEntry, OutboxKind,
-    Page, Probes, ReceiptMatch, StoreError, StoreHealth, StoreStats, UpdateError, WebhookOutcome,
+    Accepted, Filter, Fragment, Idempotency, InboundRecord, OptOut, OptOutScope, Options,
+    OutboxEntry, OutboxKind, Page, Probes, ReceiptMatch, StoreError, StoreHealth, StoreStats,
+    UpdateError, WebhookOutcome,
 };
 
 /// Cheap to clone. The store ends, in good order, with `shutdown` or with its last handle.
@@ -87,11 +88,19 @@ impl Store {
         let prepared = Prepared::new(&message, &mut Vec::with_capacity(512));
         let recipient_hash = self.inner.pair(&message.account, &message.recipient.value);
         let (reply, answer) = oneshot::channel();
-        let command = Command::Accept { prepared, recipient_hash, idempotency, reply };
+        let command = Command::Accept {
+            prepared,
+            recipient_hash,
+            idempotency,
+            reply,
+        };
         if let Err(error) = self.inner.commands.try_send(command) {
             return Err(match error {
                 mpsc::error::TrySendError::Full(_) => {
-                    self.inner.shared.refused_busy.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    self.inner
+                        .shared
+                        .refused_busy
+                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     StoreError::Busy
                 }
                 mpsc::error::TrySendError::Closed(_) => closed(),
@@ -99,9 +108,9 @@ impl Store {
         }
         Ok(match self.inner.wait(answer).await? {
             AcceptedAs::Fresh => Accepted::Fresh(message),
-            AcceptedAs::Replay(record) => {
-                Accepted::Replay(Box::new(records::decode_message(&record).map_err(apply::damage)?))
-            }
+            AcceptedAs::Replay(record) => Accepted::Replay(Box::new(
+                records::decode_message(&record).map_err(apply::damage)?,
+            )),
             AcceptedAs::Mismatch => Accepted::Mismatch,
         })
     }
@@ -112,7 +121,12 @@ impl Store {
     pub async fn claim(&self, lane: &Lane, max: usize) -> Vec<Box<Message>> {
         let ticket = Arc::new(Ticket::default());
         let (reply, answer) = oneshot::channel();
-        let command = Command::Claim { lane: lane.clone(), max, ticket: ticket.clone(), reply };
+        let command = Command::Claim {
+            lane: lane.clone(),
+            max,
+            ticket: ticket.clone(),
+            reply,
+        };
         let records = self.inner.claimed(command, answer).await;
         // From here to the return nothing waits: the caller has them, or never will.
         ticket.take();
@@ -134,7 +148,10 @@ impl Store {
 
     pub async fn settle_many(&self, messages: Vec<Box<Message>>) {
         let mut scratch = Vec::with_capacity(640);
-        let prepared = messages.iter().map(|m| Prepared::new(m, &mut scratch)).collect();
+        let prepared = messages
+            .iter()
+            .map(|m| Prepared::new(m, &mut scratch))
+            .collect();
         self.inner.settle(prepared).await;
     }
 
@@ -149,8 +166,14 @@ impl Store {
         let change = Box::new(move |message: &mut Message| *slot.lock() = Some(change(message)));
         let (reply, answer) = oneshot::channel();
         let command = Command::Update { id, change, reply };
-        self.inner.commands.send(command).await.map_err(|_| UpdateError::Store(closed()))?;
-        answer.await.map_err(|_| UpdateError::Store(self.inner.gone()))??;
+        self.inner
+            .commands
+            .send(command)
+            .await
+            .map_err(|_| UpdateError::Store(closed()))?;
+        answer
+            .await
+            .map_err(|_| UpdateError::Store(self.inner.gone()))??;
         let result = result.lock().take();
         result.ok_or(UpdateError::NotFound)
     }
@@ -165,8 +188,16 @@ impl Store {
         error: String,
         done_at: Option<Timestamp>,
     ) -> Result<ReceiptMatch, StoreError> {
-        let receipt = Box::new(IncomingReceipt { carrier, keys, state, error, done_at });
-        self.inner.ask(|reply| Command::Receipt(receipt, reply)).await
+        let receipt = Box::new(IncomingReceipt {
+            carrier,
+            keys,
+            state,
+            error,
+            done_at,
+        });
+        self.inner
+            .ask(|reply| Command::Receipt(receipt, reply))
+            .await
     }
 
     /// A mobile-originated message; durable on return. Its webhook is owed from then on.
@@ -174,25 +205,40 @@ impl Store {
         let (id, now) = (record.inbound.id, self.inner.clock.now());
         let mut bytes = Vec::with_capacity(256);
         records::encode_inbound(&record, &mut bytes);
-        let webhook = record.webhook_url.zip(record.account).map(|(url, account)| OutboxEntry {
-            event: id.0,
-            account,
-            url,
-            kind: OutboxKind::Inbound,
-            message: id,
-            at: now,
-            due: now,
-            attempts: 0,
-        });
+        let webhook = record
+            .webhook_url
+            .zip(record.account)
+            .map(|(url, account)| OutboxEntry {
+                event: id.0,
+                account,
+                url,
+                kind: OutboxKind::Inbound,
+                message: id,
+                at: now,
+                due: now,
+                attempts: 0,
+            });
         let record = Value::from(bytes);
-        self.inner.ask(|reply| Command::InsertInbound { id, record, webhook, reply }).await
+        self.inner
+            .ask(|reply| Command::InsertInbound {
+                id,
+                record,
+                webhook,
+                reply,
+            })
+            .await
     }
 
     /// A part of an inbound message whose other parts are awaited; durable on return.
     pub async fn put_fragment(&self, fragment: &Fragment) -> Result<(), StoreError> {
         let mut bytes = Vec::with_capacity(256);
         records::encode_fragment(fragment, &mut bytes);
-        let key = keys::fragment(&fragment.carrier, &fragment.originator, &fragment.recipient, fragment.concat);
+        let key = keys::fragment(
+            &fragment.carrier,
+            &fragment.originator,
+            &fragment.recipient,
+            fragment.concat,
+        );
         self.inner.write(vec![(key, Some(bytes.into()))]).await
     }
 
@@ -205,8 +251,13 @@ impl Store {
         concat: Concat,
     ) -> Result<(), StoreError> {
         let prefix = keys::fragments(carrier, originator, recipient, concat);
-        let found = self.inner.read(move |engine| engine.scan_prefix(&prefix, 255)).await?;
-        self.inner.write(found.into_iter().map(|(key, _)| (key, None)).collect()).await
+        let found = self
+            .inner
+            .read(move |engine| engine.scan_prefix(&prefix, 255))
+            .await?;
+        self.inner
+            .write(found.into_iter().map(|(key, _)| (key, None)).collect())
+            .await
     }
 
     /// Webhooks that are due, at most `max`; waits until there is one. Leased until settled; a
@@ -214,7 +265,11 @@ impl Store {
     pub async fn claim_webhooks(&self, max: usize) -> Vec<OutboxEntry> {
         let ticket = Arc::new(Ticket::default());
         let (reply, answer) = oneshot::channel();
-        let command = Command::ClaimWebhooks { max, ticket: ticket.clone(), reply };
+        let command = Command::ClaimWebhooks {
+            max,
+            ticket: ticket.clone(),
+            reply,
+        };
         let entries = self.inner.claimed(command, answer).await;
         ticket.take();
         let decode = |value: Value| match records::decode_outbox(&value) {
@@ -228,15 +283,25 @@ impl Store {
     }
 
     /// Counts one more attempt and does as `outcome` says; durable with the next commit.
-    pub async fn settle_webhook(&self, entry: OutboxEntry, outcome: WebhookOutcome) -> Result<(), StoreError> {
+    pub async fn settle_webhook(
+        &self,
+        entry: OutboxEntry,
+        outcome: WebhookOutcome,
+    ) -> Result<(), StoreError> {
         self.inner.shared.check_running()?;
         let command = Command::SettleWebhook(Box::new(entry), outcome);
-        self.inner.commands.send(command).await.map_err(|_| closed())
+        self.inner
+            .commands
+            .send(command)
+            .await
+            .map_err(|_| closed())
     }
 
     /// Puts a dead letter back into the outbox; false where there is none of this event.
     pub async fn redeliver(&self, event: u128) -> Result<bool, StoreError> {
-        self.inner.ask(|reply| Command::Redeliver(event, reply)).await
+        self.inner
+            .ask(|reply| Command::Redeliver(event, reply))
+            .await
     }
 
     /// Records a wish; durable and in force on return.
@@ -253,27 +318,37 @@ impl Store {
             self.inner.opt_outs.set(&scope, recipient, true);
         }
         let value = records::encode_wish(opted_out, at, source);
-        self.inner.write(vec![(optout::key(&scope, recipient), Some(value.into()))]).await?;
+        self.inner
+            .write(vec![(optout::key(&scope, recipient), Some(value.into()))])
+            .await?;
         self.inner.opt_outs.set(&scope, recipient, opted_out);
         Ok(())
     }
 
     /// Whether `recipient` asked for no messages from this originator or account, or from anyone.
     pub fn opted_out(&self, account: &AccountId, originator: &str, recipient: &str) -> bool {
-        self.inner.opt_outs.is_opted_out(account, originator, recipient)
+        self.inner
+            .opt_outs
+            .is_opted_out(account, originator, recipient)
     }
 
     /// Messages that `account` sent to `recipient` within at least 24 and at most 28 hours.
     pub fn sent_last_day(&self, account: &AccountId, recipient: &str) -> u32 {
-        self.inner.recency.last_day(self.inner.pair(account, recipient), self.inner.clock.now())
+        self.inner
+            .recency
+            .last_day(self.inner.pair(account, recipient), self.inner.clock.now())
     }
 
     /// Keeps a value of the floors above; durable on return.
     pub async fn put_meta(&self, key: &str, value: Vec<u8>) -> Result<(), StoreError> {
         if value.len() > META_OCTETS_MAX {
-            return Err(StoreError::Limit(format!("a value has at most {META_OCTETS_MAX} octets; put_blob takes more")));
+            return Err(StoreError::Limit(format!(
+                "a value has at most {META_OCTETS_MAX} octets; put_blob takes more"
+            )));
         }
-        self.inner.write(vec![(keys::meta(key), Some(value.into()))]).await
+        self.inner
+            .write(vec![(keys::meta(key), Some(value.into()))])
+            .await
     }
 
     pub async fn delete_meta(&self, key: &str) -> Result<(), StoreError> {
@@ -285,9 +360,18 @@ impl Store {
     }
 
     /// `ttl`: `None` keeps the value until it is deleted.
-    pub fn state_set(&self, namespace: &str, key: &str, value: Vec<u8>, ttl: Option<Duration>) -> Result<(), StoreError> {
+    pub fn state_set(
+        &self,
+        namespace: &str,
+        key: &str,
+        value: Vec<u8>,
+        ttl: Option<Duration>,
+    ) -> Result<(), StoreError> {
         let now = self.inner.clock.now();
-        let wake = self.inner.state.set(namespace, key, value, end_of(ttl, now), now)?;
+        let wake = self
+            .inner
+            .state
+            .set(namespace, key, value, end_of(ttl, now), now)?;
         self.inner.nudge(wake);
         Ok(())
     }
@@ -305,7 +389,10 @@ impl Store {
         ttl: Option<Duration>,
     ) -> Result<i64, StoreError> {
         let now = self.inner.clock.now();
-        let (value, wake) = self.inner.state.increment(namespace, key, by, end_of(ttl, now), now)?;
+        let (value, wake) =
+            self.inner
+                .state
+                .increment(namespace, key, by, end_of(ttl, now), now)?;
         self.inner.nudge(wake);
         Ok(value)
     }
@@ -326,7 +413,11 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         StoreStats {
             recency_dropped: self.inner.recency.dropped(),
-            disk_octets: self.inner.engine.disk_octets.load(std::sync::atomic::Ordering::Relaxed),
+            disk_octets: self
+                .inner
+                .engine
+                .disk_octets
+                .load(std::sync::atomic::Ordering::Relaxed),
             ..self.inner.shared.stats()
         }
     }
@@ -335,7 +426,13 @@ impl Store {
     /// called afterwards fails.
     pub async fn shutdown(&self) {
         let (reply, done) = oneshot::channel();
-        if self.inner.commands.send(Command::Shutdown(reply)).await.is_ok() {
+        if self
+            .inner
+            .commands
+            .send(Command::Shutdown(reply))
+            .await
+            .is_ok()
+        {
             let _ = done.await;
         }
         let thread = self.inner.committer.lock().take();
@@ -345,8 +442,8 @@ impl Store {
     }
 }
 
-/// What `put_meta` takes: several such values fit a leaf of sled's tree without leaving its log.
-const META_OCTETS_MAX: usize = 16 * 1024;
+/// What `put_meta` takes; larger values are blobs.
+const META_OCTETS_MAX: usize = 1 << 20;
 
 impl Inner {
     fn pair(&self, account: &AccountId, recipient: &str) -> u64 {
@@ -359,13 +456,22 @@ impl Inner {
         }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(commit::Answer<T>) -> Command) -> Result<T, StoreError> {
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(commit::Answer<T>) -> Command,
+    ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| closed())?;
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| closed())?;
         self.wait(answer).await
     }
 
-    async fn wait<T>(&self, answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn wait<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         answer.await.unwrap_or_else(|_| Err(self.gone()))
     }
 

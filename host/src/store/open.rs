@@ -35,10 +35,15 @@ const SEED_KEY: &str = "\0seed";
 
 pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> {
     let directory = options.path.clone();
-    std::fs::create_dir_all(&directory).map_err(|e| StoreError::Io(format!("{}: {e}", directory.display())))?;
+    std::fs::create_dir_all(&directory)
+        .map_err(|e| StoreError::Io(format!("{}: {e}", directory.display())))?;
     let manifest = Manifest::read(&directory)?;
-    let (engine, mut journal) =
-        Engine::open(&directory.join("sled"), options.cache_octets, options.sync, options.probes.clone())?;
+    let (engine, mut journal) = Engine::open(
+        &directory.join("sled"),
+        options.cache_octets,
+        options.sync,
+        options.probes.clone(),
+    )?;
     let ledger = match engine.get(keys::LEDGER)? {
         Some(value) => records::decode_ledger(&value).map_err(damage)?,
         None => Ledger::default(),
@@ -47,7 +52,10 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
     if let Some(manifest) = manifest {
         manifest.check(journal.sequence())?;
         if !manifest.clean {
-            tracing::info!(commit = journal.sequence(), "the store was not closed in good order; resuming");
+            tracing::info!(
+                commit = journal.sequence(),
+                "the store was not closed in good order; resuming"
+            );
         }
     }
     let seed = seed(&engine, &mut journal)?;
@@ -65,7 +73,10 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
         journal,
         shared: shared.clone(),
         clock: clock.clone(),
-        queues: lanes.iter().map(|_| resuming_lane(options.ready_max)).collect(),
+        queues: lanes
+            .iter()
+            .map(|_| resuming_lane(options.ready_max))
+            .collect(),
         webhooks: ReadyQueue::resuming(options.ready_max),
         options,
         ledger,
@@ -119,7 +130,10 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
 }
 
 fn resuming_lane(ready_max: usize) -> LaneQueue {
-    LaneQueue { ready: ReadyQueue::resuming(ready_max), waiters: VecDeque::new() }
+    LaneQueue {
+        ready: ReadyQueue::resuming(ready_max),
+        waiters: VecDeque::new(),
+    }
 }
 
 fn spawn(
@@ -128,24 +142,31 @@ fn spawn(
     behind: Behind,
     woken: thread_channel::Receiver<()>,
 ) -> Result<std::thread::JoinHandle<()>, StoreError> {
-    let failed = |e: std::io::Error| StoreError::Io(format!("cannot start the store's threads: {e}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+    let failed =
+        |e: std::io::Error| StoreError::Io(format!("cannot start the store's threads: {e}"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(failed)?;
     let behind_thread = std::thread::Builder::new()
         .name("store-behind".into())
         .spawn(move || {
-            behind.run(&woken);
+            guarded(&behind.shared, || behind.run(&woken));
             behind
         })
         .map_err(failed)?;
     std::thread::Builder::new()
         .name("store-commit".into())
         .spawn(move || {
-            let goodbye = runtime.block_on(committer.run(&mut commands));
-            committer.finish();
-            let healthy = committer.shared.check_running().is_ok();
+            let shared = committer.shared.clone();
+            let mut goodbye = None;
+            guarded(&shared, || {
+                goodbye = runtime.block_on(committer.run(&mut commands));
+                committer.finish();
+            });
             drop(committer);
             if let Ok(behind) = behind_thread.join()
-                && healthy
+                && shared.check_running().is_ok()
             {
                 behind.write_manifest(true);
             }
@@ -155,6 +176,14 @@ fn spawn(
             }
         })
         .map_err(failed)
+}
+
+/// sled may panic where its file is damaged or its disk fails: that stops intake and is said, and
+/// is no silent end of a thread.
+fn guarded(shared: &Shared, work: impl FnOnce()) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+        shared.stop("a thread of the store failed; the log tells where");
+    }
 }
 
 impl Committer {
@@ -182,10 +211,14 @@ impl Committer {
 fn lanes(engine: &Engine) -> Result<(Vec<Lane>, HashMap<Lane, u16>), StoreError> {
     let mut lanes = vec![Lane::Decide];
     for (_, name) in engine.scan_prefix(keys::LANE, usize::from(u16::MAX))? {
-        let name = std::str::from_utf8(&name).map_err(|_| StoreError::Corrupt("a lane's name is no text".into()))?;
+        let name = std::str::from_utf8(&name)
+            .map_err(|_| StoreError::Corrupt("a lane's name is no text".into()))?;
         lanes.push(Lane::Carrier(CarrierId::from(name)));
     }
-    let numbers = lanes.iter().enumerate().filter_map(|(n, lane)| Some((lane.clone(), u16::try_from(n).ok()?)));
+    let numbers = lanes
+        .iter()
+        .enumerate()
+        .filter_map(|(n, lane)| Some((lane.clone(), u16::try_from(n).ok()?)));
     let numbers = numbers.collect();
     Ok((lanes, numbers))
 }
@@ -198,12 +231,19 @@ fn resolve_claims(committer: &mut Committer) -> Result<(), StoreError> {
             break;
         }
         for (key, value) in claims {
-            let number = key.get(1..).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
-            unknown += committer.resolve_claim(number, &records::decode_claim(&value).map_err(damage)?)?;
+            let number = key
+                .get(1..)
+                .and_then(|b| b.try_into().ok())
+                .map_or(0, u64::from_be_bytes);
+            unknown +=
+                committer.resolve_claim(number, &records::decode_claim(&value).map_err(damage)?)?;
         }
     }
     if unknown > 0 {
-        tracing::warn!(messages = unknown, "may have been on the wire when the last process ended");
+        tracing::warn!(
+            messages = unknown,
+            "may have been on the wire when the last process ended"
+        );
     }
     Ok(())
 }
@@ -260,7 +300,9 @@ fn each(
 fn seed(engine: &Engine, journal: &mut Journal) -> Result<Seed, StoreError> {
     let key = keys::meta(SEED_KEY);
     if let Some(value) = engine.get(&key)? {
-        let octets = (*value).try_into().map_err(|_| StoreError::Corrupt("its seed has not 8 octets".into()))?;
+        let octets = (*value)
+            .try_into()
+            .map_err(|_| StoreError::Corrupt("its seed has not 8 octets".into()))?;
         return Ok(Seed(u64::from_be_bytes(octets)));
     }
     // Drawn from the operating system once, by the hasher that the standard library seeds so.

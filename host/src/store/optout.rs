@@ -28,7 +28,10 @@ fn scope_parts(scope: &OptOutScope) -> (WishScope, &str) {
 
 impl OptOuts {
     pub fn new(seed: Seed) -> OptOuts {
-        OptOuts { seed, opted: RwLock::default() }
+        OptOuts {
+            seed,
+            opted: RwLock::default(),
+        }
     }
 
     pub fn set(&self, scope: &OptOutScope, recipient: &str, opted: bool) {
@@ -74,7 +77,12 @@ pub(super) fn entry(key: &[u8], value: &[u8]) -> Option<OptOut> {
         2 => OptOutScope::Everything,
         _ => return None,
     };
-    opted.then_some(OptOut { scope, recipient, at, source })
+    opted.then_some(OptOut {
+        scope,
+        recipient,
+        at,
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -88,10 +96,28 @@ mod tests {
         registry.set(&OptOutScope::Number("60777".into()), "1", true);
         registry.set(&OptOutScope::Account(acme.clone()), "2", true);
         registry.set(&OptOutScope::Everything, "3", true);
-        let ask = |account: &AccountId, from: &str, to: &str| registry.is_opted_out(account, from, to);
-        assert_eq!([ask(&acme, "60777", "1"), ask(&acme, "Acme", "1"), ask(&bolt, "60777", "1")], [true, false, true]);
-        assert_eq!([ask(&acme, "60777", "2"), ask(&bolt, "60777", "2")], [true, false]);
-        assert_eq!([ask(&acme, "Acme", "3"), ask(&bolt, "60777", "3"), ask(&bolt, "60777", "4")], [true, true, false]);
+        let ask =
+            |account: &AccountId, from: &str, to: &str| registry.is_opted_out(account, from, to);
+        assert_eq!(
+            [
+                ask(&acme, "60777", "1"),
+                ask(&acme, "Acme", "1"),
+                ask(&bolt, "60777", "1")
+            ],
+            [true, false, true]
+        );
+        assert_eq!(
+            [ask(&acme, "60777", "2"), ask(&bolt, "60777", "2")],
+            [true, false]
+        );
+        assert_eq!(
+            [
+                ask(&acme, "Acme", "3"),
+                ask(&bolt, "60777", "3"),
+                ask(&bolt, "60777", "4")
+            ],
+            [true, true, false]
+        );
     }
 
     #[test]

@@ -16,7 +16,11 @@ impl Committer {
         self.scratch.clear();
         records::encode_outbox(entry, &mut self.scratch);
         let value = Value::from(self.scratch.as_slice());
-        self.journal.put(keys::queue_key(keys::WEBHOOK, entry.due, entry.event), value, true);
+        self.journal.put(
+            keys::queue_key(keys::WEBHOOK, entry.due, entry.event),
+            value,
+            true,
+        );
         self.webhooks.insert((entry.due, entry.event), ());
         self.ledger.outbox += 1;
     }
@@ -30,12 +34,16 @@ impl Committer {
             while self.webhook_waiters.front().is_some_and(|w| w.is_gone()) {
                 self.webhook_waiters.pop_front();
             }
-            let Some(max) = self.webhook_waiters.front().map(|w| w.max()) else { return };
+            let Some(max) = self.webhook_waiters.front().map(|w| w.max()) else {
+                return;
+            };
             let handed = self.due_webhooks(max, now);
             match handed {
                 Ok(due) if due.is_empty() => return,
                 Ok(due) => {
-                    let Some(waiter) = self.webhook_waiters.pop_front() else { return };
+                    let Some(waiter) = self.webhook_waiters.pop_front() else {
+                        return;
+                    };
                     let (slots, entries) = due.into_iter().unzip();
                     let (ticket, reply) = waiter.into_parts();
                     self.handed.push((ticket, Handed::Webhooks(slots)));
@@ -49,17 +57,27 @@ impl Committer {
         }
     }
 
-    fn due_webhooks(&mut self, max: usize, now: Timestamp) -> Result<Vec<(Slot, Value)>, StoreError> {
-        if let Some((after, asked)) = self.webhooks.wants_refill(max) {
+    fn due_webhooks(
+        &mut self,
+        max: usize,
+        now: Timestamp,
+    ) -> Result<Vec<(Slot, Value)>, StoreError> {
+        while let Some((after, asked)) = self.webhooks.wants_refill(max) {
             let entries = self.read_queue(keys::WEBHOOK, after, asked)?;
             let entries = entries.into_iter().map(|(slot, _)| (slot, ())).collect();
             let leased = &self.webhooks_leased;
-            self.webhooks.refill(asked, entries, |(_, event)| leased.contains_key(&event));
+            self.webhooks
+                .refill(asked, entries, |(_, event)| leased.contains_key(&event));
         }
         let mut due = Vec::new();
         while due.len() < max {
-            let Some((slot, ())) = self.webhooks.pop_due(now) else { break };
-            if let Some(value) = self.engine.get(&keys::queue_key(keys::WEBHOOK, slot.0, slot.1))? {
+            let Some((slot, ())) = self.webhooks.pop_due(now) else {
+                break;
+            };
+            if let Some(value) = self
+                .engine
+                .get(&keys::queue_key(keys::WEBHOOK, slot.0, slot.1))?
+            {
                 self.webhooks_leased.insert(slot.1, slot.0);
                 due.push((slot, value));
             }
@@ -73,12 +91,17 @@ impl Committer {
         }
     }
 
-    pub fn settle_webhook(&mut self, mut entry: OutboxEntry, outcome: WebhookOutcome) -> Result<(), StoreError> {
+    pub fn settle_webhook(
+        &mut self,
+        mut entry: OutboxEntry,
+        outcome: WebhookOutcome,
+    ) -> Result<(), StoreError> {
         let Some(due) = self.webhooks_leased.remove(&entry.event) else {
             tracing::error!(event = %format_args!("{:032x}", entry.event), "webhook settled without a lease; ignored");
             return Ok(());
         };
-        self.journal.remove(&keys::queue_key(keys::WEBHOOK, due, entry.event));
+        self.journal
+            .remove(&keys::queue_key(keys::WEBHOOK, due, entry.event));
         self.ledger.outbox = self.ledger.outbox.saturating_sub(1);
         entry.attempts = entry.attempts.saturating_add(1);
         match outcome {
@@ -90,14 +113,23 @@ impl Committer {
             WebhookOutcome::Dead => {
                 self.scratch.clear();
                 records::encode_outbox(&entry, &mut self.scratch);
-                self.journal.put(keys::dead(entry.event), Value::from(self.scratch.as_slice()), false);
+                self.journal.put(
+                    keys::dead(entry.event),
+                    Value::from(self.scratch.as_slice()),
+                    false,
+                );
                 self.ledger.dead += 1;
             }
         }
         Ok(())
     }
 
-    pub fn redeliver(&mut self, event: u128, reply: Answer<bool>, now: Timestamp) -> Result<(), StoreError> {
+    pub fn redeliver(
+        &mut self,
+        event: u128,
+        reply: Answer<bool>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let key = keys::dead(event);
         let found = self.engine.get(&key)?;
         if let Some(value) = &found {

@@ -34,7 +34,10 @@ struct Namespace {
 
 impl PluginState {
     pub fn new(octets_max: usize) -> PluginState {
-        PluginState { octets_max, inner: Mutex::default() }
+        PluginState {
+            octets_max,
+            inner: Mutex::default(),
+        }
     }
 
     pub fn get(&self, namespace: &str, key: &str, now: Timestamp) -> Option<Vec<u8>> {
@@ -59,7 +62,10 @@ impl PluginState {
 
     pub fn delete(&self, namespace: &str, key: &str) -> bool {
         let mut inner = self.inner.lock();
-        let gone = inner.namespaces.get_mut(namespace).is_some_and(|n| n.remove(key));
+        let gone = inner
+            .namespaces
+            .get_mut(namespace)
+            .is_some_and(|n| n.remove(key));
         gone && inner.note(namespace, key)
     }
 
@@ -73,19 +79,43 @@ impl PluginState {
         now: Timestamp,
     ) -> Result<(i64, bool), StoreError> {
         let mut inner = self.inner.lock();
-        let old = inner.namespaces.get(namespace).and_then(|n| n.values.get(key)).filter(|(e, _)| *e > now);
+        let old = inner
+            .namespaces
+            .get(namespace)
+            .and_then(|n| n.values.get(key))
+            .filter(|(e, _)| *e > now);
         let (expires, old) = match old {
-            Some((kept, value)) => (*kept, value.as_slice().try_into().map_or(0, i64::from_le_bytes)),
+            Some((kept, value)) => (
+                *kept,
+                value.as_slice().try_into().map_or(0, i64::from_le_bytes),
+            ),
             None => (expires, 0),
         };
         let new = old.saturating_add(by);
-        inner.put(namespace, key, new.to_le_bytes().to_vec(), expires, now, self.octets_max)?;
+        inner.put(
+            namespace,
+            key,
+            new.to_le_bytes().to_vec(),
+            expires,
+            now,
+            self.octets_max,
+        )?;
         Ok((new, inner.note(namespace, key)))
     }
 
-    pub fn restore(&self, namespace: &str, key: &str, value: Vec<u8>, expires: Timestamp, now: Timestamp) {
+    pub fn restore(
+        &self,
+        namespace: &str,
+        key: &str,
+        value: Vec<u8>,
+        expires: Timestamp,
+        now: Timestamp,
+    ) {
         // What was within the limit when it was written is kept even if the limit was lowered.
-        let _ = self.inner.lock().put(namespace, key, value, expires, now, usize::MAX);
+        let _ = self
+            .inner
+            .lock()
+            .put(namespace, key, value, expires, now, usize::MAX);
     }
 
     /// What is to be written: the current value of each key that changed.
@@ -96,7 +126,11 @@ impl PluginState {
         }
         let changed = std::mem::take(&mut inner.changed);
         let current = |(namespace, key): (String, String)| {
-            let value = inner.namespaces.get(&namespace).and_then(|n| n.values.get(&key)).cloned();
+            let value = inner
+                .namespaces
+                .get(&namespace)
+                .and_then(|n| n.values.get(&key))
+                .cloned();
             (namespace, key, value)
         };
         changed.into_keys().map(current).collect()
@@ -107,7 +141,10 @@ impl PluginState {
         let mut inner = self.inner.lock();
         let mut expired = Vec::new();
         for (name, namespace) in &inner.namespaces {
-            let old = namespace.values.iter().filter(|(_, (expires, _))| *expires <= now);
+            let old = namespace
+                .values
+                .iter()
+                .filter(|(_, (expires, _))| *expires <= now);
             expired.extend(old.map(|(key, _)| (name.clone(), key.clone())));
         }
         for (name, key) in expired {
@@ -120,7 +157,8 @@ impl PluginState {
 impl Inner {
     fn note(&mut self, namespace: &str, key: &str) -> bool {
         let first = self.changed.is_empty();
-        self.changed.insert((namespace.to_owned(), key.to_owned()), ());
+        self.changed
+            .insert((namespace.to_owned(), key.to_owned()), ());
         first
     }
 
@@ -135,15 +173,25 @@ impl Inner {
     ) -> Result<(), StoreError> {
         let space = self.namespaces.entry(namespace.to_owned()).or_default();
         let new = key.len() + value.len() + ENTRY_OCTETS;
-        let old = space.values.get(key).map_or(0, |(_, v)| key.len() + v.len() + ENTRY_OCTETS);
+        let old = space
+            .values
+            .get(key)
+            .map_or(0, |(_, v)| key.len() + v.len() + ENTRY_OCTETS);
         if space.octets - old + new > octets_max {
-            let expired: Vec<String> =
-                space.values.iter().filter(|(k, (e, _))| *e <= now && *k != key).map(|(k, _)| k.clone()).collect();
+            let expired: Vec<String> = space
+                .values
+                .iter()
+                .filter(|(k, (e, _))| *e <= now && *k != key)
+                .map(|(k, _)| k.clone())
+                .collect();
             for key in expired {
                 space.remove(&key);
                 self.changed.insert((namespace.to_owned(), key), ());
             }
-            let old = space.values.get(key).map_or(0, |(_, v)| key.len() + v.len() + ENTRY_OCTETS);
+            let old = space
+                .values
+                .get(key)
+                .map_or(0, |(_, v)| key.len() + v.len() + ENTRY_OCTETS);
             if space.octets - old + new > octets_max {
                 return Err(StoreError::Limit(format!(
                     "the state of {namespace} would exceed its limit of {octets_max} octets"
@@ -190,15 +238,31 @@ mod tests {
         let refused = state.set("a", "second", vec![0; 40], LATER, NOW);
         assert!(matches!(refused, Err(StoreError::Limit(_))));
         assert!(state.set("b", "second", vec![0; 40], LATER, NOW).is_ok());
-        assert!(state.set("a", "second", vec![0; 40], Timestamp(3_000), LATER).is_ok());
+        assert!(
+            state
+                .set("a", "second", vec![0; 40], Timestamp(3_000), LATER)
+                .is_ok()
+        );
     }
 
     #[test]
     fn a_counter_keeps_the_end_it_began_with() {
         let state = PluginState::new(1_000);
         assert_eq!(state.increment("a", "n", 2, LATER, NOW).unwrap().0, 2);
-        assert_eq!(state.increment("a", "n", 3, Timestamp(9_000), NOW).unwrap().0, 5);
-        assert_eq!(state.increment("a", "n", 1, Timestamp(9_000), LATER).unwrap().0, 1);
+        assert_eq!(
+            state
+                .increment("a", "n", 3, Timestamp(9_000), NOW)
+                .unwrap()
+                .0,
+            5
+        );
+        assert_eq!(
+            state
+                .increment("a", "n", 1, Timestamp(9_000), LATER)
+                .unwrap()
+                .0,
+            1
+        );
     }
 
     #[test]

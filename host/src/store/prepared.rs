@@ -33,7 +33,10 @@ impl Prepared {
             expires_at: message.expires_at,
             awaited: awaited(message),
             receipt_deadline: message.receipt_deadline(),
-            receipt_url: message.receipt_url.as_ref().map(|url| (message.account.clone(), url.clone())),
+            receipt_url: message
+                .receipt_url
+                .as_ref()
+                .map(|url| (message.account.clone(), url.clone())),
         }
     }
 
@@ -63,10 +66,17 @@ pub(super) fn awaited(message: &Message) -> Vec<(Key, u8)> {
     if message.state == State::Unknown {
         return Vec::new();
     }
-    let open = message.parts.iter().enumerate().filter(|(_, p)| p.state == PartState::Enroute);
+    let open = message
+        .parts
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| p.state == PartState::Enroute);
     open.filter_map(|(n, part)| {
         let key = response_key(&part.carrier_message_id)?;
-        Some((keys::correlation(&part.carrier, &key), u8::try_from(n).ok()?))
+        Some((
+            keys::correlation(&part.carrier, &key),
+            u8::try_from(n).ok()?,
+        ))
     })
     .collect()
 }

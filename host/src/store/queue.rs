@@ -29,12 +29,19 @@ enum Horizon {
 impl<T> ReadyQueue<T> {
     /// Over an index that may already hold entries.
     pub fn resuming(max: usize) -> ReadyQueue<T> {
-        ReadyQueue { ready: BTreeMap::new(), horizon: Horizon::Start, max }
+        ReadyQueue {
+            ready: BTreeMap::new(),
+            horizon: Horizon::Start,
+            max,
+        }
     }
 
     /// Over an index known to be empty.
     pub fn empty(max: usize) -> ReadyQueue<T> {
-        ReadyQueue { horizon: Horizon::End, ..ReadyQueue::resuming(max) }
+        ReadyQueue {
+            horizon: Horizon::End,
+            ..ReadyQueue::resuming(max)
+        }
     }
 
     /// An entry was written to the index.
@@ -93,7 +100,8 @@ impl<T> ReadyQueue<T> {
             Some((last, _)) if entries.len() >= asked => Horizon::At(*last),
             _ => Horizon::End,
         };
-        self.ready.extend(entries.into_iter().filter(|(slot, _)| !skip(*slot)));
+        self.ready
+            .extend(entries.into_iter().filter(|(slot, _)| !skip(*slot)));
     }
 }
 
@@ -106,7 +114,12 @@ mod tests {
     use super::*;
 
     fn read(index: &BTreeSet<Slot>, after: Option<Slot>, n: usize) -> Vec<(Slot, ())> {
-        index.iter().filter(|s| after.is_none_or(|a| **s > a)).take(n).map(|s| (*s, ())).collect()
+        index
+            .iter()
+            .filter(|s| after.is_none_or(|a| **s > a))
+            .take(n)
+            .map(|s| (*s, ()))
+            .collect()
     }
 
     proptest! {
@@ -126,7 +139,7 @@ mod tests {
                 queue.insert(slot, ());
                 if *take {
                     let now = Timestamp(25);
-                    if let Some((after, room)) = queue.wants_refill(2) {
+                    while let Some((after, room)) = queue.wants_refill(2) {
                         queue.refill(room, read(&index, after, room), |s| leased.contains(&s));
                     }
                     let earliest = index.iter().find(|s| !leased.contains(*s)).copied();

@@ -47,7 +47,9 @@ impl Store {
         cursor: Option<MessageId>,
         limit: usize,
     ) -> Result<Page<Message>, StoreError> {
-        self.inner.read(move |engine| list_messages(engine, &filter, cursor, limit)).await
+        self.inner
+            .read(move |engine| list_messages(engine, &filter, cursor, limit))
+            .await
     }
 
     pub async fn list_inbound(
@@ -58,31 +60,51 @@ impl Store {
     ) -> Result<Page<InboundRecord>, StoreError> {
         self.inner
             .read(move |engine| {
-                page(engine, cursor, first_id(None), LIST_READS_MAX, limit, |record| {
-                    if !is(record, Kind::Inbound) {
-                        return Ok(None);
-                    }
-                    let inbound = records::decode_inbound(record).map_err(damage)?;
-                    Ok(Some(inbound).filter(|i| account.is_none() || i.account == account))
-                })
+                page(
+                    engine,
+                    cursor,
+                    first_id(None),
+                    LIST_READS_MAX,
+                    limit,
+                    |record| {
+                        if !is(record, Kind::Inbound) {
+                            return Ok(None);
+                        }
+                        let inbound = records::decode_inbound(record).map_err(damage)?;
+                        Ok(Some(inbound).filter(|i| account.is_none() || i.account == account))
+                    },
+                )
             })
             .await
     }
 
     /// Dead letters by event id, from `after` (exclusive) on.
-    pub async fn list_dead(&self, after: Option<u128>, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
+    pub async fn list_dead(
+        &self,
+        after: Option<u128>,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
         self.inner
             .read(move |engine| {
-                let start = after.map_or(keys::DEAD.to_vec(), |event| [&*keys::dead(event), &[0]].concat());
+                let start = after.map_or(keys::DEAD.to_vec(), |event| {
+                    [&*keys::dead(event), &[0]].concat()
+                });
                 let end = keys::after_prefix(keys::DEAD).unwrap_or_default();
                 let found = engine.scan(&start, &end, limit)?;
-                found.iter().map(|(_, value)| records::decode_outbox(value).map_err(damage)).collect()
+                found
+                    .iter()
+                    .map(|(_, value)| records::decode_outbox(value).map_err(damage))
+                    .collect()
             })
             .await
     }
 
     /// The opt-out registry in the order of its keys, from the one after `after` on.
-    pub async fn list_opt_outs(&self, after: Option<OptOut>, limit: usize) -> Result<Vec<OptOut>, StoreError> {
+    pub async fn list_opt_outs(
+        &self,
+        after: Option<OptOut>,
+        limit: usize,
+    ) -> Result<Vec<OptOut>, StoreError> {
         self.inner
             .read(move |engine| {
                 let mut start = match after {
@@ -95,7 +117,11 @@ impl Store {
                     let found = engine.scan(&start, &end, LIST_CHUNK)?;
                     let Some((last, _)) = found.last() else { break };
                     start = [&**last, &[0]].concat();
-                    out.extend(found.iter().filter_map(|(key, value)| optout::entry(key, value)));
+                    out.extend(
+                        found
+                            .iter()
+                            .filter_map(|(key, value)| optout::entry(key, value)),
+                    );
                 }
                 out.truncate(limit);
                 Ok(out)
@@ -110,46 +136,71 @@ impl Store {
 
     pub async fn get_meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let key = keys::meta(key);
-        self.inner.read(move |engine| Ok(engine.get(&key)?.map(|v| v.to_vec()))).await
+        self.inner
+            .read(move |engine| Ok(engine.get(&key)?.map(|v| v.to_vec())))
+            .await
     }
 
     /// Entries whose key begins with `prefix`, in order, at most `limit`.
-    pub async fn scan_meta(&self, prefix: &str, limit: usize) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    pub async fn scan_meta(
+        &self,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let prefix = keys::meta(prefix);
         self.inner
             .read(move |engine| {
-                let name = |key: &[u8]| std::str::from_utf8(key.strip_prefix(keys::META)?).ok().map(str::to_owned);
+                let name = |key: &[u8]| {
+                    std::str::from_utf8(key.strip_prefix(keys::META)?)
+                        .ok()
+                        .map(str::to_owned)
+                };
                 let found = engine.scan_prefix(&prefix, limit)?;
-                Ok(found.into_iter().filter_map(|(k, v)| Some((name(&k)?, v.to_vec()))).collect())
+                Ok(found
+                    .into_iter()
+                    .filter_map(|(k, v)| Some((name(&k)?, v.to_vec())))
+                    .collect())
             })
             .await
     }
 
     /// Parts of inbound messages that were incomplete when the last process ended.
     pub async fn fragments(&self) -> Vec<Fragment> {
-        let found = self.inner.read(|engine| engine.scan_prefix(keys::FRAGMENT, FRAGMENTS_MAX)).await;
+        let found = self
+            .inner
+            .read(|engine| engine.scan_prefix(keys::FRAGMENT, FRAGMENTS_MAX))
+            .await;
         let found = found.unwrap_or_else(|error| {
             tracing::error!(%error, "parts of inbound messages cannot be read");
             Vec::new()
         });
-        found.iter().filter_map(|(_, value)| records::decode_fragment(value).ok()).collect()
+        found
+            .iter()
+            .filter_map(|(_, value)| records::decode_fragment(value).ok())
+            .collect()
     }
 
     /// `digest`: lower-case hexadecimal; whoever calls has checked it against the content.
     pub async fn put_blob(&self, digest: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
         self.inner.shared.check_intake()?;
         let (directory, digest) = (self.inner.blobs.clone(), digest.to_owned());
-        self.inner.read(move |_| blobs::put(&directory, &digest, &bytes)).await
+        self.inner
+            .read(move |_| blobs::put(&directory, &digest, &bytes))
+            .await
     }
 
     pub async fn get_blob(&self, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let (directory, digest) = (self.inner.blobs.clone(), digest.to_owned());
-        self.inner.read(move |_| blobs::get(&directory, &digest)).await
+        self.inner
+            .read(move |_| blobs::get(&directory, &digest))
+            .await
     }
 
     pub async fn delete_blob(&self, digest: &str) -> Result<(), StoreError> {
         let (directory, digest) = (self.inner.blobs.clone(), digest.to_owned());
-        self.inner.read(move |_| blobs::delete(&directory, &digest)).await
+        self.inner
+            .read(move |_| blobs::delete(&directory, &digest))
+            .await
     }
 
     pub async fn list_blobs(&self) -> Result<Vec<String>, StoreError> {
@@ -178,20 +229,36 @@ fn list_messages(
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     };
-    page(engine, before, first_id(filter.since), LIST_READS_MAX, limit, |record| {
-        if !is(record, Kind::Message) {
-            return Ok(None);
-        }
-        let message = records::decode_message(record).map_err(damage)?;
-        Ok(Some(message).filter(|m| passes(m, filter)))
-    })
+    page(
+        engine,
+        before,
+        first_id(filter.since),
+        LIST_READS_MAX,
+        limit,
+        |record| {
+            if !is(record, Kind::Message) {
+                return Ok(None);
+            }
+            let message = records::decode_message(record).map_err(damage)?;
+            Ok(Some(message).filter(|m| passes(m, filter)))
+        },
+    )
 }
 
 fn passes(message: &Message, filter: &Filter) -> bool {
-    filter.account.as_ref().is_none_or(|a| *a == message.account)
+    filter
+        .account
+        .as_ref()
+        .is_none_or(|a| *a == message.account)
         && filter.status.is_none_or(|s| s == message.state)
-        && filter.to.as_ref().is_none_or(|to| *to == message.recipient.value)
-        && filter.from.as_ref().is_none_or(|from| *from == message.originator.value)
+        && filter
+            .to
+            .as_ref()
+            .is_none_or(|to| *to == message.recipient.value)
+        && filter
+            .from
+            .as_ref()
+            .is_none_or(|from| *from == message.originator.value)
         && filter.class.is_none_or(|c| c == message.class)
 }
 
@@ -214,12 +281,18 @@ fn page<T>(
             before = id;
             items.extend(pick(&record)?);
             if items.len() >= limit {
-                return Ok(Page { items, next: Some(before) });
+                return Ok(Page {
+                    items,
+                    next: Some(before),
+                });
             }
         }
         if complete {
             return Ok(Page { items, next: None });
         }
     }
-    Ok(Page { items, next: Some(before) })
+    Ok(Page {
+        items,
+        next: Some(before),
+    })
 }

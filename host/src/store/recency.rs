@@ -38,14 +38,22 @@ pub(super) fn oldest_window(now: Timestamp) -> u32 {
 
 impl Recency {
     pub fn new(pairs_max: usize) -> Recency {
-        Recency { pairs_max, inner: RwLock::default() }
+        Recency {
+            pairs_max,
+            inner: RwLock::default(),
+        }
     }
 
     pub fn count(&self, pair: u64, now: Timestamp) {
         let mut inner = self.inner.write();
         let window = window(now);
         if inner.add(window, pair, 1, self.pairs_max) {
-            let added = inner.added.entry(window).or_default().entry(pair).or_default();
+            let added = inner
+                .added
+                .entry(window)
+                .or_default()
+                .entry(pair)
+                .or_default();
             *added = added.saturating_add(1);
         }
         inner.forget(oldest_window(now));
@@ -54,13 +62,19 @@ impl Recency {
     pub fn last_day(&self, pair: u64, now: Timestamp) -> u32 {
         let inner = self.inner.read();
         let range = inner.windows.range(oldest_window(now)..=window(now));
-        range.filter_map(|(_, counts)| counts.get(&pair)).map(|n| u32::from(*n)).sum()
+        range
+            .filter_map(|(_, counts)| counts.get(&pair))
+            .map(|n| u32::from(*n))
+            .sum()
     }
 
     /// What was counted since the last call, by window.
     pub fn take_delta(&self) -> Vec<(u32, Vec<(u64, u16)>)> {
         let added = std::mem::take(&mut self.inner.write().added);
-        added.into_iter().map(|(window, counts)| (window, counts.into_iter().collect())).collect()
+        added
+            .into_iter()
+            .map(|(window, counts)| (window, counts.into_iter().collect()))
+            .collect()
     }
 
     /// Adds what was persisted.
@@ -127,7 +141,14 @@ mod tests {
         let now = Timestamp(HOUR);
         (0..3).for_each(|_| recency.count(1, now));
         recency.count(2, now);
-        assert_eq!((recency.last_day(1, now), recency.last_day(2, now), recency.dropped()), (3, 0, 1));
+        assert_eq!(
+            (
+                recency.last_day(1, now),
+                recency.last_day(2, now),
+                recency.dropped()
+            ),
+            (3, 0, 1)
+        );
     }
 
     #[test]

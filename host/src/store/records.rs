@@ -10,9 +10,9 @@ use super::types::{Fragment, InboundRecord, OutboxEntry, OutboxKind};
 use crate::clock::Timestamp;
 use crate::domain::text::{Alphabet, Concat};
 use crate::domain::{
-    AccountId, Address, Attempt, AttemptOutcome, Body, CallOutcome, CarrierId, Decision, Due, Event, Hop, HookCall,
-    Inbound, Lane, Message, MessageId, Network, NumberingPlan, OnUnknown, Part, PartState, Phase, Plan, Reason, SetId,
-    State, Tlv, TrafficClass, TypeOfNumber,
+    AccountId, Address, Attempt, AttemptOutcome, Body, CallOutcome, CarrierId, Decision, Due,
+    Event, HookCall, Hop, Inbound, Lane, Message, MessageId, Network, NumberingPlan, OnUnknown,
+    Part, PartState, Phase, Plan, Reason, SetId, State, Tlv, TrafficClass, TypeOfNumber,
 };
 
 pub(super) const VERSION: u8 = 1;
@@ -51,7 +51,9 @@ pub(super) fn encode_inbound(record: &InboundRecord, out: &mut Vec<u8>) {
         put_body(out, &inbound.body);
         put_varint(out, inbound.received_at.0);
         out.push(u8::from(inbound.opted_out) | u8::from(record.consumed) << 1);
-        put_option(out, record.account.as_ref(), |out, a| put_str(out, a.as_str()));
+        put_option(out, record.account.as_ref(), |out, a| {
+            put_str(out, a.as_str())
+        });
         put_list(out, &record.labels, |out, l| put_str(out, l));
         put_option(out, record.webhook_url.as_deref(), put_str);
     });
@@ -65,7 +67,15 @@ pub(super) fn decode_inbound(bytes: &[u8]) -> Result<InboundRecord, Damage> {
         let received_at = Timestamp(r.varint()?);
         let flags = flags(r, 0b11)?;
         Ok(InboundRecord {
-            inbound: Inbound { id, carrier, originator, recipient, body, received_at, opted_out: flags & 1 != 0 },
+            inbound: Inbound {
+                id,
+                carrier,
+                originator,
+                recipient,
+                body,
+                received_at,
+                opted_out: flags & 1 != 0,
+            },
             consumed: flags & 2 != 0,
             account: option(r, |r| Ok(AccountId::from(r.str("account")?)))?,
             labels: r.list(|r| r.string("label"))?,
@@ -103,7 +113,16 @@ pub(super) fn decode_outbox(bytes: &[u8]) -> Result<OutboxEntry, Damage> {
         let at = Timestamp(r.varint()?);
         let due = Timestamp(r.near(at.0)?);
         let attempts = u32::try_from(r.varint()?).map_err(|_| Damage::Field("attempts"))?;
-        Ok(OutboxEntry { event, account, url, kind, message, at, due, attempts })
+        Ok(OutboxEntry {
+            event,
+            account,
+            url,
+            kind,
+            message,
+            at,
+            due,
+            attempts,
+        })
     })
 }
 
@@ -123,7 +142,9 @@ pub(super) fn encode_orphan(orphan: &Orphan, out: &mut Vec<u8>) {
         out.push(orphan.state as u8);
         put_str(out, &orphan.error);
         put_varint(out, orphan.received_at.0);
-        put_option(out, orphan.done_at.as_ref(), |out, t| put_near(out, orphan.received_at.0, t.0));
+        put_option(out, orphan.done_at.as_ref(), |out, t| {
+            put_near(out, orphan.received_at.0, t.0)
+        });
         put_list(out, &orphan.keys, |out, k| put_str(out, k));
     });
 }
@@ -134,7 +155,13 @@ pub(super) fn decode_orphan(bytes: &[u8]) -> Result<Orphan, Damage> {
         let error = r.string("error")?;
         let received_at = Timestamp(r.varint()?);
         let done_at = option(r, |r| Ok(Timestamp(r.near(received_at.0)?)))?;
-        Ok(Orphan { state, error, done_at, received_at, keys: r.list(|r| r.string("key"))? })
+        Ok(Orphan {
+            state,
+            error,
+            done_at,
+            received_at,
+            keys: r.list(|r| r.string("key"))?,
+        })
     })
 }
 
@@ -161,7 +188,11 @@ pub(super) fn decode_fragment(bytes: &[u8]) -> Result<Fragment, Damage> {
             data_coding: r.u8()?,
             udh: r.bytes()?.to_vec(),
             payload: r.bytes()?.to_vec(),
-            concat: Concat { reference: u16::from_be_bytes(r.array()?), total: r.u8()?, index: r.u8()? },
+            concat: Concat {
+                reference: u16::from_be_bytes(r.array()?),
+                total: r.u8()?,
+                index: r.u8()?,
+            },
             received_at: Timestamp(r.varint()?),
         })
     })
@@ -254,7 +285,11 @@ pub(super) fn encode_awaited(awaited: Awaited) -> Vec<u8> {
 
 pub(super) fn decode_awaited(bytes: &[u8]) -> Result<Awaited, Damage> {
     let mut r = Reader::new(bytes);
-    let awaited = Awaited { id: MessageId(r.u128()?), part: r.u8()?, deadline: Timestamp(r.varint()?) };
+    let awaited = Awaited {
+        id: MessageId(r.u128()?),
+        part: r.u8()?,
+        deadline: Timestamp(r.varint()?),
+    };
     r.end().map(|()| awaited)
 }
 
@@ -329,7 +364,10 @@ pub(super) fn encode_recent(counts: &[(u64, u16)]) -> Vec<u8> {
 pub(super) fn decode_recent(bytes: &[u8]) -> Result<Vec<(u64, u16)>, Damage> {
     Reader::new(bytes).list(|r| {
         let hash = u64::from_be_bytes(r.array()?);
-        Ok((hash, u16::try_from(r.varint()?).map_err(|_| Damage::Field("count"))?))
+        Ok((
+            hash,
+            u16::try_from(r.varint()?).map_err(|_| Damage::Field("count"))?,
+        ))
     })
 }
 
@@ -416,7 +454,10 @@ impl KnownNames {
         if n == self.carriers.len() {
             self.carriers.push(CarrierId::from(r.str("carrier")?));
         }
-        self.carriers.get(n).cloned().ok_or(Damage::Field("carrier"))
+        self.carriers
+            .get(n)
+            .cloned()
+            .ok_or(Damage::Field("carrier"))
     }
 
     fn set(&mut self, r: &mut Reader<'_>) -> Result<SetId, Damage> {
@@ -436,7 +477,14 @@ fn write_message(m: &Message, out: &mut Vec<u8>) {
     put_address(out, &m.originator);
     put_address(out, &m.recipient);
     put_network(out, &m.network);
-    out.extend_from_slice(&[m.class as u8, m.alphabet as u8, m.segments, m.on_unknown as u8, m.state as u8, m.hop]);
+    out.extend_from_slice(&[
+        m.class as u8,
+        m.alphabet as u8,
+        m.segments,
+        m.on_unknown as u8,
+        m.state as u8,
+        m.hop,
+    ]);
     out.push(u8::from(m.duplicate_risk));
     put_body(out, &m.body);
     put_option(out, m.submitted_body.as_ref(), put_body);
@@ -477,7 +525,9 @@ fn write_message(m: &Message, out: &mut Vec<u8>) {
         put_str(out, &part.carrier_message_id);
         out.push(part.state as u8);
         put_str(out, &part.error);
-        put_option(out, part.done_at.as_ref(), |out, t| put_near(out, base, t.0));
+        put_option(out, part.done_at.as_ref(), |out, t| {
+            put_near(out, base, t.0)
+        });
     });
     put_list(out, &m.decisions, |out, decision| {
         names.put_set(out, decision.set);
@@ -492,7 +542,9 @@ fn write_message(m: &Message, out: &mut Vec<u8>) {
     put_list(out, &m.events, |out, event| {
         put_near(out, base, event.at.0);
         out.extend_from_slice(&[event.state as u8, event.reason as u8]);
-        put_option(out, event.carrier.as_ref(), |out, c| names.put_carrier(out, c));
+        put_option(out, event.carrier.as_ref(), |out, c| {
+            names.put_carrier(out, c)
+        });
         put_str(out, &event.detail);
         put_option(out, event.set.as_ref(), |out, s| names.put_set(out, *s));
     });
@@ -534,11 +586,18 @@ fn read_message(r: &mut Reader<'_>) -> Result<Message, Damage> {
         duplicate_risk,
         state,
         hop,
-        plan: Plan { hops: r.list(|r| read_hop(r, &mut names))?, reason: r.string("plan")? },
+        plan: Plan {
+            hops: r.list(|r| read_hop(r, &mut names))?,
+            reason: r.string("plan")?,
+        },
         due: option(r, |r| read_due(r, &mut names, base))?,
         attempts: r.list(|r| {
             let carrier = names.carrier(r)?;
-            Ok(Attempt { carrier, at: Timestamp(r.near(base)?), outcome: outcome(r)? })
+            Ok(Attempt {
+                carrier,
+                at: Timestamp(r.near(base)?),
+                outcome: outcome(r)?,
+            })
         })?,
         parts: r.list(|r| {
             Ok(Part {
@@ -573,7 +632,11 @@ fn read_due(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<Due
     Ok(Due { at, lane })
 }
 
-fn read_decision(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<Decision, Damage> {
+fn read_decision(
+    r: &mut Reader<'_>,
+    names: &mut KnownNames,
+    base: u64,
+) -> Result<Decision, Damage> {
     Ok(Decision {
         set: names.set(r)?,
         at: Timestamp(r.near(base)?),
@@ -600,7 +663,11 @@ fn read_event(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<E
     })
 }
 
-fn put_option<'a, T: ?Sized>(out: &mut Vec<u8>, value: Option<&'a T>, put: impl FnOnce(&mut Vec<u8>, &'a T)) {
+fn put_option<'a, T: ?Sized>(
+    out: &mut Vec<u8>,
+    value: Option<&'a T>,
+    put: impl FnOnce(&mut Vec<u8>, &'a T),
+) {
     match value {
         None => out.push(0),
         Some(value) => {
@@ -628,7 +695,11 @@ fn put_list<'a, T>(out: &mut Vec<u8>, list: &'a [T], mut put: impl FnMut(&mut Ve
 
 fn flags(r: &mut Reader<'_>, known: u8) -> Result<u8, Damage> {
     let value = r.u8()?;
-    if value & !known != 0 { Err(Damage::Field("flags")) } else { Ok(value) }
+    if value & !known != 0 {
+        Err(Damage::Field("flags"))
+    } else {
+        Ok(value)
+    }
 }
 
 fn put_address(out: &mut Vec<u8>, address: &Address) {
@@ -665,8 +736,16 @@ fn network(r: &mut Reader<'_>) -> Result<Network, Damage> {
     let has = |bit: u8| present & bit != 0;
     Ok(Network {
         country: if has(1) { Some(r.array()?) } else { None },
-        mcc: if has(2) { Some(u16::from_be_bytes(r.array()?)) } else { None },
-        mnc: if has(4) { Some(u16::from_be_bytes(r.array()?)) } else { None },
+        mcc: if has(2) {
+            Some(u16::from_be_bytes(r.array()?))
+        } else {
+            None
+        },
+        mnc: if has(4) {
+            Some(u16::from_be_bytes(r.array()?))
+        } else {
+            None
+        },
         ported: has(8),
     })
 }
@@ -688,7 +767,10 @@ fn put_body(out: &mut Vec<u8>, body: &Body) {
 fn body(r: &mut Reader<'_>) -> Result<Body, Damage> {
     match r.u8()? {
         0 => Ok(Body::Text(r.string("body")?)),
-        1 => Ok(Body::Binary { udh: r.bytes()?.to_vec(), data: r.bytes()?.to_vec() }),
+        1 => Ok(Body::Binary {
+            udh: r.bytes()?.to_vec(),
+            data: r.bytes()?.to_vec(),
+        }),
         _ => Err(Damage::Field("body")),
     }
 }
@@ -699,7 +781,10 @@ fn put_tlv(out: &mut Vec<u8>, tlv: &Tlv) {
 }
 
 fn tlv(r: &mut Reader<'_>) -> Result<Tlv, Damage> {
-    Ok(Tlv { tag: u16::from_be_bytes(r.array()?), value: r.bytes()?.to_vec() })
+    Ok(Tlv {
+        tag: u16::from_be_bytes(r.array()?),
+        value: r.bytes()?.to_vec(),
+    })
 }
 
 fn put_outcome(out: &mut Vec<u8>, outcome: &AttemptOutcome) {
@@ -724,7 +809,9 @@ fn put_outcome(out: &mut Vec<u8>, outcome: &AttemptOutcome) {
 }
 
 fn outcome(r: &mut Reader<'_>) -> Result<AttemptOutcome, Damage> {
-    let status = |r: &mut Reader<'_>| u32::try_from(r.varint()?).map_err(|_| Damage::Field("attempt.status"));
+    let status = |r: &mut Reader<'_>| {
+        u32::try_from(r.varint()?).map_err(|_| Damage::Field("attempt.status"))
+    };
     Ok(match r.u8()? {
         0 => AttemptOutcome::Sent,
         1 => AttemptOutcome::Throttled,

@@ -47,13 +47,33 @@ fn few<T: std::fmt::Debug>(element: impl Strategy<Value = T>) -> impl Strategy<V
 
 fn some_network() -> impl Strategy<Value = Network> {
     let country = proptest::option::of(any::<[u8; 2]>());
-    (country, any::<Option<u16>>(), any::<Option<u16>>(), any::<bool>())
-        .prop_map(|(country, mcc, mnc, ported)| Network { country, mcc, mnc, ported })
+    (
+        country,
+        any::<Option<u16>>(),
+        any::<Option<u16>>(),
+        any::<bool>(),
+    )
+        .prop_map(|(country, mcc, mnc, ported)| Network {
+            country,
+            mcc,
+            mnc,
+            ported,
+        })
 }
 
 fn some_plan() -> impl Strategy<Value = Plan> {
-    let hop = (name(), proptest::option::of(some_address()), any::<Option<u64>>(), few(some_tlv()));
-    let hop = hop.prop_map(|(carrier, originator, price_micros, tlvs)| Hop { carrier, originator, price_micros, tlvs });
+    let hop = (
+        name(),
+        proptest::option::of(some_address()),
+        any::<Option<u64>>(),
+        few(some_tlv()),
+    );
+    let hop = hop.prop_map(|(carrier, originator, price_micros, tlvs)| Hop {
+        carrier,
+        originator,
+        price_micros,
+        tlvs,
+    });
     (few(hop), text()).prop_map(|(hops, reason)| Plan { hops, reason })
 }
 
@@ -70,20 +90,46 @@ fn some_outcome() -> impl Strategy<Value = AttemptOutcome> {
 }
 
 fn some_decision() -> impl Strategy<Value = Decision> {
-    let call = (any::<u8>(), 0u8..13, text(), any::<u32>()).prop_filter_map("outcome", |(entry, n, why, nanos)| {
-        Some(HookCall { entry, outcome: CallOutcome::from_u8(n)?, why, nanos })
-    });
+    let call = (any::<u8>(), 0u8..13, text(), any::<u32>()).prop_filter_map(
+        "outcome",
+        |(entry, n, why, nanos)| {
+            Some(HookCall {
+                entry,
+                outcome: CallOutcome::from_u8(n)?,
+                why,
+                nanos,
+            })
+        },
+    );
     (set(), time(), 0u8..4, few(call)).prop_filter_map("phase", |(set, at, phase, calls)| {
-        Some(Decision { set, at, phase: Phase::from_u8(phase)?, calls })
+        Some(Decision {
+            set,
+            at,
+            phase: Phase::from_u8(phase)?,
+            calls,
+        })
     })
 }
 
 fn some_event() -> impl Strategy<Value = Event> {
     let reason = (0u8..64).prop_filter_map("reason", Reason::from_u8);
     let state = proptest::sample::select(&State::ALL[..]);
-    (time(), state, reason, proptest::option::of(name()), text(), proptest::option::of(set())).prop_map(
-        |(at, state, reason, carrier, detail, set)| Event { at, state, reason, carrier, detail, set },
+    (
+        time(),
+        state,
+        reason,
+        proptest::option::of(name()),
+        text(),
+        proptest::option::of(set()),
     )
+        .prop_map(|(at, state, reason, carrier, detail, set)| Event {
+            at,
+            state,
+            reason,
+            carrier,
+            detail,
+            set,
+        })
 }
 
 fn some_part() -> impl Strategy<Value = Part> {

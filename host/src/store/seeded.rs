@@ -69,7 +69,8 @@ mod tests {
     fn a_million_numbers_do_not_collide() {
         let seed = Seed(0x1234_5678_9ABC_DEF0);
         let mut seen = std::collections::HashSet::new();
-        let distinct = (0..1_000_000u64).all(|n| seen.insert(seed.hash(&["acme", &(447_700_000_000 + n).to_string()])));
+        let distinct = (0..1_000_000u64)
+            .all(|n| seen.insert(seed.hash(&["acme", &(447_700_000_000 + n).to_string()])));
         assert!(distinct);
     }
 

@@ -70,36 +70,56 @@ impl Shared {
 
     pub fn note_free_space(&self, free_octets: u64, free_octets_min: u64) {
         self.free_octets.store(free_octets, Ordering::Relaxed);
-        self.free_octets_min.store(free_octets_min, Ordering::Relaxed);
+        self.free_octets_min
+            .store(free_octets_min, Ordering::Relaxed);
         let full = free_octets < free_octets_min;
         if self.full.swap(full, Ordering::Relaxed) != full {
             if full {
-                tracing::warn!(free_octets, free_octets_min, "disk nearly full: new messages are refused");
+                tracing::warn!(
+                    free_octets,
+                    free_octets_min,
+                    "disk nearly full: new messages are refused"
+                );
             } else {
-                tracing::info!(free_octets, "disk space is back: new messages are taken again");
+                tracing::info!(
+                    free_octets,
+                    "disk space is back: new messages are taken again"
+                );
             }
         }
     }
 
     pub fn health(&self) -> StoreHealth {
         match self.check_intake() {
-            Ok(()) => StoreHealth { accepting: true, reason: String::new() },
-            Err(error) => StoreHealth { accepting: false, reason: error.to_string() },
+            Ok(()) => StoreHealth {
+                accepting: true,
+                reason: String::new(),
+            },
+            Err(error) => StoreHealth {
+                accepting: false,
+                reason: error.to_string(),
+            },
         }
     }
 
     pub fn note_commit(&self, commands: usize, octets: usize, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let slot = StoreStats::SYNC_BOUNDS_US.iter().position(|b| us <= *b).unwrap_or(8);
+        let slot = StoreStats::SYNC_BOUNDS_US
+            .iter()
+            .position(|b| us <= *b)
+            .unwrap_or(8);
         self.sync_us[slot].fetch_add(1, Ordering::Relaxed);
         self.sync_us_sum.fetch_add(us, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.committed_commands.fetch_add(commands as u64, Ordering::Relaxed);
-        self.journal_octets.fetch_add(octets as u64, Ordering::Relaxed);
+        self.committed_commands
+            .fetch_add(commands as u64, Ordering::Relaxed);
+        self.journal_octets
+            .fetch_add(octets as u64, Ordering::Relaxed);
     }
 
     pub fn note_ledger(&self, ledger: &Ledger, lanes: &[Lane]) {
-        self.live.store(ledger.live.values().sum(), Ordering::Relaxed);
+        self.live
+            .store(ledger.live.values().sum(), Ordering::Relaxed);
         self.awaiting.store(ledger.awaiting, Ordering::Relaxed);
         self.orphans.store(ledger.orphans, Ordering::Relaxed);
         self.outbox.store(ledger.outbox, Ordering::Relaxed);
@@ -107,13 +127,20 @@ impl Shared {
         self.accepted.store(ledger.accepted, Ordering::Relaxed);
         self.sequence.store(ledger.sequence, Ordering::Relaxed);
         for (n, lane) in lanes.iter().enumerate() {
-            let length = u16::try_from(n).ok().and_then(|n| ledger.queued.get(&n)).copied().unwrap_or(0);
+            let length = u16::try_from(n)
+                .ok()
+                .and_then(|n| ledger.queued.get(&n))
+                .copied()
+                .unwrap_or(0);
             self.set_queued(lane, length);
         }
     }
 
     pub fn queued(&self, lane: &Lane) -> u64 {
-        self.queued.read().get(lane).map_or(0, |n| n.load(Ordering::Relaxed))
+        self.queued
+            .read()
+            .get(lane)
+            .map_or(0, |n| n.load(Ordering::Relaxed))
     }
 
     fn set_queued(&self, lane: &Lane, length: u64) {
@@ -121,11 +148,17 @@ impl Shared {
             gauge.store(length, Ordering::Relaxed);
             return;
         }
-        self.queued.write().insert(lane.clone(), Arc::new(AtomicU64::new(length)));
+        self.queued
+            .write()
+            .insert(lane.clone(), Arc::new(AtomicU64::new(length)));
     }
 
     pub fn queues(&self) -> Vec<(Lane, u64)> {
-        self.queued.read().iter().map(|(l, n)| (l.clone(), n.load(Ordering::Relaxed))).collect()
+        self.queued
+            .read()
+            .iter()
+            .map(|(l, n)| (l.clone(), n.load(Ordering::Relaxed)))
+            .collect()
     }
 
     pub fn stats(&self) -> StoreStats {

@@ -10,7 +10,9 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::domain::message::ReceiptEffect;
 use crate::domain::text::Concat;
-use crate::domain::{AccountId, Address, CarrierId, Inbound, Message, MessageId, State, TrafficClass};
+use crate::domain::{
+    AccountId, Address, CarrierId, Inbound, Message, MessageId, State, TrafficClass,
+};
 
 /// Limits and places. Every bound has a name here and a default.
 #[derive(Clone, Debug)]
@@ -54,7 +56,7 @@ impl Options {
             commit_max: 1_024,
             commit_interval: Duration::from_millis(2),
             ready_max: 10_000,
-            cache_octets: 64 << 20,
+            cache_octets: 32 << 20,
             free_octets_min: 512 << 20,
             orphans_max: 100_000,
             recency_max: 1_000_000,
@@ -64,16 +66,22 @@ impl Options {
     }
 }
 
+pub type SyncProbe = Arc<dyn Fn(&File) -> std::io::Result<()> + Send + Sync>;
+pub type SpaceProbe = Arc<dyn Fn(&Path) -> std::io::Result<u64> + Send + Sync>;
+
 /// How the disk is synced and measured; a test passes its own.
 #[derive(Clone)]
 pub struct Probes {
-    pub sync: Arc<dyn Fn(&File) -> std::io::Result<()> + Send + Sync>,
-    pub free_octets: Arc<dyn Fn(&Path) -> std::io::Result<u64> + Send + Sync>,
+    pub sync: SyncProbe,
+    pub free_octets: SpaceProbe,
 }
 
 impl Default for Probes {
     fn default() -> Probes {
-        Probes { sync: Arc::new(File::sync_data), free_octets: Arc::new(|path| fs2::available_space(path)) }
+        Probes {
+            sync: Arc::new(File::sync_data),
+            free_octets: Arc::new(|path| fs2::available_space(path)),
+        }
     }
 }
 
@@ -108,9 +116,15 @@ pub enum StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StoreError::Busy => write!(f, "the store has more work waiting than it takes; try again shortly"),
+            StoreError::Busy => write!(
+                f,
+                "the store has more work waiting than it takes; try again shortly"
+            ),
             StoreError::Stopped(why) => write!(f, "the store has stopped taking messages: {why}"),
-            StoreError::StorageFull { free_octets, needed_octets } => write!(
+            StoreError::StorageFull {
+                free_octets,
+                needed_octets,
+            } => write!(
                 f,
                 "{} MiB are free on the store's disk, {} MiB are needed to take messages",
                 free_octets >> 20,

@@ -157,16 +157,16 @@ impl Rig {
         loop {
             let path = format!("/received?since={since}&limit=1000");
             let (_, body) = request(&self.control, "GET", &path, "", None).await?;
-            let list = body.as_array().or_else(|| body["received"].as_array());
-            let Some(list) = list.filter(|l| !l.is_empty()) else {
+            let list = body["messages"].as_array().filter(|l| !l.is_empty());
+            let Some(list) = list else {
                 return Ok(all);
             };
             for one in list {
                 let at_us = one["at"].as_u64().unwrap_or(0) * 1000;
                 let to = one["destination_addr"].as_str().unwrap_or_default();
                 all.entry(to.to_owned()).or_insert(at_us);
-                since = one["index"].as_u64().unwrap_or(since) + 1;
             }
+            since = body["next"].as_u64().unwrap_or(u64::MAX);
         }
     }
 
@@ -307,7 +307,7 @@ fn program() -> Result<PathBuf, String> {
 async fn spawn_smsc(smpp: &str, control: &str) -> Result<Child, String> {
     let mut child = Command::new(program()?)
         .args(["smsc", "--json", "--listen", smpp, "--control", control])
-        .args(["--bind", "heliograph:secret", "--receipt-delay-ms", "50"])
+        .args(["--bind", "north:secret", "--bind", "south:secret", "--receipt-delay-ms", "50"])
         .args(["--received-max", "2000000", "--received-bytes-max", "1000000000"])
         .args(["--keys-max", "10000000", "--pending-max", "4000000", "--deliver-window", "500"])
         .stdout(Stdio::piped())
@@ -364,7 +364,7 @@ keys = [{{ key = "literal:{key}", scopes = ["send", "read", "admin"] }}]
 id = "{id}"
 kind = "smpp"
 address = "{smpp}"
-system_id = "heliograph"
+system_id = "{id}"
 password = "literal:secret"
 window = 200
 reconnect_max_ms = 500

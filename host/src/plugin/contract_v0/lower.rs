@@ -38,9 +38,16 @@ impl<'a> Lent<'a> {
             tlvs: of
                 .tlvs
                 .iter()
-                .map(|t| types::TlvParam { tag: t.tag, value: &t.value })
+                .map(|t| types::TlvParam {
+                    tag: t.tag,
+                    value: &t.value,
+                })
                 .collect(),
-            metadata: of.metadata.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect(),
+            metadata: of
+                .metadata
+                .iter()
+                .map(|(n, v)| (n.as_str(), v.as_str()))
+                .collect(),
         }
     }
 
@@ -49,7 +56,11 @@ impl<'a> Lent<'a> {
         types::Message {
             id: &self.id,
             account: of.account.as_str(),
-            originator: lowered_address(&of.originator, self.originator.as_deref(), self.disclosure),
+            originator: lowered_address(
+                &of.originator,
+                self.originator.as_deref(),
+                self.disclosure,
+            ),
             recipient: lowered_address(&of.recipient, self.recipient.as_deref(), self.disclosure),
             network: types::Network {
                 country: self.country.as_deref(),
@@ -130,10 +141,12 @@ pub(super) fn lowered_body(body: &Body, grant: ContentGrant) -> types::BodyParam
     let length = |n: usize| types::BodyParam::Withheld(u32::try_from(n).unwrap_or(u32::MAX));
     match (grant, body) {
         (ContentGrant::Full, Body::Text(text)) => types::BodyParam::Text(text),
-        (ContentGrant::Full, Body::Binary { udh, data }) => types::BodyParam::Binary(types::OctetsParam {
-            user_data_header: udh,
-            data,
-        }),
+        (ContentGrant::Full, Body::Binary { udh, data }) => {
+            types::BodyParam::Binary(types::OctetsParam {
+                user_data_header: udh,
+                data,
+            })
+        }
         (ContentGrant::Length, Body::Text(text)) => length(text.chars().count()),
         (ContentGrant::Length, Body::Binary { data, .. }) => length(data.len()),
     }

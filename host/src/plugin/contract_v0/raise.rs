@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::super::host_calls::is_unprintable;
 use super::super::load::Manifest;
-use super::super::{AdapterEvent, AdapterState, CallbackAnswer, CarrierView, HttpResponse, SubmitError};
+use super::super::{
+    AdapterEvent, AdapterState, CallbackAnswer, CarrierView, HttpResponse, SubmitError,
+};
 use super::Bad;
 use super::bindings::exports::heliograph::sms as guest;
 use super::bindings::heliograph::sms::types;
@@ -47,21 +49,31 @@ fn bad<T>(field: &str, rule: impl fmt::Display) -> Result<T, Bad> {
 pub(super) fn manifest(m: guest::plugin::Manifest) -> Result<Manifest, Bad> {
     let name_ok = !m.name.is_empty()
         && m.name.len() <= MANIFEST_NAME_CHARS_MAX
-        && m.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        && m.name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !name_ok {
-        return bad("manifest.name", "is not 1 to 64 lower-case letters, digits and hyphens");
+        return bad(
+            "manifest.name",
+            "is not 1 to 64 lower-case letters, digits and hyphens",
+        );
     }
     let version_ok = m.version.len() <= 64
         && m.version.split(['-', '+']).next().is_some_and(|core| {
             core.split('.').count() == 3
-                && core.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+                && core
+                    .split('.')
+                    .all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
         })
         && m.version.bytes().all(|b| b.is_ascii_graphic());
     if !version_ok {
         return bad("manifest.version", "is no semantic version such as 1.0.0");
     }
     if m.config_schema.len() > CONFIG_SCHEMA_BYTES_MAX {
-        return bad("manifest.config-schema", format_args!("is longer than {CONFIG_SCHEMA_BYTES_MAX} bytes"));
+        return bad(
+            "manifest.config-schema",
+            format_args!("is longer than {CONFIG_SCHEMA_BYTES_MAX} bytes"),
+        );
     }
     Ok(Manifest {
         name: m.name,
@@ -101,7 +113,10 @@ pub(super) fn ruling(answer: guest::compliance_check::Ruling) -> Result<Ruling, 
     })
 }
 
-pub(super) fn routing(answer: guest::routing_policy::Routing, carriers: &[CarrierView]) -> Result<Routing, Bad> {
+pub(super) fn routing(
+    answer: guest::routing_policy::Routing,
+    carriers: &[CarrierView],
+) -> Result<Routing, Bad> {
     use guest::routing_policy::Routing as W;
     Ok(match answer {
         W::Pass => Routing::Pass,
@@ -112,9 +127,16 @@ pub(super) fn routing(answer: guest::routing_policy::Routing, carriers: &[Carrie
         W::Refuse(r) => Routing::Refuse(refusal("refuse", r)?),
         W::Send(plan) => {
             if plan.hops.is_empty() || plan.hops.len() > HOPS_MAX {
-                return bad("send.hops", format_args!("has {} hops, not 1 to {HOPS_MAX}", plan.hops.len()));
+                return bad(
+                    "send.hops",
+                    format_args!("has {} hops, not 1 to {HOPS_MAX}", plan.hops.len()),
+                );
             }
-            let hops = plan.hops.into_iter().enumerate().map(|(i, h)| hop(i, h, carriers));
+            let hops = plan
+                .hops
+                .into_iter()
+                .enumerate()
+                .map(|(i, h)| hop(i, h, carriers));
             Routing::Send(Plan {
                 hops: hops.collect::<Result<_, _>>()?,
                 reason: reason(plan.reason),
@@ -123,23 +145,39 @@ pub(super) fn routing(answer: guest::routing_policy::Routing, carriers: &[Carrie
     })
 }
 
-fn hop(index: usize, hop: guest::routing_policy::Hop, carriers: &[CarrierView]) -> Result<Hop, Bad> {
+fn hop(
+    index: usize,
+    hop: guest::routing_policy::Hop,
+    carriers: &[CarrierView],
+) -> Result<Hop, Bad> {
     let Some(carrier) = carriers.iter().find(|c| c.id.as_str() == hop.carrier) else {
         let name = shortened(hop.carrier, CARRIER_ID_CHARS_MAX);
-        return bad(&format!("send.hops[{index}].carrier"), format_args!("names {name:?}, which is no carrier it was offered"));
+        return bad(
+            &format!("send.hops[{index}].carrier"),
+            format_args!("names {name:?}, which is no carrier it was offered"),
+        );
     };
     if hop.tlvs.len() > TLVS_MAX {
-        return bad(&format!("send.hops[{index}].tlvs"), format_args!("has more than {TLVS_MAX} entries"));
+        return bad(
+            &format!("send.hops[{index}].tlvs"),
+            format_args!("has more than {TLVS_MAX} entries"),
+        );
     }
     let mut tlvs = Vec::with_capacity(hop.tlvs.len());
     for tlv in hop.tlvs {
         if tlv.value.len() > TLV_OCTETS_MAX {
             return bad(
                 &format!("send.hops[{index}].tlvs"),
-                format_args!("has tag {:#06x} with more than {TLV_OCTETS_MAX} octets", tlv.tag),
+                format_args!(
+                    "has tag {:#06x} with more than {TLV_OCTETS_MAX} octets",
+                    tlv.tag
+                ),
             );
         }
-        tlvs.push(Tlv { tag: tlv.tag, value: tlv.value });
+        tlvs.push(Tlv {
+            tag: tlv.tag,
+            value: tlv.value,
+        });
     }
     Ok(Hop {
         carrier: carrier.id.clone(),
@@ -193,37 +231,54 @@ fn address(field: &str, a: types::AddressResult) -> Result<Address, Bad> {
             "is no address: 7 to 15 digits (international), 1 to 11 printable ASCII (alphanumeric), else 1 to 20 digits",
         );
     }
-    Ok(Address { ton, npi, value: a.value })
+    Ok(Address {
+        ton,
+        npi,
+        value: a.value,
+    })
 }
 
 fn body(field: &str, body: types::BodyResult) -> Result<Body, Bad> {
     match body {
         types::BodyResult::Text(text) => {
             if text.len() > TEXT_CHARS_MAX && text.chars().count() > TEXT_CHARS_MAX {
-                return bad(field, format_args!("has more than {TEXT_CHARS_MAX} characters (255 segments)"));
+                return bad(
+                    field,
+                    format_args!("has more than {TEXT_CHARS_MAX} characters (255 segments)"),
+                );
             }
             Ok(Body::Text(text))
         }
         types::BodyResult::Binary(octets) => {
             if octets.user_data_header.len() > UDH_OCTETS_MAX {
-                return bad(field, format_args!("has a user data header of more than {UDH_OCTETS_MAX} octets"));
+                return bad(
+                    field,
+                    format_args!("has a user data header of more than {UDH_OCTETS_MAX} octets"),
+                );
             }
             if octets.data.len() > DATA_OCTETS_MAX {
-                return bad(field, format_args!("has more than {DATA_OCTETS_MAX} octets (255 segments)"));
+                return bad(
+                    field,
+                    format_args!("has more than {DATA_OCTETS_MAX} octets (255 segments)"),
+                );
             }
             Ok(Body::Binary {
                 udh: octets.user_data_header,
                 data: octets.data,
             })
         }
-        types::BodyResult::Withheld(_) => bad(field, "is `withheld`; only the host withholds content"),
+        types::BodyResult::Withheld(_) => {
+            bad(field, "is `withheld`; only the host withholds content")
+        }
     }
 }
 
 fn refusal(field: &str, refusal: types::Refusal) -> Result<Refusal, Bad> {
     let code = &refusal.code;
     let fits = (1..=CODE_CHARS_MAX).contains(&code.len())
-        && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && code
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         && code.starts_with(|c: char| c.is_ascii_lowercase());
     if !fits {
         return bad(
@@ -237,10 +292,15 @@ fn refusal(field: &str, refusal: types::Refusal) -> Result<Refusal, Bad> {
     })
 }
 
-pub(super) fn actions(answer: Vec<guest::inbound_handler::Action>) -> Result<Vec<InboundAction>, Bad> {
+pub(super) fn actions(
+    answer: Vec<guest::inbound_handler::Action>,
+) -> Result<Vec<InboundAction>, Bad> {
     use guest::inbound_handler::{Action as W, Scope};
     if answer.len() > ACTIONS_MAX {
-        return bad("actions", format_args!("has {} entries, more than {ACTIONS_MAX}", answer.len()));
+        return bad(
+            "actions",
+            format_args!("has {} entries, more than {ACTIONS_MAX}", answer.len()),
+        );
     }
     let scope = |s| match s {
         Scope::Number => WishScope::Number,
@@ -252,7 +312,10 @@ pub(super) fn actions(answer: Vec<guest::inbound_handler::Action>) -> Result<Vec
         .map(|action| {
             Ok(match action {
                 W::Reply(text) if text.chars().count() > TEXT_CHARS_MAX => {
-                    return bad("reply", format_args!("has more than {TEXT_CHARS_MAX} characters (255 segments)"));
+                    return bad(
+                        "reply",
+                        format_args!("has more than {TEXT_CHARS_MAX} characters (255 segments)"),
+                    );
                 }
                 W::Reply(text) if text.is_empty() => return bad("reply", "is empty"),
                 W::Reply(text) => InboundAction::Reply(text),
@@ -267,7 +330,13 @@ pub(super) fn actions(answer: Vec<guest::inbound_handler::Action>) -> Result<Vec
 
 pub(super) fn carrier_ids(ids: Vec<String>) -> Result<Vec<String>, Bad> {
     if ids.is_empty() || ids.len() > CARRIER_IDS_MAX {
-        return bad("submit", format_args!("answered {} message ids, not 1 to {CARRIER_IDS_MAX}", ids.len()));
+        return bad(
+            "submit",
+            format_args!(
+                "answered {} message ids, not 1 to {CARRIER_IDS_MAX}",
+                ids.len()
+            ),
+        );
     }
     for id in &ids {
         carrier_id("submit", id)?;
@@ -276,10 +345,15 @@ pub(super) fn carrier_ids(ids: Vec<String>) -> Result<Vec<String>, Bad> {
 }
 
 fn carrier_id(field: &str, id: &str) -> Result<(), Bad> {
-    if id.is_empty() || id.len() > CARRIER_ID_CHARS_MAX || !id.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+    if id.is_empty()
+        || id.len() > CARRIER_ID_CHARS_MAX
+        || !id.bytes().all(|b| (0x20..0x7f).contains(&b))
+    {
         return bad(
             field,
-            format_args!("has a message id that is not 1 to {CARRIER_ID_CHARS_MAX} printable ASCII characters"),
+            format_args!(
+                "has a message id that is not 1 to {CARRIER_ID_CHARS_MAX} printable ASCII characters"
+            ),
         );
     }
     Ok(())
@@ -295,18 +369,31 @@ pub(super) fn submit_error(error: guest::carrier_adapter::SubmitError) -> Submit
     }
 }
 
-pub(super) fn callback_answer(answer: guest::carrier_adapter::CallbackAnswer) -> Result<CallbackAnswer, Bad> {
+pub(super) fn callback_answer(
+    answer: guest::carrier_adapter::CallbackAnswer,
+) -> Result<CallbackAnswer, Bad> {
     let r = answer.response;
     if !(100..=599).contains(&r.status) {
-        return bad("response.status", format_args!("is {}, not 100 to 599", r.status));
+        return bad(
+            "response.status",
+            format_args!("is {}, not 100 to 599", r.status),
+        );
     }
     let headers_fit = r.headers.len() <= HEADERS_MAX
-        && r.headers.iter().all(|(n, v)| n.len() + v.len() <= HEADER_CHARS_MAX);
+        && r.headers
+            .iter()
+            .all(|(n, v)| n.len() + v.len() <= HEADER_CHARS_MAX);
     if !headers_fit {
-        return bad("response.headers", format_args!("has more than {HEADERS_MAX} entries, or one of more than 8 KiB"));
+        return bad(
+            "response.headers",
+            format_args!("has more than {HEADERS_MAX} entries, or one of more than 8 KiB"),
+        );
     }
     if r.body.len() > CALLBACK_BODY_MAX {
-        return bad("response.body", format_args!("has more than {CALLBACK_BODY_MAX} octets"));
+        return bad(
+            "response.body",
+            format_args!("has more than {CALLBACK_BODY_MAX} octets"),
+        );
     }
     if answer.events.len() > EVENTS_MAX {
         return bad("events", format_args!("has more than {EVENTS_MAX} entries"));
@@ -317,7 +404,11 @@ pub(super) fn callback_answer(answer: guest::carrier_adapter::CallbackAnswer) ->
             headers: r.headers,
             body: r.body,
         },
-        events: answer.events.into_iter().map(event).collect::<Result<_, _>>()?,
+        events: answer
+            .events
+            .into_iter()
+            .map(event)
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -344,10 +435,16 @@ fn event(event: guest::carrier_adapter::Event) -> Result<AdapterEvent, Bad> {
         }
         W::Inbound(m) => {
             if m.originator.len() > 21 || m.recipient.len() > 21 {
-                return bad("events.inbound", "has an address of more than 21 characters");
+                return bad(
+                    "events.inbound",
+                    "has an address of more than 21 characters",
+                );
             }
             if m.text.chars().count() > TEXT_CHARS_MAX {
-                return bad("events.inbound.text", format_args!("has more than {TEXT_CHARS_MAX} characters"));
+                return bad(
+                    "events.inbound.text",
+                    format_args!("has more than {TEXT_CHARS_MAX} characters"),
+                );
             }
             AdapterEvent::Inbound {
                 originator: m.originator,

@@ -1,0 +1,278 @@
+//! `heliograph policy` and `heliograph plugin deploy|list`: what an operator changes on a running
+//! server. A policy file's paths are read here and uploaded, so that the server may be elsewhere.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use axum::body::Bytes;
+use axum::http::Method;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::client::{Client, Failure, Target, escaped, query};
+use super::send::{print, text};
+use crate::plugin::PolicySpec;
+
+/// The server takes no larger ones.
+const PLUGIN_OCTETS_MAX: u64 = 4 << 20;
+const TABLE_OCTETS_MAX: u64 = 64 << 20;
+const POLICY_OCTETS_MAX: u64 = 1 << 20;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show the policy in force
+    #[command(after_help = "Example:\n  heliograph policy show")]
+    Show(Plain),
+    /// Check a policy file as `apply` does; put nothing in force
+    #[command(after_help = "Example:\n  heliograph policy check policy.toml")]
+    Check(File),
+    /// Put a policy file in force, whole or not at all
+    #[command(after_help = "Example:\n  heliograph policy apply policy.toml")]
+    Apply(File),
+    /// List the policies that were in force, newest first
+    #[command(after_help = "Example:\n  heliograph policy history")]
+    History(Plain),
+    /// Back to the policy before
+    #[command(after_help = "Example:\n  heliograph policy rollback --set 5f0c3a9d8e7b6c5d4e3f2a1b0c9d8e7f")]
+    Rollback(Rollback),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Plain {
+    #[command(flatten)]
+    pub target: Target,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct File {
+    /// The policy, TOML; its paths are relative to it
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub target: Target,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Rollback {
+    /// The id of the set to go back to; the one before the present one where none is given
+    #[arg(long, value_name = "ID")]
+    pub set: Option<String>,
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Upload components; they stay inert until a policy names them
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  heliograph plugin deploy target/plugins/content-filter.wasm")]
+pub struct Deploy {
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub target: Target,
+}
+
+pub async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Show(plain) => {
+            let shown = Client::new(&plain.target)?.get("/v1/policy").await?;
+            print(&shown, plain.target.json, policy_text);
+        }
+        Command::Check(file) => {
+            let client = Client::new(&file.target)?;
+            let spec = uploaded(&client, &file.file).await?;
+            let checked = client.post("/v1/policy/check", &spec).await?;
+            print(&checked, file.target.json, |c| {
+                let state = if c["in_force"] == true { ", in force" } else { "" };
+                format!("{}: good (policy set {}{state})", file.file.display(), text(c, "set"))
+            });
+        }
+        Command::Apply(file) => {
+            let client = Client::new(&file.target)?;
+            let spec = uploaded(&client, &file.file).await?;
+            let body = Bytes::from(spec.to_string());
+            let json = [("content-type", "application/json")];
+            let applied = client.call(Method::PUT, "/v1/policy", &json, body).await?;
+            print(&applied, file.target.json, applied_text);
+        }
+        Command::History(plain) => {
+            let page = Client::new(&plain.target)?.get("/v1/policy/history").await?;
+            print(&page, plain.target.json, history_text);
+        }
+        Command::Rollback(back) => {
+            let path = format!("/v1/policy/rollback{}", query(&[("set", back.set)]));
+            let applied = Client::new(&back.target)?.post(&path, &Value::Null).await?;
+            print(&applied, back.target.json, applied_text);
+        }
+    }
+    Ok(())
+}
+
+pub async fn deploy(args: Deploy) -> Result<(), Failure> {
+    let client = Client::new(&args.target)?;
+    let mut staged = Vec::new();
+    for file in &args.files {
+        let bytes = read(file, PLUGIN_OCTETS_MAX)?;
+        staged.push(stage(&client, file, bytes).await?);
+    }
+    print(&Value::from(staged), args.target.json, |all| {
+        all.as_array().into_iter().flatten().map(plugin_text).collect::<Vec<_>>().join("\n")
+    });
+    Ok(())
+}
+
+pub async fn list(args: Plain) -> Result<(), Failure> {
+    let page = Client::new(&args.target)?.get("/v1/plugins").await?;
+    print(&page, args.target.json, |page| match items(page, "items") {
+        [] => "no plugins were uploaded".to_owned(),
+        some => some.iter().map(plugin_text).collect::<Vec<_>>().join("\n"),
+    });
+    Ok(())
+}
+
+/// The policy as JSON, everything that it reads from files uploaded and named by digest.
+async fn uploaded(client: &Client, file: &Path) -> Result<Value, Failure> {
+    let text_of = |bytes: Vec<u8>| {
+        String::from_utf8(bytes).map_err(|_| Failure::Failed(format!("{}: is not UTF-8", file.display())))
+    };
+    let toml = text_of(read(file, POLICY_OCTETS_MAX)?)?;
+    let mut spec =
+        PolicySpec::from_toml(&toml).map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))?;
+    let base = file.parent().unwrap_or(Path::new(""));
+    let mut known: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for plugin in &mut spec.plugins {
+        let Some(path) = plugin.path.take() else { continue };
+        let path = base.join(path);
+        let digest = match known.get(&path) {
+            Some(digest) => digest.clone(),
+            None => {
+                let staged = stage(client, &path, read(&path, PLUGIN_OCTETS_MAX)?).await?;
+                let digest = text(&staged, "digest").to_owned();
+                known.insert(path, digest.clone());
+                digest
+            }
+        };
+        plugin.digest = Some(digest);
+    }
+    for table in spec.tables.values_mut() {
+        let Some(path) = table.file.take() else { continue };
+        let bytes = read(&base.join(path), TABLE_OCTETS_MAX)?;
+        // Under a name of its own: a name that is in use would be in force at once.
+        let digest = Sha256::digest(&bytes);
+        let name = digest.iter().take(8).fold("upload-".to_owned(), |name, octet| format!("{name}{octet:02x}"));
+        let headers = [("content-type", "text/csv")];
+        let stored = client.call(Method::PUT, &format!("/v1/tables/{}", escaped(&name)), &headers, bytes.into()).await?;
+        table.digest = Some(text(&stored, "digest").to_owned());
+    }
+    serde_json::to_value(&spec).map_err(|e| Failure::Failed(e.to_string()))
+}
+
+async fn stage(client: &Client, file: &Path, bytes: Vec<u8>) -> Result<Value, Failure> {
+    let headers = [("content-type", "application/wasm")];
+    client.call(Method::POST, "/v1/plugins", &headers, bytes.into()).await.map_err(|failure| match failure {
+        Failure::Refused(problem) => Failure::Failed(format!("{}: {}", file.display(), text(&problem, "detail"))),
+        Failure::Usage(_) | Failure::Failed(_) => failure,
+    })
+}
+
+/// Commands run on a runtime of their own: a blocking read holds up nobody.
+fn read(file: &Path, max: u64) -> Result<Vec<u8>, Failure> {
+    let failed = |why: String| Failure::Failed(format!("{}: {why}", file.display()));
+    let opened = std::fs::File::open(file).map_err(|e| failed(e.to_string()))?;
+    let mut bytes = Vec::new();
+    opened.take(max + 1).read_to_end(&mut bytes).map_err(|e| failed(e.to_string()))?;
+    if bytes.len() as u64 > max {
+        return Err(failed(format!("has more than {max} octets, the most that a server takes")));
+    }
+    Ok(bytes)
+}
+
+fn policy_text(policy: &Value) -> String {
+    let mut out = format!("policy set {}", text(policy, "set"));
+    let route: Vec<&str> = items(&policy["summary"], "default_route").iter().filter_map(Value::as_str).collect();
+    if !route.is_empty() {
+        out.push_str(&format!("\n  default route {}", route.join(", ")));
+    }
+    for table in items(&policy["summary"], "tables") {
+        out.push_str(&format!("\n  table {} ({} rows)", text(table, "name"), table["rows"]));
+    }
+    for hook in items(policy, "hooks") {
+        out.push_str(&format!(
+            "\n  {:<17} {:<24} {:>10} calls  p50 {:>7} µs  p99 {:>7} µs  {}",
+            text(hook, "hook"),
+            text(hook, "name"),
+            hook["calls"],
+            hook["p50_us"],
+            hook["p99_us"],
+            if text(hook, "breaker") == "closed" { "" } else { "skipped: it keeps failing" },
+        ));
+    }
+    out.trim_end().to_owned()
+}
+
+fn applied_text(applied: &Value) -> String {
+    match applied["changed"].as_bool() {
+        Some(false) => format!("policy set {} was in force already", text(applied, "set")),
+        _ => format!("policy set {} is in force", text(applied, "set")),
+    }
+}
+
+fn history_text(page: &Value) -> String {
+    let line = |entry: &Value| {
+        let plugins: Vec<String> =
+            items(entry, "plugins").iter().map(|p| format!("{} {}", text(p, "name"), text(p, "version"))).collect();
+        let plugins = if plugins.is_empty() { "no plugins".to_owned() } else { plugins.join(", ") };
+        format!("{}  {}  {}  {plugins}", text(entry, "at"), text(entry, "set"), text(entry, "by"))
+    };
+    match items(page, "items") {
+        [] => "no policy was ever put in force".to_owned(),
+        some => some.iter().map(line).collect::<Vec<_>>().join("\n"),
+    }
+}
+
+fn plugin_text(plugin: &Value) -> String {
+    let list = |name: &str| items(plugin, name).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+    format!(
+        "{} {}  {}\n  digest  {}\n  hooks   {}\n  imports {}",
+        text(plugin, "name"),
+        text(plugin, "version"),
+        text(plugin, "summary"),
+        text(plugin, "digest"),
+        list("hooks"),
+        list("imports"),
+    )
+}
+
+fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value[name].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_told_with_its_hooks() {
+        let policy = json!({
+            "set": "ab", "summary": { "default_route": ["north"], "tables": [{ "name": "rates", "rows": 2 }] },
+            "hooks": [{ "hook": "content-filter", "name": "words", "calls": 7, "p50_us": 2.5, "p99_us": 9.0, "breaker": "open" }],
+        });
+        let told = policy_text(&policy);
+        for part in ["policy set ab", "default route north", "table rates (2 rows)", "words", "7 calls", "keeps failing"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let failure = read(Path::new("no/such/file.wasm"), 10).unwrap_err();
+        assert!(failure.to_string().contains("no/such/file.wasm"), "{failure}");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused_before_it_is_sent() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [0; 11]).unwrap();
+        assert!(read(file.path(), 10).unwrap_err().to_string().contains("more than 10 octets"));
+        assert_eq!(read(file.path(), 11).unwrap().len(), 11);
+    }
+}

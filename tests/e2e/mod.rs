@@ -1,0 +1,12 @@
+//! End-to-end scenarios, each with a server process, carriers and targets of its own.
+
+mod crash;
+mod demo;
+mod hostile_plugins;
+mod inbound;
+mod input;
+mod path;
+mod policy;
+mod receipts;
+mod schedule;
+mod smpp_bytes;
