@@ -1,6 +1,7 @@
 //! Plugins for scenarios, written in core WebAssembly text and made components by the contract itself,
 //! so that no scenario needs a toolchain. Each is harmless but for what its scenario changes.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -90,8 +91,9 @@ impl Guest {
     }
 
     fn world(&self) -> String {
+        let hooks: BTreeSet<&str> = self.hooks.iter().map(|(hook, _, _)| *hook).collect();
         let mut exports = String::new();
-        for (hook, _, _) in &self.hooks {
+        for hook in hooks {
             let _ = writeln!(exports, "export heliograph:sms/{hook}@0.1.0;");
         }
         format!(

@@ -49,6 +49,7 @@ pub fn exposition(api: &Api) -> String {
     queues(&mut page, api);
     carriers(&mut page, api);
     plugins(&mut page, api);
+    (api.more_metrics)(&mut page.0);
     page.0
 }
 

@@ -28,7 +28,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post, put};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
 
 pub use auth::{KeyError, KeySpec, Keys, Scope, key_of};
 pub use edge::EdgeLimits;
@@ -37,20 +36,32 @@ use auth::Caller;
 use edge::EdgeStats;
 use problem::{Code, Problem};
 
-use crate::carrier::Carrier as _;
 use crate::carrier::adapter::AdapterCarrier;
 use crate::domain::{CarrierId, MessageId};
 use crate::pipeline::Pipeline;
+use crate::pipeline::notify::{Render, Subject};
 
 /// Large uploads that are held in memory at once.
 const UPLOADS_MAX: usize = 2;
+
+/// What the API needs to answer.
+pub struct Parts {
+    pub pipeline: Arc<Pipeline>,
+    pub keys: Keys,
+    /// Carriers that call back.
+    pub callbacks: HashMap<CarrierId, Arc<AdapterCarrier>>,
+    /// Further lines for `/metrics`, in the text format: what only the caller can count.
+    pub more_metrics: MoreMetrics,
+}
+
+pub type MoreMetrics = Arc<dyn Fn(&mut String) + Send + Sync>;
 
 /// The state of all handlers. One per server.
 pub struct Api {
     pipeline: Arc<Pipeline>,
     keys: Keys,
-    /// Carriers that call back.
     callbacks: HashMap<CarrierId, Arc<AdapterCarrier>>,
+    more_metrics: MoreMetrics,
     requests: wire::Requests,
     uploads: Semaphore,
     edge: Arc<EdgeStats>,
@@ -69,11 +80,12 @@ pub enum Surface {
 }
 
 impl Api {
-    pub fn new(pipeline: Arc<Pipeline>, keys: Keys, adapters: Vec<Arc<AdapterCarrier>>) -> Arc<Api> {
+    pub fn new(parts: Parts) -> Arc<Api> {
         Arc::new(Api {
-            pipeline,
-            keys,
-            callbacks: adapters.into_iter().map(|a| (a.id().clone(), a)).collect(),
+            pipeline: parts.pipeline,
+            keys: parts.keys,
+            callbacks: parts.callbacks,
+            more_metrics: parts.more_metrics,
             requests: wire::Requests::default(),
             uploads: Semaphore::new(UPLOADS_MAX),
             edge: Arc::default(),
@@ -91,23 +103,25 @@ impl Api {
     }
 }
 
-/// Serves until `stop` turns true, then lets what is under way finish. With a listener for
-/// administration, its routes are there and nowhere else.
-pub fn start(
-    api: Arc<Api>,
+/// Serves one listener until `stop` turns true, then lets what is under way finish. Where a listener
+/// of its own serves `Surface::Admin`, the other one is `Surface::Public`.
+pub async fn serve(
     listener: TcpListener,
-    admin: Option<TcpListener>,
+    api: Arc<Api>,
+    surface: Surface,
     limits: EdgeLimits,
     stop: watch::Receiver<bool>,
-) -> Vec<JoinHandle<()>> {
-    let surface = if admin.is_some() { Surface::Public } else { Surface::All };
-    let mut listeners = vec![(listener, surface)];
-    listeners.extend(admin.map(|listener| (listener, Surface::Admin)));
-    let serve = |(listener, surface)| {
-        let stats = api.edge.clone();
-        tokio::spawn(edge::serve(listener, router(&api, surface), limits.clone(), stats, stop.clone()))
-    };
-    listeners.into_iter().map(serve).collect()
+) {
+    let stats = api.edge.clone();
+    edge::serve(listener, router(&api, surface), limits, stats, stop).await;
+}
+
+/// Writes the bodies of webhooks: the pipeline's `notify` takes it.
+pub fn webhook_render() -> Render {
+    Arc::new(|entry, subject| match subject {
+        Subject::Message(message) => answer::status_webhook(entry, message),
+        Subject::Inbound(record) => answer::inbound_webhook(entry, record),
+    })
 }
 
 /// All routes of a surface.

@@ -14,7 +14,7 @@ use crate::carrier::{BoxFuture, Carrier, CarrierStatus, Outgoing, SendOutcome};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::{AccountId, TrafficClass};
 use crate::pipeline::numbers::Numbers;
-use crate::pipeline::{Account, Accounts, Carriers, Limits, Parts, Policy};
+use crate::pipeline::{Account, Accounts, Carriers, Limits, Policy};
 use crate::plugin::{Engine, EngineLimits, Host, HyperClient, MemoryState, PolicySpec};
 use crate::store::{self, Store};
 
@@ -119,7 +119,7 @@ async fn rig_with(surface: Surface, throughput: Option<u32>) -> Rig {
         key(ADMIN, "acme", &[Scope::Admin]),
     ];
     let keys = Keys::new(keys, &accounts).unwrap();
-    let pipeline = Pipeline::new(Parts {
+    let pipeline = Pipeline::new(crate::pipeline::Parts {
         carriers: Carriers::new(vec![north], store.clone(), clock.clone()),
         store,
         policy,
@@ -130,7 +130,12 @@ async fn rig_with(surface: Surface, throughput: Option<u32>) -> Rig {
         seed: 1,
         webhooks: http,
     });
-    let api = Api::new(pipeline, keys, Vec::new());
+    let api = Api::new(Parts {
+        pipeline,
+        keys,
+        callbacks: HashMap::new(),
+        more_metrics: Arc::new(|page| page.push_str("more 1\n")),
+    });
     Rig { router: router(&api, surface), api, _folder: folder }
 }
 
@@ -473,6 +478,7 @@ async fn health_and_metrics_need_no_key() {
     let metrics = rig.get("/metrics", "").await.text;
     assert!(metrics.contains("heliograph_messages_accepted_total 1\n"), "{metrics}");
     assert!(metrics.contains("heliograph_carrier_connected{carrier=\"north\"} 1\n"));
+    assert!(metrics.ends_with("more 1\n"));
     assert!(!metrics.contains("447700900123") && !metrics.contains("hello"));
 }
 

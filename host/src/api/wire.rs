@@ -8,14 +8,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer;
 use super::json::Checked;
 use super::problem::{Code, FieldError, Problem};
 use crate::clock::Timestamp;
 use crate::domain::{AccountId, Address, Body, MessageId, OnUnknown, Tlv, TrafficClass};
 use crate::pipeline::Submission;
-use crate::pipeline::notify::Subject;
-use crate::store::{OptOut, OptOutScope, OutboxEntry};
+use crate::store::{OptOut, OptOutScope};
 
 /// Submissions of one batch.
 pub const BATCH_MAX: usize = 1_000;
@@ -219,14 +217,6 @@ pub fn rfc3339(at: Timestamp) -> String {
         .ok()
         .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
         .map_or_else(|| "9999-12-31T23:59:59.999Z".to_owned(), |t| format!("{t:.3}"))
-}
-
-/// The body of a webhook: what the pipeline's `notify` sends.
-pub fn webhook_body(entry: &OutboxEntry, subject: &Subject<'_>) -> Vec<u8> {
-    match subject {
-        Subject::Message(message) => answer::status_webhook(entry, message),
-        Subject::Inbound(record) => answer::inbound_webhook(entry, record),
-    }
 }
 
 /// A place in a list, opaque to clients: URL-safe base64 of a version octet and the last id.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use axum::body::Bytes;
 use axum::http::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::client::{Client, Failure, Target, escaped, query};
@@ -249,6 +249,7 @@ fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_policy_is_told_with_its_hooks() {

@@ -1,6 +1,8 @@
 //! What a guest can do to the host, and what it costs: one call and one instance.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::test_guests::*;
@@ -543,5 +545,35 @@ async fn a_call_back_without_a_sensible_status_is_bad_output() {
     assert!(
         matches!(&answer, Err(Fault::BadOutput(why)) if why.starts_with("response.status")),
         "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_engine_without_room_says_so_and_blames_no_plugin() {
+    let engine = Engine::new(EngineLimits {
+        instances: 1,
+        ..EngineLimits::default()
+    });
+    let host = Host {
+        engine: engine.unwrap(),
+        ..host()
+    };
+    let shelf = Shelf {
+        components: BTreeMap::from([("guest.wasm", build(&Guest::default()))]),
+        ..Shelf::default()
+    };
+    let entry = |name: &str| {
+        format!(
+            "[[plugin]]\nname = \"{name}\"\npath = \"guest.wasm\"\nlimits = {{ instances = 1 }}\n"
+        )
+    };
+    let spec = PolicySpec::from_toml(&(entry("one") + &entry("two"))).unwrap();
+    let error = PolicySet::build(&spec, Arc::new(shelf), &host, None)
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        error.to_string().contains("no room for another instance"),
+        "{error}"
     );
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::component::{InstancePre, Linker};
-use wasmtime::{Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use super::breaker::{Breaker, BreakerState};
 use super::contract_v0::{self, Capability, Exports, Guest, Raised};
@@ -344,6 +344,11 @@ pub(super) fn fault_of(
         return Fault::MemoryLimit {
             limit_bytes: memory.limit as u64,
         };
+    }
+    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+        return Fault::Internal(
+            "no room for another instance: the engine's limit on instances is reached".into(),
+        );
     }
     match error.downcast_ref::<Trap>() {
         Some(trap) => Fault::Trap(

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::engine::{Engine, Journal, Value};
+use super::engine::{Engine, Value};
+use super::journal::Journal;
 use super::keys::{self, Key};
 use super::plugin_state::PluginState;
 use super::prepared::Prepared;

@@ -12,11 +12,14 @@ mod blocks;
 mod bytes;
 mod commit;
 mod engine;
+mod journal;
 mod keys;
 mod manifest;
+mod message_record;
 mod open;
 mod optout;
 mod outbox;
+mod overlay;
 mod plugin_state;
 mod prepared;
 mod queue;
@@ -521,5 +524,4 @@ fn end_of(ttl: Option<Duration>, now: Timestamp) -> Timestamp {
 }
 
 #[cfg(test)]
-#[path = "store_tests.rs"]
 mod tests;

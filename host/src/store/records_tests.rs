@@ -1,6 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::text::Alphabet;
+use crate::domain::{
+    Attempt, AttemptOutcome, CallOutcome, Decision, Due, Event, HookCall, Hop, Lane, Network,
+    OnUnknown, Part, Phase, Plan, Reason, SetId, Tlv, TrafficClass,
+};
 
 fn text() -> impl Strategy<Value = String> {
     "\\PC{0,12}"

@@ -136,7 +136,7 @@ async fn compare(args: &Args) -> Result<(), String> {
 
 /// One run of one mode: closed loop, drain, open loop at half its rate, drain.
 async fn measure(args: &Args, hooks: Hooks) -> Result<Figures, String> {
-    let mut rig = Rig::start(args, hooks, true).await?;
+    let rig = Rig::start(args, hooks, true).await?;
     let idle_rss_mib = rig.server_rss_mib("VmRSS")?;
     let target = rig.target();
     // Caches, pools and connections as they are after a minute of any day.
@@ -244,7 +244,7 @@ async fn backlog(args: &Args, messages: u64) -> Result<(), String> {
 
 /// The same load at half of peak twice: quiet, and while the policy set changes.
 async fn swaps(args: &Args, times: u32) -> Result<(), String> {
-    let mut rig = Rig::start(args, Hooks::On, true).await?;
+    let rig = Rig::start(args, Hooks::On, true).await?;
     let target: Target = rig.target();
     let peak = load::run(&target, args.connections, Duration::from_secs(4), Pace::Closed, 0).await?;
     rig.drained(peak.accepted).await?;

@@ -1,0 +1,347 @@
+//! Octets of the message itself, field by field, within the envelope that `records.rs` puts around
+//! every record. The order of the fields is the format: a change of it is a new version.
+
+use super::bytes::{Damage, Reader, put_bytes, put_near, put_str, put_varint};
+use super::records::{address, body, flags, option, put_address, put_body, put_list, put_option};
+use crate::clock::Timestamp;
+use crate::domain::text::Alphabet;
+use crate::domain::{
+    AccountId, Attempt, AttemptOutcome, CallOutcome, CarrierId, Decision, Due, Event, HookCall,
+    Hop, Lane, Message, MessageId, Network, OnUnknown, Part, PartState, Phase, Plan, Reason, SetId,
+    State, Tlv, TrafficClass,
+};
+
+/// Names that recur within a record are written once and referred to by number.
+#[derive(Default)]
+struct Names<'a> {
+    carriers: Vec<&'a CarrierId>,
+    sets: Vec<SetId>,
+}
+
+impl<'a> Names<'a> {
+    fn put_carrier(&mut self, out: &mut Vec<u8>, carrier: &'a CarrierId) {
+        match self.carriers.iter().position(|c| *c == carrier) {
+            Some(n) => put_varint(out, n as u64),
+            None => {
+                put_varint(out, self.carriers.len() as u64);
+                put_str(out, carrier.as_str());
+                self.carriers.push(carrier);
+            }
+        }
+    }
+
+    fn put_set(&mut self, out: &mut Vec<u8>, set: SetId) {
+        match self.sets.iter().position(|s| *s == set) {
+            Some(n) => put_varint(out, n as u64),
+            None => {
+                put_varint(out, self.sets.len() as u64);
+                out.extend_from_slice(&set.0);
+                self.sets.push(set);
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct KnownNames {
+    carriers: Vec<CarrierId>,
+    sets: Vec<SetId>,
+}
+
+impl KnownNames {
+    fn carrier(&mut self, r: &mut Reader<'_>) -> Result<CarrierId, Damage> {
+        let n = usize::try_from(r.varint()?).map_err(|_| Damage::Field("carrier"))?;
+        if n == self.carriers.len() {
+            self.carriers.push(CarrierId::from(r.str("carrier")?));
+        }
+        self.carriers
+            .get(n)
+            .cloned()
+            .ok_or(Damage::Field("carrier"))
+    }
+
+    fn set(&mut self, r: &mut Reader<'_>) -> Result<SetId, Damage> {
+        let n = usize::try_from(r.varint()?).map_err(|_| Damage::Field("set"))?;
+        if n == self.sets.len() {
+            self.sets.push(SetId(r.array()?));
+        }
+        self.sets.get(n).copied().ok_or(Damage::Field("set"))
+    }
+}
+
+pub(super) fn write(m: &Message, out: &mut Vec<u8>) {
+    let mut names = Names::default();
+    let base = m.accepted_at.0;
+    out.extend_from_slice(&m.id.0.to_be_bytes());
+    put_str(out, m.account.as_str());
+    put_address(out, &m.originator);
+    put_address(out, &m.recipient);
+    put_network(out, &m.network);
+    out.extend_from_slice(&[
+        m.class as u8,
+        m.alphabet as u8,
+        m.segments,
+        m.on_unknown as u8,
+        m.state as u8,
+        m.hop,
+    ]);
+    out.push(u8::from(m.duplicate_risk));
+    put_body(out, &m.body);
+    put_option(out, m.submitted_body.as_ref(), put_body);
+    put_varint(out, base);
+    put_near(out, base, m.send_at.0);
+    put_near(out, base, m.expires_at.0);
+    put_str(out, &m.reference);
+    put_list(out, &m.metadata, |out, (k, v)| {
+        put_str(out, k);
+        put_str(out, v);
+    });
+    put_list(out, &m.tlvs, put_tlv);
+    put_option(out, m.receipt_url.as_deref(), put_str);
+    put_list(out, &m.plan.hops, |out, hop| {
+        names.put_carrier(out, &hop.carrier);
+        put_option(out, hop.originator.as_ref(), put_address);
+        put_option(out, hop.price_micros.as_ref(), |out, p| put_varint(out, *p));
+        put_list(out, &hop.tlvs, put_tlv);
+    });
+    put_str(out, &m.plan.reason);
+    put_option(out, m.due.as_ref(), |out, due| {
+        put_near(out, base, due.at.0);
+        match &due.lane {
+            Lane::Decide => out.push(0),
+            Lane::Carrier(carrier) => {
+                out.push(1);
+                names.put_carrier(out, carrier);
+            }
+        }
+    });
+    put_list(out, &m.attempts, |out, attempt| {
+        names.put_carrier(out, &attempt.carrier);
+        put_near(out, base, attempt.at.0);
+        put_outcome(out, &attempt.outcome);
+    });
+    put_list(out, &m.parts, |out, part| {
+        names.put_carrier(out, &part.carrier);
+        put_str(out, &part.carrier_message_id);
+        out.push(part.state as u8);
+        put_str(out, &part.error);
+        put_option(out, part.done_at.as_ref(), |out, t| {
+            put_near(out, base, t.0)
+        });
+    });
+    put_list(out, &m.decisions, |out, decision| {
+        names.put_set(out, decision.set);
+        put_near(out, base, decision.at.0);
+        out.push(decision.phase as u8);
+        put_list(out, &decision.calls, |out, call| {
+            out.extend_from_slice(&[call.entry, call.outcome as u8]);
+            put_str(out, &call.why);
+            put_varint(out, u64::from(call.nanos));
+        });
+    });
+    put_list(out, &m.events, |out, event| {
+        put_near(out, base, event.at.0);
+        out.extend_from_slice(&[event.state as u8, event.reason as u8]);
+        put_option(out, event.carrier.as_ref(), |out, c| {
+            names.put_carrier(out, c)
+        });
+        put_str(out, &event.detail);
+        put_option(out, event.set.as_ref(), |out, s| names.put_set(out, *s));
+    });
+}
+
+pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
+    let mut names = KnownNames::default();
+    let id = MessageId(r.u128()?);
+    let account = AccountId::from(r.str("account")?);
+    let (originator, recipient, network) = (address(r)?, address(r)?, network(r)?);
+    let class = TrafficClass::from_u8(r.u8()?).ok_or(Damage::Field("class"))?;
+    let alphabet = Alphabet::from_u8(r.u8()?).ok_or(Damage::Field("alphabet"))?;
+    let segments = r.u8()?;
+    let on_unknown = OnUnknown::from_u8(r.u8()?).ok_or(Damage::Field("on_unknown"))?;
+    let state = State::from_u8(r.u8()?).ok_or(Damage::Field("state"))?;
+    let hop = r.u8()?;
+    let duplicate_risk = flags(r, 1)? != 0;
+    let (body_now, submitted_body) = (body(r)?, option(r, body)?);
+    let base = r.varint()?;
+    Ok(Message {
+        id,
+        account,
+        originator,
+        recipient,
+        network,
+        class,
+        body: body_now,
+        submitted_body,
+        alphabet,
+        segments,
+        accepted_at: Timestamp(base),
+        send_at: Timestamp(r.near(base)?),
+        expires_at: Timestamp(r.near(base)?),
+        reference: r.string("reference")?,
+        metadata: r.list(|r| Ok((r.string("metadata")?, r.string("metadata")?)))?,
+        tlvs: r.list(tlv)?,
+        receipt_url: option(r, |r| r.string("receipt_url"))?,
+        on_unknown,
+        duplicate_risk,
+        state,
+        hop,
+        plan: Plan {
+            hops: r.list(|r| read_hop(r, &mut names))?,
+            reason: r.string("plan")?,
+        },
+        due: option(r, |r| read_due(r, &mut names, base))?,
+        attempts: r.list(|r| {
+            let carrier = names.carrier(r)?;
+            Ok(Attempt {
+                carrier,
+                at: Timestamp(r.near(base)?),
+                outcome: outcome(r)?,
+            })
+        })?,
+        parts: r.list(|r| {
+            Ok(Part {
+                carrier: names.carrier(r)?,
+                carrier_message_id: r.string("carrier_message_id")?,
+                state: PartState::from_u8(r.u8()?).ok_or(Damage::Field("part.state"))?,
+                error: r.string("part.error")?,
+                done_at: option(r, |r| Ok(Timestamp(r.near(base)?)))?,
+            })
+        })?,
+        decisions: r.list(|r| read_decision(r, &mut names, base))?,
+        events: r.list(|r| read_event(r, &mut names, base))?,
+    })
+}
+
+fn read_hop(r: &mut Reader<'_>, names: &mut KnownNames) -> Result<Hop, Damage> {
+    Ok(Hop {
+        carrier: names.carrier(r)?,
+        originator: option(r, address)?,
+        price_micros: option(r, |r| r.varint())?,
+        tlvs: r.list(tlv)?,
+    })
+}
+
+fn read_due(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<Due, Damage> {
+    let at = Timestamp(r.near(base)?);
+    let lane = match r.u8()? {
+        0 => Lane::Decide,
+        1 => Lane::Carrier(names.carrier(r)?),
+        _ => return Err(Damage::Field("due.lane")),
+    };
+    Ok(Due { at, lane })
+}
+
+fn read_decision(
+    r: &mut Reader<'_>,
+    names: &mut KnownNames,
+    base: u64,
+) -> Result<Decision, Damage> {
+    Ok(Decision {
+        set: names.set(r)?,
+        at: Timestamp(r.near(base)?),
+        phase: Phase::from_u8(r.u8()?).ok_or(Damage::Field("phase"))?,
+        calls: r.list(|r| {
+            Ok(HookCall {
+                entry: r.u8()?,
+                outcome: CallOutcome::from_u8(r.u8()?).ok_or(Damage::Field("outcome"))?,
+                why: r.string("why")?,
+                nanos: u32::try_from(r.varint()?).map_err(|_| Damage::Field("nanos"))?,
+            })
+        })?,
+    })
+}
+
+fn read_event(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<Event, Damage> {
+    Ok(Event {
+        at: Timestamp(r.near(base)?),
+        state: State::from_u8(r.u8()?).ok_or(Damage::Field("event.state"))?,
+        reason: Reason::from_u8(r.u8()?).ok_or(Damage::Field("event.reason"))?,
+        carrier: option(r, |r| names.carrier(r))?,
+        detail: r.string("event.detail")?,
+        set: option(r, |r| names.set(r))?,
+    })
+}
+
+fn put_network(out: &mut Vec<u8>, network: &Network) {
+    out.push(
+        u8::from(network.country.is_some())
+            | u8::from(network.mcc.is_some()) << 1
+            | u8::from(network.mnc.is_some()) << 2
+            | u8::from(network.ported) << 3,
+    );
+    if let Some(country) = network.country {
+        out.extend_from_slice(&country);
+    }
+    for code in [network.mcc, network.mnc].into_iter().flatten() {
+        out.extend_from_slice(&code.to_be_bytes());
+    }
+}
+
+fn network(r: &mut Reader<'_>) -> Result<Network, Damage> {
+    let present = flags(r, 0b1111)?;
+    let has = |bit: u8| present & bit != 0;
+    Ok(Network {
+        country: if has(1) { Some(r.array()?) } else { None },
+        mcc: if has(2) {
+            Some(u16::from_be_bytes(r.array()?))
+        } else {
+            None
+        },
+        mnc: if has(4) {
+            Some(u16::from_be_bytes(r.array()?))
+        } else {
+            None
+        },
+        ported: has(8),
+    })
+}
+
+fn put_outcome(out: &mut Vec<u8>, outcome: &AttemptOutcome) {
+    match outcome {
+        AttemptOutcome::Sent => out.push(0),
+        AttemptOutcome::Throttled => out.push(1),
+        AttemptOutcome::TemporaryFailure(status) => {
+            out.push(2);
+            put_varint(out, u64::from(*status));
+        }
+        AttemptOutcome::PermanentFailure(status) => {
+            out.push(3);
+            put_varint(out, u64::from(*status));
+        }
+        AttemptOutcome::TimedOut => out.push(4),
+        AttemptOutcome::Unavailable => out.push(5),
+        AttemptOutcome::Undelivered(error) => {
+            out.push(6);
+            put_str(out, error);
+        }
+    }
+}
+
+fn outcome(r: &mut Reader<'_>) -> Result<AttemptOutcome, Damage> {
+    let status = |r: &mut Reader<'_>| {
+        u32::try_from(r.varint()?).map_err(|_| Damage::Field("attempt.status"))
+    };
+    Ok(match r.u8()? {
+        0 => AttemptOutcome::Sent,
+        1 => AttemptOutcome::Throttled,
+        2 => AttemptOutcome::TemporaryFailure(status(r)?),
+        3 => AttemptOutcome::PermanentFailure(status(r)?),
+        4 => AttemptOutcome::TimedOut,
+        5 => AttemptOutcome::Unavailable,
+        6 => AttemptOutcome::Undelivered(r.string("attempt.error")?),
+        _ => return Err(Damage::Field("attempt.outcome")),
+    })
+}
+
+fn put_tlv(out: &mut Vec<u8>, tlv: &Tlv) {
+    out.extend_from_slice(&tlv.tag.to_be_bytes());
+    put_bytes(out, &tlv.value);
+}
+
+fn tlv(r: &mut Reader<'_>) -> Result<Tlv, Damage> {
+    Ok(Tlv {
+        tag: u16::from_be_bytes(r.array()?),
+        value: r.bytes()?.to_vec(),
+    })
+}
