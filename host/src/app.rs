@@ -1,6 +1,8 @@
 //! The server put together: what is made in which order, and taken apart in which. Knows every
 //! part and does no part's work.
 
+mod policy_file;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,10 +12,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use notify::{RecursiveMode, Watcher};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::api::{self, Api, EdgeLimits, KeySpec, Keys, Scope, Surface};
 use crate::carrier::{Carrier, CarrierEvent};
@@ -27,20 +28,17 @@ use crate::domain::receipt::IdForm;
 use crate::domain::{AccountId, CarrierId, TrafficClass};
 use crate::pipeline::account::WebhookSecret;
 use crate::pipeline::numbers::Numbers;
-use crate::pipeline::policy::PolicyError;
 use crate::pipeline::{
     Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox, receive,
 };
 use crate::plugin::{
-    CodeCache, CompileMode, Engine, EngineLimits, Host, HyperClient, PolicySpec,
+    CodeCache, CompileMode, Engine, EngineLimits, Host, HyperClient,
 };
 use crate::store::{self, Store};
+use policy_file::PolicyFile;
 
 /// Events of all carriers on their way to the pipeline.
 const EVENTS_MAX: usize = 8_192;
-
-/// How long the file system must be quiet before a changed policy is read.
-const SETTLE: Duration = Duration::from_millis(100);
 
 /// Why the server did not start, or a configuration is refused: for a person.
 #[derive(Debug)]
@@ -69,9 +67,9 @@ pub struct Server {
     api: Vec<JoinHandle<()>>,
     work: Vec<JoinHandle<()>>,
     back: Vec<JoinHandle<()>>,
-    reload: mpsc::Sender<()>,
-    /// Watches the policy's folders for as long as the server runs.
-    _watcher: Option<notify::RecommendedWatcher>,
+    reload: Arc<Notify>,
+    /// Keeps the policy file applied for as long as the server runs.
+    keeper: Option<AbortHandle>,
 }
 
 /// Everything of a configuration that can be checked without starting anything.
@@ -95,14 +93,14 @@ pub async fn check(config: &Config, base: &Path) -> Result<String, StartError> {
         config.carriers.len()
     )];
     if let Some(file) = &config.policy.file {
-        let file = base.join(file);
-        let spec = read_policy(&file).await.map_err(|e| failed(&file.display().to_string(), e))?;
+        let mut file = PolicyFile::new(&base.join(file));
+        let spec = file.read().await.map_err(|e| failed(&file.name(), e))?;
         let scratch = tempdir()?;
         let store = open_store(store::Options::new(scratch.path.join("data"))).await?;
         let policy = open_policy(config, &store, &scratch.path, base, CompileMode::InProcess).await?;
-        let set = policy.check(&spec, file.parent()).await;
+        let set = policy.check(&spec, file.folder()).await;
         store.shutdown().await;
-        let set = set.map_err(|e| failed(&file.display().to_string(), e))?;
+        let set = set.map_err(|e| failed(&file.name(), e))?;
         lines.push(format!("{} plugins, policy set {set}", spec.plugins.len()));
     }
     Ok(lines.join("\n"))
@@ -128,7 +126,7 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         Err(_) => CompileMode::InProcess,
     };
     let policy = open_policy(config, &store, &data, base, compile).await?;
-    start_policy(&policy, config, base).await?;
+    let file = start_policy(&policy, config, base).await?;
 
     let (events, received) = mpsc::channel(EVENTS_MAX);
     let mut carriers: Vec<Arc<dyn Carrier>> = Vec::new();
@@ -173,12 +171,12 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         callbacks,
         more_metrics: Arc::new(move |out| smpp_metrics(&sessions, out)),
     });
-    Ok(run(config, base, pipeline, api, received, listener, admin))
+    Ok(run(config, file, pipeline, api, received, listener, admin))
 }
 
 fn run(
     config: &Config,
-    base: &Path,
+    file: Option<PolicyFile>,
     pipeline: Arc<Pipeline>,
     api: Arc<Api>,
     received: mpsc::Receiver<CarrierEvent>,
@@ -214,12 +212,10 @@ fn run(
         )),
     ];
     let back = vec![tokio::spawn(receive::run(pipeline.clone(), received, back_stopped))];
-    let (reload, reloads) = mpsc::channel(1);
-    let watcher = config.policy.file.as_ref().and_then(|file| {
-        let file = base.join(file);
-        let watcher = watch_policy(&pipeline.policy, &file, reload.clone());
-        tokio::spawn(keep_policy(pipeline.policy.clone(), file, reloads));
-        watcher
+    let reload = Arc::new(Notify::new());
+    let keeper = file.map(|file| {
+        let keep = policy_file::keep(pipeline.policy.clone(), file, reload.clone());
+        tokio::spawn(keep).abort_handle()
     });
     Server {
         address,
@@ -232,21 +228,23 @@ fn run(
         work,
         back,
         reload,
-        _watcher: watcher,
+        keeper,
     }
 }
 
 impl Server {
     /// Reads the policy file again: SIGHUP.
     pub fn reload(&self) {
-        // Full: a reload is on its way already.
-        let _ = self.reload.try_send(());
+        self.reload.notify_one();
     }
 
     /// No new submissions; what is under way is finished; carriers get their unbind; all is synced.
     pub async fn shutdown(self) {
         let _ = self.stop_api.send(true);
         join(self.api).await;
+        if let Some(keeper) = self.keeper {
+            keeper.abort();
+        }
         let _ = self.stop_work.send(true);
         join(self.work).await;
         for carrier in self.pipeline.carriers.iter() {
@@ -370,88 +368,24 @@ async fn secret_key(store: &Store) -> Result<[u8; 32], StartError> {
 
 /// The policy file where one is configured, else what was in force before. A file that is refused
 /// does not stop a server that has a policy to go on with.
-async fn start_policy(policy: &Policy, config: &Config, base: &Path) -> Result<(), StartError> {
+async fn start_policy(
+    policy: &Policy,
+    config: &Config,
+    base: &Path,
+) -> Result<Option<PolicyFile>, StartError> {
     let Some(file) = &config.policy.file else {
         policy.resume().await.map_err(|e| failed("the policy in force before", e))?;
-        return Ok(());
+        return Ok(None);
     };
-    let file = base.join(file);
-    let name = file.display().to_string();
-    let applied = match read_policy(&file).await {
-        Ok(spec) => policy.apply(&spec, file.parent(), "file").await,
-        Err(error) => Err(error),
-    };
-    let Err(error) = applied else { return Ok(()) };
+    let mut file = PolicyFile::new(&base.join(file));
+    let applied = file.apply(policy).await;
+    let Err(error) = applied else { return Ok(Some(file)) };
     match policy.resume().await {
         Ok(Some(_)) => {
-            tracing::error!(file = name, %error, "the policy file is refused; the policy before stays in force");
-            Ok(())
+            tracing::error!(file = file.name(), %error, "the policy file is refused; the policy before stays in force");
+            Ok(Some(file))
         }
-        Ok(None) | Err(_) => Err(failed(&name, error)),
-    }
-}
-
-async fn read_policy(file: &Path) -> Result<PolicySpec, PolicyError> {
-    let unreadable = |e: std::io::Error| {
-        PolicyError::Refused(vec![crate::plugin::Problem {
-            pointer: String::new(),
-            entry: None,
-            detail: format!("{}: {e}", file.display()),
-        }])
-    };
-    let text = tokio::fs::read_to_string(file).await.map_err(unreadable)?;
-    PolicySpec::from_toml(&text).map_err(PolicyError::Spec)
-}
-
-/// Watches the folders of the policy file and of what it names: editors replace files, so the
-/// files themselves cannot be watched.
-fn watch_policy(
-    policy: &Policy,
-    file: &Path,
-    reload: mpsc::Sender<()>,
-) -> Option<notify::RecommendedWatcher> {
-    let handler = move |event: Result<notify::Event, notify::Error>| {
-        if event.is_ok_and(|e| !e.kind.is_access()) {
-            let _ = reload.try_send(());
-        }
-    };
-    let mut watcher = match notify::recommended_watcher(handler) {
-        Ok(watcher) => watcher,
-        Err(error) => {
-            tracing::warn!(%error, "the policy file is not watched; SIGHUP still reads it again");
-            return None;
-        }
-    };
-    let base = file.parent().unwrap_or(Path::new(".")).to_owned();
-    let mut folders: Vec<PathBuf> = vec![base.clone()];
-    for path in policy.paths() {
-        if let Some(folder) = base.join(path).parent() {
-            folders.push(folder.to_owned());
-        }
-    }
-    folders.sort();
-    folders.dedup();
-    for folder in folders {
-        if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
-            tracing::warn!(%error, folder = %folder.display(), "not watched; SIGHUP still reads the policy again");
-        }
-    }
-    Some(watcher)
-}
-
-/// Applies the policy file whenever it is said to have changed. A bad edit is refused whole; the
-/// running set stays.
-async fn keep_policy(policy: Policy, file: PathBuf, mut reloads: mpsc::Receiver<()>) {
-    while reloads.recv().await.is_some() {
-        tokio::time::sleep(SETTLE).await;
-        while reloads.try_recv().is_ok() {}
-        let applied = match read_policy(&file).await {
-            Ok(spec) => policy.apply(&spec, file.parent(), "file").await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = applied {
-            tracing::error!(file = %file.display(), %error, "the policy file is refused; the running policy stays");
-        }
+        Ok(None) | Err(_) => Err(failed(&file.name(), error)),
     }
 }
 

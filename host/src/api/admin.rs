@@ -1,6 +1,7 @@
 //! The operator's routes: plugins, policy, tables, opt-outs, dead webhooks. All need the scope `admin`.
 //! Changes run to their end even where the client goes away.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -11,19 +12,22 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::json;
 
-use super::answer::{DeadView, OptOutView, time};
+use super::answer::time;
 use super::auth::Scope;
 use super::http::{
     LIMIT_DEFAULT, List, bad_parameter, body_max, json_response, limit, parameters, read_body,
 };
 use super::messages::{only, store_problem};
 use super::problem::{Code, FieldError, Problem};
+use super::reports::{DeadView, OptOutView};
 use super::wire::{self, OptOutRequest};
 use super::{Api, detached, json as strict, step_in};
 use crate::clock::Timestamp;
-use crate::domain::{Address, MessageId};
-use crate::pipeline::policy::{Applied, HistoryEntry, PolicyError, StageError, Staged, TableProblem};
-use crate::plugin::{LoadError, PolicySpec, SpecError};
+use crate::domain::{Address, Hook, MessageId};
+use crate::pipeline::policy::{
+    Applied, HistoryEntry, PolicyError, StageError, Staged, TableProblem,
+};
+use crate::plugin::{BreakerState, Entry, LoadError, PolicySpec, SpecError};
 use crate::store::OptOutScope;
 
 /// Characters of a table's name.
@@ -38,11 +42,18 @@ pub async fn stage(api: Arc<Api>, request: Request) -> Result<Response, Problem>
     let _upload = api.uploads.acquire().await;
     let bytes = read_body(&parts.headers, body, body_max::PLUGIN).await?;
     let policy = api.pipeline.policy.clone();
-    let staged = detached(async move { policy.stage(bytes.to_vec()).await }).await?.map_err(|error| match error {
-        StageError::Load(LoadError::Compiler(why)) => Problem::new(Code::InvalidPlugin, format!("it cannot be compiled within the limits: {why}")),
-        StageError::Load(error) => Problem::new(Code::InvalidPlugin, format!("the component {error}")),
-        StageError::Store(error) => store_problem(error),
-    })?;
+    let staged = detached(async move { policy.stage(bytes.to_vec()).await })
+        .await?
+        .map_err(|error| match error {
+            StageError::Load(LoadError::Compiler(why)) => Problem::new(
+                Code::InvalidPlugin,
+                format!("it cannot be compiled within the limits: {why}"),
+            ),
+            StageError::Load(error) => {
+                Problem::new(Code::InvalidPlugin, format!("the component {error}"))
+            }
+            StageError::Store(error) => store_problem(error),
+        })?;
     Ok(json_response(StatusCode::CREATED, &staged_view(&staged)))
 }
 
@@ -52,7 +63,13 @@ pub async fn plugins(api: Arc<Api>, request: Request) -> Result<Response, Proble
     only(&api, &parts, Scope::Admin)?;
     let staged = api.pipeline.policy.staged().await.map_err(store_problem)?;
     let items = staged.iter().map(staged_view).collect();
-    Ok(json_response(StatusCode::OK, &List { items, next_cursor: None }))
+    Ok(json_response(
+        StatusCode::OK,
+        &List {
+            items,
+            next_cursor: None,
+        },
+    ))
 }
 
 /// `GET /v1/policy`
@@ -60,30 +77,43 @@ pub async fn policy(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let (parts, _) = request.into_parts();
     only(&api, &parts, Scope::Admin)?;
     let set = api.pipeline.policy.active();
-    let calls: Vec<_> = set
-        .all()
-        .iter()
-        .map(|entry| {
-            let stats = entry.stats();
-            json!({
-                "name": entry.name(),
-                "hook": entry.hook().name(),
-                "breaker": format!("{:?}", entry.breaker()).to_lowercase(),
-                "calls": stats.calls,
-                "p50_us": micros(stats.p50_nanos),
-                "p99_us": micros(stats.p99_nanos),
-                "outcomes": stats.outcomes.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-                "faults": stats.faults.into_iter().filter(|(_, n)| *n > 0).collect::<std::collections::BTreeMap<_, _>>(),
-            })
-        })
-        .collect();
-    let answer = json!({
-        "set": set.id().to_string(),
-        "policy": api.pipeline.policy.spec(),
-        "summary": set.summary(),
-        "hooks": calls,
-    });
+    let mut answer = serde_json::to_value(set.summary()).unwrap_or_default();
+    answer["policy"] = serde_json::to_value(api.pipeline.policy.spec()).unwrap_or_default();
+    for plugin in answer["plugins"].as_array_mut().into_iter().flatten() {
+        let name = plugin["name"].as_str().unwrap_or_default().to_owned();
+        for hook in plugin["hooks"].as_array_mut().into_iter().flatten() {
+            let entry = hook["hook"]
+                .as_str()
+                .and_then(Hook::from_name)
+                .and_then(|h| set.entry(&name, h));
+            if let Some(entry) = entry {
+                hook["stats"] = stats_view(entry);
+            }
+        }
+    }
     Ok(json_response(StatusCode::OK, &answer))
+}
+
+/// How one hook of one plugin has been doing since it came into its set.
+fn stats_view(entry: &Entry) -> serde_json::Value {
+    let stats = entry.stats();
+    let breaker = match entry.breaker() {
+        BreakerState::Closed => "closed",
+        BreakerState::Open => "open",
+        BreakerState::Probing => "probing",
+    };
+    let faults = stats.faults.into_iter().filter(|(_, count)| *count > 0);
+    json!({
+        "calls": stats.calls,
+        "outcomes": stats.outcomes.into_iter().collect::<BTreeMap<_, _>>(),
+        "faults": faults.collect::<BTreeMap<_, _>>(),
+        "p50_ns": stats.p50_nanos,
+        "p99_ns": stats.p99_nanos,
+        "breaker": breaker,
+        "instances_made": stats.instances_made,
+        "memory_high_water_bytes": stats.memory_high_water_bytes,
+        "log_lines_dropped": stats.log_lines_dropped,
+    })
 }
 
 /// `PUT /v1/policy`
@@ -95,7 +125,9 @@ pub async fn apply(api: Arc<Api>, request: Request) -> Result<Response, Problem>
     let policy = api.pipeline.policy.clone();
     let by = format!("api: {}", caller.name());
     let applied = detached(async move { policy.apply(&spec, None, &by).await }).await?;
-    applied.map(|a| applied_response(&a)).map_err(policy_problem)
+    applied
+        .map(|a| applied_response(&a))
+        .map_err(policy_problem)
 }
 
 /// `POST /v1/policy/check`
@@ -105,9 +137,14 @@ pub async fn check(api: Arc<Api>, request: Request) -> Result<Response, Problem>
     let bytes = read_body(&parts.headers, body, body_max::POLICY).await?;
     let spec = spec_of(&parts, &bytes)?;
     let policy = api.pipeline.policy.clone();
-    let set = detached(async move { policy.check(&spec, None).await }).await?.map_err(policy_problem)?;
+    let set = detached(async move { policy.check(&spec, None).await })
+        .await?
+        .map_err(policy_problem)?;
     let active = api.pipeline.policy.active().id();
-    Ok(json_response(StatusCode::OK, &json!({ "set": set.to_string(), "in_force": set == active })))
+    Ok(json_response(
+        StatusCode::OK,
+        &json!({ "set": set.to_string(), "in_force": set == active }),
+    ))
 }
 
 /// `GET /v1/policy/history`, newest first.
@@ -115,8 +152,18 @@ pub async fn history(api: Arc<Api>, request: Request) -> Result<Response, Proble
     let (parts, _) = request.into_parts();
     only(&api, &parts, Scope::Admin)?;
     let history = api.pipeline.policy.history();
-    let items = history.iter().take(HISTORY_SHOWN).map(history_view).collect();
-    Ok(json_response(StatusCode::OK, &List { items, next_cursor: None }))
+    let items = history
+        .iter()
+        .take(HISTORY_SHOWN)
+        .map(history_view)
+        .collect();
+    Ok(json_response(
+        StatusCode::OK,
+        &List {
+            items,
+            next_cursor: None,
+        },
+    ))
 }
 
 /// `POST /v1/policy/rollback`: to the one before, or to `?set=ID`.
@@ -127,7 +174,9 @@ pub async fn rollback(api: Arc<Api>, request: Request) -> Result<Response, Probl
     let policy = api.pipeline.policy.clone();
     let by = format!("rollback: {}", caller.name());
     let applied = detached(async move { policy.rollback(to.as_deref(), &by).await }).await?;
-    applied.map(|a| applied_response(&a)).map_err(policy_problem)
+    applied
+        .map(|a| applied_response(&a))
+        .map_err(policy_problem)
 }
 
 /// `GET /v1/tables`
@@ -135,8 +184,17 @@ pub async fn tables(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let (parts, _) = request.into_parts();
     only(&api, &parts, Scope::Admin)?;
     let tables = api.pipeline.policy.tables().await.map_err(store_problem)?;
-    let items = tables.into_iter().map(|(name, digest)| json!({ "name": name, "digest": digest })).collect();
-    Ok(json_response(StatusCode::OK, &List { items, next_cursor: None }))
+    let items = tables
+        .into_iter()
+        .map(|(name, digest)| json!({ "name": name, "digest": digest }))
+        .collect();
+    Ok(json_response(
+        StatusCode::OK,
+        &List {
+            items,
+            next_cursor: None,
+        },
+    ))
 }
 
 /// `PUT /v1/tables/{name}`
@@ -152,12 +210,15 @@ pub async fn put_table(api: Arc<Api>, request: Request) -> Result<Response, Prob
     let _upload = api.uploads.acquire().await;
     let bytes = read_body(&parts.headers, body, body_max::TABLE).await?;
     let policy = api.pipeline.policy.clone();
-    let stored = detached(async move { policy.put_table(&name, bytes.to_vec()).await }).await?.map_err(|e| match e {
-        TableProblem::Rows(why) => Problem::new(Code::InvalidTable, why),
-        TableProblem::Policy(error) => policy_problem(error),
-        TableProblem::Store(error) => store_problem(error),
-    })?;
-    let answer = json!({ "digest": stored.digest, "rows": stored.rows, "in_force": stored.in_force });
+    let stored = detached(async move { policy.put_table(&name, bytes.to_vec()).await })
+        .await?
+        .map_err(|e| match e {
+            TableProblem::Rows(why) => Problem::new(Code::InvalidTable, why),
+            TableProblem::Policy(error) => policy_problem(error),
+            TableProblem::Store(error) => store_problem(error),
+        })?;
+    let answer =
+        json!({ "digest": stored.digest, "rows": stored.rows, "in_force": stored.in_force });
     Ok(json_response(StatusCode::OK, &answer))
 }
 
@@ -171,12 +232,23 @@ pub async fn opt_outs(api: Arc<Api>, request: Request) -> Result<Response, Probl
             "limit" => size = limit(&value)?,
             _ => {
                 let last = wire::opt_out_from(&value);
-                after = Some(last.ok_or_else(|| bad_parameter("cursor", "is not one that this server gave"))?);
+                after =
+                    Some(last.ok_or_else(|| {
+                        bad_parameter("cursor", "is not one that this server gave")
+                    })?);
             }
         }
     }
-    let found = api.pipeline.store.list_opt_outs(after, size).await.map_err(store_problem)?;
-    let next_cursor = found.last().filter(|_| found.len() >= size).map(wire::opt_out_cursor);
+    let found = api
+        .pipeline
+        .store
+        .list_opt_outs(after, size)
+        .await
+        .map_err(store_problem)?;
+    let next_cursor = found
+        .last()
+        .filter(|_| found.len() >= size)
+        .map(wire::opt_out_cursor);
     let items = found.iter().map(OptOutView::of).collect();
     Ok(json_response(StatusCode::OK, &List { items, next_cursor }))
 }
@@ -191,7 +263,11 @@ pub async fn opt_in(api: Arc<Api>, request: Request) -> Result<Response, Problem
     set_opt_out(api, request, false).await
 }
 
-async fn set_opt_out(api: Arc<Api>, request: Request, opted_out: bool) -> Result<Response, Problem> {
+async fn set_opt_out(
+    api: Arc<Api>,
+    request: Request,
+    opted_out: bool,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = only(&api, &parts, Scope::Admin)?;
     let bytes = read_body(&parts.headers, body, body_max::SMALL).await?;
@@ -200,13 +276,19 @@ async fn set_opt_out(api: Arc<Api>, request: Request, opted_out: bool) -> Result
     let now = api.pipeline.clock.now();
     let source = format!("api: {}", caller.name());
     let store = &api.pipeline.store;
-    store.set_opt_out(scope.clone(), &recipient, opted_out, now, &source).await.map_err(store_problem)?;
+    store
+        .set_opt_out(scope.clone(), &recipient, opted_out, now, &source)
+        .await
+        .map_err(store_problem)?;
     let recipient = format!("+{recipient}");
     let answer = json!({ "recipient": recipient, "scope": wanted.scope, "opted_out": opted_out, "at": time(now) });
     Ok(json_response(StatusCode::OK, &answer))
 }
 
-fn wish_of(wanted: &OptOutRequest, account: &crate::domain::AccountId) -> Result<(String, OptOutScope), Problem> {
+fn wish_of(
+    wanted: &OptOutRequest,
+    account: &crate::domain::AccountId,
+) -> Result<(String, OptOutScope), Problem> {
     let mut errors = Vec::new();
     let recipient = Address::international(&wanted.recipient)
         .map_err(|e| errors.push(FieldError::new("/recipient", e.to_string())))
@@ -217,11 +299,17 @@ fn wish_of(wanted: &OptOutRequest, account: &crate::domain::AccountId) -> Result
             .map_err(|e| errors.push(FieldError::new("/number", e.to_string())))
             .ok(),
         ("number", None) => {
-            errors.push(FieldError::new("/number", "is required with the scope `number`"));
+            errors.push(FieldError::new(
+                "/number",
+                "is required with the scope `number`",
+            ));
             None
         }
         (_, Some(_)) => {
-            errors.push(FieldError::new("/number", "goes with the scope `number` alone"));
+            errors.push(FieldError::new(
+                "/number",
+                "goes with the scope `number` alone",
+            ));
             None
         }
         ("account", None) => Some(OptOutScope::Account(account.clone())),
@@ -243,11 +331,21 @@ pub async fn dead_webhooks(api: Arc<Api>, request: Request) -> Result<Response, 
             "limit" => size = limit(&value)?,
             _ => {
                 let last = wire::cursor_from(&value);
-                after = Some(last.ok_or_else(|| bad_parameter("cursor", "is not one that this server gave"))?.0);
+                after = Some(
+                    last.ok_or_else(|| {
+                        bad_parameter("cursor", "is not one that this server gave")
+                    })?
+                    .0,
+                );
             }
         }
     }
-    let found = api.pipeline.store.list_dead(after, size).await.map_err(store_problem)?;
+    let found = api
+        .pipeline
+        .store
+        .list_dead(after, size)
+        .await
+        .map_err(store_problem)?;
     let last = found.last().filter(|_| found.len() >= size);
     let next_cursor = last.map(|entry| wire::cursor_of(MessageId(entry.event)));
     let items = found.iter().map(DeadView::of).collect();
@@ -259,9 +357,18 @@ pub async fn redeliver(api: Arc<Api>, request: Request) -> Result<Response, Prob
     let (parts, _) = request.into_parts();
     only(&api, &parts, Scope::Admin)?;
     let step = step_in(&parts);
-    let event: MessageId =
-        step.strip_prefix("evt_").unwrap_or(step).parse().map_err(|_| Problem::not_found("dead webhook"))?;
-    match api.pipeline.store.redeliver(event.0).await.map_err(store_problem)? {
+    let event: MessageId = step
+        .strip_prefix("evt_")
+        .unwrap_or(step)
+        .parse()
+        .map_err(|_| Problem::not_found("dead webhook"))?;
+    match api
+        .pipeline
+        .store
+        .redeliver(event.0)
+        .await
+        .map_err(store_problem)?
+    {
         true => Ok(json_response(StatusCode::ACCEPTED, &json!({ "id": step }))),
         false => Err(Problem::not_found("dead webhook")),
     }
@@ -269,8 +376,13 @@ pub async fn redeliver(api: Arc<Api>, request: Request) -> Result<Response, Prob
 
 /// TOML or JSON: by Content-Type, else by how it begins.
 fn spec_of(parts: &Parts, bytes: &Bytes) -> Result<PolicySpec, Problem> {
-    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let json = kind.contains("json") || (!kind.contains("toml") && bytes.trim_ascii_start().starts_with(b"{"));
+    let kind = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    let json = kind.contains("json")
+        || (!kind.contains("toml") && bytes.trim_ascii_start().starts_with(b"{"));
     if json {
         // Twice: what is doubled or nested too deep is refused first.
         strict::parse(bytes)?;
@@ -283,7 +395,10 @@ fn spec_of(parts: &Parts, bytes: &Bytes) -> Result<PolicySpec, Problem> {
 }
 
 fn spec_problem(error: SpecError) -> Problem {
-    Problem::invalid(Code::InvalidPolicy, vec![FieldError::new(error.pointer, error.detail)])
+    Problem::invalid(
+        Code::InvalidPolicy,
+        vec![FieldError::new(error.pointer, error.detail)],
+    )
 }
 
 fn policy_problem(error: PolicyError) -> Problem {
@@ -299,13 +414,19 @@ fn policy_problem(error: PolicyError) -> Problem {
             });
             Problem::invalid(Code::InvalidPolicy, errors.collect())
         }
-        PolicyError::NoHistory => Problem::new(Code::Conflict, "there is no such earlier policy to go back to"),
+        PolicyError::NoHistory => Problem::new(
+            Code::Conflict,
+            "there is no such earlier policy to go back to",
+        ),
         PolicyError::Store(error) => store_problem(error),
     }
 }
 
 fn applied_response(applied: &Applied) -> Response {
-    json_response(StatusCode::OK, &json!({ "set": applied.set.to_string(), "changed": applied.changed }))
+    json_response(
+        StatusCode::OK,
+        &json!({ "set": applied.set.to_string(), "changed": applied.changed }),
+    )
 }
 
 /// `Staged` with its time as the API writes times.
@@ -347,9 +468,4 @@ fn history_view(entry: &HistoryEntry) -> serde_json::Value {
         "plugins": entry.plugins,
         "policy": entry.spec,
     })
-}
-
-fn micros(nanos: u64) -> f64 {
-    // Two decimals say enough and read well.
-    (nanos as f64 / 10.0).round() / 100.0
 }

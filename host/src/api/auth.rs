@@ -67,8 +67,13 @@ impl fmt::Display for KeyError {
                 f,
                 "a key of account {account} is malformed: a key has {KEY_MIN} to {KEY_MAX} visible ASCII characters, best hg_ and 64 random hexadecimal digits"
             ),
-            KeyError::Twice(a, b) => write!(f, "accounts {a} and {b} have a key in common; each key has one account"),
-            KeyError::UnknownAccount(account) => write!(f, "a key names account {account}, which is not configured"),
+            KeyError::Twice(a, b) => write!(
+                f,
+                "accounts {a} and {b} have a key in common; each key has one account"
+            ),
+            KeyError::UnknownAccount(account) => {
+                write!(f, "a key names account {account}, which is not configured")
+            }
         }
     }
 }
@@ -116,7 +121,10 @@ struct BadKeys {
 }
 
 impl Keys {
-    pub fn new(keys: impl IntoIterator<Item = KeySpec>, accounts: &Accounts) -> Result<Keys, KeyError> {
+    pub fn new(
+        keys: impl IntoIterator<Item = KeySpec>,
+        accounts: &Accounts,
+    ) -> Result<Keys, KeyError> {
         let mut by_digest: HashMap<[u8; 32], (Caller, [u8; 32])> = HashMap::new();
         for key in keys {
             if !well_formed(&key.secret) {
@@ -136,11 +144,19 @@ impl Keys {
                 return Err(KeyError::Twice(other.account.id.clone(), key.account));
             }
         }
-        Ok(Keys { by_digest, bad: parking_lot::Mutex::default() })
+        Ok(Keys {
+            by_digest,
+            bad: parking_lot::Mutex::default(),
+        })
     }
 
     /// The caller behind the Authorization header. A good key always passes; wrong ones are counted.
-    pub fn authenticate(&self, headers: &HeaderMap, from: IpAddr, now: Instant) -> Result<&Caller, Problem> {
+    pub fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        from: IpAddr,
+        now: Instant,
+    ) -> Result<&Caller, Problem> {
         let Some(value) = headers.get(header::AUTHORIZATION) else {
             let detail = "no API key: send the header `Authorization: Bearer KEY`";
             return Err(Problem::new(Code::Unauthorized, detail));
@@ -170,9 +186,15 @@ impl Keys {
                 bad.clear();
             }
         }
-        let entry = bad.entry(network(from)).or_insert(BadKeys { since: now, count: 0 });
+        let entry = bad.entry(network(from)).or_insert(BadKeys {
+            since: now,
+            count: 0,
+        });
         if now.duration_since(entry.since) >= BAD_KEYS_WINDOW {
-            *entry = BadKeys { since: now, count: 0 };
+            *entry = BadKeys {
+                since: now,
+                count: 0,
+            };
         }
         entry.count = entry.count.saturating_add(1);
         if entry.count > BAD_KEYS_MAX {
@@ -180,7 +202,10 @@ impl Keys {
             let detail = "too many wrong API keys from this address";
             return Problem::new(Code::TooManyBadKeys, detail).retry_after(left);
         }
-        Problem::new(Code::Unauthorized, "the API key is not one of this server's")
+        Problem::new(
+            Code::Unauthorized,
+            "the API key is not one of this server's",
+        )
     }
 }
 
@@ -236,12 +261,19 @@ mod tests {
     }
 
     fn spec(secret: &str, scopes: &[Scope]) -> KeySpec {
-        KeySpec { secret: secret.to_owned(), account: AccountId::from("acme"), scopes: scopes.to_vec() }
+        KeySpec {
+            secret: secret.to_owned(),
+            account: AccountId::from("acme"),
+            scopes: scopes.to_vec(),
+        }
     }
 
     fn keys() -> (Keys, String) {
         let key = key_of([7; 32]);
-        (Keys::new([spec(&key, &[Scope::Send])], &accounts()).unwrap(), key)
+        (
+            Keys::new([spec(&key, &[Scope::Send])], &accounts()).unwrap(),
+            key,
+        )
     }
 
     fn with(value: &str) -> HeaderMap {
@@ -278,8 +310,19 @@ mod tests {
         let (keys, key) = keys();
         let now = Instant::now();
         assert_eq!(status(keys.authenticate(&HeaderMap::new(), HERE, now)), 401);
-        for value in ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Bearer hg_00", &key] {
-            assert_eq!(status(keys.authenticate(&with(value), HERE, now)), 401, "{value}");
+        for value in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Basic dXNlcjpwYXNz",
+            "Bearer hg_00",
+            &key,
+        ] {
+            assert_eq!(
+                status(keys.authenticate(&with(value), HERE, now)),
+                401,
+                "{value}"
+            );
         }
         let longer = format!("Bearer {key}0");
         assert_eq!(status(keys.authenticate(&with(&longer), HERE, now)), 401);
@@ -294,12 +337,18 @@ mod tests {
             assert_eq!(status(keys.authenticate(&wrong, HERE, start)), 401);
         }
         let problem = keys.authenticate(&wrong, HERE, start).unwrap_err();
-        assert_eq!((problem.status.as_u16(), problem.retry_after), (429, Some(BAD_KEYS_WINDOW)));
+        assert_eq!(
+            (problem.status.as_u16(), problem.retry_after),
+            (429, Some(BAD_KEYS_WINDOW))
+        );
         let elsewhere = IpAddr::from([10, 0, 0, 1]);
         assert_eq!(status(keys.authenticate(&wrong, elsewhere, start)), 401);
         let good = with(&format!("Bearer {key}"));
         assert_eq!(status(keys.authenticate(&good, HERE, start)), 200);
-        assert_eq!(status(keys.authenticate(&wrong, HERE, start + BAD_KEYS_WINDOW)), 401);
+        assert_eq!(
+            status(keys.authenticate(&wrong, HERE, start + BAD_KEYS_WINDOW)),
+            401
+        );
     }
 
     #[test]
@@ -307,7 +356,10 @@ mod tests {
         let a: IpAddr = "2001:db8:1:2::1".parse().unwrap();
         let b: IpAddr = "2001:db8:1:2:ffff::9".parse().unwrap();
         assert_eq!(network(a), network(b));
-        assert_eq!(network("::ffff:10.0.0.1".parse().unwrap()), IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(
+            network("::ffff:10.0.0.1".parse().unwrap()),
+            IpAddr::from([10, 0, 0, 1])
+        );
     }
 
     #[test]
@@ -315,9 +367,21 @@ mod tests {
         let key = key_of([1; 32]);
         let refused = |specs: Vec<KeySpec>| Keys::new(specs, &accounts()).err();
         let acme = AccountId::from("acme");
-        assert_eq!(refused(vec![spec("short", &[])]), Some(KeyError::Malformed(acme.clone())));
-        assert_eq!(refused(vec![spec(&key, &[]), spec(&key, &[])]), Some(KeyError::Twice(acme.clone(), acme)));
-        let stranger = KeySpec { account: AccountId::from("x"), ..spec(&key, &[]) };
-        assert_eq!(refused(vec![stranger]), Some(KeyError::UnknownAccount(AccountId::from("x"))));
+        assert_eq!(
+            refused(vec![spec("short", &[])]),
+            Some(KeyError::Malformed(acme.clone()))
+        );
+        assert_eq!(
+            refused(vec![spec(&key, &[]), spec(&key, &[])]),
+            Some(KeyError::Twice(acme.clone(), acme))
+        );
+        let stranger = KeySpec {
+            account: AccountId::from("x"),
+            ..spec(&key, &[])
+        };
+        assert_eq!(
+            refused(vec![stranger]),
+            Some(KeyError::UnknownAccount(AccountId::from("x")))
+        );
     }
 }

@@ -114,7 +114,12 @@ pub async fn serve(
                 }
                 stats.accepted.fetch_add(1, Relaxed);
                 stats.open.fetch_add(1, Relaxed);
-                let guest = Guest { ip, connections: connections.clone(), stats: stats.clone(), _place: place };
+                let guest = Guest {
+                    ip,
+                    connections: connections.clone(),
+                    stats: stats.clone(),
+                    _place: place,
+                };
                 start(stream, guest, router.clone(), &limits, stop.clone());
             }
             Err(error) => {
@@ -126,7 +131,10 @@ pub async fn serve(
     }
     drop(listener);
     let all = u32::try_from(max).unwrap_or(u32::MAX);
-    if tokio::time::timeout(limits.shutdown, places.acquire_many(all)).await.is_err() {
+    if tokio::time::timeout(limits.shutdown, places.acquire_many(all))
+        .await
+        .is_err()
+    {
         tracing::warn!("connections that did not finish in time are closed");
         connections.all.lock().values().for_each(|c| c.task.abort());
     }
@@ -199,17 +207,40 @@ impl Deadline {
     }
 }
 
-fn start(stream: TcpStream, guest: Guest, router: Router, limits: &EdgeLimits, stop: watch::Receiver<bool>) {
+fn start(
+    stream: TcpStream,
+    guest: Guest,
+    router: Router,
+    limits: &EdgeLimits,
+    stop: watch::Receiver<bool>,
+) {
     // Answers are small and wanted now. Where it fails the connection is gone anyway.
     let _ = stream.set_nodelay(true);
     let connections = guest.connections.clone();
-    let deadline = Arc::new(Deadline { at: AtomicU64::new(u64::MAX), phase: AtomicU8::new(BETWEEN) });
+    let deadline = Arc::new(Deadline {
+        at: AtomicU64::new(u64::MAX),
+        phase: AtomicU8::new(BETWEEN),
+    });
     deadline.set(BETWEEN, connections.millis(), limits.first_byte);
     // The number of connections ever accepted is unique among those open.
     let number = guest.stats.accepted.load(Relaxed);
     let mut all = connections.all.lock();
-    let task = tokio::spawn(run(stream, guest, number, router, deadline.clone(), limits.clone(), stop));
-    all.insert(number, Connection { task: task.abort_handle(), deadline });
+    let task = tokio::spawn(run(
+        stream,
+        guest,
+        number,
+        router,
+        deadline.clone(),
+        limits.clone(),
+        stop,
+    ));
+    all.insert(
+        number,
+        Connection {
+            task: task.abort_handle(),
+            deadline,
+        },
+    );
 }
 
 async fn run(
@@ -297,18 +328,27 @@ struct Timed {
 }
 
 impl AsyncRead for Timed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before && self.deadline.phase.load(Relaxed) == BETWEEN {
-            self.deadline.set(HEAD, self.connections.millis(), self.head);
+            self.deadline
+                .set(HEAD, self.connections.millis(), self.head);
         }
         polled
     }
 }
 
 impl AsyncWrite for Timed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -354,20 +394,36 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let router = Router::new()
             .route("/", get(|| async { "hello" }))
-            .route("/slow", get(|| async {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                "done"
-            }))
-            .route("/body", post(|body: axum::body::Bytes| async move { body.len().to_string() }));
+            .route(
+                "/slow",
+                get(|| async {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    "done"
+                }),
+            )
+            .route(
+                "/body",
+                post(|body: axum::body::Bytes| async move { body.len().to_string() }),
+            );
         let stats = Arc::new(EdgeStats::default());
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(serve(listener, router, limits, stats.clone(), stopped));
-        Server { address, stats, stop, task }
+        Server {
+            address,
+            stats,
+            stop,
+            task,
+        }
     }
 
     fn quick() -> EdgeLimits {
         let short = Duration::from_millis(100);
-        EdgeLimits { first_byte: short, head: short, request: short * 10, ..EdgeLimits::default() }
+        EdgeLimits {
+            first_byte: short,
+            head: short,
+            request: short * 10,
+            ..EdgeLimits::default()
+        }
     }
 
     async fn connect(server: &Server) -> TcpStream {
@@ -396,7 +452,10 @@ mod tests {
         let mut stream = connect(&server).await;
         let (mut reader, mut writer) = stream.split();
         let trickle = async {
-            for octet in b"GET / HTTP/1.1\r\nx-padding: 0123456789012345678901234567890".iter().cycle() {
+            for octet in b"GET / HTTP/1.1\r\nx-padding: 0123456789012345678901234567890"
+                .iter()
+                .cycle()
+            {
                 if writer.write_all(&[*octet]).await.is_err() {
                     break;
                 }
@@ -416,7 +475,10 @@ mod tests {
         let server = server(quick()).await;
         let mut stream = connect(&server).await;
         for _ in 0..2 {
-            stream.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            stream
+                .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+                .await
+                .unwrap();
             let mut answer = vec![0; 512];
             let n = stream.read(&mut answer).await.unwrap();
             assert!(answer[..n].starts_with(b"HTTP/1.1 200"));
@@ -425,10 +487,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_never_comes_ends_with_the_request() {
-        let limits = EdgeLimits { request: Duration::from_millis(100), ..quick() };
+        let limits = EdgeLimits {
+            request: Duration::from_millis(100),
+            ..quick()
+        };
         let server = server(limits).await;
         let mut stream = connect(&server).await;
-        stream.write_all(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc").await.unwrap();
+        stream
+            .write_all(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc")
+            .await
+            .unwrap();
         assert_eq!(rest(&mut stream).await, "");
     }
 
@@ -436,7 +504,10 @@ mod tests {
     async fn what_is_no_http_is_answered_400() {
         let server = server(quick()).await;
         let mut stream = connect(&server).await;
-        stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
+            .await
+            .unwrap();
         assert!(rest(&mut stream).await.starts_with("HTTP/1.1 400"));
     }
 
@@ -454,10 +525,16 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_gets_no_more_than_its_share() {
-        let limits = EdgeLimits { max_connections_per_ip: 1, ..EdgeLimits::default() };
+        let limits = EdgeLimits {
+            max_connections_per_ip: 1,
+            ..EdgeLimits::default()
+        };
         let server = server(limits).await;
         let mut first = connect(&server).await;
-        first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        first
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
         let mut byte = [0; 1];
         first.read_exact(&mut byte).await.unwrap();
         let mut second = connect(&server).await;
@@ -473,15 +550,23 @@ mod tests {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(5), again).await.expect("the place is given back");
+        tokio::time::timeout(Duration::from_secs(5), again)
+            .await
+            .expect("the place is given back");
     }
 
     #[tokio::test]
     async fn a_full_house_turns_away() {
-        let limits = EdgeLimits { max_connections: 1, ..EdgeLimits::default() };
+        let limits = EdgeLimits {
+            max_connections: 1,
+            ..EdgeLimits::default()
+        };
         let server = server(limits).await;
         let mut first = connect(&server).await;
-        first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        first
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
         first.read_exact(&mut [0; 1]).await.unwrap();
         let mut second = connect(&server).await;
         assert!(rest(&mut second).await.starts_with("HTTP/1.1 503"));
@@ -491,13 +576,19 @@ mod tests {
     async fn stopping_lets_a_request_finish() {
         let server = server(EdgeLimits::default()).await;
         let mut stream = connect(&server).await;
-        stream.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
         while server.stats.open.load(Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
         server.stop.send_replace(true);
         assert!(rest(&mut stream).await.ends_with("done"));
-        tokio::time::timeout(Duration::from_secs(5), server.task).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(5), server.task)
+            .await
+            .unwrap()
+            .unwrap();
     }
 }

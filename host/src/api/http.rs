@@ -36,22 +36,37 @@ pub async fn read_body(headers: &HeaderMap, body: Body, max: usize) -> Result<By
     read_body_within(headers, body, max, BODY_TIME_MAX).await
 }
 
-async fn read_body_within(headers: &HeaderMap, body: Body, max: usize, time: Duration) -> Result<Bytes, Problem> {
+async fn read_body_within(
+    headers: &HeaderMap,
+    body: Body,
+    max: usize,
+    time: Duration,
+) -> Result<Bytes, Problem> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && encoding != "identity"
     {
         let detail = "Content-Encoding is not supported: send the body as it is";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
-    let too_large = || Problem::new(Code::BodyTooLarge, format!("the body has more than {max} octets"));
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let too_large = || {
+        Problem::new(
+            Code::BodyTooLarge,
+            format!("the body has more than {max} octets"),
+        )
+    };
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > max as u64) {
         return Err(too_large());
     }
     match tokio::time::timeout(time, Limited::new(body, max).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Problem::new(Code::InvalidRequest, format!("the body broke off: {error}"))),
+        Ok(Err(error)) => Err(Problem::new(
+            Code::InvalidRequest,
+            format!("the body broke off: {error}"),
+        )),
         Err(_) => {
             let detail = format!("the body did not arrive within {} seconds", time.as_secs());
             Err(Problem::new(Code::RequestTimeout, detail))
@@ -61,7 +76,10 @@ async fn read_body_within(headers: &HeaderMap, body: Body, max: usize, time: Dur
 
 /// The other side of the connection; the unspecified address where the listener is not ours.
 pub fn peer(parts: &request::Parts) -> IpAddr {
-    parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
+    parts
+        .extensions
+        .get::<Peer>()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
 }
 
 /// The Idempotency-Key, if there is one: at most 255 visible ASCII characters.
@@ -76,7 +94,9 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     match (key, all.next()) {
         (Some(key), None) => Ok(Some(key)),
         _ => {
-            let detail = format!("Idempotency-Key is one value of 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters");
+            let detail = format!(
+                "Idempotency-Key is one value of 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters"
+            );
             Err(Problem::new(Code::InvalidHeader, detail))
         }
     }
@@ -85,11 +105,17 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 /// The query's parameters. Each is one of `known` and stands once.
 pub fn parameters(uri: &Uri, known: &[&str]) -> Result<Vec<(String, String)>, Problem> {
     let Ok(Query(all)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
-        return Err(Problem::new(Code::InvalidParameter, "the query is not application/x-www-form-urlencoded"));
+        return Err(Problem::new(
+            Code::InvalidParameter,
+            "the query is not application/x-www-form-urlencoded",
+        ));
     };
     for (i, (name, _)) in all.iter().enumerate() {
         if !known.contains(&name.as_str()) {
-            return Err(bad_parameter(name, format!("is not known here; known are {}", known.join(", "))));
+            return Err(bad_parameter(
+                name,
+                format!("is not known here; known are {}", known.join(", ")),
+            ));
         }
         if all.iter().take(i).any(|(earlier, _)| earlier == name) {
             return Err(bad_parameter(name, "stands twice"));
@@ -116,7 +142,10 @@ pub const LIMIT_DEFAULT: usize = 50;
 
 pub fn json_response<T: Serialize>(status: StatusCode, value: &T) -> Response {
     let mut response = (status, answer::json(value)).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 
@@ -135,7 +164,10 @@ mod tests {
     fn keyed(values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append("idempotency-key", HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            headers.append(
+                "idempotency-key",
+                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            );
         }
         headers
     }
@@ -154,8 +186,12 @@ mod tests {
 
     #[test]
     fn parameters_are_known_and_stand_once() {
-        let read = |query: &str| parameters(&format!("/x?{query}").parse().unwrap(), &["to", "limit"]);
-        assert_eq!(read("to=%2B44&limit=5").unwrap()[0], ("to".to_owned(), "+44".to_owned()));
+        let read =
+            |query: &str| parameters(&format!("/x?{query}").parse().unwrap(), &["to", "limit"]);
+        assert_eq!(
+            read("to=%2B44&limit=5").unwrap()[0],
+            ("to".to_owned(), "+44".to_owned())
+        );
         assert!(read("").unwrap().is_empty());
         let problem = read("tO=1").unwrap_err();
         assert_eq!(problem.body.errors[0].pointer, "?tO");
@@ -177,9 +213,15 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_bounded_whether_its_length_is_told_or_not() {
         assert_eq!(read("12345", 5).await.as_deref(), Ok(&b"12345"[..]));
-        assert_eq!(read("123456", 5).await.unwrap_err().body.code, "body_too_large");
+        assert_eq!(
+            read("123456", 5).await.unwrap_err().body.code,
+            "body_too_large"
+        );
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("99999999999999"));
+        headers.insert(
+            header::CONTENT_LENGTH,
+            HeaderValue::from_static("99999999999999"),
+        );
         let problem = read_body(&headers, Body::empty(), 5).await.unwrap_err();
         assert_eq!(problem.status, StatusCode::PAYLOAD_TOO_LARGE);
     }
@@ -187,7 +229,9 @@ mod tests {
     #[tokio::test]
     async fn a_body_has_its_time() {
         let time = Duration::from_millis(20);
-        let problem = read_body_within(&HeaderMap::new(), Body::new(Never), 5, time).await.unwrap_err();
+        let problem = read_body_within(&HeaderMap::new(), Body::new(Never), 5, time)
+            .await
+            .unwrap_err();
         assert_eq!(problem.body.code, "request_timeout");
     }
 

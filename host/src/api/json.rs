@@ -5,7 +5,9 @@ use std::fmt;
 
 use jsonschema::error::ValidationErrorKind;
 use schemars::JsonSchema;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Value};
 
 use super::problem::{Code, FieldError, Problem};
@@ -84,7 +86,10 @@ impl<T: DeserializeOwned + JsonSchema> Checked<T> {
                 }
                 ValidationErrorKind::Required { property } => {
                     let name = property.as_str().unwrap_or_default();
-                    errors.push(FieldError::new(format!("{at}/{}", escaped(name)), "is required"));
+                    errors.push(FieldError::new(
+                        format!("{at}/{}", escaped(name)),
+                        "is required",
+                    ));
                 }
                 _ => errors.push(FieldError::new(at, clipped(error.to_string()))),
             }
@@ -124,7 +129,9 @@ struct Strict {
 impl Strict {
     fn deeper<E: Error>(&self) -> Result<usize, E> {
         if self.depth >= DEPTH_MAX {
-            return Err(E::custom(format_args!("it is nested deeper than {DEPTH_MAX} levels")));
+            return Err(E::custom(format_args!(
+                "it is nested deeper than {DEPTH_MAX} levels"
+            )));
         }
         Ok(self.depth + 1)
     }
@@ -187,7 +194,9 @@ impl<'de> Visitor<'de> for Strict {
         let mut members = Map::new();
         while let Some(key) = map.next_key::<String>()? {
             if members.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("the key {key:?} stands twice")));
+                return Err(A::Error::custom(format_args!(
+                    "the key {key:?} stands twice"
+                )));
             }
             let value = map.next_value_seed(Strict { depth })?;
             members.insert(key, value);
@@ -217,7 +226,9 @@ mod tests {
     fn what_is_not_acceptable_is_named() {
         assert!(refused("").contains("empty"));
         assert!(refused("{\"a\": 1} x").contains("trailing"));
-        assert!(refused(r#"{"a": 1, "b": {"a": 1, "a": 2}}"#).contains(r#"the key "a" stands twice"#));
+        assert!(
+            refused(r#"{"a": 1, "b": {"a": 1, "a": 2}}"#).contains(r#"the key "a" stands twice"#)
+        );
         assert!(refused(r#"{"text": "\ud83d"}"#).contains("line 1"));
         assert!(refused(r#"{"text": "\ude00"}"#).contains("surrogate"));
         assert!(refused("{'a': 1}").contains("column"));

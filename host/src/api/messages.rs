@@ -14,12 +14,14 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::answer::{Detail, InboundView, PluginRef, PreviewView, Summary};
+use super::answer::{Detail, PluginRef, PreviewView, Summary};
 use super::auth::{Caller, Scope};
 use super::http::{
-    LIMIT_DEFAULT, List, bad_parameter, body_max, idempotency_key, json_response, limit, parameters, read_body,
+    LIMIT_DEFAULT, List, bad_parameter, body_max, idempotency_key, json_response, limit,
+    parameters, read_body,
 };
 use super::problem::{Code, FieldError, Problem, ProblemBody};
+use super::reports::InboundView;
 use super::{Api, id_in, json, wire};
 use crate::domain::text::TextError;
 use crate::domain::{
@@ -43,7 +45,9 @@ pub async fn submit(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let (message, replayed) = accept(&api, &caller.account, submission, idempotency).await?;
     let mut response = json_response(StatusCode::ACCEPTED, &Summary::of(&message));
     if replayed {
-        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+        response
+            .headers_mut()
+            .insert("idempotency-replayed", HeaderValue::from_static("true"));
     }
     api.stats.submitted(started.elapsed());
     Ok(response)
@@ -56,7 +60,11 @@ pub async fn preview(api: Arc<Api>, request: Request) -> Result<Response, Proble
     let bytes = read_body(&parts.headers, body, body_max::MESSAGE).await?;
     let submission = api.requests.submission(json::parse(&bytes)?)?;
     let binary = matches!(submission.body, Body::Binary { .. });
-    let preview = api.pipeline.preview(&caller.account, submission).await.map_err(|e| submit_problem(e, binary))?;
+    let preview = api
+        .pipeline
+        .preview(&caller.account, submission)
+        .await
+        .map_err(|e| submit_problem(e, binary))?;
     Ok(json_response(StatusCode::OK, &PreviewView::of(&preview)))
 }
 
@@ -81,8 +89,15 @@ pub async fn batch(api: Arc<Api>, request: Request) -> Result<Response, Problem>
         return Err(Problem::invalid(Code::InvalidRequest, vec![error]));
     };
     if items.is_empty() || items.len() > wire::BATCH_MAX {
-        let rule = format!("has {} submissions; a batch has 1 to {}", items.len(), wire::BATCH_MAX);
-        return Err(Problem::invalid(Code::InvalidRequest, vec![FieldError::new("", rule)]));
+        let rule = format!(
+            "has {} submissions; a batch has 1 to {}",
+            items.len(),
+            wire::BATCH_MAX
+        );
+        return Err(Problem::invalid(
+            Code::InvalidRequest,
+            vec![FieldError::new("", rule)],
+        ));
     }
     let places = Arc::new(Semaphore::new(BATCH_CONCURRENCY));
     let mut running = JoinSet::new();
@@ -103,11 +118,22 @@ pub async fn batch(api: Arc<Api>, request: Request) -> Result<Response, Problem>
             *slot = Some(result);
         }
     }
-    let results: Vec<BatchResult> = results.into_iter().map(|r| r.unwrap_or_else(unfinished)).collect();
-    Ok(json_response(StatusCode::OK, &serde_json::json!({ "results": results })))
+    let results: Vec<BatchResult> = results
+        .into_iter()
+        .map(|r| r.unwrap_or_else(unfinished))
+        .collect();
+    Ok(json_response(
+        StatusCode::OK,
+        &serde_json::json!({ "results": results }),
+    ))
 }
 
-async fn batch_item(api: &Api, account: &Account, item: Value, key: Option<Idempotency>) -> BatchResult {
+async fn batch_item(
+    api: &Api,
+    account: &Account,
+    item: Value,
+    key: Option<Idempotency>,
+) -> BatchResult {
     let accepted = match api.requests.submission(item) {
         Ok(submission) => accept(api, account, submission, key).await,
         Err(problem) => Err(problem),
@@ -118,13 +144,24 @@ async fn batch_item(api: &Api, account: &Account, item: Value, key: Option<Idemp
             message: serde_json::to_value(Summary::of(&message)).ok(),
             problem: None,
         },
-        Err(problem) => BatchResult { status: problem.status.as_u16(), message: None, problem: Some(problem.body) },
+        Err(problem) => BatchResult {
+            status: problem.status.as_u16(),
+            message: None,
+            problem: Some(problem.body),
+        },
     }
 }
 
 fn unfinished() -> BatchResult {
-    let problem = Problem::new(Code::Internal, "the submission could not be finished; this is our fault");
-    BatchResult { status: problem.status.as_u16(), message: None, problem: Some(problem.body) }
+    let problem = Problem::new(
+        Code::Internal,
+        "the submission could not be finished; this is our fault",
+    );
+    BatchResult {
+        status: problem.status.as_u16(),
+        message: None,
+        problem: Some(problem.body),
+    }
 }
 
 /// Durable when it returns; the flag tells whether the answer is that of an earlier request.
@@ -135,8 +172,11 @@ async fn accept(
     idempotency: Option<Idempotency>,
 ) -> Result<(Box<Message>, bool), Problem> {
     let binary = matches!(submission.body, Body::Binary { .. });
-    let submitted =
-        api.pipeline.submit(account, submission, idempotency).await.map_err(|e| submit_problem(e, binary))?;
+    let submitted = api
+        .pipeline
+        .submit(account, submission, idempotency)
+        .await
+        .map_err(|e| submit_problem(e, binary))?;
     if submitted.replayed
         && let Some(problem) = first_refusal(&submitted.message)
     {
@@ -151,7 +191,10 @@ pub async fn show(api: Arc<Api>, request: Request) -> Result<Response, Problem> 
     let caller = api.authorize(&parts, Scope::Read)?;
     let message = find(&api, caller, id_in(&parts)?).await?;
     let policy = &api.pipeline.policy;
-    Ok(json_response(StatusCode::OK, &Detail::of(&message, &|set| plugins_of(policy, *set))))
+    Ok(json_response(
+        StatusCode::OK,
+        &Detail::of(&message, &|set| plugins_of(policy, *set)),
+    ))
 }
 
 /// `GET /v1/messages`
@@ -159,9 +202,20 @@ pub async fn list(api: Arc<Api>, request: Request) -> Result<Response, Problem> 
     let (parts, _) = request.into_parts();
     let caller = api.authorize(&parts, Scope::Read)?;
     let (filter, cursor, limit) = filter_of(&parts.uri, caller)?;
-    let page = api.pipeline.store.list(filter, cursor, limit).await.map_err(store_problem)?;
+    let page = api
+        .pipeline
+        .store
+        .list(filter, cursor, limit)
+        .await
+        .map_err(store_problem)?;
     let items = page.items.iter().map(Summary::of).collect();
-    Ok(json_response(StatusCode::OK, &List { items, next_cursor: page.next.map(wire::cursor_of) }))
+    Ok(json_response(
+        StatusCode::OK,
+        &List {
+            items,
+            next_cursor: page.next.map(wire::cursor_of),
+        },
+    ))
 }
 
 /// `POST /v1/messages/{id}/cancel`
@@ -169,20 +223,26 @@ pub async fn cancel(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let (parts, _) = request.into_parts();
     let caller = api.authorize(&parts, Scope::Send)?;
     let now = api.pipeline.clock.now();
-    change(&api, caller, id_in(&parts)?, "canceled", move |message| match message.state {
-        State::Scheduled | State::Held | State::Queued => {
-            message.enter(now, State::Canceled, Reason::CanceledByClient, "")
-        }
-        // Asked twice is asked once.
-        State::Canceled => true,
-        State::SubmitUnknown
-        | State::Enroute
-        | State::Delivered
-        | State::Undeliverable
-        | State::Expired
-        | State::Rejected
-        | State::Unknown => false,
-    })
+    change(
+        &api,
+        caller,
+        id_in(&parts)?,
+        "canceled",
+        move |message| match message.state {
+            State::Scheduled | State::Held | State::Queued => {
+                message.enter(now, State::Canceled, Reason::CanceledByClient, "")
+            }
+            // Asked twice is asked once.
+            State::Canceled => true,
+            State::SubmitUnknown
+            | State::Enroute
+            | State::Delivered
+            | State::Undeliverable
+            | State::Expired
+            | State::Rejected
+            | State::Unknown => false,
+        },
+    )
     .await
 }
 
@@ -213,9 +273,20 @@ pub async fn inbound(api: Arc<Api>, request: Request) -> Result<Response, Proble
             _ => cursor = Some(cursor_of(&value)?),
         }
     }
-    let page = api.pipeline.store.list_inbound(visible(caller), cursor, size).await.map_err(store_problem)?;
+    let page = api
+        .pipeline
+        .store
+        .list_inbound(visible(caller), cursor, size)
+        .await
+        .map_err(store_problem)?;
     let items = page.items.iter().map(InboundView::of).collect();
-    Ok(json_response(StatusCode::OK, &List { items, next_cursor: page.next.map(wire::cursor_of) }))
+    Ok(json_response(
+        StatusCode::OK,
+        &List {
+            items,
+            next_cursor: page.next.map(wire::cursor_of),
+        },
+    ))
 }
 
 /// What the store's failures mean to a client.
@@ -230,7 +301,10 @@ pub fn store_problem(error: StoreError) -> Problem {
         | StoreError::Format(_)
         | StoreError::Limit(_) => {
             tracing::error!(%error, "the store failed a request");
-            return Problem::new(Code::Internal, "the store failed; the operator's log says more");
+            return Problem::new(
+                Code::Internal,
+                "the store failed; the operator's log says more",
+            );
         }
     };
     Problem::new(code, error.to_string()).retry_after(Duration::from_secs(after))
@@ -243,7 +317,14 @@ fn plugins_of(policy: &Policy, set: SetId) -> Vec<PluginRef> {
         return PluginRef::all(active.summary());
     }
     let known = policy.plugins_of(set).into_iter();
-    known.map(|p| PluginRef { name: p.name, version: p.version, digest: p.digest, hooks: None }).collect()
+    known
+        .map(|p| PluginRef {
+            name: p.name,
+            version: p.version,
+            digest: p.digest,
+            hooks: None,
+        })
+        .collect()
 }
 
 /// Changes a message that the caller may see; 409 where its state does not allow it.
@@ -255,11 +336,18 @@ async fn change(
     change: impl FnOnce(&mut Message) -> bool + Send + 'static,
 ) -> Result<Response, Problem> {
     find(api, caller, id).await?;
-    let changed = api.pipeline.store.update(id, move |message| (change(message), message.clone())).await;
+    let changed = api
+        .pipeline
+        .store
+        .update(id, move |message| (change(message), message.clone()))
+        .await;
     match changed {
         Ok((true, message)) => Ok(json_response(StatusCode::OK, &Summary::of(&message))),
         Ok((false, message)) => {
-            let detail = format!("the message is {} and cannot be {what} any more", message.state.name());
+            let detail = format!(
+                "the message is {} and cannot be {what} any more",
+                message.state.name()
+            );
             Err(Problem::new(Code::Conflict, detail))
         }
         Err(UpdateError::NotFound) => Err(Problem::not_found("message")),
@@ -284,7 +372,11 @@ fn visible(caller: &Caller) -> Option<AccountId> {
 }
 
 fn idempotency(caller: &Caller, key: String, body: &[u8]) -> Idempotency {
-    Idempotency { account: caller.account.id.clone(), key, fingerprint: Sha256::digest(body).into() }
+    Idempotency {
+        account: caller.account.id.clone(),
+        key,
+        fingerprint: Sha256::digest(body).into(),
+    }
 }
 
 /// The refusal that the first request with this Idempotency-Key was answered with.
@@ -293,10 +385,14 @@ fn first_refusal(message: &Message) -> Option<Problem> {
     if first.state != State::Rejected || first.reason == Reason::DroppedByPolicy {
         return None;
     }
-    let (code, reason) = first.detail.split_once(": ").unwrap_or((first.reason.name(), &first.detail));
+    let (code, reason) = first
+        .detail
+        .split_once(": ")
+        .unwrap_or((first.reason.name(), &first.detail));
     let mut problem = Problem::refused(code, reason, Some(message.id));
     if reason.is_empty() {
-        problem.body.detail = "the recipient asked for no more messages from this sender".to_owned();
+        problem.body.detail =
+            "the recipient asked for no more messages from this sender".to_owned();
     }
     Some(problem)
 }
@@ -309,16 +405,21 @@ fn submit_problem(error: SubmitError, binary: bool) -> Problem {
     match error {
         SubmitError::Text(TextError::Udh(error)) => field("/binary/udh", error.to_string()),
         SubmitError::Text(error) => field(body, error.to_string()),
-        SubmitError::TooManySegments { segments, max } => {
-            field(body, format!("needs {segments} segments; this server takes at most {max}"))
+        SubmitError::TooManySegments { segments, max } => field(
+            body,
+            format!("needs {segments} segments; this server takes at most {max}"),
+        ),
+        SubmitError::SendAtTooFar { max_seconds } => field(
+            "/send_at",
+            format!("lies more than {} days ahead", max_seconds / 86_400),
+        ),
+        SubmitError::Validity { max_seconds } => field(
+            "/validity_seconds",
+            format!("is not between 1 and {max_seconds}"),
+        ),
+        SubmitError::Refused { id, refusal } => {
+            Problem::refused(&refusal.code, refusal.reason, Some(id))
         }
-        SubmitError::SendAtTooFar { max_seconds } => {
-            field("/send_at", format!("lies more than {} days ahead", max_seconds / 86_400))
-        }
-        SubmitError::Validity { max_seconds } => {
-            field("/validity_seconds", format!("is not between 1 and {max_seconds}"))
-        }
-        SubmitError::Refused { id, refusal } => Problem::refused(&refusal.code, refusal.reason, Some(id)),
         SubmitError::IdempotencyMismatch => {
             let detail = "this Idempotency-Key came with another body within the last 24 hours";
             Problem::new(Code::IdempotencyMismatch, detail)
@@ -327,37 +428,67 @@ fn submit_problem(error: SubmitError, binary: bool) -> Problem {
             let detail = "a request with this Idempotency-Key is being worked on";
             Problem::new(Code::IdempotencyRunning, detail).retry_after(Duration::from_secs(1))
         }
-        SubmitError::Throttled { retry_after } => {
-            Problem::new(Code::Throttled, "the account sends more than its throughput").retry_after(retry_after)
-        }
+        SubmitError::Throttled { retry_after } => Problem::new(
+            Code::Throttled,
+            "the account sends more than its throughput",
+        )
+        .retry_after(retry_after),
         SubmitError::Store(error) => store_problem(error),
     }
 }
 
-const FILTERS: [&str; 9] = ["status", "to", "from", "class", "since", "until", "account", "limit", "cursor"];
+const FILTERS: [&str; 9] = [
+    "status", "to", "from", "class", "since", "until", "account", "limit", "cursor",
+];
 
 fn filter_of(uri: &Uri, caller: &Caller) -> Result<(Filter, Option<MessageId>, usize), Problem> {
-    let mut filter = Filter { account: visible(caller), ..Filter::default() };
+    let mut filter = Filter {
+        account: visible(caller),
+        ..Filter::default()
+    };
     let (mut cursor, mut size) = (None, LIMIT_DEFAULT);
     for (name, value) in parameters(uri, &FILTERS)? {
         let time = || wire::timestamp(&value).map_err(|rule| bad_parameter(&name, rule));
         match name.as_str() {
             "status" => {
                 let names = || format!("is none of {}", State::ALL.map(State::name).join(", "));
-                filter.status = Some(State::from_name(&value).ok_or_else(|| bad_parameter(&name, names()))?);
+                filter.status =
+                    Some(State::from_name(&value).ok_or_else(|| bad_parameter(&name, names()))?);
             }
-            "to" => filter.to = Some(Address::international(&value).map_err(|e| bad_parameter(&name, e))?.value),
-            "from" => filter.from = Some(Address::originator(&value).map_err(|e| bad_parameter(&name, e))?.value),
+            "to" => {
+                filter.to = Some(
+                    Address::international(&value)
+                        .map_err(|e| bad_parameter(&name, e))?
+                        .value,
+                )
+            }
+            "from" => {
+                filter.from = Some(
+                    Address::originator(&value)
+                        .map_err(|e| bad_parameter(&name, e))?
+                        .value,
+                )
+            }
             "class" => {
-                let names = || format!("is none of {}", TrafficClass::ALL.map(TrafficClass::name).join(", "));
-                filter.class = Some(TrafficClass::from_name(&value).ok_or_else(|| bad_parameter(&name, names()))?);
+                let names = || {
+                    format!(
+                        "is none of {}",
+                        TrafficClass::ALL.map(TrafficClass::name).join(", ")
+                    )
+                };
+                filter.class = Some(
+                    TrafficClass::from_name(&value).ok_or_else(|| bad_parameter(&name, names()))?,
+                );
             }
             "since" => filter.since = Some(time()?),
             "until" => filter.until = Some(time()?),
             "account" => {
                 let account = AccountId::from(value.as_str());
                 if filter.account.as_ref().is_some_and(|own| *own != account) {
-                    return Err(Problem::new(Code::Forbidden, "other accounts need a key with the scope `admin`"));
+                    return Err(Problem::new(
+                        Code::Forbidden,
+                        "other accounts need a key with the scope `admin`",
+                    ));
                 }
                 filter.account = Some(account);
             }
@@ -369,7 +500,8 @@ fn filter_of(uri: &Uri, caller: &Caller) -> Result<(Filter, Option<MessageId>, u
 }
 
 fn cursor_of(text: &str) -> Result<MessageId, Problem> {
-    wire::cursor_from(text).ok_or_else(|| bad_parameter("cursor", "is not one that this server gave"))
+    wire::cursor_from(text)
+        .ok_or_else(|| bad_parameter("cursor", "is not one that this server gave"))
 }
 
 /// The account and scope for requests that name neither a message nor a filter.

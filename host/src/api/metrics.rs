@@ -13,7 +13,9 @@ use crate::plugin::BreakerState;
 use crate::store::StoreStats;
 
 /// Upper bounds of the submission histogram in microseconds; the last bucket is beyond them all.
-const SUBMIT_BOUNDS_US: [u64; 10] = [500, 1_000, 2_000, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 2_000_000];
+const SUBMIT_BOUNDS_US: [u64; 10] = [
+    500, 1_000, 2_000, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 2_000_000,
+];
 
 /// What the API answered, and how long accepted submissions took.
 #[derive(Debug, Default)]
@@ -45,7 +47,11 @@ impl HttpStats {
 pub fn exposition(api: &Api) -> String {
     let mut page = Page(String::with_capacity(8 << 10));
     http(&mut page, api);
-    store(&mut page, &api.pipeline.store.stats(), api.pipeline.store.health().accepting);
+    store(
+        &mut page,
+        &api.pipeline.store.stats(),
+        api.pipeline.store.health().accepting,
+    );
     queues(&mut page, api);
     carriers(&mut page, api);
     plugins(&mut page, api);
@@ -54,12 +60,28 @@ pub fn exposition(api: &Api) -> String {
 }
 
 fn http(page: &mut Page, api: &Api) {
-    page.head("heliograph_uptime_seconds", "gauge", "Since the server started");
-    page.line("heliograph_uptime_seconds", &[], api.started.elapsed().as_secs());
-    page.head("heliograph_http_answers_total", "counter", "Answers by hundreds of their status");
+    page.head(
+        "heliograph_uptime_seconds",
+        "gauge",
+        "Since the server started",
+    );
+    page.line(
+        "heliograph_uptime_seconds",
+        &[],
+        api.started.elapsed().as_secs(),
+    );
+    page.head(
+        "heliograph_http_answers_total",
+        "counter",
+        "Answers by hundreds of their status",
+    );
     for (class, count) in api.stats.answers.iter().enumerate().skip(2) {
         let class = format!("{class}xx");
-        page.line("heliograph_http_answers_total", &[("status", &class)], count.load(Relaxed));
+        page.line(
+            "heliograph_http_answers_total",
+            &[("status", &class)],
+            count.load(Relaxed),
+        );
     }
     let edge = &api.edge;
     page.head("heliograph_http_connections", "gauge", "Open connections");
@@ -71,40 +93,117 @@ fn http(page: &mut Page, api: &Api) {
         ("timed_out", &edge.timed_out),
         ("accept_error", &edge.accept_errors),
     ];
-    page.head("heliograph_http_connections_total", "counter", "Connections by what became of them");
+    page.head(
+        "heliograph_http_connections_total",
+        "counter",
+        "Connections by what became of them",
+    );
     for (event, count) in counters {
-        page.line("heliograph_http_connections_total", &[("event", event)], count.load(Relaxed));
+        page.line(
+            "heliograph_http_connections_total",
+            &[("event", event)],
+            count.load(Relaxed),
+        );
     }
-    let counts: Vec<u64> = api.stats.submit_us.iter().map(|c| c.load(Relaxed)).collect();
+    let counts: Vec<u64> = api
+        .stats
+        .submit_us
+        .iter()
+        .map(|c| c.load(Relaxed))
+        .collect();
     let sum = api.stats.submit_us_sum.load(Relaxed);
     let help = "Accepted submissions, from their head to their answer";
-    page.histogram("heliograph_submit_seconds", help, &SUBMIT_BOUNDS_US, &counts, sum);
+    page.histogram(
+        "heliograph_submit_seconds",
+        help,
+        &SUBMIT_BOUNDS_US,
+        &counts,
+        sum,
+    );
 }
 
 fn store(page: &mut Page, stats: &StoreStats, accepting: bool) {
     let help = "Commits of the store, their fdatasync included";
-    page.histogram("heliograph_store_commit_seconds", help, &StoreStats::SYNC_BOUNDS_US, &stats.sync_us, stats.sync_us_sum);
+    page.histogram(
+        "heliograph_store_commit_seconds",
+        help,
+        &StoreStats::SYNC_BOUNDS_US,
+        &stats.sync_us,
+        stats.sync_us_sum,
+    );
     let counters = [
-        ("heliograph_store_commands_total", "Commands in those commits", stats.committed_commands),
-        ("heliograph_messages_accepted_total", "Messages made durable", stats.accepted),
-        ("heliograph_store_busy_total", "Submissions refused because the store's queue was full", stats.refused_busy),
-        ("heliograph_receipts_dropped_total", "Receipts without a message, dropped at the limit", stats.orphans_dropped),
-        ("heliograph_recency_dropped_total", "Frequency counts dropped at the limit", stats.recency_dropped),
+        (
+            "heliograph_store_commands_total",
+            "Commands in those commits",
+            stats.committed_commands,
+        ),
+        (
+            "heliograph_messages_accepted_total",
+            "Messages made durable",
+            stats.accepted,
+        ),
+        (
+            "heliograph_store_busy_total",
+            "Submissions refused because the store's queue was full",
+            stats.refused_busy,
+        ),
+        (
+            "heliograph_receipts_dropped_total",
+            "Receipts without a message, dropped at the limit",
+            stats.orphans_dropped,
+        ),
+        (
+            "heliograph_recency_dropped_total",
+            "Frequency counts dropped at the limit",
+            stats.recency_dropped,
+        ),
     ];
     for (name, help, value) in counters {
         page.head(name, "counter", help);
         page.line(name, &[], value);
     }
     let gauges = [
-        ("heliograph_store_accepting", "1 where submissions are taken", u64::from(accepting)),
-        ("heliograph_messages_live", "Messages that are not settled", stats.live),
-        ("heliograph_messages_leased", "Messages being sent just now", stats.leased),
-        ("heliograph_receipts_awaited", "Segments that wait for a receipt", stats.awaiting),
-        ("heliograph_receipts_orphaned", "Receipts that wait for their message", stats.orphans),
-        ("heliograph_webhooks_owed", "Webhooks in the outbox", stats.outbox),
+        (
+            "heliograph_store_accepting",
+            "1 where submissions are taken",
+            u64::from(accepting),
+        ),
+        (
+            "heliograph_messages_live",
+            "Messages that are not settled",
+            stats.live,
+        ),
+        (
+            "heliograph_messages_leased",
+            "Messages being sent just now",
+            stats.leased,
+        ),
+        (
+            "heliograph_receipts_awaited",
+            "Segments that wait for a receipt",
+            stats.awaiting,
+        ),
+        (
+            "heliograph_receipts_orphaned",
+            "Receipts that wait for their message",
+            stats.orphans,
+        ),
+        (
+            "heliograph_webhooks_owed",
+            "Webhooks in the outbox",
+            stats.outbox,
+        ),
         ("heliograph_webhooks_dead", "Webhooks given up", stats.dead),
-        ("heliograph_store_journal_bytes", "Journal that is not yet in the trees", stats.journal_octets),
-        ("heliograph_store_disk_bytes", "Octets on disk", stats.disk_octets),
+        (
+            "heliograph_store_journal_bytes",
+            "Journal that is not yet in the trees",
+            stats.journal_octets,
+        ),
+        (
+            "heliograph_store_disk_bytes",
+            "Octets on disk",
+            stats.disk_octets,
+        ),
     ];
     for (name, help, value) in gauges {
         page.head(name, "gauge", help);
@@ -118,7 +217,11 @@ fn queues(page: &mut Page, api: &Api) {
         match lane {
             Lane::Decide => page.line("heliograph_queued", &[("lane", "decide")], waiting),
             Lane::Carrier(id) => {
-                page.line("heliograph_queued", &[("lane", "carrier"), ("carrier", id.as_str())], waiting);
+                page.line(
+                    "heliograph_queued",
+                    &[("lane", "carrier"), ("carrier", id.as_str())],
+                    waiting,
+                );
             }
         }
     }
@@ -126,19 +229,43 @@ fn queues(page: &mut Page, api: &Api) {
 
 fn carriers(page: &mut Page, api: &Api) {
     let reports = api.pipeline.carriers.reports();
-    page.head("heliograph_carrier_connected", "gauge", "1 where a session is bound");
+    page.head(
+        "heliograph_carrier_connected",
+        "gauge",
+        "1 where a session is bound",
+    );
     for report in &reports {
         let labels = [("carrier", report.view.id.as_str())];
-        page.line("heliograph_carrier_connected", &labels, u8::from(report.view.connected));
+        page.line(
+            "heliograph_carrier_connected",
+            &labels,
+            u8::from(report.view.connected),
+        );
     }
-    page.head("heliograph_carrier_in_flight", "gauge", "Messages handed over and not answered");
+    page.head(
+        "heliograph_carrier_in_flight",
+        "gauge",
+        "Messages handed over and not answered",
+    );
     for report in &reports {
-        page.line("heliograph_carrier_in_flight", &[("carrier", report.view.id.as_str())], report.view.in_flight);
+        page.line(
+            "heliograph_carrier_in_flight",
+            &[("carrier", report.view.id.as_str())],
+            report.view.in_flight,
+        );
     }
-    page.head("heliograph_carrier_delivered_ratio", "gauge", "Delivered among the last receipts");
+    page.head(
+        "heliograph_carrier_delivered_ratio",
+        "gauge",
+        "Delivered among the last receipts",
+    );
     for report in &reports {
         if let Some(ratio) = report.view.delivered_ratio {
-            page.line("heliograph_carrier_delivered_ratio", &[("carrier", report.view.id.as_str())], ratio);
+            page.line(
+                "heliograph_carrier_delivered_ratio",
+                &[("carrier", report.view.id.as_str())],
+                ratio,
+            );
         }
     }
 }
@@ -146,40 +273,88 @@ fn carriers(page: &mut Page, api: &Api) {
 fn plugins(page: &mut Page, api: &Api) {
     let set = api.pipeline.policy.active();
     page.head("heliograph_policy_info", "gauge", "The policy set in force");
-    page.line("heliograph_policy_info", &[("set", &set.id().to_string())], 1);
+    page.line(
+        "heliograph_policy_info",
+        &[("set", &set.id().to_string())],
+        1,
+    );
     let entries: Vec<_> = set.all().iter().map(|e| (e, e.stats())).collect();
-    page.head("heliograph_plugin_calls_total", "counter", "Calls since the plugin came into its set");
+    page.head(
+        "heliograph_plugin_calls_total",
+        "counter",
+        "Calls since the plugin came into its set",
+    );
     for (entry, stats) in &entries {
-        page.line("heliograph_plugin_calls_total", &[("plugin", entry.name()), ("hook", entry.hook().name())], stats.calls);
+        page.line(
+            "heliograph_plugin_calls_total",
+            &[("plugin", entry.name()), ("hook", entry.hook().name())],
+            stats.calls,
+        );
     }
-    page.head("heliograph_plugin_answers_total", "counter", "Answers by outcome");
+    page.head(
+        "heliograph_plugin_answers_total",
+        "counter",
+        "Answers by outcome",
+    );
     for (entry, stats) in &entries {
         for (outcome, count) in &stats.outcomes {
-            let labels = [("plugin", entry.name()), ("hook", entry.hook().name()), ("outcome", *outcome)];
+            let labels = [
+                ("plugin", entry.name()),
+                ("hook", entry.hook().name()),
+                ("outcome", *outcome),
+            ];
             page.line("heliograph_plugin_answers_total", &labels, count);
         }
     }
-    page.head("heliograph_plugin_faults_total", "counter", "Calls that gave no answer, by kind");
+    page.head(
+        "heliograph_plugin_faults_total",
+        "counter",
+        "Calls that gave no answer, by kind",
+    );
     for (entry, stats) in &entries {
         for (kind, count) in &stats.faults {
-            let labels = [("plugin", entry.name()), ("hook", entry.hook().name()), ("kind", *kind)];
+            let labels = [
+                ("plugin", entry.name()),
+                ("hook", entry.hook().name()),
+                ("kind", *kind),
+            ];
             page.line("heliograph_plugin_faults_total", &labels, count);
         }
     }
-    page.head("heliograph_plugin_call_seconds", "summary", "Time in the plugin and at its border");
+    page.head(
+        "heliograph_plugin_call_seconds",
+        "summary",
+        "Time in the plugin and at its border",
+    );
     for (entry, stats) in &entries {
         for (quantile, nanos) in [("0.5", stats.p50_nanos), ("0.99", stats.p99_nanos)] {
-            let labels = [("plugin", entry.name()), ("hook", entry.hook().name()), ("quantile", quantile)];
-            page.line("heliograph_plugin_call_seconds", &labels, nanos as f64 / 1e9);
+            let labels = [
+                ("plugin", entry.name()),
+                ("hook", entry.hook().name()),
+                ("quantile", quantile),
+            ];
+            page.line(
+                "heliograph_plugin_call_seconds",
+                &labels,
+                nanos as f64 / 1e9,
+            );
         }
     }
-    page.head("heliograph_plugin_breaker_open", "gauge", "1 where the plugin is skipped for a while");
+    page.head(
+        "heliograph_plugin_breaker_open",
+        "gauge",
+        "1 where the plugin is skipped for a while",
+    );
     for (entry, _) in &entries {
         let open = match entry.breaker() {
             BreakerState::Closed => 0,
             BreakerState::Open | BreakerState::Probing => 1,
         };
-        page.line("heliograph_plugin_breaker_open", &[("plugin", entry.name()), ("hook", entry.hook().name())], open);
+        page.line(
+            "heliograph_plugin_breaker_open",
+            &[("plugin", entry.name()), ("hook", entry.hook().name())],
+            open,
+        );
     }
 }
 
@@ -194,7 +369,10 @@ impl Page {
     fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.0.push_str(name);
         for (i, (label, text)) in labels.iter().enumerate() {
-            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let text = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
             let open = if i == 0 { '{' } else { ',' };
             let _ = write!(self.0, "{open}{label}=\"{text}\"");
         }
@@ -205,12 +383,21 @@ impl Page {
     }
 
     /// `counts` has one bucket more than `bounds_us`: what is beyond them all.
-    fn histogram(&mut self, name: &str, help: &str, bounds_us: &[u64], counts: &[u64], sum_us: u64) {
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        bounds_us: &[u64],
+        counts: &[u64],
+        sum_us: u64,
+    ) {
         self.head(name, "histogram", help);
         let mut total = 0;
         for (i, count) in counts.iter().enumerate() {
             total += count;
-            let bound = bounds_us.get(i).map_or("+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
+            let bound = bounds_us
+                .get(i)
+                .map_or("+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
             self.line(&format!("{name}_bucket"), &[("le", &bound)], total);
         }
         self.line(&format!("{name}_sum"), &[], sum_us as f64 / 1e6);
@@ -230,11 +417,22 @@ mod tests {
         }
         let counts: Vec<u64> = stats.submit_us.iter().map(|c| c.load(Relaxed)).collect();
         let mut page = Page(String::new());
-        page.histogram("x", "help", &SUBMIT_BOUNDS_US, &counts, stats.submit_us_sum.load(Relaxed));
+        page.histogram(
+            "x",
+            "help",
+            &SUBMIT_BOUNDS_US,
+            &counts,
+            stats.submit_us_sum.load(Relaxed),
+        );
         assert!(page.0.contains("x_bucket{le=\"0.0005\"} 1\n"), "{}", page.0);
         assert!(page.0.contains("x_bucket{le=\"0.001\"} 2\n"), "{}", page.0);
         assert!(page.0.contains("x_bucket{le=\"0.005\"} 3\n"), "{}", page.0);
-        assert!(page.0.contains("x_bucket{le=\"+Inf\"} 4\nx_sum 9.004\nx_count 4\n"), "{}", page.0);
+        assert!(
+            page.0
+                .contains("x_bucket{le=\"+Inf\"} 4\nx_sum 9.004\nx_count 4\n"),
+            "{}",
+            page.0
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod metrics;
 mod openapi;
 pub mod problem;
 mod public;
+mod reports;
 pub mod wire;
 
 use std::collections::HashMap;
@@ -97,7 +98,9 @@ impl Api {
 
     /// The caller behind a request, who must hold `scope`.
     fn authorize(&self, parts: &request::Parts, scope: Scope) -> Result<&Caller, Problem> {
-        let caller = self.keys.authenticate(&parts.headers, http::peer(parts), Instant::now())?;
+        let caller = self
+            .keys
+            .authenticate(&parts.headers, http::peer(parts), Instant::now())?;
         caller.require(scope)?;
         Ok(caller)
     }
@@ -119,8 +122,8 @@ pub async fn serve(
 /// Writes the bodies of webhooks: the pipeline's `notify` takes it.
 pub fn webhook_render() -> Render {
     Arc::new(|entry, subject| match subject {
-        Subject::Message(message) => answer::status_webhook(entry, message),
-        Subject::Inbound(record) => answer::inbound_webhook(entry, record),
+        Subject::Message(message) => reports::status_webhook(entry, message),
+        Subject::Inbound(record) => reports::inbound_webhook(entry, record),
     })
 }
 
@@ -143,7 +146,10 @@ pub fn router(api: &Arc<Api>, surface: Surface) -> Router {
 
 fn public_routes(api: &Arc<Api>, router: Router) -> Router {
     router
-        .route("/v1/messages", post(on(api, messages::submit)).get(on(api, messages::list)))
+        .route(
+            "/v1/messages",
+            post(on(api, messages::submit)).get(on(api, messages::list)),
+        )
         .route("/v1/messages/preview", post(on(api, messages::preview)))
         .route("/v1/messages/{id}", get(on(api, messages::show)))
         .route("/v1/messages/{id}/cancel", post(on(api, messages::cancel)))
@@ -155,17 +161,34 @@ fn public_routes(api: &Arc<Api>, router: Router) -> Router {
 
 fn admin_routes(api: &Arc<Api>, router: Router) -> Router {
     router
-        .route("/v1/messages/{id}/release", post(on(api, messages::release)))
+        .route(
+            "/v1/messages/{id}/release",
+            post(on(api, messages::release)),
+        )
         .route("/v1/webhooks/dead", get(on(api, admin::dead_webhooks)))
-        .route("/v1/webhooks/{id}/redeliver", post(on(api, admin::redeliver)))
-        .route("/v1/plugins", post(on(api, admin::stage)).get(on(api, admin::plugins)))
-        .route("/v1/policy", get(on(api, admin::policy)).put(on(api, admin::apply)))
+        .route(
+            "/v1/webhooks/{id}/redeliver",
+            post(on(api, admin::redeliver)),
+        )
+        .route(
+            "/v1/plugins",
+            post(on(api, admin::stage)).get(on(api, admin::plugins)),
+        )
+        .route(
+            "/v1/policy",
+            get(on(api, admin::policy)).put(on(api, admin::apply)),
+        )
         .route("/v1/policy/check", post(on(api, admin::check)))
         .route("/v1/policy/history", get(on(api, admin::history)))
         .route("/v1/policy/rollback", post(on(api, admin::rollback)))
         .route("/v1/tables", get(on(api, admin::tables)))
         .route("/v1/tables/{name}", put(on(api, admin::put_table)))
-        .route("/v1/opt-outs", get(on(api, admin::opt_outs)).put(on(api, admin::opt_out)).delete(on(api, admin::opt_in)))
+        .route(
+            "/v1/opt-outs",
+            get(on(api, admin::opt_outs))
+                .put(on(api, admin::opt_out))
+                .delete(on(api, admin::opt_in)),
+        )
         .route("/metrics", get(on(api, public::metrics)))
 }
 
@@ -173,7 +196,11 @@ fn admin_routes(api: &Arc<Api>, router: Router) -> Router {
 fn on<F>(
     api: &Arc<Api>,
     run: fn(Arc<Api>, Request) -> F,
-) -> impl FnOnce(Request) -> std::pin::Pin<Box<dyn Future<Output = Response> + Send>> + Clone + Send + Sync + 'static
+) -> impl FnOnce(Request) -> std::pin::Pin<Box<dyn Future<Output = Response> + Send>>
++ Clone
++ Send
++ Sync
++ 'static
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
@@ -191,16 +218,23 @@ where
 }
 
 /// Runs work to its end even where its client goes away in the middle.
-async fn detached<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Problem> {
     tokio::spawn(work).await.map_err(|error| {
         tracing::error!(%error, "a request's work ended early");
-        Problem::new(Code::Internal, "the request could not be finished; this is our fault")
+        Problem::new(
+            Code::Internal,
+            "the request could not be finished; this is our fault",
+        )
     })
 }
 
 /// The id of a path such as `/v1/messages/{id}/cancel`: its third step.
 fn id_in(parts: &request::Parts) -> Result<MessageId, Problem> {
-    step_in(parts).parse().map_err(|_| Problem::not_found("message"))
+    step_in(parts)
+        .parse()
+        .map_err(|_| Problem::not_found("message"))
 }
 
 fn step_in(parts: &request::Parts) -> &str {

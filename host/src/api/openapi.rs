@@ -6,9 +6,10 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::answer::{CarrierJson, DeadView, Detail, InboundView, OptOutView, PreviewView, Summary};
+use super::answer::{Detail, PreviewView, Summary};
 use super::http::List;
 use super::problem::ProblemBody;
+use super::reports::{CarrierJson, DeadView, InboundView, OptOutView};
 use super::wire::{OptOutRequest, SubmissionRequest};
 
 /// One operation. `scope` is empty where no key is needed.
@@ -131,8 +132,14 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator, problem: &Va
         described["security"] = json!([{ "key": [operation.scope] }]);
     }
     let mut parameters: Vec<Value> = Vec::new();
-    for name in operation.path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}')) {
-        parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
+    for name in operation
+        .path
+        .split('/')
+        .filter_map(|s| s.strip_prefix('{')?.strip_suffix('}'))
+    {
+        parameters.push(
+            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),
+        );
     }
     if operation.method == "post" && matches!(operation.path, "/v1/messages" | "/v1/batches") {
         let schema = json!({ "type": "string", "minLength": 1, "maxLength": 255 });
@@ -147,7 +154,9 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator, problem: &Va
 fn content(payload: &Payload, generator: &mut SchemaGenerator) -> Option<Value> {
     match payload {
         Payload::None => None,
-        Payload::Json(schema) => Some(json!({ "application/json": { "schema": schema(generator) } })),
+        Payload::Json(schema) => {
+            Some(json!({ "application/json": { "schema": schema(generator) } }))
+        }
         Payload::Object => Some(json!({ "application/json": { "schema": { "type": "object" } } })),
         Payload::Other(kind) => Some(json!({ *kind: {} })),
     }

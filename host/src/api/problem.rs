@@ -93,7 +93,9 @@ impl Code {
             Code::IdempotencyRunning => ("idempotency_running", StatusCode::CONFLICT),
             Code::IdempotencyMismatch => ("idempotency_mismatch", StatusCode::UNPROCESSABLE_ENTITY),
             Code::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
-            Code::UnsupportedMediaType => ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Code::UnsupportedMediaType => {
+                ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE)
+            }
             Code::Throttled => ("throttled", StatusCode::TOO_MANY_REQUESTS),
             Code::TooManyBadKeys => ("too_many_bad_keys", StatusCode::TOO_MANY_REQUESTS),
             Code::Busy => ("busy", StatusCode::SERVICE_UNAVAILABLE),
@@ -113,7 +115,10 @@ pub struct FieldError {
 
 impl FieldError {
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> FieldError {
-        FieldError { pointer: pointer.into(), detail: detail.into() }
+        FieldError {
+            pointer: pointer.into(),
+            detail: detail.into(),
+        }
     }
 }
 
@@ -198,14 +203,20 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self.body).unwrap_or_default();
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if let Some(after) = self.retry_after {
             // Whole seconds, rounded up: a client that obeys is never told to come too early.
             let seconds = after.as_millis().div_ceil(1000).clamp(1, 86_400) as u64;
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"heliograph\""));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"heliograph\""),
+            );
         }
         if let Some(allow) = self.allow.and_then(|a| HeaderValue::try_from(a).ok()) {
             headers.insert(header::ALLOW, allow);
@@ -222,7 +233,12 @@ mod tests {
     fn codes_are_lower_snake_case_and_each_its_own() {
         let mut seen = std::collections::HashSet::new();
         for code in Code::ALL {
-            assert!(code.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{code:?}");
+            assert!(
+                code.name()
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{code:?}"
+            );
             assert!(seen.insert(code.name()), "{code:?}");
             assert!(code.status().is_client_error() || code.status().is_server_error());
         }
@@ -233,18 +249,27 @@ mod tests {
         let problem = Problem::new(Code::Throttled, "x").retry_after(Duration::from_millis(1_200));
         let response = problem.into_response();
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
     }
 
     #[test]
     fn a_missing_key_is_told_how_to_authenticate() {
         let response = Problem::new(Code::Unauthorized, "x").into_response();
-        assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer realm=\"heliograph\"");
+        assert_eq!(
+            response.headers()[header::WWW_AUTHENTICATE],
+            "Bearer realm=\"heliograph\""
+        );
     }
 
     #[test]
     fn one_broken_rule_is_told_in_the_detail() {
-        let problem = Problem::invalid(Code::InvalidRequest, vec![FieldError::new("/to", "is empty")]);
+        let problem = Problem::invalid(
+            Code::InvalidRequest,
+            vec![FieldError::new("/to", "is empty")],
+        );
         assert_eq!(problem.body.detail, "/to: is empty");
         let json = serde_json::to_value(&problem.body).unwrap();
         assert_eq!(json["errors"][0]["pointer"], "/to");

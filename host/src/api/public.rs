@@ -9,10 +9,10 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::answer::CarrierJson;
 use super::auth::Scope;
 use super::http::{List, body_max, json_response, read_body};
 use super::problem::{Code, Problem};
+use super::reports::CarrierJson;
 use super::{Api, messages, metrics as text, step_in};
 use crate::carrier::adapter::CallbackError;
 use crate::domain::CarrierId;
@@ -21,13 +21,21 @@ use crate::plugin::{HttpRequest, HttpResponse};
 /// `GET /healthz`: the process is alive.
 pub async fn health(api: Arc<Api>, _: Request) -> Result<Response, Problem> {
     let uptime = api.started.elapsed().as_secs();
-    Ok(json_response(StatusCode::OK, &json!({ "status": "ok", "uptime_seconds": uptime })))
+    Ok(json_response(
+        StatusCode::OK,
+        &json!({ "status": "ok", "uptime_seconds": uptime }),
+    ))
 }
 
 /// `GET /readyz`: submissions are being taken.
 pub async fn ready(api: Arc<Api>, _: Request) -> Result<Response, Problem> {
     let health = api.pipeline.store.health();
-    let connected = api.pipeline.carriers.iter().filter(|c| c.status().connected).count();
+    let connected = api
+        .pipeline
+        .carriers
+        .iter()
+        .filter(|c| c.status().connected)
+        .count();
     let carriers = api.pipeline.carriers.iter().count();
     let answer = json!({
         "ready": health.accepting,
@@ -36,7 +44,11 @@ pub async fn ready(api: Arc<Api>, _: Request) -> Result<Response, Problem> {
         "carriers_connected": connected,
         "policy_set": api.pipeline.policy.active().id().to_string(),
     });
-    let status = if health.accepting { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if health.accepting {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     Ok(json_response(status, &answer))
 }
 
@@ -51,7 +63,10 @@ pub async fn metrics(api: Arc<Api>, _: Request) -> Result<Response, Problem> {
 /// `GET /openapi.json`
 pub async fn openapi(api: Arc<Api>, _: Request) -> Result<Response, Problem> {
     let mut response = api.openapi.clone().into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     Ok(response)
 }
 
@@ -59,8 +74,20 @@ pub async fn openapi(api: Arc<Api>, _: Request) -> Result<Response, Problem> {
 pub async fn carriers(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     messages::only(&api, &parts, Scope::Read)?;
-    let items = api.pipeline.carriers.reports().into_iter().map(CarrierJson::of).collect();
-    Ok(json_response(StatusCode::OK, &List { items, next_cursor: None }))
+    let items = api
+        .pipeline
+        .carriers
+        .reports()
+        .into_iter()
+        .map(CarrierJson::of)
+        .collect();
+    Ok(json_response(
+        StatusCode::OK,
+        &List {
+            items,
+            next_cursor: None,
+        },
+    ))
 }
 
 /// `ANY /v1/carriers/{id}/callback`: no key of ours; whether it is genuine is the plugin's to judge.
@@ -84,10 +111,17 @@ pub async fn callback(api: Arc<Api>, request: Request) -> Result<Response, Probl
         Ok(answer) => plugin_response(answer),
         Err(CallbackError::NotUnderstood(why)) => {
             tracing::info!(carrier = id, why, "a carrier's call-back was refused");
-            Err(Problem::new(Code::InvalidCallback, "the call-back was not understood"))
+            Err(Problem::new(
+                Code::InvalidCallback,
+                "the call-back was not understood",
+            ))
         }
         Err(CallbackError::NotNow(why)) => {
-            tracing::warn!(carrier = id, why, "a carrier's call-back could not be taken");
+            tracing::warn!(
+                carrier = id,
+                why,
+                "a carrier's call-back could not be taken"
+            );
             let detail = "the call-back could not be taken now; send it again";
             Err(Problem::new(Code::Busy, detail).retry_after(Duration::from_secs(5)))
         }
@@ -96,13 +130,26 @@ pub async fn callback(api: Arc<Api>, request: Request) -> Result<Response, Probl
 
 /// What the plugin answers its carrier. Framing is ours, so headers about it are left out.
 fn plugin_response(answer: HttpResponse) -> Result<Response, Problem> {
-    let status = StatusCode::from_u16(answer.status).ok().filter(|s| !s.is_informational());
+    let status = StatusCode::from_u16(answer.status)
+        .ok()
+        .filter(|s| !s.is_informational());
     let Some(status) = status else {
-        tracing::warn!(status = answer.status, "a plugin answered a call-back with what is no status");
-        return Err(Problem::new(Code::Internal, "the carrier's plugin gave no valid answer"));
+        tracing::warn!(
+            status = answer.status,
+            "a plugin answered a call-back with what is no status"
+        );
+        return Err(Problem::new(
+            Code::Internal,
+            "the carrier's plugin gave no valid answer",
+        ));
     };
     let mut response = (status, answer.body).into_response();
-    let ours = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::DATE];
+    let ours = [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::DATE,
+    ];
     for (name, value) in answer.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
             && !ours.contains(&name)
@@ -110,19 +157,28 @@ fn plugin_response(answer: HttpResponse) -> Result<Response, Problem> {
             response.headers_mut().insert(name, value);
         }
     }
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response.headers_mut().insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     Ok(response)
 }
 
 /// A path that leads nowhere.
 pub async fn no_route(_: Arc<Api>, request: Request) -> Result<Response, Problem> {
     let path: String = request.uri().path().chars().take(100).collect();
-    Err(Problem::new(Code::NotFound, format!("nothing is at {path}; /openapi.json lists what there is")))
+    Err(Problem::new(
+        Code::NotFound,
+        format!("nothing is at {path}; /openapi.json lists what there is"),
+    ))
 }
 
 /// A path that is there, but not with this method.
 pub async fn no_method(_: Arc<Api>, request: Request) -> Result<Response, Problem> {
     let path: String = request.uri().path().chars().take(100).collect();
-    let detail = format!("{path} does not take {}; /openapi.json lists what it takes", request.method());
+    let detail = format!(
+        "{path} does not take {}; /openapi.json lists what it takes",
+        request.method()
+    );
     Err(Problem::new(Code::MethodNotAllowed, detail))
 }

@@ -155,7 +155,9 @@ impl Requests {
     }
 
     pub fn opt_out(&self, value: Value) -> Result<OptOutRequest, Problem> {
-        self.opt_out.read(value).map_err(|errors| Problem::invalid(Code::InvalidRequest, errors))
+        self.opt_out
+            .read(value)
+            .map_err(|errors| Problem::invalid(Code::InvalidRequest, errors))
     }
 }
 
@@ -176,14 +178,22 @@ impl SubmissionRequest {
                 None
             }
             (Some(_), Some(_)) => {
-                errors.push(FieldError::new("", "has both `text` and `binary`; a message is one or the other"));
+                errors.push(FieldError::new(
+                    "",
+                    "has both `text` and `binary`; a message is one or the other",
+                ));
                 None
             }
         };
-        let send_at = self.send_at.and_then(|text| kept(&mut errors, "/send_at", timestamp(&text)));
-        let receipt_url = self.receipt_url.and_then(|url| kept(&mut errors, "/receipt_url", web_address(url)));
+        let send_at = self
+            .send_at
+            .and_then(|text| kept(&mut errors, "/send_at", timestamp(&text)));
+        let receipt_url = self
+            .receipt_url
+            .and_then(|url| kept(&mut errors, "/receipt_url", web_address(url)));
         let tlvs = tlvs_of(self.tlvs, &mut errors);
-        let (Some(recipient), Some(originator), Some(body), true) = (recipient, originator, body, errors.is_empty())
+        let (Some(recipient), Some(originator), Some(body), true) =
+            (recipient, originator, body, errors.is_empty())
         else {
             return Err(errors);
         };
@@ -198,7 +208,11 @@ impl SubmissionRequest {
             reference: self.reference,
             metadata: self.metadata.into_iter().collect(),
             tlvs,
-            on_unknown: self.on_unknown.as_deref().and_then(OnUnknown::from_name).unwrap_or(OnUnknown::Resend),
+            on_unknown: self
+                .on_unknown
+                .as_deref()
+                .and_then(OnUnknown::from_name)
+                .unwrap_or(OnUnknown::Resend),
         })
     }
 }
@@ -207,7 +221,8 @@ impl SubmissionRequest {
 pub fn timestamp(text: &str) -> Result<Timestamp, String> {
     const RULE: &str = "is no RFC 3339 time such as 2026-11-22T09:00:00Z";
     let parsed: jiff::Timestamp = text.parse().map_err(|_| RULE.to_owned())?;
-    let millis = u64::try_from(parsed.as_millisecond()).map_err(|_| "lies before 1970".to_owned())?;
+    let millis =
+        u64::try_from(parsed.as_millisecond()).map_err(|_| "lies before 1970".to_owned())?;
     Ok(Timestamp(millis))
 }
 
@@ -216,7 +231,10 @@ pub fn rfc3339(at: Timestamp) -> String {
     i64::try_from(at.millis())
         .ok()
         .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
-        .map_or_else(|| "9999-12-31T23:59:59.999Z".to_owned(), |t| format!("{t:.3}"))
+        .map_or_else(
+            || "9999-12-31T23:59:59.999Z".to_owned(),
+            |t| format!("{t:.3}"),
+        )
 }
 
 /// A place in a list, opaque to clients: URL-safe base64 of a version octet and the last id.
@@ -229,11 +247,15 @@ pub fn cursor_of(id: MessageId) -> String {
 
 pub fn cursor_from(text: &str) -> Option<MessageId> {
     use base64::Engine as _;
-    let octets = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()?;
+    let octets = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(text)
+        .ok()?;
     let (1, id) = octets.split_first().map(|(version, id)| (*version, id))? else {
         return None;
     };
-    id.try_into().ok().map(|id| MessageId(u128::from_be_bytes(id)))
+    id.try_into()
+        .ok()
+        .map(|id| MessageId(u128::from_be_bytes(id)))
 }
 
 /// The same for the opt-out registry, whose order is its own: the scope and recipient of the last.
@@ -244,12 +266,15 @@ pub fn opt_out_cursor(last: &OptOut) -> String {
         OptOutScope::Account(account) => ('a', account.as_str()),
         OptOutScope::Everything => ('e', ""),
     };
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(format!("{kind}{}:{name}", last.recipient))
+    base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .encode(format!("{kind}{}:{name}", last.recipient))
 }
 
 pub fn opt_out_from(cursor: &str) -> Option<OptOut> {
     use base64::Engine as _;
-    let octets = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    let octets = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(cursor)
+        .ok()?;
     let text = String::from_utf8(octets).ok()?;
     let (kind, rest) = text.split_at_checked(1)?;
     let (recipient, name) = rest.split_once(':')?;
@@ -259,11 +284,22 @@ pub fn opt_out_from(cursor: &str) -> Option<OptOut> {
         "e" => OptOutScope::Everything,
         _ => return None,
     };
-    Some(OptOut { scope, recipient: recipient.to_owned(), at: Timestamp(0), source: String::new() })
+    Some(OptOut {
+        scope,
+        recipient: recipient.to_owned(),
+        at: Timestamp(0),
+        source: String::new(),
+    })
 }
 
-fn kept<T, E: std::fmt::Display>(errors: &mut Vec<FieldError>, pointer: &str, result: Result<T, E>) -> Option<T> {
-    result.map_err(|error| errors.push(FieldError::new(pointer, error.to_string()))).ok()
+fn kept<T, E: std::fmt::Display>(
+    errors: &mut Vec<FieldError>,
+    pointer: &str,
+    result: Result<T, E>,
+) -> Option<T> {
+    result
+        .map_err(|error| errors.push(FieldError::new(pointer, error.to_string())))
+        .ok()
 }
 
 fn hex(text: &str) -> Result<Vec<u8>, &'static str> {
@@ -272,7 +308,11 @@ fn hex(text: &str) -> Result<Vec<u8>, &'static str> {
     if !digits.len().is_multiple_of(2) {
         return Err(RULE);
     }
-    let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let digit = |c: u8| {
+        char::from(c)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
     digits
         .chunks_exact(2)
         .map(|pair| match pair {
@@ -290,8 +330,12 @@ fn web_address(url: String) -> Result<String, &'static str> {
         return Err("is neither http:// nor https://");
     }
     match parsed.authority() {
-        Some(authority) if authority.as_str().contains('@') => Err("holds credentials; receipts are signed instead"),
-        Some(authority) if !authority.host().is_empty() && url.len() <= URL_CHARACTERS_MAX => Ok(url),
+        Some(authority) if authority.as_str().contains('@') => {
+            Err("holds credentials; receipts are signed instead")
+        }
+        Some(authority) if !authority.host().is_empty() && url.len() <= URL_CHARACTERS_MAX => {
+            Ok(url)
+        }
         _ => Err("has no host"),
     }
 }
@@ -308,7 +352,10 @@ fn tlvs_of(requests: Vec<TlvRequest>, errors: &mut Vec<FieldError>) -> Vec<Tlv> 
             let detail = format!("has {} octets; at most {TLV_OCTETS_MAX}", value.len());
             errors.push(FieldError::new(format!("/tlvs/{i}/value"), detail));
         } else if tlvs.iter().any(|t| t.tag == tag) {
-            errors.push(FieldError::new(format!("/tlvs/{i}/tag"), format!("0x{tag:04x} stands twice")));
+            errors.push(FieldError::new(
+                format!("/tlvs/{i}/tag"),
+                format!("0x{tag:04x} stands twice"),
+            ));
         } else {
             tlvs.push(Tlv { tag, value });
         }
@@ -349,17 +396,25 @@ mod tests {
 
     /// Pointers of the broken rules.
     fn broken(value: Value) -> Vec<String> {
-        let mut all: Vec<_> = read(value).expect_err("accepted").into_iter().map(|e| e.pointer).collect();
+        let mut all: Vec<_> = read(value)
+            .expect_err("accepted")
+            .into_iter()
+            .map(|e| e.pointer)
+            .collect();
         all.sort();
         all
     }
 
     #[test]
     fn the_smallest_submission() {
-        let submission = read(json!({ "to": "+44 7700 900123", "from": "60777", "text": "hi" })).unwrap();
+        let submission =
+            read(json!({ "to": "+44 7700 900123", "from": "60777", "text": "hi" })).unwrap();
         assert_eq!(submission.recipient.value, "447700900123");
         assert_eq!(submission.body, Body::Text("hi".to_owned()));
-        assert_eq!((submission.class, submission.on_unknown), (None, OnUnknown::Resend));
+        assert_eq!(
+            (submission.class, submission.on_unknown),
+            (None, OnUnknown::Resend)
+        );
     }
 
     #[test]
@@ -375,8 +430,17 @@ mod tests {
         }))
         .unwrap();
         let udh = vec![0x06, 0x05, 0x04, 0x0B, 0x84, 0x23, 0xF0];
-        assert_eq!(submission.body, Body::Binary { udh, data: vec![0, 255] });
-        assert_eq!(submission.send_at.map(rfc3339).as_deref(), Some("2026-11-22T09:00:00.000Z"));
+        assert_eq!(
+            submission.body,
+            Body::Binary {
+                udh,
+                data: vec![0, 255]
+            }
+        );
+        assert_eq!(
+            submission.send_at.map(rfc3339).as_deref(),
+            Some("2026-11-22T09:00:00.000Z")
+        );
         assert_eq!(submission.class, Some(TrafficClass::Otp));
         assert_eq!(submission.on_unknown, OnUnknown::Hold);
         let tags: Vec<u16> = submission.tlvs.iter().map(|t| t.tag).collect();
@@ -417,30 +481,61 @@ mod tests {
             ("validity_seconds", json!("60"), "/validity_seconds"),
             ("receipt_url", json!("ftp://example.com/"), "/receipt_url"),
             ("receipt_url", json!("/relative"), "/receipt_url"),
-            ("receipt_url", json!("https://user:pw@example.com/"), "/receipt_url"),
-            ("receipt_url", json!("https://exa mple.com/"), "/receipt_url"),
+            (
+                "receipt_url",
+                json!("https://user:pw@example.com/"),
+                "/receipt_url",
+            ),
+            (
+                "receipt_url",
+                json!("https://exa mple.com/"),
+                "/receipt_url",
+            ),
             ("receipt_url", json!("javascript:alert(1)"), "/receipt_url"),
             ("reference", long(129), "/reference"),
             ("metadata", json!({ "k": 1 }), "/metadata/k"),
             ("metadata", json!({ "k": "x".repeat(257) }), "/metadata/k"),
             ("metadata", json!([]), "/metadata"),
-            ("tlvs", json!([{ "tag": 65_536, "value": "" }]), "/tlvs/0/tag"),
-            ("tlvs", json!([{ "tag": "1400", "value": "" }]), "/tlvs/0/tag"),
-            ("tlvs", json!([{ "tag": "0x+1", "value": "" }]), "/tlvs/0/tag"),
+            (
+                "tlvs",
+                json!([{ "tag": 65_536, "value": "" }]),
+                "/tlvs/0/tag",
+            ),
+            (
+                "tlvs",
+                json!([{ "tag": "1400", "value": "" }]),
+                "/tlvs/0/tag",
+            ),
+            (
+                "tlvs",
+                json!([{ "tag": "0x+1", "value": "" }]),
+                "/tlvs/0/tag",
+            ),
             ("tlvs", json!([{ "tag": 1, "value": "0" }]), "/tlvs/0/value"),
-            ("tlvs", json!([{ "tag": 1, "value": "" }, { "tag": 1, "value": "" }]), "/tlvs/1/tag"),
+            (
+                "tlvs",
+                json!([{ "tag": 1, "value": "" }, { "tag": 1, "value": "" }]),
+                "/tlvs/1/tag",
+            ),
             ("tlvs", json!([{ "tag": 1 }]), "/tlvs/0/value"),
             ("on_unknown", json!("retry"), "/on_unknown"),
         ];
         for (field, value, pointer) in cases {
-            assert_eq!(broken(with(field, value.clone())), [pointer], "{field}: {value}");
+            assert_eq!(
+                broken(with(field, value.clone())),
+                [pointer],
+                "{field}: {value}"
+            );
         }
     }
 
     #[test]
     fn all_broken_rules_are_told_at_once() {
         let request = json!({ "from": 7, "text": "", "class": "x", "extra": 1 });
-        assert_eq!(broken(request), ["/class", "/extra", "/from", "/text", "/to"]);
+        assert_eq!(
+            broken(request),
+            ["/class", "/extra", "/from", "/text", "/to"]
+        );
         let request = json!({ "to": "12", "from": "", "text": "a" });
         assert_eq!(broken(request), ["/from"]);
         let request = json!({ "to": "12", "from": "é", "binary": { "data": "0g" } });
@@ -449,9 +544,13 @@ mod tests {
 
     #[test]
     fn metadata_has_bounds() {
-        let many: BTreeMap<String, String> = (0..21).map(|i| (i.to_string(), String::new())).collect();
+        let many: BTreeMap<String, String> =
+            (0..21).map(|i| (i.to_string(), String::new())).collect();
         assert_eq!(broken(with("metadata", json!(many))), ["/metadata"]);
-        assert_eq!(broken(with("metadata", json!({ "k".repeat(65): "" }))), ["/metadata"]);
+        assert_eq!(
+            broken(with("metadata", json!({ "k".repeat(65): "" }))),
+            ["/metadata"]
+        );
     }
 
     #[test]
@@ -470,9 +569,15 @@ mod tests {
     #[test]
     fn times_are_written_in_utc_with_milliseconds() {
         assert_eq!(rfc3339(Timestamp(0)), "1970-01-01T00:00:00.000Z");
-        assert_eq!(rfc3339(Timestamp(1_800_000_000_123)), "2027-01-15T08:00:00.123Z");
+        assert_eq!(
+            rfc3339(Timestamp(1_800_000_000_123)),
+            "2027-01-15T08:00:00.123Z"
+        );
         assert_eq!(rfc3339(Timestamp::MAX), "9999-12-31T23:59:59.999Z");
-        assert_eq!(timestamp("2027-01-15T08:00:00.123Z"), Ok(Timestamp(1_800_000_000_123)));
+        assert_eq!(
+            timestamp("2027-01-15T08:00:00.123Z"),
+            Ok(Timestamp(1_800_000_000_123))
+        );
     }
 
     proptest::proptest! {

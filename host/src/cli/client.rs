@@ -23,10 +23,20 @@ const TIMEOUT: Duration = Duration::from_secs(130);
 #[derive(Clone, Debug, clap::Args)]
 pub struct Target {
     /// The server's address
-    #[arg(long, env = "HELIOGRAPH_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "HELIOGRAPH_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub url: String,
     /// The API key; without one, what demo/api-key holds
-    #[arg(long, env = "HELIOGRAPH_KEY", hide_env_values = true, value_name = "KEY")]
+    #[arg(
+        long,
+        env = "HELIOGRAPH_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
     pub key: Option<String>,
     /// Print the server's JSON
     #[arg(long)]
@@ -61,7 +71,10 @@ impl fmt::Display for Failure {
         };
         let text = |name: &str| problem[name].as_str().unwrap_or_default();
         write!(f, "{}: {}", text("code"), text("detail"))?;
-        let errors = problem["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let errors = problem["errors"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         if errors.len() > 1 {
             for error in errors {
                 let part = |name: &str| error[name].as_str().unwrap_or_default();
@@ -87,7 +100,9 @@ impl Client {
         let base = target.url.trim_end_matches('/').to_owned();
         let parsed: Result<Uri, _> = base.parse();
         if !parsed.is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https"))) {
-            return Err(Failure::Usage(format!("--url {base} is no http:// or https:// address")));
+            return Err(Failure::Usage(format!(
+                "--url {base} is no http:// or https:// address"
+            )));
         }
         let key = match &target.key {
             Some(key) => key.clone(),
@@ -98,7 +113,9 @@ impl Client {
         };
         let key = key.trim().to_owned();
         if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Failure::Usage("the API key is not one word of visible ASCII characters".to_owned()));
+            return Err(Failure::Usage(
+                "the API key is not one word of visible ASCII characters".to_owned(),
+            ));
         }
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
@@ -106,7 +123,11 @@ impl Client {
             .https_or_http()
             .enable_http1()
             .build();
-        Ok(Client { base, key, http: HyperClient::builder(TokioExecutor::new()).build(connector) })
+        Ok(Client {
+            base,
+            key,
+            http: HyperClient::builder(TokioExecutor::new()).build(connector),
+        })
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -114,7 +135,13 @@ impl Client {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.call(Method::POST, path, &[("content-type", "application/json")], body.to_string().into()).await
+        self.call(
+            Method::POST,
+            path,
+            &[("content-type", "application/json")],
+            body.to_string().into(),
+        )
+        .await
     }
 
     /// The answer's JSON where the status says that it was done.
@@ -133,9 +160,15 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::new(body)).map_err(|e| Failure::Usage(e.to_string()))?;
+        let request = request
+            .body(Full::new(body))
+            .map_err(|e| Failure::Usage(e.to_string()))?;
         let exchange = async {
-            let response = self.http.request(request).await.map_err(|e| failed(reason(&e)))?;
+            let response = self
+                .http
+                .request(request)
+                .await
+                .map_err(|e| failed(reason(&e)))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_OCTETS_MAX).collect();
             let body = body.await.map_err(|e| failed(e.to_string()))?.to_bytes();
@@ -144,9 +177,14 @@ impl Client {
                 Failure::Usage(_) | Failure::Refused(_) => e,
             })
         };
-        tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| {
-            Err(failed(format!("no answer within {} seconds", TIMEOUT.as_secs())))
-        })
+        tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .unwrap_or_else(|_| {
+                Err(failed(format!(
+                    "no answer within {} seconds",
+                    TIMEOUT.as_secs()
+                )))
+            })
     }
 }
 
@@ -181,7 +219,9 @@ fn answer(status: StatusCode, body: &[u8]) -> Result<Value, Failure> {
     match json {
         Some(json) if status.is_success() => Ok(json),
         Some(json) if json.get("code").is_some() => Err(Failure::Refused(json)),
-        _ => Err(Failure::Failed(format!("answered {status}, which is no answer of a Heliograph server"))),
+        _ => Err(Failure::Failed(format!(
+            "answered {status}, which is no answer of a Heliograph server"
+        ))),
     }
 }
 
@@ -201,7 +241,11 @@ mod tests {
 
     #[test]
     fn values_are_escaped_in_a_query() {
-        let pairs = [("to", Some("+44 7".to_owned())), ("from", None), ("class", Some("otp".to_owned()))];
+        let pairs = [
+            ("to", Some("+44 7".to_owned())),
+            ("from", None),
+            ("class", Some("otp".to_owned())),
+        ];
         assert_eq!(query(&pairs), "?to=%2B44%207&class=otp");
         assert_eq!(query(&[]), "");
         assert_eq!(escaped("a/b?é"), "a%2Fb%3F%C3%A9");
@@ -224,25 +268,51 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_of_ours_is_said_to_be_none() {
-        for (status, body) in [(StatusCode::OK, "<html>"), (StatusCode::NOT_FOUND, "{}"), (StatusCode::BAD_GATEWAY, "")] {
-            assert!(matches!(answer(status, body.as_bytes()), Err(Failure::Failed(_))), "{body}");
+        for (status, body) in [
+            (StatusCode::OK, "<html>"),
+            (StatusCode::NOT_FOUND, "{}"),
+            (StatusCode::BAD_GATEWAY, ""),
+        ] {
+            assert!(
+                matches!(answer(status, body.as_bytes()), Err(Failure::Failed(_))),
+                "{body}"
+            );
         }
     }
 
     #[test]
     fn a_bad_address_is_a_matter_of_usage() {
-        let target = |url: &str| Target { url: url.to_owned(), key: Some("k".to_owned()), json: false };
+        let target = |url: &str| Target {
+            url: url.to_owned(),
+            key: Some("k".to_owned()),
+            json: false,
+        };
         for url in ["ftp://x", "127.0.0.1:8080", ""] {
-            assert!(matches!(Client::new(&target(url)), Err(Failure::Usage(_))), "{url}");
+            assert!(
+                matches!(Client::new(&target(url)), Err(Failure::Usage(_))),
+                "{url}"
+            );
         }
         assert!(Client::new(&target("http://127.0.0.1:8080/")).is_ok());
     }
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_named() {
-        let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let target = Target { url: format!("http://{free}"), key: Some("k".to_owned()), json: false };
-        let failure = Client::new(&target).unwrap().get("/healthz").await.unwrap_err();
+        let free = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let target = Target {
+            url: format!("http://{free}"),
+            key: Some("k".to_owned()),
+            json: false,
+        };
+        let failure = Client::new(&target)
+            .unwrap()
+            .get("/healthz")
+            .await
+            .unwrap_err();
         assert!(failure.to_string().contains(&free.to_string()), "{failure}");
         assert!(failure.to_string().contains("refused"), "{failure}");
     }

@@ -20,10 +20,14 @@ pub enum Command {
     #[command(after_help = "Example:\n  heliograph message list --status held --limit 20")]
     List(List),
     /// Cancel a message that was not sent
-    #[command(after_help = "Example:\n  heliograph message cancel 019ac0f1e0b27c3f8a1b2c3d4e5f6071")]
+    #[command(
+        after_help = "Example:\n  heliograph message cancel 019ac0f1e0b27c3f8a1b2c3d4e5f6071"
+    )]
     Cancel(One),
     /// Let a held message go (scope `admin`)
-    #[command(after_help = "Example:\n  heliograph message release 019ac0f1e0b27c3f8a1b2c3d4e5f6071")]
+    #[command(
+        after_help = "Example:\n  heliograph message release 019ac0f1e0b27c3f8a1b2c3d4e5f6071"
+    )]
     Release(One),
 }
 
@@ -66,12 +70,16 @@ pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Show(one) => {
             let client = Client::new(&one.target)?;
-            let shown = client.get(&format!("/v1/messages/{}", escaped(&one.id))).await?;
+            let shown = client
+                .get(&format!("/v1/messages/{}", escaped(&one.id)))
+                .await?;
             println!("{shown:#}");
         }
         Command::Trace(one) => {
             let client = Client::new(&one.target)?;
-            let shown = client.get(&format!("/v1/messages/{}", escaped(&one.id))).await?;
+            let shown = client
+                .get(&format!("/v1/messages/{}", escaped(&one.id)))
+                .await?;
             print(&shown, one.target.json, trace_text);
         }
         Command::List(list) => {
@@ -99,7 +107,14 @@ async fn change(one: One, what: &str) -> Result<(), Failure> {
     let client = Client::new(&one.target)?;
     let path = format!("/v1/messages/{}/{what}", escaped(&one.id));
     let changed = client.post(&path, &Value::Null).await?;
-    print(&changed, one.target.json, |m| format!("{} {} ({})", text(m, "id"), text(m, "status"), text(m, "reason")));
+    print(&changed, one.target.json, |m| {
+        format!(
+            "{} {} ({})",
+            text(m, "id"),
+            text(m, "status"),
+            text(m, "reason")
+        )
+    });
     Ok(())
 }
 
@@ -135,7 +150,12 @@ fn list_text(page: &Value) -> String {
 
 /// What would happen to a submission, for a person.
 pub fn preview_text(preview: &Value) -> String {
-    let mut out = format!("{}: {}, {}", text(preview, "outcome"), segments(preview), text(preview, "class"));
+    let mut out = format!(
+        "{}: {}, {}",
+        text(preview, "outcome"),
+        segments(preview),
+        text(preview, "class")
+    );
     for name in ["code", "reason", "until"] {
         if !text(preview, name).is_empty() {
             let _ = write!(out, "\n  {name} {}", text(preview, name));
@@ -170,10 +190,20 @@ pub fn trace_text(message: &Value) -> String {
     if let Some(submitted) = message["submitted"]["text"].as_str() {
         let _ = writeln!(out, "  submitted as {submitted:?}");
     }
-    let _ = writeln!(out, "  accepted {}, valid until {}\n", text(message, "accepted_at"), text(message, "expires_at"));
+    let _ = writeln!(
+        out,
+        "  accepted {}, valid until {}\n",
+        text(message, "accepted_at"),
+        text(message, "expires_at")
+    );
     for (at, story) in stories(message, start) {
         let mut lines = story.lines();
-        let _ = writeln!(out, "{:>10}  {}", relative(at), lines.next().unwrap_or_default());
+        let _ = writeln!(
+            out,
+            "{:>10}  {}",
+            relative(at),
+            lines.next().unwrap_or_default()
+        );
         for line in lines {
             let _ = writeln!(out, "{:>10}  {line}", "");
         }
@@ -182,7 +212,11 @@ pub fn trace_text(message: &Value) -> String {
         let _ = writeln!(out, "{:>10}  next attempt at {next}", "");
     }
     if message["duplicate_risk"] == true {
-        let _ = writeln!(out, "{:>10}  an earlier copy may have reached the carrier", "");
+        let _ = writeln!(
+            out,
+            "{:>10}  an earlier copy may have reached the carrier",
+            ""
+        );
     }
     if let Some(url) = message["receipt_url"].as_str() {
         let _ = writeln!(out, "{:>10}  webhooks go to {url}", "");
@@ -198,10 +232,21 @@ fn stories(message: &Value, start: i64) -> Vec<(i64, String)> {
     for decision in items(message, "decisions") {
         let phase = text(decision, "phase");
         let set = text(decision, "policy_set").get(..12).unwrap_or_default();
-        all.push((at(decision, "at"), 0, format!("decided ({phase}, policy set {set})\n{}", calls_text(decision))));
+        all.push((
+            at(decision, "at"),
+            0,
+            format!(
+                "decided ({phase}, policy set {set})\n{}",
+                calls_text(decision)
+            ),
+        ));
     }
     for attempt in items(message, "attempts") {
-        let mut story = format!("attempt by {}: {}", text(attempt, "carrier"), text(attempt, "outcome"));
+        let mut story = format!(
+            "attempt by {}: {}",
+            text(attempt, "carrier"),
+            text(attempt, "outcome")
+        );
         if let Some(status) = attempt["status"].as_u64() {
             let _ = write!(story, " (status {status}, 0x{status:08x})");
         }
@@ -224,8 +269,17 @@ fn stories(message: &Value, start: i64) -> Vec<(i64, String)> {
     }
     let mut last = 0;
     for receipt in items(message, "receipts") {
-        let mut story = format!("segment {} at {}", receipt["segment"], text(receipt, "carrier"));
-        let _ = write!(story, " as {:?}: {}", text(receipt, "carrier_message_id"), text(receipt, "status"));
+        let mut story = format!(
+            "segment {} at {}",
+            receipt["segment"],
+            text(receipt, "carrier")
+        );
+        let _ = write!(
+            story,
+            " as {:?}: {}",
+            text(receipt, "carrier_message_id"),
+            text(receipt, "status")
+        );
         if !text(receipt, "error").is_empty() {
             let _ = write!(story, " (err:{})", text(receipt, "error"));
         }
@@ -247,7 +301,10 @@ fn calls_text(decision: &Value) -> String {
             "" => text(call, "name").to_owned(),
             version => format!("{} {version}", text(call, "name")),
         };
-        let digest = text(call, "digest").strip_prefix("sha256:").and_then(|d| d.get(..8)).unwrap_or_default();
+        let digest = text(call, "digest")
+            .strip_prefix("sha256:")
+            .and_then(|d| d.get(..8))
+            .unwrap_or_default();
         let why = text(call, "why");
         let us = call["us"].as_f64().unwrap_or_default();
         let hook = text(call, "hook");
@@ -290,11 +347,16 @@ fn relative(millis: i64) -> String {
 }
 
 fn millis(time: &str) -> Option<i64> {
-    time.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+    time.parse::<jiff::Timestamp>()
+        .ok()
+        .map(jiff::Timestamp::as_millisecond)
 }
 
 fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value[name].as_array().map(Vec::as_slice).unwrap_or_default()
+    value[name]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -338,14 +400,22 @@ mod tests {
             "webhooks go to https://example.com/hook",
         ]
         .iter()
-        .map(|part| trace.find(part).unwrap_or_else(|| panic!("{part:?} is not in\n{trace}")))
+        .map(|part| {
+            trace
+                .find(part)
+                .unwrap_or_else(|| panic!("{part:?} is not in\n{trace}"))
+        })
         .collect();
         assert!(places.is_sorted(), "{trace}");
     }
 
     #[test]
     fn a_trace_of_anything_is_told_without_panic() {
-        for value in [json!(null), json!([]), json!({ "events": [1, null], "decisions": { "a": 1 } })] {
+        for value in [
+            json!(null),
+            json!([]),
+            json!({ "events": [1, null], "decisions": { "a": 1 } }),
+        ] {
             assert!(trace_text(&value).starts_with("message"));
         }
     }
@@ -356,12 +426,18 @@ mod tests {
         assert_eq!(relative(12_345), "+12.3 s");
         assert_eq!(relative(7_200_000), "+120 min");
         assert_eq!(relative(72_000_000), "+20 h");
-        assert_eq!((money(12_000), money(3_000_000), money(0)), ("0.012".to_owned(), "3".to_owned(), "0".to_owned()));
+        assert_eq!(
+            (money(12_000), money(3_000_000), money(0)),
+            ("0.012".to_owned(), "3".to_owned(), "0".to_owned())
+        );
     }
 
     #[test]
     fn an_empty_list_says_so_and_a_full_one_goes_on() {
-        assert_eq!(list_text(&json!({ "items": [], "next_cursor": null })), "no messages");
+        assert_eq!(
+            list_text(&json!({ "items": [], "next_cursor": null })),
+            "no messages"
+        );
         let page = json!({ "items": [delivered()], "next_cursor": "abc" });
         assert!(list_text(&page).ends_with("more: --cursor abc"));
     }

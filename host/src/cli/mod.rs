@@ -25,7 +25,12 @@ use plugin::PluginError;
 
 /// A WebAssembly-extensible SMS platform
 #[derive(Debug, Parser)]
-#[command(name = "heliograph", version, propagate_version = true, after_help = "Example:\n  heliograph demo")]
+#[command(
+    name = "heliograph",
+    version,
+    propagate_version = true,
+    after_help = "Example:\n  heliograph demo"
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -38,13 +43,22 @@ pub enum Command {
     Demo(demo::Args),
     Send(Box<send::Args>),
     /// Look at messages, cancel or release them
-    #[command(subcommand, after_help = "Example:\n  heliograph message list --status held")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  heliograph message list --status held"
+    )]
     Message(message::Command),
     /// Write, build, inspect and deploy plugins
-    #[command(subcommand, after_help = "Example:\n  heliograph plugin new no-links --hook content-filter")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  heliograph plugin new no-links --hook content-filter"
+    )]
     Plugin(PluginCommand),
     /// Look at the policy and change it
-    #[command(subcommand, after_help = "Example:\n  heliograph policy apply policy.toml")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  heliograph policy apply policy.toml"
+    )]
     Policy(policy::Command),
     Smsc(Box<smsc::Args>),
     Bench(bench::Args),
@@ -75,9 +89,13 @@ pub fn main() -> ExitCode {
         Command::Check(args) => on_runtime(serve::check(args)),
         Command::Demo(args) => on_runtime(demo::run(args)),
         Command::Send(args) => on_runtime(async { exit("send", send::run(*args).await) }),
-        Command::Message(command) => on_runtime(async { exit("message", message::run(command).await) }),
+        Command::Message(command) => {
+            on_runtime(async { exit("message", message::run(command).await) })
+        }
         Command::Plugin(command) => plugin(command),
-        Command::Policy(command) => on_runtime(async { exit("policy", policy::run(command).await) }),
+        Command::Policy(command) => {
+            on_runtime(async { exit("policy", policy::run(command).await) })
+        }
         Command::Smsc(args) => on_runtime(smsc::run(*args)),
         Command::Bench(args) => on_runtime(bench::run(args)),
     }
@@ -89,20 +107,29 @@ fn plugin(command: PluginCommand) -> ExitCode {
         PluginCommand::New(args) => plugin_exit("new", plugin::new(&args, out)),
         PluginCommand::Build(args) => plugin_exit("build", plugin::build(&args, out)),
         PluginCommand::Inspect(args) => plugin_exit("inspect", plugin::inspect(&args, out)),
-        PluginCommand::Deploy(args) => on_runtime(async { exit("plugin deploy", policy::deploy(args).await) }),
-        PluginCommand::List(args) => on_runtime(async { exit("plugin list", policy::list(args).await) }),
-        PluginCommand::CompileChild => match crate::plugin::compile_child(std::io::stdin(), std::io::stdout()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => {
-                eprintln!("{why}");
-                ExitCode::FAILURE
+        PluginCommand::Deploy(args) => {
+            on_runtime(async { exit("plugin deploy", policy::deploy(args).await) })
+        }
+        PluginCommand::List(args) => {
+            on_runtime(async { exit("plugin list", policy::list(args).await) })
+        }
+        PluginCommand::CompileChild => {
+            match crate::plugin::compile_child(std::io::stdin(), std::io::stdout()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(why) => {
+                    eprintln!("{why}");
+                    ExitCode::FAILURE
+                }
             }
-        },
+        }
     }
 }
 
 fn on_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => {
             let code = runtime.block_on(command);
             // What still runs has been told to stop, and is not waited for.
@@ -131,7 +158,8 @@ fn plugin_exit(command: &str, result: Result<(), PluginError>) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     // Whoever reads our output has enough of it: no reason to complain.
-    if matches!(&error, PluginError::Output(reason) if reason.kind() == std::io::ErrorKind::BrokenPipe) {
+    if matches!(&error, PluginError::Output(reason) if reason.kind() == std::io::ErrorKind::BrokenPipe)
+    {
         return ExitCode::SUCCESS;
     }
     eprintln!("heliograph plugin {command}: {error}");
@@ -160,13 +188,25 @@ mod tests {
         fn walk(command: &clap::Command, path: &str) {
             for sub in command.get_subcommands().filter(|s| !s.is_hide_set()) {
                 let path = format!("{path} {}", sub.get_name());
-                let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(help.contains("Example"), "{path} has no example in its help");
-                assert!(sub.get_about().is_some(), "{path} does not say what it is for");
+                let help = sub
+                    .get_after_help()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                assert!(
+                    help.contains("Example"),
+                    "{path} has no example in its help"
+                );
+                assert!(
+                    sub.get_about().is_some(),
+                    "{path} does not say what it is for"
+                );
                 if sub.has_subcommands() {
                     walk(sub, &path);
                 } else {
-                    assert!(sub.get_arguments().any(|a| a.get_id() == "json"), "{path} has no --json");
+                    assert!(
+                        sub.get_arguments().any(|a| a.get_id() == "json"),
+                        "{path} has no --json"
+                    );
                 }
             }
         }
@@ -176,9 +216,19 @@ mod tests {
     #[test]
     fn the_examples_of_the_help_are_commands() {
         fn walk(command: &clap::Command) {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            for line in help.lines().filter(|l| !l.contains(['\'', '|', '&']) && !l.ends_with('\\')) {
-                let Some(words) = line.trim().strip_prefix("heliograph ").or_else(|| line.strip_prefix("Example: heliograph ")) else {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            for line in help
+                .lines()
+                .filter(|l| !l.contains(['\'', '|', '&']) && !l.ends_with('\\'))
+            {
+                let Some(words) = line
+                    .trim()
+                    .strip_prefix("heliograph ")
+                    .or_else(|| line.strip_prefix("Example: heliograph "))
+                else {
                     continue;
                 };
                 let words = std::iter::once("heliograph").chain(words.split_whitespace());

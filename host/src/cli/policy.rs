@@ -34,7 +34,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  heliograph policy history")]
     History(Plain),
     /// Back to the policy before
-    #[command(after_help = "Example:\n  heliograph policy rollback --set 5f0c3a9d8e7b6c5d4e3f2a1b0c9d8e7f")]
+    #[command(
+        after_help = "Example:\n  heliograph policy rollback --set 5f0c3a9d8e7b6c5d4e3f2a1b0c9d8e7f"
+    )]
     Rollback(Rollback),
 }
 
@@ -82,8 +84,16 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             let spec = uploaded(&client, &file.file).await?;
             let checked = client.post("/v1/policy/check", &spec).await?;
             print(&checked, file.target.json, |c| {
-                let state = if c["in_force"] == true { ", in force" } else { "" };
-                format!("{}: good (policy set {}{state})", file.file.display(), text(c, "set"))
+                let state = if c["in_force"] == true {
+                    ", in force"
+                } else {
+                    ""
+                };
+                format!(
+                    "{}: good (policy set {}{state})",
+                    file.file.display(),
+                    text(c, "set")
+                )
             });
         }
         Command::Apply(file) => {
@@ -95,7 +105,9 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             print(&applied, file.target.json, applied_text);
         }
         Command::History(plain) => {
-            let page = Client::new(&plain.target)?.get("/v1/policy/history").await?;
+            let page = Client::new(&plain.target)?
+                .get("/v1/policy/history")
+                .await?;
             print(&page, plain.target.json, history_text);
         }
         Command::Rollback(back) => {
@@ -115,7 +127,12 @@ pub async fn deploy(args: Deploy) -> Result<(), Failure> {
         staged.push(stage(&client, file, bytes).await?);
     }
     print(&Value::from(staged), args.target.json, |all| {
-        all.as_array().into_iter().flatten().map(plugin_text).collect::<Vec<_>>().join("\n")
+        all.as_array()
+            .into_iter()
+            .flatten()
+            .map(plugin_text)
+            .collect::<Vec<_>>()
+            .join("\n")
     });
     Ok(())
 }
@@ -132,15 +149,18 @@ pub async fn list(args: Plain) -> Result<(), Failure> {
 /// The policy as JSON, everything that it reads from files uploaded and named by digest.
 async fn uploaded(client: &Client, file: &Path) -> Result<Value, Failure> {
     let text_of = |bytes: Vec<u8>| {
-        String::from_utf8(bytes).map_err(|_| Failure::Failed(format!("{}: is not UTF-8", file.display())))
+        String::from_utf8(bytes)
+            .map_err(|_| Failure::Failed(format!("{}: is not UTF-8", file.display())))
     };
     let toml = text_of(read(file, POLICY_OCTETS_MAX)?)?;
-    let mut spec =
-        PolicySpec::from_toml(&toml).map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))?;
+    let mut spec = PolicySpec::from_toml(&toml)
+        .map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))?;
     let base = file.parent().unwrap_or(Path::new(""));
     let mut known: BTreeMap<PathBuf, String> = BTreeMap::new();
     for plugin in &mut spec.plugins {
-        let Some(path) = plugin.path.take() else { continue };
+        let Some(path) = plugin.path.take() else {
+            continue;
+        };
         let path = base.join(path);
         let digest = match known.get(&path) {
             Some(digest) => digest.clone(),
@@ -154,13 +174,27 @@ async fn uploaded(client: &Client, file: &Path) -> Result<Value, Failure> {
         plugin.digest = Some(digest);
     }
     for table in spec.tables.values_mut() {
-        let Some(path) = table.file.take() else { continue };
+        let Some(path) = table.file.take() else {
+            continue;
+        };
         let bytes = read(&base.join(path), TABLE_OCTETS_MAX)?;
         // Under a name of its own: a name that is in use would be in force at once.
         let digest = Sha256::digest(&bytes);
-        let name = digest.iter().take(8).fold("upload-".to_owned(), |name, octet| format!("{name}{octet:02x}"));
+        let name = digest
+            .iter()
+            .take(8)
+            .fold("upload-".to_owned(), |name, octet| {
+                format!("{name}{octet:02x}")
+            });
         let headers = [("content-type", "text/csv")];
-        let stored = client.call(Method::PUT, &format!("/v1/tables/{}", escaped(&name)), &headers, bytes.into()).await?;
+        let stored = client
+            .call(
+                Method::PUT,
+                &format!("/v1/tables/{}", escaped(&name)),
+                &headers,
+                bytes.into(),
+            )
+            .await?;
         table.digest = Some(text(&stored, "digest").to_owned());
     }
     serde_json::to_value(&spec).map_err(|e| Failure::Failed(e.to_string()))
@@ -168,10 +202,15 @@ async fn uploaded(client: &Client, file: &Path) -> Result<Value, Failure> {
 
 async fn stage(client: &Client, file: &Path, bytes: Vec<u8>) -> Result<Value, Failure> {
     let headers = [("content-type", "application/wasm")];
-    client.call(Method::POST, "/v1/plugins", &headers, bytes.into()).await.map_err(|failure| match failure {
-        Failure::Refused(problem) => Failure::Failed(format!("{}: {}", file.display(), text(&problem, "detail"))),
-        Failure::Usage(_) | Failure::Failed(_) => failure,
-    })
+    client
+        .call(Method::POST, "/v1/plugins", &headers, bytes.into())
+        .await
+        .map_err(|failure| match failure {
+            Failure::Refused(problem) => {
+                Failure::Failed(format!("{}: {}", file.display(), text(&problem, "detail")))
+            }
+            Failure::Usage(_) | Failure::Failed(_) => failure,
+        })
 }
 
 /// Commands run on a runtime of their own: a blocking read holds up nobody.
@@ -179,34 +218,58 @@ fn read(file: &Path, max: u64) -> Result<Vec<u8>, Failure> {
     let failed = |why: String| Failure::Failed(format!("{}: {why}", file.display()));
     let opened = std::fs::File::open(file).map_err(|e| failed(e.to_string()))?;
     let mut bytes = Vec::new();
-    opened.take(max + 1).read_to_end(&mut bytes).map_err(|e| failed(e.to_string()))?;
+    opened
+        .take(max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| failed(e.to_string()))?;
     if bytes.len() as u64 > max {
-        return Err(failed(format!("has more than {max} octets, the most that a server takes")));
+        return Err(failed(format!(
+            "has more than {max} octets, the most that a server takes"
+        )));
     }
     Ok(bytes)
 }
 
 fn policy_text(policy: &Value) -> String {
-    let mut out = format!("policy set {}", text(policy, "set"));
-    let route: Vec<&str> = items(&policy["summary"], "default_route").iter().filter_map(Value::as_str).collect();
+    let mut out = format!("policy set {}", text(policy, "id"));
+    let route: Vec<&str> = items(policy, "default_route")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     if !route.is_empty() {
         out.push_str(&format!("\n  default route {}", route.join(", ")));
     }
-    for table in items(&policy["summary"], "tables") {
-        out.push_str(&format!("\n  table {} ({} rows)", text(table, "name"), table["rows"]));
-    }
-    for hook in items(policy, "hooks") {
+    for table in items(policy, "tables") {
         out.push_str(&format!(
-            "\n  {:<17} {:<24} {:>10} calls  p50 {:>7} µs  p99 {:>7} µs  {}",
-            text(hook, "hook"),
-            text(hook, "name"),
-            hook["calls"],
-            hook["p50_us"],
-            hook["p99_us"],
-            if text(hook, "breaker") == "closed" { "" } else { "skipped: it keeps failing" },
+            "\n  table {} ({} rows)",
+            text(table, "name"),
+            table["rows"]
         ));
     }
-    out.trim_end().to_owned()
+    for plugin in items(policy, "plugins") {
+        for hook in items(plugin, "hooks") {
+            out.push_str(&hook_text(plugin, hook));
+        }
+    }
+    out
+}
+
+fn hook_text(plugin: &Value, hook: &Value) -> String {
+    let stats = &hook["stats"];
+    let micros = |name: &str| stats[name].as_f64().unwrap_or_default() / 1_000.0;
+    let skipped = match text(stats, "breaker") {
+        "open" | "probing" => "  skipped: it keeps failing",
+        _ => "",
+    };
+    format!(
+        "\n  {:<17} {:<26} fail {:<8} {:>9} calls  p50 {:.1} µs  p99 {:.1} µs{skipped}",
+        text(hook, "hook"),
+        format!("{} {}", text(plugin, "name"), text(plugin, "version")),
+        text(hook, "fail"),
+        stats["calls"].as_u64().unwrap_or_default(),
+        micros("p50_ns"),
+        micros("p99_ns"),
+    )
 }
 
 fn applied_text(applied: &Value) -> String {
@@ -218,10 +281,21 @@ fn applied_text(applied: &Value) -> String {
 
 fn history_text(page: &Value) -> String {
     let line = |entry: &Value| {
-        let plugins: Vec<String> =
-            items(entry, "plugins").iter().map(|p| format!("{} {}", text(p, "name"), text(p, "version"))).collect();
-        let plugins = if plugins.is_empty() { "no plugins".to_owned() } else { plugins.join(", ") };
-        format!("{}  {}  {}  {plugins}", text(entry, "at"), text(entry, "set"), text(entry, "by"))
+        let plugins: Vec<String> = items(entry, "plugins")
+            .iter()
+            .map(|p| format!("{} {}", text(p, "name"), text(p, "version")))
+            .collect();
+        let plugins = if plugins.is_empty() {
+            "no plugins".to_owned()
+        } else {
+            plugins.join(", ")
+        };
+        format!(
+            "{}  {}  {}  {plugins}",
+            text(entry, "at"),
+            text(entry, "set"),
+            text(entry, "by")
+        )
     };
     match items(page, "items") {
         [] => "no policy was ever put in force".to_owned(),
@@ -230,7 +304,13 @@ fn history_text(page: &Value) -> String {
 }
 
 fn plugin_text(plugin: &Value) -> String {
-    let list = |name: &str| items(plugin, name).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+    let list = |name: &str| {
+        items(plugin, name)
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     format!(
         "{} {}  {}\n  digest  {}\n  hooks   {}\n  imports {}",
         text(plugin, "name"),
@@ -243,7 +323,10 @@ fn plugin_text(plugin: &Value) -> String {
 }
 
 fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value[name].as_array().map(Vec::as_slice).unwrap_or_default()
+    value[name]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -254,11 +337,20 @@ mod tests {
     #[test]
     fn a_policy_is_told_with_its_hooks() {
         let policy = json!({
-            "set": "ab", "summary": { "default_route": ["north"], "tables": [{ "name": "rates", "rows": 2 }] },
-            "hooks": [{ "hook": "content-filter", "name": "words", "calls": 7, "p50_us": 2.5, "p99_us": 9.0, "breaker": "open" }],
+            "id": "ab", "default_route": ["north"], "tables": [{ "name": "rates", "rows": 2 }],
+            "plugins": [{ "name": "words", "version": "1.0.0", "hooks": [{ "hook": "content-filter", "fail": "closed",
+                "stats": { "calls": 7, "p50_ns": 2_500, "p99_ns": 9_000, "breaker": "open" } }] }],
         });
         let told = policy_text(&policy);
-        for part in ["policy set ab", "default route north", "table rates (2 rows)", "words", "7 calls", "keeps failing"] {
+        for part in [
+            "policy set ab",
+            "default route north",
+            "table rates (2 rows)",
+            "words 1.0.0",
+            "7 calls",
+            "p50 2.5 µs",
+            "keeps failing",
+        ] {
             assert!(told.contains(part), "{part}: {told}");
         }
     }
@@ -266,14 +358,22 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_named() {
         let failure = read(Path::new("no/such/file.wasm"), 10).unwrap_err();
-        assert!(failure.to_string().contains("no/such/file.wasm"), "{failure}");
+        assert!(
+            failure.to_string().contains("no/such/file.wasm"),
+            "{failure}"
+        );
     }
 
     #[test]
     fn a_file_that_is_too_large_is_refused_before_it_is_sent() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), [0; 11]).unwrap();
-        assert!(read(file.path(), 10).unwrap_err().to_string().contains("more than 10 octets"));
+        assert!(
+            read(file.path(), 10)
+                .unwrap_err()
+                .to_string()
+                .contains("more than 10 octets")
+        );
         assert_eq!(read(file.path(), 11).unwrap().len(), 11);
     }
 }

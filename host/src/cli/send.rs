@@ -73,21 +73,43 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     if let Some(key) = &args.idempotency_key {
         headers.push(("idempotency-key", key));
     }
-    let accepted = client.call(Method::POST, "/v1/messages", &headers, body.to_string().into()).await?;
+    let accepted = client
+        .call(
+            Method::POST,
+            "/v1/messages",
+            &headers,
+            body.to_string().into(),
+        )
+        .await?;
     if !args.wait {
         print(&accepted, args.target.json, |a| {
             let segments = message::segments(a);
-            format!("{} {} ({segments})\nheliograph message trace {}", text(a, "id"), text(a, "status"), text(a, "id"))
+            format!(
+                "{} {} ({segments})\nheliograph message trace {}",
+                text(a, "id"),
+                text(a, "status"),
+                text(a, "id")
+            )
         });
         return Ok(());
     }
-    let last = wait(&client, text(&accepted, "id"), Duration::from_secs(args.timeout)).await?;
+    let last = wait(
+        &client,
+        text(&accepted, "id"),
+        Duration::from_secs(args.timeout),
+    )
+    .await?;
     print(&last, args.target.json, message::trace_text);
     let status = text(&last, "status");
     match State::from_name(status) {
         Some(State::Delivered) => Ok(()),
-        Some(state) if state.is_terminal() => Err(Failure::Failed(format!("the message ended as {status}"))),
-        _ => Err(Failure::Failed(format!("the message is still {status} after {} seconds", args.timeout))),
+        Some(state) if state.is_terminal() => {
+            Err(Failure::Failed(format!("the message ended as {status}")))
+        }
+        _ => Err(Failure::Failed(format!(
+            "the message is still {status} after {} seconds",
+            args.timeout
+        ))),
     }
 }
 
@@ -132,13 +154,19 @@ fn body_of(args: &Args) -> Value {
     put("reference", args.reference.as_ref().map(|v| json!(v)));
     put("receipt_url", args.receipt_url.as_ref().map(|v| json!(v)));
     if !args.metadata.is_empty() {
-        let pairs: Map<String, Value> = args.metadata.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+        let pairs: Map<String, Value> = args
+            .metadata
+            .iter()
+            .map(|(k, v)| (k.clone(), json!(v)))
+            .collect();
         put("metadata", Some(pairs.into()));
     }
     body.into()
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| "is no KEY=VALUE".to_owned())?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| "is no KEY=VALUE".to_owned())?;
     Ok((key.to_owned(), value.to_owned()))
 }

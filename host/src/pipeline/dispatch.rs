@@ -357,9 +357,10 @@ fn merged_tlvs(own: &[Tlv], hop: &[Tlv]) -> Vec<Tlv> {
 }
 
 fn status_text(status: u32, detail: &str) -> String {
-    match (status, detail) {
-        (0, detail) => detail.to_owned(),
-        (status, "") => format!("0x{status:08x}"),
-        (status, detail) => format!("0x{status:08x} {detail}"),
+    // A carrier's own words name its status already.
+    if detail.is_empty() {
+        format!("0x{status:08x}")
+    } else {
+        detail.to_owned()
     }
 }

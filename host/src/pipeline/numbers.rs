@@ -311,7 +311,11 @@ impl Numbers {
 
 fn country(digits: &str) -> Option<[u8; 2]> {
     let number: rlibphonenumber::PhoneNumber = format!("+{digits}").parse().ok()?;
-    let region = number.get_region_code()?;
+    // Numbers of no range in use (test numbers, ranges younger than the data) live in the main
+    // country of their country code.
+    let region = number.get_region_code().or_else(|| {
+        rlibphonenumber::PHONE_NUMBER_UTIL.get_region_for_country_code(number.country_code)
+    })?;
     match region.as_region_str().as_bytes() {
         [a, b] if a.is_ascii_uppercase() && b.is_ascii_uppercase() => Some([*a, *b]),
         _ => None,
@@ -338,6 +342,11 @@ mod tests {
         assert_eq!(offset("+447400123456", JANUARY), Some(0));
         assert_eq!(offset("+447400123456", JULY), Some(60));
         assert_eq!(offset("+919876543210", JULY), Some(330));
+    }
+
+    #[test]
+    fn a_number_of_no_known_range_still_has_a_country() {
+        assert_eq!(offset("+447700900014", JULY), Some(60));
     }
 
     #[test]

@@ -42,7 +42,6 @@ struct Inner {
     spec: RwLock<PolicySpec>,
     hot: Mutex<VecDeque<Arc<PolicySet>>>,
     history: RwLock<Vec<HistoryEntry>>,
-    paths: Mutex<BTreeSet<String>>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
     host: Host,
@@ -154,7 +153,6 @@ impl Policy {
             spec: RwLock::new(PolicySpec::default()),
             hot: Mutex::new(VecDeque::new()),
             history: RwLock::new(history),
-            paths: Mutex::new(BTreeSet::new()),
             changing: tokio::sync::Mutex::new(()),
             host,
             store,
@@ -172,11 +170,6 @@ impl Policy {
     /// What the set in force was built from, its paths replaced by digests.
     pub fn spec(&self) -> PolicySpec {
         self.0.spec.read().clone()
-    }
-
-    /// Files that the policies of this run named, relative to the policy file: what to watch.
-    pub fn paths(&self) -> Vec<String> {
-        self.0.paths.lock().iter().cloned().collect()
     }
 
     /// Newest first.
@@ -388,7 +381,6 @@ impl Policy {
     async fn pin(&self, spec: &PolicySpec, files: Arc<Files>) -> Result<PolicySpec, StoreError> {
         let mut pinned = spec.clone();
         let read = std::mem::take(&mut *files.read.lock());
-        self.0.paths.lock().extend(read.iter().map(|(path, _)| path.clone()));
         for (path, bytes) in read {
             let digest: [u8; 32] = Sha256::digest(&bytes).into();
             let text = digest_text(&digest);

@@ -115,7 +115,7 @@ impl Rig {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             let (_, body) = request(&self.http, "GET", "/v1/carriers", &self.key, None).await?;
-            let carriers = body["carriers"].as_array().cloned().unwrap_or_default();
+            let carriers = body["items"].as_array().cloned().unwrap_or_default();
             if !carriers.is_empty() && carriers.iter().all(|c| c["connected"] == true) {
                 return Ok(());
             }
@@ -174,14 +174,10 @@ impl Rig {
     pub async fn hook_medians(&self) -> Result<BTreeMap<String, f64>, String> {
         let (_, body) = request(&self.http, "GET", "/v1/policy", &self.key, None).await?;
         let mut medians = BTreeMap::new();
-        for plugin in body["plugins"].as_array().into_iter().flatten() {
-            for hook in plugin["hooks"].as_array().into_iter().flatten() {
-                let calls = hook["stats"]["calls"].as_u64().unwrap_or(0);
-                let (Some(name), true) = (plugin["name"].as_str(), calls > 0) else {
-                    continue;
-                };
-                let nanos = hook["stats"]["p50_ns"].as_f64().unwrap_or(0.0);
-                medians.insert(name.to_owned(), nanos / 1000.0);
+        for hook in body["hooks"].as_array().into_iter().flatten() {
+            let calls = hook["calls"].as_u64().unwrap_or(0);
+            if let (Some(name), true) = (hook["name"].as_str(), calls > 0) {
+                medians.insert(name.to_owned(), hook["p50_us"].as_f64().unwrap_or(0.0));
             }
         }
         Ok(medians)
@@ -280,7 +276,7 @@ impl Rig {
 
     async fn activations(&self) -> Result<u64, String> {
         let (_, body) = request(&self.http, "GET", "/v1/policy/history", &self.key, None).await?;
-        Ok(body["history"]
+        Ok(body["items"]
             .as_array()
             .and_then(|h| h.first())
             .and_then(|e| e["sequence"].as_u64())

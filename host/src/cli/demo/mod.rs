@@ -247,7 +247,7 @@ impl Stage {
         let confirmation = loop {
             let path = format!("/v1/messages?to={}&limit=1", escaped(samples::STOPPER));
             let page = self.client.get(&path).await.map_err(|e| e.to_string())?;
-            let id = page["messages"][0]["id"].as_str().map(str::to_owned);
+            let id = page["items"][0]["id"].as_str().map(str::to_owned);
             if let Some(id) = id {
                 break id;
             }

@@ -199,17 +199,19 @@ async fn a_day_is_dropped_once_it_is_old_and_nothing_of_it_lives() {
 
 #[tokio::test]
 async fn a_full_command_queue_is_busy_for_messages() {
-    let gate = Arc::new(parking_lot::Mutex::new(()));
-    let held = gate.clone();
+    let closed = Arc::new(AtomicBool::new(false));
+    let gate = closed.clone();
     let rig = Rig::with(|o| {
         o.command_queue_max = 4;
         o.commit_max = 1;
         o.probes.sync = Arc::new(move |file| {
-            drop(held.lock());
+            while gate.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             file.sync_data()
         });
     });
-    let guard = gate.lock();
+    closed.store(true, Ordering::Relaxed);
     let calls: Vec<_> = (0..20)
         .map(|_| {
             let (store, message) = (rig.store.clone(), rig.message());
@@ -218,7 +220,7 @@ async fn a_full_command_queue_is_busy_for_messages() {
         .collect();
     rig.until("a refusal", async |store| store.stats().refused_busy > 0)
         .await;
-    drop(guard);
+    closed.store(false, Ordering::Relaxed);
     let mut busy = 0;
     for call in calls {
         match call.await.unwrap() {

@@ -1,0 +1,280 @@
+//! What clients get beside messages: mobile-originated ones, carriers, opt-outs, dead webhooks, and the
+//! bodies of webhooks. `answer.rs` holds the message itself.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::answer::{BodyView, ReceiptView, json, pairs, receipts};
+use super::wire::rfc3339;
+use crate::domain::{Message, State};
+use crate::pipeline::carriers::CarrierReport;
+use crate::pipeline::notify::webhook_id;
+use crate::store::{InboundRecord, OptOut, OptOutScope, OutboxEntry, OutboxKind};
+
+/// A mobile-originated message.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Inbound")]
+pub struct InboundView<'a> {
+    pub id: String,
+    pub account: Option<&'a str>,
+    pub carrier: &'a str,
+    pub from: String,
+    pub to: String,
+    #[serde(flatten)]
+    pub body: BodyView<'a>,
+    pub received_at: String,
+    /// The handset had opted out of `to`.
+    pub opted_out: bool,
+    pub labels: &'a [String],
+    /// A plugin took it: the application is not told.
+    pub consumed: bool,
+}
+
+impl<'a> InboundView<'a> {
+    pub fn of(record: &'a InboundRecord) -> InboundView<'a> {
+        let inbound = &record.inbound;
+        InboundView {
+            id: inbound.id.to_string(),
+            account: record.account.as_ref().map(|a| a.as_str()),
+            carrier: inbound.carrier.as_str(),
+            from: inbound.originator.to_string(),
+            to: inbound.recipient.to_string(),
+            body: BodyView::of(&inbound.body),
+            received_at: rfc3339(inbound.received_at),
+            opted_out: inbound.opted_out,
+            labels: &record.labels,
+            consumed: record.consumed,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Carrier")]
+pub struct CarrierJson {
+    pub id: String,
+    pub connected: bool,
+    /// Messages that wait for it.
+    pub queued: u32,
+    pub in_flight: u32,
+    /// Submissions per second still allowed now.
+    pub headroom: f32,
+    /// Over the last receipts; null until enough arrived.
+    pub delivered_ratio: Option<f32>,
+    pub p50_receipt_ms: Option<u32>,
+    pub receipts_seen: usize,
+    pub tags: Vec<String>,
+}
+
+impl CarrierJson {
+    pub fn of(report: CarrierReport) -> CarrierJson {
+        let view = report.view;
+        CarrierJson {
+            id: view.id.to_string(),
+            connected: view.connected,
+            queued: view.queued,
+            in_flight: view.in_flight,
+            headroom: view.headroom,
+            delivered_ratio: view.delivered_ratio,
+            p50_receipt_ms: view.p50_receipt_ms,
+            receipts_seen: report.receipts_seen,
+            tags: view.tags,
+        }
+    }
+}
+
+/// A webhook that was given up.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DeadWebhook")]
+pub struct DeadView {
+    /// The `webhook-id` of all its attempts.
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub message_id: String,
+    pub url: String,
+    pub at: String,
+    pub attempts: u32,
+}
+
+impl DeadView {
+    pub fn of(entry: &OutboxEntry) -> DeadView {
+        DeadView {
+            id: webhook_id(entry.event),
+            kind: event_type(entry.kind),
+            message_id: entry.message.to_string(),
+            url: entry.url.clone(),
+            at: rfc3339(entry.at),
+            attempts: entry.attempts,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "OptOut")]
+pub struct OptOutView {
+    pub recipient: String,
+    pub scope: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    pub at: String,
+    pub source: String,
+}
+
+impl OptOutView {
+    pub fn of(opt_out: &OptOut) -> OptOutView {
+        let (scope, number, account) = match &opt_out.scope {
+            OptOutScope::Number(number) => ("number", Some(number.clone()), None),
+            OptOutScope::Account(account) => ("account", None, Some(account.to_string())),
+            OptOutScope::Everything => ("everything", None, None),
+        };
+        OptOutView {
+            recipient: format!("+{}", opt_out.recipient),
+            scope,
+            number,
+            account,
+            at: rfc3339(opt_out.at),
+            source: opt_out.source.clone(),
+        }
+    }
+}
+
+/// Body of a webhook about a message: what it entered, and how it stands.
+#[derive(Debug, Serialize)]
+struct StatusHook<'a> {
+    id: String,
+    status: &'static str,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    detail: &'a str,
+    at: String,
+    to: String,
+    from: String,
+    class: &'static str,
+    segments: u8,
+    reference: &'a str,
+    metadata: BTreeMap<&'a str, &'a str>,
+    carrier: Option<&'a str>,
+    receipts: Vec<ReceiptView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Webhook<T> {
+    #[serde(rename = "type")]
+    kind: String,
+    timestamp: String,
+    data: T,
+}
+
+/// The body of a webhook about a message that entered a state.
+pub fn status_webhook(entry: &OutboxEntry, message: &Message) -> Vec<u8> {
+    let state = match entry.kind {
+        OutboxKind::Status(state) => state,
+        OutboxKind::Inbound => message.state,
+    };
+    let event = message.events.iter().rev().find(|e| e.state == state);
+    let data = StatusHook {
+        id: message.id.to_string(),
+        status: state.name(),
+        reason: event.map_or(message.reason(), |e| e.reason).name(),
+        detail: event.map_or("", |e| &e.detail),
+        at: rfc3339(event.map_or(entry.at, |e| e.at)),
+        to: message.recipient.to_string(),
+        from: message.originator.to_string(),
+        class: message.class.name(),
+        segments: message.segments,
+        reference: &message.reference,
+        metadata: pairs(&message.metadata),
+        carrier: message
+            .carrier()
+            .filter(|_| reached_a_carrier(message))
+            .map(|c| c.as_str()),
+        receipts: receipts(&message.parts),
+    };
+    webhook(entry, data)
+}
+
+/// The body of a webhook about a mobile-originated message.
+pub fn inbound_webhook(entry: &OutboxEntry, record: &InboundRecord) -> Vec<u8> {
+    webhook(entry, InboundView::of(record))
+}
+
+fn webhook<T: Serialize>(entry: &OutboxEntry, data: T) -> Vec<u8> {
+    json(&Webhook {
+        kind: event_type(entry.kind),
+        timestamp: rfc3339(entry.at),
+        data,
+    })
+}
+
+fn event_type(kind: OutboxKind) -> String {
+    match kind {
+        OutboxKind::Status(state) => format!("message.{}", state.name()),
+        OutboxKind::Inbound => "message.received".to_owned(),
+    }
+}
+
+fn reached_a_carrier(message: &Message) -> bool {
+    match message.state {
+        State::Scheduled | State::Held | State::Rejected | State::Canceled => {
+            !message.attempts.is_empty()
+        }
+        State::Queued
+        | State::SubmitUnknown
+        | State::Enroute
+        | State::Delivered
+        | State::Undeliverable
+        | State::Expired
+        | State::Unknown => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::domain::message::tests_support::message;
+    use crate::domain::{AccountId, CarrierId, Part, PartState, Reason};
+    use serde_json::Value;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn delivered() -> Message {
+        let mut m = message(NOW);
+        m.reference = "order-1".to_owned();
+        m.parts = vec![Part {
+            carrier: CarrierId::from("north"),
+            carrier_message_id: "0A".to_owned(),
+            state: PartState::Enroute,
+            error: String::new(),
+            done_at: None,
+        }];
+        m.enter(NOW, State::Enroute, Reason::TakenByCarrier, "");
+        m.apply_receipt(NOW, 0, PartState::Delivered, "000", Some(NOW));
+        m
+    }
+
+    #[test]
+    fn a_webhook_tells_the_state_that_was_entered_even_when_it_has_been_left() {
+        let m = delivered();
+        let entry = OutboxEntry {
+            event: 7,
+            account: AccountId::from("acme"),
+            url: "http://example.com".to_owned(),
+            kind: OutboxKind::Status(State::Enroute),
+            message: m.id,
+            at: NOW,
+            due: NOW,
+            attempts: 0,
+        };
+        let json: Value = serde_json::from_slice(&status_webhook(&entry, &m)).unwrap();
+        assert_eq!(json["type"], "message.enroute");
+        assert_eq!(json["data"]["status"], "enroute");
+        assert_eq!(json["data"]["reason"], "taken_by_carrier");
+        assert_eq!(json["data"]["reference"], "order-1");
+        assert_eq!(json["data"]["carrier"], "north");
+    }
+}
