@@ -339,9 +339,9 @@ async fn lists_are_filtered_and_paged_newest_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_preview_tells_everything_and_stores_nothing() {
-    let rig = start(
-        vec![Settings::default(), Settings::default()],
-        r#"
+    let policy = r#"
+        [tables.rates]
+        file = "rates.csv"
         [[plugin]]
         name = "filter"
         path = "{plugins}/content-filter.wasm"
@@ -353,12 +353,15 @@ async fn a_preview_tells_everything_and_stores_nothing() {
         [[plugin]]
         name = "router"
         path = "{plugins}/least-cost-router.wasm"
-        [[plugin.config.rates]]
-        prefix = "44"
-        carrier = "sim1"
-        price_micros = 4200
-        "#,
-    )
+        grants = { tables = ["rates"] }
+        config = { deck = "rates" }
+    "#;
+    let rig = Rig::start(Plan {
+        simulators: vec![Settings::default(), Settings::default()],
+        policy: policy.to_owned(),
+        files: vec![("rates.csv".to_owned(), b"44,sim0=9000\n4477,sim1=4200\n".to_vec())],
+        ..Plan::default()
+    })
     .await;
     let text = format!("damn {}", "x".repeat(200));
     let (status, preview) = rig.call("POST", "/v1/messages/preview", Some(sms(HANDSET, &text))).await;

@@ -8,6 +8,16 @@ use serde_json::Value;
 /// Messages to each carrier.
 const MESSAGES: usize = 5;
 
+const POLICY: &str = r#"
+    [tables.rates]
+    file = "rates.csv"
+    [[plugin]]
+    name = "router"
+    path = "{plugins}/least-cost-router.wasm"
+    grants = { tables = ["rates"] }
+    config = { deck = "rates" }
+"#;
+
 fn ids(response: IdStyle, response_width: u8, receipt: IdStyle, receipt_width: u8) -> Settings {
     Settings {
         id_response: response,
@@ -18,18 +28,14 @@ fn ids(response: IdStyle, response_width: u8, receipt: IdStyle, receipt_width: u
     }
 }
 
-/// Starts a rig whose simulator N gets all messages to +4477009N..., and sends each its share.
+/// Starts a rig whose simulator N gets all messages to +44770N..., and sends each its share.
 async fn delivered_by_all(simulators: Vec<Settings>) -> Rig {
     let count = simulators.len();
-    let mut policy = "[[plugin]]\nname = \"router\"\npath = \"{plugins}/least-cost-router.wasm\"\n".to_owned();
-    for n in 0..count {
-        policy.push_str(&format!(
-            "[[plugin.config.rates]]\nprefix = \"44770{n:02}\"\ncarrier = \"sim{n}\"\nprice_micros = 1\n"
-        ));
-    }
+    let deck: String = (0..count).map(|n| format!("44770{n:02},sim{n}=1\n")).collect();
     let rig = Rig::start(Plan {
         simulators,
-        policy,
+        policy: POLICY.to_owned(),
+        files: vec![("rates.csv".to_owned(), deck.into_bytes())],
         ..Plan::default()
     })
     .await;

@@ -43,7 +43,7 @@ async fn bound() -> (Rig, Smsc, Session) {
 }
 
 fn terminated<const MIN: usize, const MAX: usize>(text: &str) -> COctetString<MIN, MAX> {
-    COctetString::from_string(format!("{text}\0")).expect("a C-octet string")
+    COctetString::from_string(text.to_owned()).expect("a C-octet string")
 }
 
 /// What is the same in every submit_sm of these scenarios.

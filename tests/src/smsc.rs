@@ -102,7 +102,7 @@ impl Session {
 
     /// ESME_ROK with `message_id`.
     pub async fn take(&mut self, sequence: u32, message_id: &str) {
-        let id = COctetString::new(message_id).expect("a message_id");
+        let id = COctetString::from_string(message_id.to_owned()).expect("a message_id");
         self.say(CommandStatus::EsmeRok, sequence, SubmitSmResp::new(id, Vec::new())).await;
     }
 

@@ -147,7 +147,7 @@ async fn batch_item(
         Err(problem) => BatchResult {
             status: problem.status.as_u16(),
             message: None,
-            problem: Some(problem.body),
+            problem: Some(*problem.body),
         },
     }
 }
@@ -160,7 +160,7 @@ fn unfinished() -> BatchResult {
     BatchResult {
         status: problem.status.as_u16(),
         message: None,
-        problem: Some(problem.body),
+        problem: Some(*problem.body),
     }
 }
 

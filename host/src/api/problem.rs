@@ -126,10 +126,9 @@ impl FieldError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
     pub status: StatusCode,
-    pub body: ProblemBody,
+    /// Boxed: errors travel through every function's result.
+    pub body: Box<ProblemBody>,
     pub retry_after: Option<Duration>,
-    /// Methods that would have been allowed.
-    pub allow: Option<String>,
 }
 
 /// The members of the body. `title` is the status in words, `code` is what programs read.
@@ -183,16 +182,15 @@ impl Problem {
     fn with(status: StatusCode, code: &str, detail: String) -> Problem {
         Problem {
             status,
-            body: ProblemBody {
+            body: Box::new(ProblemBody {
                 title: status.canonical_reason().unwrap_or("Error").to_owned(),
                 status: status.as_u16(),
                 code: code.to_owned(),
                 detail,
                 message_id: None,
                 errors: Vec::new(),
-            },
+            }),
             retry_after: None,
-            allow: None,
         }
     }
 }
@@ -217,9 +215,6 @@ impl IntoResponse for Problem {
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static("Bearer realm=\"heliograph\""),
             );
-        }
-        if let Some(allow) = self.allow.and_then(|a| HeaderValue::try_from(a).ok()) {
-            headers.insert(header::ALLOW, allow);
         }
         response
     }
