@@ -17,9 +17,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::api::{self, Api, EdgeLimits, KeySpec, Keys, Scope, Surface};
-use crate::carrier::{Carrier, CarrierEvent};
 use crate::carrier::adapter::{AdapterCarrier, AdapterConfig};
 use crate::carrier::smpp::{Binding, SmppCarrier, SmppConfig};
+use crate::carrier::{Carrier, CarrierEvent};
 use crate::clock::Clock;
 use crate::config::{
     AccountSection, Bind, CarrierSection, Config, ReceiptId, ScopeName, SmppSection,
@@ -29,11 +29,10 @@ use crate::domain::{AccountId, CarrierId, TrafficClass};
 use crate::pipeline::account::WebhookSecret;
 use crate::pipeline::numbers::Numbers;
 use crate::pipeline::{
-    Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox, receive,
+    Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox,
+    receive,
 };
-use crate::plugin::{
-    CodeCache, CompileMode, Engine, EngineLimits, Host, HyperClient,
-};
+use crate::plugin::{CodeCache, CompileMode, Engine, EngineLimits, Host, HyperClient};
 use crate::store::{self, Store};
 use policy_file::PolicyFile;
 
@@ -97,7 +96,8 @@ pub async fn check(config: &Config, base: &Path) -> Result<String, StartError> {
         let spec = file.read().await.map_err(|e| failed(&file.name(), e))?;
         let scratch = tempdir()?;
         let store = open_store(store::Options::new(scratch.path.join("data"))).await?;
-        let policy = open_policy(config, &store, &scratch.path, base, CompileMode::InProcess).await?;
+        let policy =
+            open_policy(config, &store, &scratch.path, base, CompileMode::InProcess).await?;
         let set = policy.check(&spec, file.folder()).await;
         store.shutdown().await;
         let set = set.map_err(|e| failed(&file.name(), e))?;
@@ -118,6 +118,7 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     let data = base.join(&config.store.path);
     let mut options = store::Options::new(&data);
     options.retention_days = config.store.retention_days;
+    options.commit_interval = Duration::from_micros(config.store.commit_interval_us);
     options.cache_octets = config.store.cache_mib << 20;
     options.free_octets_min = config.store.min_free_mib << 20;
     let store = open_store(options).await?;
@@ -211,7 +212,11 @@ fn run(
             work_stopped.clone(),
         )),
     ];
-    let back = vec![tokio::spawn(receive::run(pipeline.clone(), received, back_stopped))];
+    let back = vec![tokio::spawn(receive::run(
+        pipeline.clone(),
+        received,
+        back_stopped,
+    ))];
     let reload = Arc::new(Notify::new());
     let keeper = file.map(|file| {
         let keep = policy_file::keep(pipeline.policy.clone(), file, reload.clone());
@@ -281,9 +286,16 @@ fn smpp_metrics(carriers: &[Arc<SmppCarrier>], out: &mut String) {
         ];
         for (what, figure) in figures {
             // A carrier's name comes from the configuration, where quotes and backslashes may stand.
-            let id = carrier.id().as_str().replace('\\', "\\\\").replace('"', "\\\"");
+            let id = carrier
+                .id()
+                .as_str()
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"");
             let value = figure.load(Ordering::Relaxed);
-            let _ = writeln!(out, "heliograph_smpp_total{{carrier=\"{id}\",what=\"{what}\"}} {value}");
+            let _ = writeln!(
+                out,
+                "heliograph_smpp_total{{carrier=\"{id}\",what=\"{what}\"}} {value}"
+            );
         }
     }
 }
@@ -354,7 +366,10 @@ async fn open_policy(
 /// The server's own key: it tells our compiled code from any other, and makes pseudonyms.
 async fn secret_key(store: &Store) -> Result<[u8; 32], StartError> {
     const NAME: &str = "server/key";
-    let stored = store.get_meta(NAME).await.map_err(|e| failed("server key", e))?;
+    let stored = store
+        .get_meta(NAME)
+        .await
+        .map_err(|e| failed("server key", e))?;
     if let Some(key) = stored.and_then(|k| <[u8; 32]>::try_from(k).ok()) {
         return Ok(key);
     }
@@ -374,12 +389,17 @@ async fn start_policy(
     base: &Path,
 ) -> Result<Option<PolicyFile>, StartError> {
     let Some(file) = &config.policy.file else {
-        policy.resume().await.map_err(|e| failed("the policy in force before", e))?;
+        policy
+            .resume()
+            .await
+            .map_err(|e| failed("the policy in force before", e))?;
         return Ok(None);
     };
     let mut file = PolicyFile::new(&base.join(file));
     let applied = file.apply(policy).await;
-    let Err(error) = applied else { return Ok(Some(file)) };
+    let Err(error) = applied else {
+        return Ok(Some(file));
+    };
     match policy.resume().await {
         Ok(Some(_)) => {
             tracing::error!(file = file.name(), %error, "the policy file is refused; the policy before stays in force");
@@ -473,14 +493,20 @@ fn account(section: &AccountSection, base: &Path, at: &str) -> Result<Account, S
             Some(WebhookSecret(key))
         }
     };
-    for (field, url) in [("receipt_url", &section.receipt_url), ("inbound_url", &section.inbound_url)] {
+    for (field, url) in [
+        ("receipt_url", &section.receipt_url),
+        ("inbound_url", &section.inbound_url),
+    ] {
         if let Some(url) = url
             && !(url.starts_with("https://") || url.starts_with("http://"))
         {
             return Err(failed(&format!("{at}.{field}"), "is an http or https URL"));
         }
     }
-    let class = section.default_class.as_deref().and_then(TrafficClass::from_name);
+    let class = section
+        .default_class
+        .as_deref()
+        .and_then(TrafficClass::from_name);
     Ok(Account {
         id: AccountId::from(section.id.as_str()),
         default_class: class.unwrap_or(TrafficClass::Transactional),

@@ -64,6 +64,9 @@ pub struct StoreSection {
     /// Memory for the store's page cache.
     #[schemars(range(min = 8, max = 65_536))]
     pub cache_mib: u64,
+    /// How long a group commit waits for company. Longer: fewer syncs and less CPU; shorter: sooner answers.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub commit_interval_us: u64,
     /// Submissions are refused with `storage_full` below this.
     #[schemars(range(min = 16, max = 1_048_576))]
     pub min_free_mib: u64,
@@ -75,6 +78,7 @@ impl Default for StoreSection {
             path: PathBuf::from("data"),
             retention_days: 30,
             cache_mib: 64,
+            commit_interval_us: 1_000,
             min_free_mib: 256,
         }
     }
@@ -418,11 +422,14 @@ impl Config {
         let mut value: toml::Value =
             toml::from_str(text).map_err(|e| ConfigError(format!("{name}: {e}")))?;
         let overlaid = overlay(&mut value, environment)?;
-        let json = serde_json::to_value(&value)
-            .map_err(|e| ConfigError(format!("{name}: {e}")))?;
+        let json = serde_json::to_value(&value).map_err(|e| ConfigError(format!("{name}: {e}")))?;
         check_schema(&json, text, name)?;
         let config: Config = value.try_into().map_err(|e: toml::de::Error| {
-            ConfigError(format!("{name} with {}: {}", overlaid.join(", "), e.message()))
+            ConfigError(format!(
+                "{name} with {}: {}",
+                overlaid.join(", "),
+                e.message()
+            ))
         })?;
         config.check(name)?;
         Ok(config)
@@ -471,7 +478,10 @@ fn overlay(
 ) -> Result<Vec<String>, ConfigError> {
     let mut used = Vec::new();
     for (name, text) in environment {
-        let Some(path) = name.strip_prefix("HELIOGRAPH_").filter(|p| p.contains("__")) else {
+        let Some(path) = name
+            .strip_prefix("HELIOGRAPH_")
+            .filter(|p| p.contains("__"))
+        else {
             continue;
         };
         let keys: Vec<String> = path.split("__").map(str::to_lowercase).collect();

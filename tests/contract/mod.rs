@@ -27,10 +27,16 @@ const EXPORTED: [&str; 7] = [
 
 /// The frozen interfaces of a contract without comments and spaces.
 fn exported_by_guests(contract: &str) -> String {
-    let code: String = contract.lines().map(|l| l.split("//").next().unwrap_or("")).collect::<Vec<_>>().join(" ");
+    let code: String = contract
+        .lines()
+        .map(|l| l.split("//").next().unwrap_or(""))
+        .collect::<Vec<_>>()
+        .join(" ");
     let mut frozen = String::new();
     for name in EXPORTED {
-        let start = code.find(&format!("interface {name} {{")).unwrap_or_else(|| panic!("no interface {name}"));
+        let start = code
+            .find(&format!("interface {name} {{"))
+            .unwrap_or_else(|| panic!("no interface {name}"));
         let mut depth = 0;
         let length = code[start..].find(|c| {
             depth += i32::from(c == '{') - i32::from(c == '}');
@@ -44,7 +50,10 @@ fn exported_by_guests(contract: &str) -> String {
 #[test]
 fn what_guests_export_is_frozen() {
     assert!(CONTRACT.contains("package heliograph:sms@0.1.0;"));
-    let digest: String = Sha256::digest(exported_by_guests(CONTRACT)).iter().map(|o| format!("{o:02x}")).collect();
+    let digest: String = Sha256::digest(exported_by_guests(CONTRACT))
+        .iter()
+        .map(|o| format!("{o:02x}"))
+        .collect();
     assert_eq!(
         digest, V0_1_EXPORTS,
         "the exported part of heliograph:sms@0.1.0 is not what it was; wit/README.md says how it may change"
@@ -54,14 +63,25 @@ fn what_guests_export_is_frozen() {
 #[test]
 fn comments_and_spaces_are_not_frozen_and_all_else_is() {
     let frozen = exported_by_guests(CONTRACT);
-    let commented = CONTRACT.replace("interface plugin {", "// Well.\n\ninterface plugin {   // so\n");
+    let commented = CONTRACT.replace(
+        "interface plugin {",
+        "// Well.\n\ninterface plugin {   // so\n",
+    );
     assert_eq!(exported_by_guests(&commented), frozen);
     let capability = CONTRACT.replace("interface logging {", "interface logging { trace: func();");
     assert_eq!(exported_by_guests(&capability), frozen);
-    for (old, new) in [("enum alphabet { gsm7,", "enum alphabet { gsm8,"), ("delete: func", "x: func"), ("describe: func", "tell: func")] {
+    for (old, new) in [
+        ("enum alphabet { gsm7,", "enum alphabet { gsm8,"),
+        ("delete: func", "x: func"),
+        ("describe: func", "tell: func"),
+    ] {
         let changed = CONTRACT.replace(old, new);
         assert_ne!(changed, CONTRACT);
-        assert_eq!(exported_by_guests(&changed) == frozen, old.starts_with("delete"), "{old}");
+        assert_eq!(
+            exported_by_guests(&changed) == frozen,
+            old.starts_with("delete"),
+            "{old}"
+        );
     }
 }
 
@@ -92,7 +112,10 @@ async fn the_component_of_0_1_loads_and_answers() {
         text: "hello".to_owned(),
         ..Mo::default()
     };
-    rig.simulators[0].inject(&mo).expect("injected");
-    let inbound = eventually("the text arrives", async || rig.items("/v1/inbound").await.pop()).await;
+    rig.text_in(&mo).await;
+    let inbound = eventually("the text arrives", async || {
+        rig.items("/v1/inbound").await.pop()
+    })
+    .await;
     assert_eq!(inbound["labels"], json!(["frozen"]));
 }

@@ -39,12 +39,21 @@ async fn kill_9_under_load_loses_nothing_that_was_accepted() {
     let mut rig = start().await;
     let mut accepted = Vec::new();
     for round in 0..ROUNDS {
-        let traffic = Traffic::start(&rig, 4, move |n| sms(HANDSET, &format!("crash {round} {n}")));
-        eventually("traffic flows", async || (traffic.begun() > 50).then_some(())).await;
+        let traffic = Traffic::start(&rig, 4, move |n| {
+            sms(HANDSET, &format!("crash {round} {n}"))
+        });
+        eventually("traffic flows", async || {
+            (traffic.begun() > 50).then_some(())
+        })
+        .await;
         let moment = rand::rng().random_range(0..400);
         tokio::time::sleep(Duration::from_millis(moment)).await;
         rig.kill().await;
-        let Sent { accepted: more, refused, .. } = traffic.ended().await;
+        let Sent {
+            accepted: more,
+            refused,
+            ..
+        } = traffic.ended().await;
         assert!(refused.is_empty(), "{refused:?}");
         accepted.extend(more);
         rig.launch().await;
@@ -57,15 +66,24 @@ async fn kill_9_under_load_loses_nothing_that_was_accepted() {
         let message = rig.message(id).await;
         let text = message["text"].as_str().expect("a text");
         let count = copies.get(text).copied().unwrap_or(0);
-        assert!(count >= 1, "{text} was delivered and never sent: {message:#}");
+        assert!(
+            count >= 1,
+            "{text} was delivered and never sent: {message:#}"
+        );
         if count > 1 {
-            assert_eq!(message["duplicate_risk"], true, "{count} copies: {message:#}");
+            assert_eq!(
+                message["duplicate_risk"], true,
+                "{count} copies: {message:#}"
+            );
             extra += count - 1;
         }
     }
     assert!(extra <= ROUNDS * WINDOW, "{extra} copies too many");
     // What was sent without a 202 was submitted by a client that got no answer, nobody else.
-    let strangers = copies.keys().filter(|text| !text.starts_with("crash ")).count();
+    let strangers = copies
+        .keys()
+        .filter(|text| !text.starts_with("crash "))
+        .count();
     assert_eq!(strangers, 0);
 }
 
@@ -73,7 +91,10 @@ async fn kill_9_under_load_loses_nothing_that_was_accepted() {
 async fn sigterm_drains_and_a_restart_goes_on_without_loss_or_copies() {
     let mut rig = start().await;
     let traffic = Traffic::start(&rig, 4, |n| sms(HANDSET, &format!("drain {n}")));
-    eventually("traffic flows", async || (traffic.begun() > 200).then_some(())).await;
+    eventually("traffic flows", async || {
+        (traffic.begun() > 200).then_some(())
+    })
+    .await;
     let ended = rig.terminate().await;
     assert!(ended.success(), "{ended}; the log:\n{}", rig.log());
     let sent = traffic.ended().await;

@@ -17,6 +17,9 @@ async fn the_demo_sees_every_sample_reach_the_state_it_should() {
         .await
         .expect("the demo ends")
         .expect("the demo runs");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
 }

@@ -45,7 +45,10 @@ fn hostile(then: &str) -> Guest {
 /// The call of the entry `name` in the first decision.
 fn call<'a>(message: &'a Value, name: &str) -> &'a Value {
     let calls = message["decisions"][0]["calls"].as_array().expect("calls");
-    calls.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("no call of {name}: {message:#}"))
+    calls
+        .iter()
+        .find(|c| c["name"] == name)
+        .unwrap_or_else(|| panic!("no call of {name}: {message:#}"))
 }
 
 /// `fault` is what the trace says of the misbehaviour.
@@ -61,7 +64,10 @@ async fn others_go_on(then: &str, fault: &str) {
     let mut faulty = Vec::new();
     for round in 0..6 {
         for mark in ["!", "?", "%"] {
-            faulty.push((mark, rig.submit(sms(HANDSET, &format!("{mark} {round}"))).await));
+            faulty.push((
+                mark,
+                rig.submit(sms(HANDSET, &format!("{mark} {round}"))).await,
+            ));
         }
     }
     for (mark, id) in &faulty {
@@ -86,8 +92,17 @@ async fn others_go_on(then: &str, fault: &str) {
         }
     }
     let sent = traffic.stop().await;
-    assert!(sent.refused.is_empty() && sent.unanswered.is_empty(), "{:?} {:?}", sent.refused, sent.unanswered);
-    assert!(sent.accepted.len() > 20, "only {} others", sent.accepted.len());
+    assert!(
+        sent.refused.is_empty() && sent.unanswered.is_empty(),
+        "{:?} {:?}",
+        sent.refused,
+        sent.unanswered
+    );
+    assert!(
+        sent.accepted.len() > 20,
+        "only {} others",
+        sent.accepted.len()
+    );
     rig.wait_for_all(&sent.accepted, "delivered").await;
     for id in &sent.accepted {
         let message = rig.message(id).await;
@@ -100,7 +115,10 @@ async fn others_go_on(then: &str, fault: &str) {
     assert!(after["uptime_seconds"].as_u64() >= before["uptime_seconds"].as_u64());
     let (_, policy) = rig.admin("GET", "/v1/policy", None).await;
     let plugins = policy["plugins"].as_array().expect("plugins");
-    let breakers: Vec<_> = plugins.iter().map(|p| &p["hooks"][0]["stats"]["breaker"]).collect();
+    let breakers: Vec<_> = plugins
+        .iter()
+        .map(|p| &p["hooks"][0]["stats"]["breaker"])
+        .collect();
     assert_eq!(breakers, [&json!("closed"); 3], "{policy:#}");
 }
 
@@ -116,6 +134,7 @@ async fn a_looping_plugin_ends_at_its_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_eats_memory_ends_at_its_limit() {
-    let eating = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)";
+    let eating =
+        "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)";
     others_go_on(eating, "memory").await;
 }

@@ -26,9 +26,12 @@ fn text_from(handset: &str, text: &str) -> Mo {
 /// Sends a keyword and waits for the reply that says it was heard.
 async fn texted_and_answered(rig: &Rig, text: &str) -> String {
     let before = rig.taken(0).len();
-    rig.simulators[0].inject(&text_from(HANDSET, text)).expect("injected");
+    rig.text_in(&text_from(HANDSET, text)).await;
     let reply = eventually("a reply", async || rig.taken(0).into_iter().nth(before)).await;
-    assert_eq!((&*reply.source_addr, &*reply.destination_addr), ("60777", HANDSET));
+    assert_eq!(
+        (&*reply.source_addr, &*reply.destination_addr),
+        ("60777", HANDSET)
+    );
     reply.text.expect("a text")
 }
 
@@ -45,16 +48,26 @@ async fn stop_is_obeyed_and_answered_and_start_undoes_it() {
     let problem = rig.refused(sms(&to, "hello")).await;
     assert_eq!(problem["code"], "opted_out");
     let (status, wishes) = rig.admin("GET", "/v1/opt-outs", None).await;
-    assert_eq!((status, &wishes["items"][0]["recipient"]), (200, &json!(to)), "{wishes}");
+    assert_eq!(
+        (status, &wishes["items"][0]["recipient"]),
+        (200, &json!(to)),
+        "{wishes}"
+    );
 
     texted_and_answered(&rig, "START").await;
     let id = rig.submit(sms(&to, "welcome back")).await;
     rig.wait_for(&id, "delivered").await;
     let items = rig.items("/v1/inbound").await;
-    let labels: Vec<_> = items.iter().map(|i| (&i["text"], &i["labels"][0])).collect();
+    let labels: Vec<_> = items
+        .iter()
+        .map(|i| (&i["text"], &i["labels"][0]))
+        .collect();
     assert_eq!(
         labels,
-        [(&json!("START"), &json!("opt-in")), (&json!("Stop!"), &json!("opt-out"))]
+        [
+            (&json!("START"), &json!("opt-in")),
+            (&json!("Stop!"), &json!("opt-out"))
+        ]
     );
 }
 
@@ -79,7 +92,7 @@ async fn a_text_in_parts_is_put_together_however_it_is_tied() {
             reference: u8::try_from(n).expect("few cases"),
             ..text_from(HANDSET, text)
         };
-        let sent = rig.simulators[0].inject(&mo).expect("injected");
+        let sent = rig.text_in(&mo).await;
         assert_eq!(sent > 1, in_parts, "{multipart:?}");
         let hook = eventually("the application is told", async || {
             rig.webhooks.of_type("message.received").into_iter().nth(n)
@@ -90,5 +103,8 @@ async fn a_text_in_parts_is_put_together_however_it_is_tied() {
     }
     let items = rig.items("/v1/inbound").await;
     assert_eq!(items.len(), cases.len());
-    assert_eq!((&items[0]["from"], &items[0]["to"]), (&json!(format!("+{HANDSET}")), &json!("60777")));
+    assert_eq!(
+        (&items[0]["from"], &items[0]["to"]),
+        (&json!(format!("+{HANDSET}")), &json!("60777"))
+    );
 }

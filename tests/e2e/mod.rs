@@ -1,5 +1,7 @@
 //! End-to-end scenarios, each with a server process, carriers and targets of its own.
 
+mod aggregator;
+mod cli;
 mod crash;
 mod demo;
 mod hostile_plugins;
@@ -10,3 +12,4 @@ mod policy;
 mod receipts;
 mod schedule;
 mod smpp_bytes;
+mod unanswered;

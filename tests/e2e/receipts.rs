@@ -31,7 +31,9 @@ fn ids(response: IdStyle, response_width: u8, receipt: IdStyle, receipt_width: u
 /// Starts a rig whose simulator N gets all messages to +44770N..., and sends each its share.
 async fn delivered_by_all(simulators: Vec<Settings>) -> Rig {
     let count = simulators.len();
-    let deck: String = (0..count).map(|n| format!("44770{n:02},sim{n}=1\n")).collect();
+    let deck: String = (0..count)
+        .map(|n| format!("44770{n:02},sim{n}=1\n"))
+        .collect();
     let rig = Rig::start(Plan {
         simulators,
         policy: POLICY.to_owned(),
@@ -42,7 +44,9 @@ async fn delivered_by_all(simulators: Vec<Settings>) -> Rig {
     let mut sent = Vec::new();
     for n in 0..count {
         for m in 0..MESSAGES {
-            let id = rig.submit(sms(&format!("+44770{n:02}0000{m}"), "hello")).await;
+            let id = rig
+                .submit(sms(&format!("+44770{n:02}0000{m}"), "hello"))
+                .await;
             sent.push((n, id));
         }
     }
@@ -50,7 +54,10 @@ async fn delivered_by_all(simulators: Vec<Settings>) -> Rig {
         let message = rig.wait_for(id, "delivered").await;
         assert_eq!(message["receipts"][0]["carrier"], format!("sim{n}"));
         let settled = message["events"].as_array().map_or(0, |events| {
-            events.iter().filter(|e: &&Value| e["reason"] == "receipt").count()
+            events
+                .iter()
+                .filter(|e: &&Value| e["reason"] == "receipt")
+                .count()
         });
         assert_eq!(settled, 1, "{message:#}");
     }

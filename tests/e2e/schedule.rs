@@ -1,8 +1,12 @@
-//! Messages that wait: for their time, for the end of quiet hours, for their cancellation.
+//! Messages that wait: for their time, for the end of quiet hours, for a person, for a carrier, for
+//! their cancellation.
 
-use heliograph_tests::{Plan, Rig, sms};
+use heliograph::carrier::simulator::{Settings, Simulator};
+use heliograph::clock::Clock;
+use heliograph_tests::{CarrierSpec, Plan, Rig, free_address, sms};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 fn in_seconds(seconds: i64) -> Timestamp {
     Timestamp::now() + SignedDuration::from_secs(seconds)
@@ -24,7 +28,11 @@ async fn a_scheduled_message_is_sent_at_its_time_and_not_before() {
     let taken = rig.taken(0);
     assert_eq!(taken.len(), 1);
     let taken_at = i64::try_from(taken[0].at).expect("a time of this age");
-    assert!(taken_at >= at.as_millisecond(), "sent {} ms early", at.as_millisecond() - taken_at);
+    assert!(
+        taken_at >= at.as_millisecond(),
+        "sent {} ms early",
+        at.as_millisecond() - taken_at
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +44,11 @@ async fn a_scheduled_message_is_canceled_once_and_for_all() {
     let path = format!("/v1/messages/{id}/cancel");
     for _ in 0..2 {
         let (status, answer) = rig.call("POST", &path, None).await;
-        assert_eq!((status, &answer["status"]), (200, &json!("canceled")), "{answer}");
+        assert_eq!(
+            (status, &answer["status"]),
+            (200, &json!("canceled")),
+            "{answer}"
+        );
     }
     // A message with a later time proves that the canceled one's time has passed.
     let mut body = sms("+447700900124", "after");
@@ -45,7 +57,9 @@ async fn a_scheduled_message_is_canceled_once_and_for_all() {
     rig.wait_for(&after, "delivered").await;
     assert_eq!(rig.message(&id).await["status"], "canceled");
     assert_eq!(rig.simulators[0].counters().submits, 1);
-    let (status, problem) = rig.call("POST", &format!("/v1/messages/{after}/cancel"), None).await;
+    let (status, problem) = rig
+        .call("POST", &format!("/v1/messages/{after}/cancel"), None)
+        .await;
     assert_eq!((status, &problem["code"]), (409, &json!("conflict")));
 }
 
@@ -85,8 +99,86 @@ async fn quiet_hours_defer_promotion_to_their_end_and_let_otp_pass() {
     let otp = submit("otp").await;
     rig.wait_for(&otp, "delivered").await;
     let message = rig.message(&promotional).await;
-    assert_eq!((&message["status"], &message["reason"]), (&json!("scheduled"), &json!("deferred_by_policy")));
+    assert_eq!(
+        (&message["status"], &message["reason"]),
+        (&json!("scheduled"), &json!("deferred_by_policy"))
+    );
     assert_eq!(message["decisions"][0]["calls"][0]["outcome"], "defer");
     let wait = time_of(&message["next_attempt_at"]).as_second() - now.as_second();
-    assert!((119 * 60..=121 * 60).contains(&wait), "deferred by {wait} s");
+    assert!(
+        (119 * 60..=121 * 60).contains(&wait),
+        "deferred by {wait} s"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_message_waits_for_a_person_who_lets_it_go() {
+    let rig = Rig::start(Plan {
+        policy: r#"
+            [[plugin]]
+            name = "filter"
+            path = "{plugins}/content-filter.wasm"
+            config = { rules = [{ name = "ask", kind = "words", words = ["loan"], action = "hold" }] }
+        "#
+        .to_owned(),
+        ..Plan::default()
+    })
+    .await;
+    let id = rig.submit(sms("+447700900123", "A loan for you")).await;
+    let message = rig.message(&id).await;
+    assert_eq!(
+        (&message["status"], &message["reason"]),
+        (&json!("held"), &json!("held_by_policy"))
+    );
+    let path = format!("/v1/messages/{id}/release");
+    let (status, problem) = rig.call("POST", &path, None).await;
+    assert_eq!((status, &problem["code"]), (403, &json!("forbidden")));
+    let (status, answer) = rig.admin("POST", &path, None).await;
+    assert_eq!(status, 200, "{answer}");
+    let message = rig.wait_for(&id, "delivered").await;
+    let reasons: Vec<_> = message["events"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .map(|e| &e["reason"])
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            "held_by_policy",
+            "released_by_operator",
+            "decided_again",
+            "taken_by_carrier",
+            "receipt"
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_expires_while_its_carrier_is_away_and_others_wait_for_it() {
+    let address = free_address().await;
+    let rig = Rig::start(Plan {
+        simulators: Vec::new(),
+        carriers: vec![CarrierSpec {
+            id: "away".to_owned(),
+            address: address.clone(),
+            extra: String::new(),
+        }],
+        ..Plan::default()
+    })
+    .await;
+    let mut body = sms("+447700900123", "short-lived");
+    body["validity_seconds"] = json!(1);
+    let short = rig.submit(body).await;
+    let patient = rig.submit(sms("+447700900123", "patient")).await;
+    let message = rig.wait_for(&short, "expired").await;
+    assert_eq!(message["reason"], "validity_expired");
+
+    let listener = TcpListener::bind(&address)
+        .await
+        .expect("the port is still free");
+    let back = Simulator::start(Settings::default(), Clock::system(), listener, None)
+        .expect("a simulator");
+    rig.wait_for(&patient, "delivered").await;
+    assert_eq!(back.counters().accepted, 1);
 }

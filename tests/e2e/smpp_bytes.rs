@@ -52,7 +52,11 @@ fn assert_common(sm: &SubmitSm) {
     assert_eq!(sm.dest_addr_npi, Npi::Isdn);
     assert_eq!(sm.destination_addr.as_str(), "447700900123");
     assert_eq!(sm.protocol_id, 0);
-    assert_eq!(u8::from(sm.registered_delivery), 1, "a receipt is asked for");
+    assert_eq!(
+        u8::from(sm.registered_delivery),
+        1,
+        "a receipt is asked for"
+    );
     assert_eq!(sm.sm_default_msg_id, 0);
     assert_eq!(sm.schedule_delivery_time.as_str(), "");
     assert!(sm.tlvs().iter().all(|t| t.tag() != TlvTag::MessagePayload));
@@ -76,7 +80,10 @@ async fn every_field_of_a_gsm_text_is_as_the_specification_has_it() {
     body["class"] = json!("otp");
     body["validity_seconds"] = json!(3600);
     let sm = submitted(&rig, &mut session, body).await;
-    assert_eq!((sm.source_addr_ton, sm.source_addr_npi), (Ton::Alphanumeric, Npi::Unknown));
+    assert_eq!(
+        (sm.source_addr_ton, sm.source_addr_npi),
+        (Ton::Alphanumeric, Npi::Unknown)
+    );
     assert_eq!(sm.source_addr.as_str(), "Acme");
     assert_eq!((u8::from(sm.esm_class), u8::from(sm.data_coding)), (0, 0));
     // 3GPP TS 23.038, 6.2.1: ü 7E, @ 00, é 05; by the escape 1B: € 65, { 28, } 29.
@@ -84,7 +91,10 @@ async fn every_field_of_a_gsm_text_is_as_the_specification_has_it() {
     assert_eq!(sm.short_message().as_ref(), expected);
     // SMPP 3.4, 7.1.1: relative, YYMMDDhhmmss000R; an hour, less what has passed.
     let validity = sm.validity_period.as_str();
-    assert!(["000000010000000R", "000000005959000R", "000000005958000R"].contains(&validity), "{validity}");
+    assert!(
+        ["000000010000000R", "000000005959000R", "000000005958000R"].contains(&validity),
+        "{validity}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,9 +102,15 @@ async fn every_field_of_a_ucs2_text_is_as_the_specification_has_it() {
     let (rig, _smsc, mut session) = bound().await;
     let text = "Привет 👋";
     let sm = submitted(&rig, &mut session, sms(HANDSET, text)).await;
-    assert_eq!((sm.source_addr_ton, sm.source_addr_npi), (Ton::Abbreviated, Npi::Unknown));
+    assert_eq!(
+        (sm.source_addr_ton, sm.source_addr_npi),
+        (Ton::Abbreviated, Npi::Unknown)
+    );
     assert_eq!(sm.source_addr.as_str(), "60777");
-    assert_eq!((u8::from(sm.esm_class), sm.data_coding), (0, DataCoding::Ucs2));
+    assert_eq!(
+        (u8::from(sm.esm_class), sm.data_coding),
+        (0, DataCoding::Ucs2)
+    );
     let expected: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
     assert_eq!(sm.short_message().as_ref(), expected);
 }
@@ -109,11 +125,24 @@ async fn every_field_of_octets_with_a_header_and_tlvs_is_as_the_specification_ha
         "tlvs": [{ "tag": "0x1400", "value": "3132" }],
     });
     let sm = submitted(&rig, &mut session, body).await;
-    assert_eq!((sm.source_addr_ton, sm.source_addr_npi), (Ton::International, Npi::Isdn));
+    assert_eq!(
+        (sm.source_addr_ton, sm.source_addr_npi),
+        (Ton::International, Npi::Isdn)
+    );
     assert_eq!(sm.source_addr.as_str(), "447700900999");
-    assert_eq!((u8::from(sm.esm_class), u8::from(sm.data_coding)), (0x40, 4));
-    assert_eq!(sm.short_message().as_ref(), b"\x06\x05\x04\x0b\x84\x23\xf0\x00\xff");
-    let vendor = sm.tlvs().iter().find(|t| u16::from(t.tag()) == 0x1400).expect("the client's TLV");
+    assert_eq!(
+        (u8::from(sm.esm_class), u8::from(sm.data_coding)),
+        (0x40, 4)
+    );
+    assert_eq!(
+        sm.short_message().as_ref(),
+        b"\x06\x05\x04\x0b\x84\x23\xf0\x00\xff"
+    );
+    let vendor = sm
+        .tlvs()
+        .iter()
+        .find(|t| u16::from(t.tag()) == 0x1400)
+        .expect("the client's TLV");
     assert_eq!(vendor.value_length(), 2);
 }
 
@@ -126,7 +155,10 @@ async fn the_segments_of_a_long_text_are_tied_by_their_headers() {
     for _ in 0..2 {
         let (sequence, sm) = session.hear_submit().await;
         assert_common(&sm);
-        assert_eq!((u8::from(sm.esm_class), u8::from(sm.data_coding)), (0x40, 0));
+        assert_eq!(
+            (u8::from(sm.esm_class), u8::from(sm.data_coding)),
+            (0x40, 0)
+        );
         session.take(sequence, &format!("id-{sequence}")).await;
         parts.push(sm.short_message().as_ref().to_vec());
     }
@@ -151,8 +183,12 @@ fn receipt(id: &str) -> DeliverSm {
         .destination_addr(terminated("60777"))
         .esm_class(EsmClass::from(0x04))
         .short_message(OctetString::from_string(text).expect("a short message"))
-        .push_tlv(MessageDeliveryRequestTlvValue::ReceiptedMessageId(terminated(id)))
-        .push_tlv(MessageDeliveryRequestTlvValue::MessageState(MessageState::Delivered))
+        .push_tlv(MessageDeliveryRequestTlvValue::ReceiptedMessageId(
+            terminated(id),
+        ))
+        .push_tlv(MessageDeliveryRequestTlvValue::MessageState(
+            MessageState::Delivered,
+        ))
         .build()
 }
 
@@ -162,10 +198,16 @@ async fn a_receipt_of_an_independent_codec_settles_its_message() {
     let id = rig.submit(sms(HANDSET, "hello")).await;
     let (sequence, _) = session.hear_submit().await;
     session.take(sequence, "A-17").await;
-    assert_eq!(session.deliver(receipt("A-17")).await, CommandStatus::EsmeRok);
+    assert_eq!(
+        session.deliver(receipt("A-17")).await,
+        CommandStatus::EsmeRok
+    );
     let message = rig.wait_for(&id, "delivered").await;
     assert_eq!(message["receipts"][0]["carrier_message_id"], "A-17");
-    assert_eq!(message["receipts"][0]["done_at"], "2026-11-22T09:01:00.000Z");
+    assert_eq!(
+        message["receipts"][0]["done_at"],
+        "2026-11-22T09:01:00.000Z"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,14 +224,28 @@ async fn texts_from_handsets_of_an_independent_codec_are_read() {
             .short_message(OctetString::from_slice(octets).expect("a short message"))
             .build()
     };
-    let ucs2: Vec<u8> = "Grüße 👋".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let ucs2: Vec<u8> = "Grüße 👋"
+        .encode_utf16()
+        .flat_map(u16::to_be_bytes)
+        .collect();
     let cases = [
-        (vec![from_handset(0, DataCoding::McSpecific, b"5 \x1b\x65 \x00 home")], "5 € @ home"),
+        (
+            vec![from_handset(
+                0,
+                DataCoding::McSpecific,
+                b"5 \x1b\x65 \x00 home",
+            )],
+            "5 € @ home",
+        ),
         (vec![from_handset(0, DataCoding::Ucs2, &ucs2)], "Grüße 👋"),
         (
             vec![
                 from_handset(0x40, DataCoding::McSpecific, b"\x05\x00\x03\x09\x02\x02two"),
-                from_handset(0x40, DataCoding::McSpecific, b"\x05\x00\x03\x09\x02\x01one "),
+                from_handset(
+                    0x40,
+                    DataCoding::McSpecific,
+                    b"\x05\x00\x03\x09\x02\x01one ",
+                ),
             ],
             "one two",
         ),
@@ -216,7 +272,9 @@ async fn a_carrier_that_speaks_garbage_disturbs_nobody_and_is_bound_to_again() {
         ..Plan::default()
     })
     .await;
-    let random: Vec<u8> = (0..4096u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let random: Vec<u8> = (0..4096u32)
+        .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+        .collect();
     let garbage: [&[u8]; 7] = [
         &random,
         // command_length of 4 GiB, of 0, of less than a header, of more than any PDU has.
@@ -241,7 +299,11 @@ async fn a_carrier_that_speaks_garbage_disturbs_nobody_and_is_bound_to_again() {
         assert_eq!(message["receipts"][0]["carrier"], "sim0");
     }
     assert!(rig.is_running());
-    assert_eq!(rig.simulators[0].counters().binds, 1, "the good carrier was disturbed");
+    assert_eq!(
+        rig.simulators[0].counters().binds,
+        1,
+        "the good carrier was disturbed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

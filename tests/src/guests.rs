@@ -74,11 +74,15 @@ impl Guest {
         let versioned = |text: &str| text.replace("@0.1.0", &format!("@{}", self.contract));
         let mut module = wat::parse_str(versioned(&self.module())).expect("a core module");
         let mut resolve = Resolve::default();
-        resolve.push_source("sms.wit", &versioned(CONTRACT)).expect("the contract");
+        resolve
+            .push_source("sms.wit", &versioned(CONTRACT))
+            .expect("the contract");
         let package = resolve
             .push_source("guest.wit", &versioned(&self.world()))
             .expect("the guest's world");
-        let world = resolve.select_world(&[package], Some("guest")).expect("the world");
+        let world = resolve
+            .select_world(&[package], Some("guest"))
+            .expect("the world");
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
             .expect("metadata");
         let mut encoder = ComponentEncoder::default();

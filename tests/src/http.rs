@@ -28,7 +28,9 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(address: &str) -> Result<Connection, String> {
-        let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|e| e.to_string())?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| e.to_string())?;
@@ -51,7 +53,9 @@ impl Connection {
             .method(method)
             .uri(path)
             .header("host", &self.host);
-        let typed = headers.iter().any(|(n, _)| n.eq_ignore_ascii_case("content-type"));
+        let typed = headers
+            .iter()
+            .any(|(n, _)| n.eq_ignore_ascii_case("content-type"));
         if body.is_some() && !typed {
             request = request.header("content-type", "application/json");
         }
@@ -62,7 +66,11 @@ impl Connection {
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .map_err(|e| e.to_string())?;
         let exchange = async {
-            let response = self.sender.send_request(request).await.map_err(|e| e.to_string())?;
+            let response = self
+                .sender
+                .send_request(request)
+                .await
+                .map_err(|e| e.to_string())?;
             let (parts, body) = response.into_parts();
             let bytes = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
             Ok((parts.status.as_u16(), parts.headers, bytes))
@@ -81,7 +89,10 @@ pub async fn http(
     body: Option<Vec<u8>>,
     headers: &[(&str, &str)],
 ) -> Result<Answer, String> {
-    Connection::open(address).await?.call(method, path, body, headers).await
+    Connection::open(address)
+        .await?
+        .call(method, path, body, headers)
+        .await
 }
 
 /// One webhook as it arrived.
@@ -112,16 +123,25 @@ impl Hook {
         mac.update(format!("{}.{}.", self.id(), self.header("webhook-timestamp")).as_bytes());
         mac.update(&self.body);
         let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
-        self.header("webhook-signature").split(' ').any(|s| s == expected)
+        self.header("webhook-signature")
+            .split(' ')
+            .any(|s| s == expected)
     }
 }
 
-/// A webhook target that keeps what it gets and answers as it is told.
+/// A webhook target (or any HTTP target) that keeps what it gets and answers as it is told.
 pub struct Webhooks {
     address: String,
     received: Arc<Mutex<Vec<Hook>>>,
+    answers: Arc<Mutex<Answers>>,
+}
+
+#[derive(Default)]
+struct Answers {
     /// Statuses of the next answers; 200 after them.
-    answers: Arc<Mutex<Vec<u16>>>,
+    statuses: Vec<u16>,
+    /// JSON of every answer.
+    body: String,
 }
 
 impl Webhooks {
@@ -136,7 +156,8 @@ impl Webhooks {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (received, answers) = (received.clone(), answers.clone());
-                let service = service_fn(move |request| take(request, received.clone(), answers.clone()));
+                let service =
+                    service_fn(move |request| take(request, received.clone(), answers.clone()));
                 let served = hyper::server::conn::http1::Builder::new();
                 tokio::spawn(served.serve_connection(TokioIo::new(stream), service));
             }
@@ -144,8 +165,12 @@ impl Webhooks {
         webhooks
     }
 
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        format!("{}/hook", self.origin())
     }
 
     pub fn received(&self) -> Vec<Hook> {
@@ -154,26 +179,50 @@ impl Webhooks {
 
     /// Those of one type, such as `message.delivered`.
     pub fn of_type(&self, kind: &str) -> Vec<Hook> {
-        self.received().into_iter().filter(|h| h.json()["type"] == kind).collect()
+        self.received()
+            .into_iter()
+            .filter(|h| h.json()["type"] == kind)
+            .collect()
     }
 
     pub fn answer_next(&self, statuses: &[u16]) {
-        self.answers.lock().expect("the answers").extend(statuses);
+        self.answers
+            .lock()
+            .expect("the answers")
+            .statuses
+            .extend(statuses);
+    }
+
+    /// Answers with `body` from now on.
+    pub fn answer_with(&self, body: &Value) {
+        self.answers.lock().expect("the answers").body = body.to_string();
     }
 }
 
 async fn take(
     request: hyper::Request<Incoming>,
     received: Arc<Mutex<Vec<Hook>>>,
-    answers: Arc<Mutex<Vec<u16>>>,
+    answers: Arc<Mutex<Answers>>,
 ) -> Result<hyper::Response<Full<Bytes>>, hyper::Error> {
     let text = |v: &hyper::header::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
-    let headers = request.headers().iter().map(|(n, v)| (n.to_string(), text(v))).collect();
+    let headers = request
+        .headers()
+        .iter()
+        .map(|(n, v)| (n.to_string(), text(v)))
+        .collect();
     let body = request.into_body().collect().await?.to_bytes();
-    received.lock().expect("the list").push(Hook { headers, body });
+    received
+        .lock()
+        .expect("the list")
+        .push(Hook { headers, body });
     let mut answers = answers.lock().expect("the answers");
-    let status = if answers.is_empty() { 200 } else { answers.remove(0) };
-    let mut response = hyper::Response::new(Full::new(Bytes::new()));
+    let more = !answers.statuses.is_empty();
+    let status = if more {
+        answers.statuses.remove(0)
+    } else {
+        200
+    };
+    let mut response = hyper::Response::new(Full::new(Bytes::from(answers.body.clone())));
     *response.status_mut() = hyper::StatusCode::from_u16(status).expect("a status");
     Ok(response)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use heliograph::carrier::simulator::{Received, Settings, Simulator};
+use heliograph::carrier::simulator::{Mo, MoError, Received, Settings, Simulator};
 use heliograph::clock::Clock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -169,7 +169,10 @@ impl Rig {
 
     /// `PUT /v1/policy` with TOML.
     pub async fn put_policy(&self, text: &str) -> (u16, Value) {
-        let headers = [("authorization", &*bearer(ADMIN_KEY)), ("content-type", "application/toml")];
+        let headers = [
+            ("authorization", &*bearer(ADMIN_KEY)),
+            ("content-type", "application/toml"),
+        ];
         let body = self.policy_text(text).into_bytes();
         self.try_call("PUT", "/v1/policy", Some(body), &headers)
             .await
@@ -215,7 +218,9 @@ numbers = ["60777"]
         );
         if webhooks {
             let url = self.webhooks.url();
-            text.push_str(&format!("receipt_url = \"{url}\"\ninbound_url = \"{url}\"\n"));
+            text.push_str(&format!(
+                "receipt_url = \"{url}\"\ninbound_url = \"{url}\"\n"
+            ));
         }
         text.push_str(&format!(
             "[[accounts]]\nid = \"other\"\nkeys = [\"literal:{OTHER_KEY}\"]\n"
@@ -303,8 +308,15 @@ reconnect_max_ms = 500
     }
 
     pub async fn signal(&self, name: &str) {
-        let pid = self.server.as_ref().and_then(Child::id).expect("a running server");
-        let sent = Command::new("kill").args([name, &pid.to_string()]).status().await;
+        let pid = self
+            .server
+            .as_ref()
+            .and_then(Child::id)
+            .expect("a running server");
+        let sent = Command::new("kill")
+            .args([name, &pid.to_string()])
+            .status()
+            .await;
         assert!(sent.is_ok_and(|s| s.success()));
     }
 
@@ -350,7 +362,10 @@ reconnect_max_ms = 500
         headers: &[(&str, &str)],
     ) -> Result<(u16, Value), String> {
         let (status, _, bytes) = http(&self.address, method, path, body, headers).await?;
-        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+        Ok((
+            status,
+            serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        ))
     }
 
     /// Submits and returns the id; fails where it is not accepted.
@@ -401,6 +416,18 @@ reconnect_max_ms = 500
         received.into_iter().filter(|r| r.accepted).collect()
     }
 
+    /// A text from a handset by way of `sim0`, once the server has bound to it. Returns its parts.
+    pub async fn text_in(&self, mo: &Mo) -> usize {
+        eventually("the text is on its way", async || {
+            match self.simulators[0].inject(mo) {
+                Ok(parts) => Some(parts),
+                Err(MoError::NoReceiver) => None,
+                Err(error) => panic!("{mo:?}: {error}"),
+            }
+        })
+        .await
+    }
+
     /// Every item of a paged list.
     pub async fn items(&self, path: &str) -> Vec<Value> {
         let (status, page) = self.admin("GET", path, None).await;
@@ -432,7 +459,11 @@ pub async fn run_in(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, 
         .unwrap_or_else(|_| panic!("heliograph {arguments:?} does not end"))
         .expect("the program runs");
     let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
 }
 
 /// A loopback address that was free a moment ago.
@@ -452,4 +483,3 @@ pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
-

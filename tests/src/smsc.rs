@@ -30,7 +30,10 @@ impl Smsc {
     /// The next connection, nothing said yet.
     pub async fn accept(&self) -> Session {
         let accepted = tokio::time::timeout(PATIENCE, self.listener.accept());
-        let (stream, _) = accepted.await.expect("a connection in time").expect("a connection");
+        let (stream, _) = accepted
+            .await
+            .expect("a connection in time")
+            .expect("a connection");
         Session {
             stream,
             codec: CommandCodec::new(),
@@ -45,7 +48,9 @@ impl Smsc {
         let bind = session.hear().await.expect("a bind");
         let name = COctetString::from_slice(b"independent\0").expect("a system_id");
         let answer = BindTransceiverResp::new(name, None);
-        session.say(CommandStatus::EsmeRok, bind.sequence_number, answer).await;
+        session
+            .say(CommandStatus::EsmeRok, bind.sequence_number, answer)
+            .await;
         (session, bind)
     }
 }
@@ -79,7 +84,12 @@ impl Session {
             if !matches!(command.pdu(), Some(Pdu::EnquireLink)) {
                 return command;
             }
-            self.say(CommandStatus::EsmeRok, command.sequence_number, Pdu::EnquireLinkResp).await;
+            self.say(
+                CommandStatus::EsmeRok,
+                command.sequence_number,
+                Pdu::EnquireLinkResp,
+            )
+            .await;
         }
     }
 
@@ -97,13 +107,21 @@ impl Session {
         self.codec
             .encode(Command::new(status, sequence, pdu), &mut out)
             .expect("an encoded PDU");
-        self.stream.write_all(&out).await.expect("an open connection");
+        self.stream
+            .write_all(&out)
+            .await
+            .expect("an open connection");
     }
 
     /// ESME_ROK with `message_id`.
     pub async fn take(&mut self, sequence: u32, message_id: &str) {
         let id = COctetString::from_string(message_id.to_owned()).expect("a message_id");
-        self.say(CommandStatus::EsmeRok, sequence, SubmitSmResp::new(id, Vec::new())).await;
+        self.say(
+            CommandStatus::EsmeRok,
+            sequence,
+            SubmitSmResp::new(id, Vec::new()),
+        )
+        .await;
     }
 
     /// Sends a deliver_sm and returns how it was answered.
@@ -112,7 +130,10 @@ impl Session {
         let sequence = self.next;
         self.say(CommandStatus::EsmeRok, sequence, sm).await;
         let answer = self.hear_request().await;
-        assert!(matches!(answer.pdu(), Some(Pdu::DeliverSmResp(_))), "{answer:?}");
+        assert!(
+            matches!(answer.pdu(), Some(Pdu::DeliverSmResp(_))),
+            "{answer:?}"
+        );
         assert_eq!(answer.sequence_number, sequence);
         answer.status
     }

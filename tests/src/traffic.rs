@@ -32,7 +32,11 @@ pub struct Traffic {
 
 impl Traffic {
     /// `submission` makes the body of submission N.
-    pub fn start(rig: &Rig, clients: usize, submission: impl Fn(usize) -> Value + Send + Sync + 'static) -> Traffic {
+    pub fn start(
+        rig: &Rig,
+        clients: usize,
+        submission: impl Fn(usize) -> Value + Send + Sync + 'static,
+    ) -> Traffic {
         let submission = Arc::new(submission);
         let stop = Arc::new(AtomicBool::new(false));
         let next = Arc::new(AtomicUsize::new(0));
@@ -91,14 +95,19 @@ async fn send(connection: &mut Connection, body: Value, sent: &mut Sent) -> bool
     let text = body["text"].as_str().unwrap_or_default().to_owned();
     let headers = [("authorization", &*bearer(KEY))];
     let body = Some(body.to_string().into_bytes());
-    match connection.call("POST", "/v1/messages", body, &headers).await {
+    match connection
+        .call("POST", "/v1/messages", body, &headers)
+        .await
+    {
         Ok((202, _, body)) => {
             let answer: Value = serde_json::from_slice(&body).expect("JSON");
-            sent.accepted.push(answer["id"].as_str().expect("an id").to_owned());
+            sent.accepted
+                .push(answer["id"].as_str().expect("an id").to_owned());
             true
         }
         Ok((status, _, body)) => {
-            sent.refused.push(format!("{status} {}", String::from_utf8_lossy(&body)));
+            sent.refused
+                .push(format!("{status} {}", String::from_utf8_lossy(&body)));
             true
         }
         Err(_) => {

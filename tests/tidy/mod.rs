@@ -59,7 +59,9 @@ fn floor_of(module: &str) -> Option<u8> {
 /// Modules that a line of code names as `crate::module`, groups included.
 fn named_modules(line: &str) -> Vec<String> {
     line.match_indices("crate::")
-        .filter(|(at, _)| !line[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+        .filter(|(at, _)| {
+            !line[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+        })
         .flat_map(|(at, prefix)| {
             let rest = &line[at + prefix.len()..];
             let list = rest.strip_prefix('{').map_or(rest, |group| group);
@@ -109,8 +111,14 @@ fn imports_point_down() {
 #[test]
 fn the_floor_test_sees_what_it_should() {
     assert_eq!(named_modules("use crate::store::Store;"), ["store"]);
-    assert_eq!(named_modules("use crate::{carrier::Carrier, plugin};"), ["carrier", "plugin"]);
-    assert_eq!(named_modules("let x = my_crate::store();"), Vec::<String>::new());
+    assert_eq!(
+        named_modules("use crate::{carrier::Carrier, plugin};"),
+        ["carrier", "plugin"]
+    );
+    assert_eq!(
+        named_modules("let x = my_crate::store();"),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -128,7 +136,11 @@ fn only_the_clock_reads_the_time() {
             }
         }
     }
-    assert!(wrong.is_empty(), "SystemTime::now outside clock.rs:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "SystemTime::now outside clock.rs:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -138,7 +150,11 @@ fn every_file_says_what_it_owns() {
         .filter(|(_, _, text)| !text.trim_start().starts_with("//!"))
         .map(|(file, _, _)| file.display().to_string())
         .collect();
-    assert!(wrong.is_empty(), "no `//!` at the top:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "no `//!` at the top:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]

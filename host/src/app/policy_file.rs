@@ -100,7 +100,10 @@ pub async fn keep(policy: Policy, mut file: PolicyFile, asked: Arc<Notify>) {
     let changed = Arc::new(Notify::new());
     let mut watch = Watch::new(changed.clone());
     loop {
-        watch.folders(file.folders());
+        if watch.folders(file.folders()) {
+            // What changed between the reading and the watching has raised no event.
+            changed.notify_one();
+        }
         let asked = tokio::select! {
             () = asked.notified() => true,
             () = changed.notified() => false,
@@ -139,9 +142,11 @@ impl Watch {
         }
     }
 
-    fn folders<'a>(&mut self, folders: impl Iterator<Item = &'a Path>) {
+    /// True where a folder is watched from now on.
+    fn folders<'a>(&mut self, folders: impl Iterator<Item = &'a Path>) -> bool {
+        let before = self.watched.len();
         let Some(watcher) = &mut self.watcher else {
-            return;
+            return false;
         };
         for folder in folders {
             if self.watched.iter().any(|w| w == folder) {
@@ -153,6 +158,7 @@ impl Watch {
             // Tried once: a folder that cannot be watched is told of once.
             self.watched.push(folder.to_owned());
         }
+        self.watched.len() > before
     }
 }
 
@@ -163,7 +169,8 @@ mod tests {
     #[tokio::test]
     async fn a_change_of_the_file_or_of_what_it_names_is_seen_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("policy.toml", "[tables.rates]\nfile = \"rates.csv\"\n");
         write("rates.csv", "44,1\n");
         let mut file = PolicyFile::new(&folder.path().join("policy.toml"));
@@ -184,6 +191,9 @@ mod tests {
     #[test]
     fn a_bare_file_name_has_a_folder() {
         let file = PolicyFile::new(Path::new("policy.toml"));
-        assert_eq!(file.folder().map(Path::to_owned), std::env::current_dir().ok());
+        assert_eq!(
+            file.folder().map(Path::to_owned),
+            std::env::current_dir().ok()
+        );
     }
 }

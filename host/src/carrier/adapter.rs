@@ -10,7 +10,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::pace::Pacer;
-use super::{Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, InboundPart, Outgoing, SendOutcome};
+use super::{
+    Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, InboundPart, Outgoing, SendOutcome,
+};
 use crate::clock::Clock;
 use crate::domain::receipt::{IdForm, id_candidates, response_key};
 use crate::domain::{Address, CarrierId, Context, Hook, PartState, Phase};
@@ -96,18 +98,26 @@ impl AdapterCarrier {
             .map_err(CallbackError::NotUnderstood)?;
         for event in events {
             let (ack, taken) = oneshot::channel();
-            let event = self.translated(event, ack).map_err(CallbackError::NotUnderstood)?;
+            let event = self
+                .translated(event, ack)
+                .map_err(CallbackError::NotUnderstood)?;
             let gone = || not_now("the server is shutting down".to_owned());
             self.events.send(event).await.map_err(|_| gone())?;
             match taken.await {
                 Ok(Ack::Taken) => {}
-                Ok(Ack::RetryLater) | Err(_) => return Err(not_now("it could not be stored".to_owned())),
+                Ok(Ack::RetryLater) | Err(_) => {
+                    return Err(not_now("it could not be stored".to_owned()));
+                }
             }
         }
         Ok(response)
     }
 
-    fn translated(&self, event: AdapterEvent, ack: oneshot::Sender<Ack>) -> Result<CarrierEvent, String> {
+    fn translated(
+        &self,
+        event: AdapterEvent,
+        ack: oneshot::Sender<Ack>,
+    ) -> Result<CarrierEvent, String> {
         match event {
             AdapterEvent::Receipt {
                 carrier_message_id,
@@ -237,7 +247,11 @@ impl Carrier for AdapterCarrier {
         CarrierStatus {
             connected: self.is_active(),
             in_flight: self.in_flight.load(Ordering::Relaxed),
-            headroom: if free == 0 { 0.0 } else { rate.map_or(HEADROOM_UNLIMITED, |r| r as f32) },
+            headroom: if free == 0 {
+                0.0
+            } else {
+                rate.map_or(HEADROOM_UNLIMITED, |r| r as f32)
+            },
         }
     }
 

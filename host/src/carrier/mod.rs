@@ -33,11 +33,22 @@ pub struct Outgoing<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
     /// Taken: the carrier's message ids in segment order (one id for all where it gives only one).
-    Sent { ids: Vec<String> },
+    Sent {
+        ids: Vec<String>,
+    },
     /// ESME_RTHROTTLED, ESME_RMSGQFUL, HTTP 429; after `retry_after_ms` where the carrier says so.
-    Throttled { status: u32, retry_after_ms: Option<u32> },
-    Temporary { status: u32, detail: String },
-    Permanent { status: u32, detail: String },
+    Throttled {
+        status: u32,
+        retry_after_ms: Option<u32>,
+    },
+    Temporary {
+        status: u32,
+        detail: String,
+    },
+    Permanent {
+        status: u32,
+        detail: String,
+    },
     /// It went out, or may have, and no answer came.
     Unknown,
     /// It never left.

@@ -24,7 +24,9 @@ pub struct ServeArgs {
 
 /// Check the configuration and the policy it names; start nothing
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  heliograph check --config heliograph.toml && systemctl reload heliograph")]
+#[command(
+    after_help = "Example:\n  heliograph check --config heliograph.toml && systemctl reload heliograph"
+)]
 pub struct CheckArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "heliograph.toml")]
@@ -52,7 +54,9 @@ async fn run(args: &ServeArgs) -> Result<(), String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let server = app::start(&config, &base).await.map_err(|e| e.to_string())?;
+    let server = app::start(&config, &base)
+        .await
+        .map_err(|e| e.to_string())?;
     if args.json {
         let admin = server.admin_address.map(|a| a.to_string());
         println!(
@@ -80,7 +84,11 @@ pub async fn check(args: CheckArgs) -> ExitCode {
         Err(error) => Err(error),
     };
     match (&checked, args.json) {
-        (Ok(found), false) => println!("{}: good: {}", args.config.display(), found.replace('\n', "; ")),
+        (Ok(found), false) => println!(
+            "{}: good: {}",
+            args.config.display(),
+            found.replace('\n', "; ")
+        ),
         (Err(error), false) => eprintln!("heliograph check: {error}"),
         (Ok(found), true) => println!("{}", serde_json::json!({ "good": true, "found": found })),
         (Err(error), true) => println!("{}", serde_json::json!({ "good": false, "error": error })),

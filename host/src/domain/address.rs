@@ -232,8 +232,14 @@ mod tests {
 
     #[test]
     fn originators() {
-        check("+44 7700 900123", Ok((TypeOfNumber::International, "447700900123")));
-        check("447700900123", Ok((TypeOfNumber::International, "447700900123")));
+        check(
+            "+44 7700 900123",
+            Ok((TypeOfNumber::International, "447700900123")),
+        );
+        check(
+            "447700900123",
+            Ok((TypeOfNumber::International, "447700900123")),
+        );
         check("60777", Ok((TypeOfNumber::Abbreviated, "60777")));
         check("Acme", Ok((TypeOfNumber::Alphanumeric, "Acme")));
         check("Acme & Sons Ltd", Err(AddressError::TooLong(15)));
@@ -244,16 +250,34 @@ mod tests {
 
     #[test]
     fn recipients() {
-        assert_eq!(Address::international("+1 (202) 555-0143").unwrap().value, "12025550143");
-        assert_eq!(Address::international("+0123456789"), Err(AddressError::LeadingZero));
-        assert_eq!(Address::international("+12345"), Err(AddressError::Length(5)));
-        assert_eq!(Address::international("+1234567890123456"), Err(AddressError::Length(16)));
-        assert_eq!(Address::international("call me"), Err(AddressError::Character('c')));
+        assert_eq!(
+            Address::international("+1 (202) 555-0143").unwrap().value,
+            "12025550143"
+        );
+        assert_eq!(
+            Address::international("+0123456789"),
+            Err(AddressError::LeadingZero)
+        );
+        assert_eq!(
+            Address::international("+12345"),
+            Err(AddressError::Length(5))
+        );
+        assert_eq!(
+            Address::international("+1234567890123456"),
+            Err(AddressError::Length(16))
+        );
+        assert_eq!(
+            Address::international("call me"),
+            Err(AddressError::Character('c'))
+        );
         assert_eq!(Address::international("+"), Err(AddressError::Empty));
     }
 
     #[test]
     fn a_masked_number_shows_its_last_two_digits() {
-        assert_eq!(Address::international("+447700900123").unwrap().masked(), "**********23");
+        assert_eq!(
+            Address::international("+447700900123").unwrap().masked(),
+            "**********23"
+        );
     }
 }

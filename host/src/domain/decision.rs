@@ -76,9 +76,14 @@ impl Phase {
     }
 
     pub fn from_u8(value: u8) -> Option<Phase> {
-        [Phase::Admission, Phase::Dispatch, Phase::Retry, Phase::Preview]
-            .get(usize::from(value))
-            .copied()
+        [
+            Phase::Admission,
+            Phase::Dispatch,
+            Phase::Retry,
+            Phase::Preview,
+        ]
+        .get(usize::from(value))
+        .copied()
     }
 }
 

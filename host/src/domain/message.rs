@@ -48,7 +48,9 @@ impl FromStr for MessageId {
         if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(NotAnId);
         }
-        u128::from_str_radix(&digits, 16).map(MessageId).map_err(|_| NotAnId)
+        u128::from_str_radix(&digits, 16)
+            .map(MessageId)
+            .map_err(|_| NotAnId)
     }
 }
 
@@ -127,7 +129,10 @@ impl TrafficClass {
 pub enum Body {
     Text(String),
     /// `udh` is a user data header without its length octet (3GPP TS 23.040, 9.2.3.24).
-    Binary { udh: Vec<u8>, data: Vec<u8> },
+    Binary {
+        udh: Vec<u8>,
+        data: Vec<u8>,
+    },
 }
 
 /// A tag-length-value parameter (SMPP 3.4, 5.3), vendor tags included.
@@ -234,7 +239,11 @@ impl State {
 
     pub fn is_terminal(self) -> bool {
         match self {
-            State::Scheduled | State::Held | State::Queued | State::SubmitUnknown | State::Enroute => false,
+            State::Scheduled
+            | State::Held
+            | State::Queued
+            | State::SubmitUnknown
+            | State::Enroute => false,
             State::Delivered
             | State::Undeliverable
             | State::Expired
@@ -476,7 +485,13 @@ impl Message {
 
     /// Moves to `state` and writes the line of history. A terminal state is never left: the call
     /// does nothing then and returns false.
-    pub fn enter(&mut self, at: Timestamp, state: State, reason: Reason, detail: impl Into<String>) -> bool {
+    pub fn enter(
+        &mut self,
+        at: Timestamp,
+        state: State,
+        reason: Reason,
+        detail: impl Into<String>,
+    ) -> bool {
         if self.state.is_terminal() && !self.events.is_empty() {
             return false;
         }
@@ -517,7 +532,10 @@ impl Message {
     }
 
     pub fn next_hop_carrier(&self) -> Option<&CarrierId> {
-        self.plan.hops.get(usize::from(self.hop)).map(|h| &h.carrier)
+        self.plan
+            .hops
+            .get(usize::from(self.hop))
+            .map(|h| &h.carrier)
     }
 
     pub fn record_attempt(&mut self, attempt: Attempt) {
@@ -713,7 +731,8 @@ mod tests {
     #[test]
     fn a_multipart_message_is_delivered_when_all_parts_are() {
         let mut m = enroute(2);
-        let receipt = |m: &mut Message, i| m.apply_receipt(NOW, i, PartState::Delivered, "000", None);
+        let receipt =
+            |m: &mut Message, i| m.apply_receipt(NOW, i, PartState::Delivered, "000", None);
         assert_eq!(receipt(&mut m, 1), ReceiptEffect::Progress);
         assert_eq!(m.state, State::Enroute);
         assert_eq!(receipt(&mut m, 0), ReceiptEffect::Settled);
@@ -747,7 +766,10 @@ mod tests {
         let mut m = message(NOW);
         m.submit_unknown(NOW, Reason::ResponseTimeout);
         assert!(m.duplicate_risk);
-        assert_eq!(m.due.as_ref().map(|d| d.at), Some(NOW.plus(Message::UNKNOWN_GRACE)));
+        assert_eq!(
+            m.due.as_ref().map(|d| d.at),
+            Some(NOW.plus(Message::UNKNOWN_GRACE))
+        );
 
         let mut m = message(NOW);
         m.on_unknown = OnUnknown::Fail;
@@ -765,7 +787,12 @@ mod tests {
     fn history_is_bounded_and_keeps_its_beginning() {
         let mut m = message(NOW);
         for i in 0..1000 {
-            m.enter(NOW.plus(Duration::from_secs(i)), State::Queued, Reason::CarrierThrottled, "");
+            m.enter(
+                NOW.plus(Duration::from_secs(i)),
+                State::Queued,
+                Reason::CarrierThrottled,
+                "",
+            );
         }
         assert_eq!(m.events.len(), Message::EVENTS_MAX);
         assert_eq!(m.events[0].reason, Reason::Accepted);

@@ -131,7 +131,10 @@ impl Carriers {
             self.slots.iter().map(|s| hop(s.carrier.id())).collect()
         } else {
             let known = names.iter().map(|n| CarrierId::from(n.as_str()));
-            known.filter(|n| self.contains(n)).map(|n| hop(&n)).collect()
+            known
+                .filter(|n| self.contains(n))
+                .map(|n| hop(&n))
+                .collect()
         }
     }
 
@@ -161,7 +164,13 @@ impl Quality {
             return (None, None);
         }
         // The newest hundred tell the time well enough, and sorting them costs nothing.
-        let mut times: Vec<u32> = self.recent.iter().rev().take(100).map(|(_, t)| *t).collect();
+        let mut times: Vec<u32> = self
+            .recent
+            .iter()
+            .rev()
+            .take(100)
+            .map(|(_, t)| *t)
+            .collect();
         times.sort_unstable();
         #[allow(clippy::cast_precision_loss)]
         let ratio = self.delivered as f32 / self.recent.len() as f32;

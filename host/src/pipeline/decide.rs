@@ -95,7 +95,9 @@ impl Pipeline {
                 &message.network,
                 context.now,
             ),
-            sent_last_day: self.store.sent_last_day(&message.account, &message.recipient.value),
+            sent_last_day: self
+                .store
+                .sent_last_day(&message.account, &message.recipient.value),
         };
         for entry in set.entries(Hook::ComplianceCheck) {
             if let Some(outcome) = comply(entry, message, &profile, context, trace).await {
@@ -203,7 +205,12 @@ async fn filter(
         }
         // A person has seen it and let it go: the wish to hold it has been heard.
         Ok(Verdict::Hold(reason)) if released(message) => {
-            trace.call(entry, CallOutcome::Pass, &format!("released: {reason}"), nanos);
+            trace.call(
+                entry,
+                CallOutcome::Pass,
+                &format!("released: {reason}"),
+                nanos,
+            );
             None
         }
         Ok(Verdict::Hold(reason)) => {
@@ -261,7 +268,9 @@ fn released(message: &Message) -> bool {
 fn replace_body(message: &mut Message, body: Body) -> Result<(), Fault> {
     let plan = text::plan(&body).map_err(|e| Fault::BadOutput(format!("body: {e}")))?;
     if plan.alphabet == Alphabet::Octets && matches!(message.body, Body::Text(_)) {
-        return Err(Fault::BadOutput("body: text cannot become binary".to_owned()));
+        return Err(Fault::BadOutput(
+            "body: text cannot become binary".to_owned(),
+        ));
     }
     let old = std::mem::replace(&mut message.body, body);
     message.submitted_body.get_or_insert(old);

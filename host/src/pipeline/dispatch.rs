@@ -7,17 +7,20 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Pipeline, stopped};
 use super::decide::Outcome;
 use super::retry::{self, Step};
+use super::{Pipeline, stopped};
 use crate::carrier::{Carrier, Outgoing, SendOutcome};
 use crate::domain::text::{self, Segmented};
 use crate::domain::{
     Attempt, AttemptOutcome, CarrierId, Lane, Message, Part, PartState, Phase, Reason, State, Tlv,
 };
 
-/// Messages leased at once by one carrier's task.
+/// Messages claimed at once by one carrier's task.
 const CLAIM_MAX: usize = 256;
+
+/// Attempts of one carrier under way at once, those that wait for its window included.
+const UNDER_WAY_MAX: usize = 2_048;
 
 /// A decision older than this is made again: quiet hours may have begun.
 const DECISION_FRESH: Duration = Duration::from_secs(300);
@@ -46,10 +49,12 @@ async fn carrier_task(
     let mut attempts = JoinSet::new();
     loop {
         while attempts.try_join_next().is_some() {}
+        let full = attempts.len() >= UNDER_WAY_MAX;
         let claimed = tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
-            claimed = claim_for(&pipeline, &*carrier, &lane, attempts.len()) => claimed,
+            _ = attempts.join_next(), if full => continue,
+            claimed = claim_for(&pipeline, &*carrier, &lane), if !full => claimed,
         };
         match claimed {
             Claimed::ToSend(messages) => {
@@ -82,16 +87,10 @@ type Leased = Vec<Box<Message>>;
 
 /// Waits for room at the carrier, then for work; or, while the carrier is down, for work that
 /// another carrier can do.
-async fn claim_for(
-    pipeline: &Pipeline,
-    carrier: &dyn Carrier,
-    lane: &Lane,
-    under_way: usize,
-) -> Claimed {
+async fn claim_for(pipeline: &Pipeline, carrier: &dyn Carrier, lane: &Lane) -> Claimed {
     tokio::select! {
         room = carrier.ready() => {
-            let max = room.min(CLAIM_MAX.saturating_sub(under_way).max(1));
-            Claimed::ToSend(pipeline.store.claim(lane, max).await)
+            Claimed::ToSend(pipeline.store.claim(lane, room.min(CLAIM_MAX)).await)
         }
         () = carrier.down() => Claimed::ToFailOver(pipeline.store.claim(lane, CLAIM_MAX).await),
     }
@@ -222,7 +221,11 @@ impl Pipeline {
             SendOutcome::Throttled {
                 status,
                 retry_after_ms,
-            } => (AttemptOutcome::Throttled, status_text(status, ""), retry_after_ms),
+            } => (
+                AttemptOutcome::Throttled,
+                status_text(status, ""),
+                retry_after_ms,
+            ),
             SendOutcome::Temporary { status, detail } => {
                 let text = status_text(status, &detail);
                 (AttemptOutcome::TemporaryFailure(status), text, None)
@@ -294,7 +297,8 @@ impl Pipeline {
         for mut message in messages {
             if self.expire(&mut message) {
                 moved = true;
-            } else if self.reachable_hop(&message).is_some() && message.state != State::SubmitUnknown
+            } else if self.reachable_hop(&message).is_some()
+                && message.state != State::SubmitUnknown
             {
                 message.record_attempt(Attempt {
                     carrier: carrier.clone(),
@@ -307,7 +311,10 @@ impl Pipeline {
             } else {
                 // Nobody else can take it: it keeps its place and waits for the carrier.
                 let again = now.plus(Duration::from_secs(5).mul_f64(0.5 + self.random_unit()));
-                message.wait(Lane::Carrier(carrier.clone()), again.min(message.expires_at));
+                message.wait(
+                    Lane::Carrier(carrier.clone()),
+                    again.min(message.expires_at),
+                );
             }
             self.store.settle(message).await;
         }

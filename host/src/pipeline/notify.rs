@@ -71,7 +71,9 @@ pub async fn run(pipeline: Arc<Pipeline>, render: Render, mut stop: watch::Recei
             };
             let Some(seat) = hosts.enter(&entry.url, pipeline.limits.max_webhooks_per_host) else {
                 let later = pipeline.clock.now().plus(HOST_BUSY);
-                pipeline.settle_webhook(entry, WebhookOutcome::RetryAt(later)).await;
+                pipeline
+                    .settle_webhook(entry, WebhookOutcome::RetryAt(later))
+                    .await;
                 continue;
             };
             let (pipeline, render) = (pipeline.clone(), render.clone());
@@ -121,10 +123,18 @@ impl Pipeline {
         }
     }
 
-    async fn body_of(&self, entry: &OutboxEntry, render: &Render) -> Result<Option<Vec<u8>>, String> {
+    async fn body_of(
+        &self,
+        entry: &OutboxEntry,
+        render: &Render,
+    ) -> Result<Option<Vec<u8>>, String> {
         match entry.kind {
             OutboxKind::Status(_) => {
-                let message = self.store.find(entry.message).await.map_err(|e| e.to_string())?;
+                let message = self
+                    .store
+                    .find(entry.message)
+                    .await
+                    .map_err(|e| e.to_string())?;
                 Ok(message.map(|m| render(entry, &Subject::Message(&m))))
             }
             OutboxKind::Inbound => {
@@ -162,8 +172,12 @@ impl Pipeline {
 
     fn later(&self, entry: &OutboxEntry, detail: &str) -> WebhookOutcome {
         let now = self.clock.now();
-        let given_up = entry.at.plus(Duration::from_secs(self.limits.webhook_give_up_seconds));
-        let step = usize::try_from(entry.attempts).unwrap_or(usize::MAX).min(SCHEDULE.len() - 1);
+        let given_up = entry
+            .at
+            .plus(Duration::from_secs(self.limits.webhook_give_up_seconds));
+        let step = usize::try_from(entry.attempts)
+            .unwrap_or(usize::MAX)
+            .min(SCHEDULE.len() - 1);
         let wait = SCHEDULE[step].mul_f64(0.75 + self.random_unit() / 2.0);
         tracing::info!(event = %webhook_id(entry.event), attempts = entry.attempts + 1, detail, "a webhook was not taken");
         let at = now.plus(wait);
@@ -243,9 +257,7 @@ mod tests {
     #[test]
     fn the_signature_is_the_one_of_the_standard() {
         // The example of the Standard Webhooks specification.
-        let secret = STANDARD
-            .decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-            .unwrap();
+        let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let body = br#"{"test": 2432232314}"#;
         assert_eq!(
             sign(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", body),

@@ -1,6 +1,8 @@
 //! Where a number lives: its country (libphonenumber's data) and the clock on its wall. Knows
 //! nothing of number portability; an operator's table may say better.
 
+use std::collections::HashMap;
+
 use jiff::tz::TimeZone;
 
 use crate::clock::Timestamp;
@@ -250,7 +252,15 @@ pub struct Numbers {
     zones: Vec<Option<TimeZone>>,
     /// The operator's own rows, longest prefix first: digits and zone.
     overrides: Vec<(String, TimeZone)>,
+    /// Countries of number ranges seen lately: parsing a number costs more than most decisions.
+    countries: parking_lot::RwLock<HashMap<u64, Option<[u8; 2]>>>,
 }
+
+/// Ranges whose country is remembered; beyond it they are forgotten and learnt anew.
+const COUNTRIES_MAX: usize = 65_536;
+
+/// Digits that tell a number's range: country code, area code and the first of the block.
+const RANGE_DIGITS: usize = 8;
 
 /// A time zone of the configuration does not exist.
 #[derive(Debug)]
@@ -273,6 +283,7 @@ impl Numbers {
                 .map(|(_, zone)| TimeZone::get(zone).ok())
                 .collect(),
             overrides: rows,
+            countries: parking_lot::RwLock::default(),
         })
     }
 
@@ -282,9 +293,29 @@ impl Numbers {
             return Network::default();
         }
         Network {
-            country: country(&address.value),
+            country: self.country(&address.value),
             ..Network::default()
         }
+    }
+
+    fn country(&self, digits: &str) -> Option<[u8; 2]> {
+        // The length belongs to the range: plans tell old and new numbers apart by it.
+        let range = digits
+            .get(..RANGE_DIGITS)
+            .and_then(|d| d.parse::<u64>().ok());
+        let Some(range) = range.map(|r| r * 100 + digits.len() as u64) else {
+            return country(digits);
+        };
+        if let Some(known) = self.countries.read().get(&range) {
+            return *known;
+        }
+        let found = country(digits);
+        let mut countries = self.countries.write();
+        if countries.len() >= COUNTRIES_MAX {
+            countries.clear();
+        }
+        countries.insert(range, found);
+        found
     }
 
     /// Minutes to add to UTC for the recipient's wall clock at `at`.

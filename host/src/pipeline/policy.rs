@@ -190,7 +190,11 @@ impl Policy {
     }
 
     /// All checks of [`Policy::apply`]; activates nothing.
-    pub async fn check(&self, spec: &PolicySpec, base: Option<&Path>) -> Result<SetId, PolicyError> {
+    pub async fn check(
+        &self,
+        spec: &PolicySpec,
+        base: Option<&Path>,
+    ) -> Result<SetId, PolicyError> {
         let (set, _) = self.build(spec, base).await?;
         Ok(set.id())
     }
@@ -222,7 +226,9 @@ impl Policy {
             });
         }
         let pinned = self.pin(spec, files).await.map_err(PolicyError::Store)?;
-        self.record(&set, &pinned, by).await.map_err(PolicyError::Store)?;
+        self.record(&set, &pinned, by)
+            .await
+            .map_err(PolicyError::Store)?;
         *self.0.spec.write() = pinned;
         self.swap(set);
         tracing::info!(set = %id, by, "a policy is in force");
@@ -244,7 +250,13 @@ impl Policy {
                 None => e.set != active,
             })
             .ok_or(PolicyError::NoHistory)?;
-        let hot = self.0.hot.lock().iter().find(|s| s.id().to_string() == target.set).cloned();
+        let hot = self
+            .0
+            .hot
+            .lock()
+            .iter()
+            .find(|s| s.id().to_string() == target.set)
+            .cloned();
         let Some(set) = hot else {
             return self.apply_alone(&target.spec, None, by).await;
         };
@@ -255,7 +267,9 @@ impl Policy {
                 changed: false,
             });
         }
-        self.record(&set, &target.spec, by).await.map_err(PolicyError::Store)?;
+        self.record(&set, &target.spec, by)
+            .await
+            .map_err(PolicyError::Store)?;
         *self.0.spec.write() = target.spec;
         self.swap(set);
         tracing::info!(set = %id, by, "a policy is in force again");
@@ -283,13 +297,24 @@ impl Policy {
 
     /// Checks a component and keeps it, inert, until a policy names its digest.
     pub async fn stage(&self, bytes: Vec<u8>) -> Result<Staged, StageError> {
-        let inspection = self.inspect(bytes.clone()).await.map_err(StageError::Load)?;
+        let inspection = self
+            .inspect(bytes.clone())
+            .await
+            .map_err(StageError::Load)?;
         let staged = staged_of(&inspection, self.0.clock.now().millis());
         let name = hex(&inspection.digest);
-        self.0.store.put_blob(&name, bytes).await.map_err(StageError::Store)?;
+        self.0
+            .store
+            .put_blob(&name, bytes)
+            .await
+            .map_err(StageError::Store)?;
         let value = serde_json::to_vec(&staged).unwrap_or_default();
         let key = format!("{STAGED_PREFIX}{name}");
-        self.0.store.put_meta(&key, value).await.map_err(StageError::Store)?;
+        self.0
+            .store
+            .put_meta(&key, value)
+            .await
+            .map_err(StageError::Store)?;
         Ok(staged)
     }
 
@@ -299,7 +324,10 @@ impl Policy {
 
     pub async fn staged(&self) -> Result<Vec<Staged>, StoreError> {
         let rows = self.0.store.scan_meta(STAGED_PREFIX, SCAN_MAX).await?;
-        Ok(rows.iter().filter_map(|(_, v)| serde_json::from_slice(v).ok()).collect())
+        Ok(rows
+            .iter()
+            .filter_map(|(_, v)| serde_json::from_slice(v).ok())
+            .collect())
     }
 
     /// Keeps a table; where the policy in force uses one of that name, it is in force with the new
@@ -309,7 +337,11 @@ impl Policy {
         let rows = table.len();
         let digest: [u8; 32] = Sha256::digest(&bytes).into();
         let text = digest_text(&digest);
-        self.0.store.put_blob(&hex(&digest), bytes).await.map_err(TableProblem::Store)?;
+        self.0
+            .store
+            .put_blob(&hex(&digest), bytes)
+            .await
+            .map_err(TableProblem::Store)?;
         self.0
             .store
             .put_meta(&format!("{TABLE_PREFIX}{name}"), text.clone().into_bytes())
@@ -528,7 +560,9 @@ impl StateStore for PluginState {
         ttl: Option<Duration>,
         quota: u64,
     ) -> Result<(), StateError> {
-        let set = self.0.state_set(owner, key, value.to_vec(), ttl);
+        let set = self
+            .0
+            .state_set(owner, key, value.to_vec(), ttl, octets(quota));
         set.map_err(|e| state_error(e, quota))
     }
 
@@ -538,7 +572,9 @@ impl StateStore for PluginState {
 
     fn count(&self, owner: &str, key: &str) -> i64 {
         let value = self.0.state_get(owner, key);
-        value.and_then(|v| <[u8; 8]>::try_from(v).ok()).map_or(0, i64::from_le_bytes)
+        value
+            .and_then(|v| <[u8; 8]>::try_from(v).ok())
+            .map_or(0, i64::from_le_bytes)
     }
 
     fn increment(
@@ -549,9 +585,15 @@ impl StateStore for PluginState {
         ttl: Duration,
         quota: u64,
     ) -> Result<i64, StateError> {
-        let new = self.0.state_increment(owner, key, by, Some(ttl));
+        let new = self
+            .0
+            .state_increment(owner, key, by, Some(ttl), octets(quota));
         new.map_err(|e| state_error(e, quota))
     }
+}
+
+fn octets(quota: u64) -> usize {
+    usize::try_from(quota).unwrap_or(usize::MAX)
 }
 
 fn state_error(error: StoreError, quota: u64) -> StateError {
@@ -579,7 +621,11 @@ fn staged_of(inspection: &Inspection, at: u64) -> Staged {
         name: inspection.manifest.name.clone(),
         version: inspection.manifest.version.clone(),
         summary: inspection.manifest.summary.clone(),
-        hooks: inspection.hooks.iter().map(|h| h.name().to_owned()).collect(),
+        hooks: inspection
+            .hooks
+            .iter()
+            .map(|h| h.name().to_owned())
+            .collect(),
         imports: inspection.imports.iter().map(|i| (*i).to_owned()).collect(),
         wit_version: inspection.wit_version.clone(),
         size: inspection.size,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::carrier::InboundPart;
 use crate::clock::Timestamp;
-use crate::domain::text::Concat;
 use crate::domain::CarrierId;
+use crate::domain::text::Concat;
 
 /// Messages under assembly, all carriers together, and of one handset.
 const TABLE_MAX: usize = 20_000;
@@ -154,9 +154,18 @@ mod tests {
     fn parts_meet_in_any_order_and_repeats_do_no_harm() {
         let mut table = Reassembly::default();
         let from = "+447700900123";
-        assert_eq!(table.add(&north(), part(from, "c", 7, 3, 3), NOW), Added::Waiting);
-        assert_eq!(table.add(&north(), part(from, "a", 7, 3, 1), NOW), Added::Waiting);
-        assert_eq!(table.add(&north(), part(from, "a", 7, 3, 1), NOW), Added::Waiting);
+        assert_eq!(
+            table.add(&north(), part(from, "c", 7, 3, 3), NOW),
+            Added::Waiting
+        );
+        assert_eq!(
+            table.add(&north(), part(from, "a", 7, 3, 1), NOW),
+            Added::Waiting
+        );
+        assert_eq!(
+            table.add(&north(), part(from, "a", 7, 3, 1), NOW),
+            Added::Waiting
+        );
         let Added::Complete(whole) = table.add(&north(), part(from, "b", 7, 3, 2), NOW) else {
             panic!("the message is complete");
         };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::{Pipeline, stopped};
 use super::reassembly::{Added, Reassembly};
+use super::{Pipeline, stopped};
 use crate::carrier::{Ack, CarrierEvent, InboundPart};
 use crate::domain::text;
 use crate::domain::{
@@ -113,7 +113,11 @@ impl Pipeline {
             }
             None => false,
         };
-        let key = (carrier.clone(), part.originator.clone(), part.recipient.clone());
+        let key = (
+            carrier.clone(),
+            part.originator.clone(),
+            part.recipient.clone(),
+        );
         let added = assembly.lock().add(&carrier, part, now);
         match added {
             Added::Waiting => Ok(()),
@@ -121,7 +125,9 @@ impl Pipeline {
                 self.deliver_inbound(&carrier, whole).await?;
                 match concat {
                     Some(concat) if fragment => {
-                        self.store.remove_fragments(&key.0, &key.1, &key.2, concat).await
+                        self.store
+                            .remove_fragments(&key.0, &key.1, &key.2, concat)
+                            .await
                     }
                     _ => Ok(()),
                 }
@@ -269,7 +275,11 @@ impl Pipeline {
         for (carrier, concat, part) in overdue {
             let (from, to) = (part.originator.clone(), part.recipient.clone());
             let done = match self.deliver_inbound(&carrier, part).await {
-                Ok(()) => self.store.remove_fragments(&carrier, &from, &to, concat).await,
+                Ok(()) => {
+                    self.store
+                        .remove_fragments(&carrier, &from, &to, concat)
+                        .await
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = done {
@@ -300,4 +310,3 @@ fn ack_of<T>(result: &Result<T, StoreError>) -> Ack {
         Err(_) => Ack::RetryLater,
     }
 }
-

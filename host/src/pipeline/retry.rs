@@ -207,9 +207,7 @@ mod tests {
     #[test]
     fn an_unreachable_carrier_is_asked_again_soon() {
         let step = after(&["a"], 0, &[("a", Unavailable)]);
-        assert!(
-            matches!(step, Step::Retry { at, .. } if at == NOW.plus(Duration::from_secs(1)))
-        );
+        assert!(matches!(step, Step::Retry { at, .. } if at == NOW.plus(Duration::from_secs(1))));
     }
 
     #[test]

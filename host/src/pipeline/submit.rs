@@ -45,17 +45,29 @@ pub struct Submitted {
 pub enum SubmitError {
     /// The text cannot travel.
     Text(TextError),
-    TooManySegments { segments: u8, max: u8 },
-    SendAtTooFar { max_seconds: u64 },
-    Validity { max_seconds: u64 },
+    TooManySegments {
+        segments: u8,
+        max: u8,
+    },
+    SendAtTooFar {
+        max_seconds: u64,
+    },
+    Validity {
+        max_seconds: u64,
+    },
     /// Policy said no. The message is kept as `rejected`, with its trace.
-    Refused { id: MessageId, refusal: Refusal },
+    Refused {
+        id: MessageId,
+        refusal: Refusal,
+    },
     /// The same Idempotency-Key with another body.
     IdempotencyMismatch,
     /// The same Idempotency-Key is being worked on.
     IdempotencyRunning,
     /// The account sends more than its throughput.
-    Throttled { retry_after: Duration },
+    Throttled {
+        retry_after: Duration,
+    },
     Store(StoreError),
 }
 
@@ -87,10 +99,17 @@ impl Pipeline {
         }
         let mut message = self.admit(account, submission)?;
         let set = self.policy.active();
-        let outcome = self.decide_admission(&set, &mut message, Phase::Admission, false).await;
+        let outcome = self
+            .decide_admission(&set, &mut message, Phase::Admission, false)
+            .await;
         let refusal = self.apply_decision(&mut message, outcome, true);
         let id = message.id;
-        match self.store.accept(message, idempotency).await.map_err(SubmitError::Store)? {
+        match self
+            .store
+            .accept(message, idempotency)
+            .await
+            .map_err(SubmitError::Store)?
+        {
             Accepted::Fresh(message) => match refusal {
                 Some(refusal) => Err(SubmitError::Refused { id, refusal }),
                 None => Ok(Submitted {
@@ -114,7 +133,9 @@ impl Pipeline {
     ) -> Result<Preview, SubmitError> {
         let mut message = self.admit(account, submission)?;
         let set = self.policy.active();
-        let outcome = self.decide_admission(&set, &mut message, Phase::Preview, false).await;
+        let outcome = self
+            .decide_admission(&set, &mut message, Phase::Preview, false)
+            .await;
         Ok(Preview {
             message,
             outcome,
@@ -146,15 +167,24 @@ impl Pipeline {
         };
         let mut message = self.admit(account, submission)?;
         let set = self.policy.active();
-        let outcome = self.decide_admission(&set, &mut message, Phase::Admission, exempt).await;
+        let outcome = self
+            .decide_admission(&set, &mut message, Phase::Admission, exempt)
+            .await;
         self.apply_decision(&mut message, outcome, true);
         let id = message.id;
-        self.store.accept(message, None).await.map_err(SubmitError::Store)?;
+        self.store
+            .accept(message, None)
+            .await
+            .map_err(SubmitError::Store)?;
         Ok(id)
     }
 
     /// Syntax and limits: a submission becomes a message that no policy has seen yet.
-    fn admit(&self, account: &Account, submission: Submission) -> Result<Box<Message>, SubmitError> {
+    fn admit(
+        &self,
+        account: &Account,
+        submission: Submission,
+    ) -> Result<Box<Message>, SubmitError> {
         let now = self.clock.now();
         let limits = &self.limits;
         let plan = text::plan(&submission.body).map_err(SubmitError::Text)?;
@@ -170,7 +200,9 @@ impl Pipeline {
                 max_seconds: limits.max_schedule_seconds,
             });
         }
-        let validity = submission.validity_seconds.unwrap_or(limits.default_validity_seconds);
+        let validity = submission
+            .validity_seconds
+            .unwrap_or(limits.default_validity_seconds);
         if validity == 0 || validity > limits.max_validity_seconds {
             return Err(SubmitError::Validity {
                 max_seconds: limits.max_validity_seconds,
@@ -194,7 +226,9 @@ impl Pipeline {
             reference: submission.reference,
             metadata: submission.metadata,
             tlvs: submission.tlvs,
-            receipt_url: submission.receipt_url.or_else(|| account.receipt_url.clone()),
+            receipt_url: submission
+                .receipt_url
+                .or_else(|| account.receipt_url.clone()),
             on_unknown: submission.on_unknown,
             duplicate_risk: false,
             state: State::Queued,
@@ -235,7 +269,11 @@ impl Pipeline {
                 None
             }
             Outcome::Send => {
-                let reason = if first { Reason::Accepted } else { Reason::DecidedAgain };
+                let reason = if first {
+                    Reason::Accepted
+                } else {
+                    Reason::DecidedAgain
+                };
                 message.enter(now, State::Queued, reason, "");
                 let carrier = message.next_hop_carrier().cloned();
                 message.wait(carrier.map_or(Lane::Decide, Lane::Carrier), now);
@@ -269,7 +307,9 @@ impl Pipeline {
             Outcome::Defer { until, reason } => {
                 message.enter(now, State::Scheduled, Reason::DeferredByPolicy, reason);
                 // At least a second: a policy that defers into the past must not spin.
-                let until = until.max(now.plus(Duration::from_secs(1))).min(message.expires_at);
+                let until = until
+                    .max(now.plus(Duration::from_secs(1)))
+                    .min(message.expires_at);
                 message.wait(Lane::Decide, until);
                 None
             }

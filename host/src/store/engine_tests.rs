@@ -1,3 +1,5 @@
+//! The engine alone: what is written, reopened and torn.
+
 use super::super::journal::is_journal;
 use super::*;
 use crate::clock::Timestamp;

@@ -362,19 +362,21 @@ impl Store {
         self.inner.state.get(namespace, key, self.inner.clock.now())
     }
 
-    /// `ttl`: `None` keeps the value until it is deleted.
+    /// `ttl`: `None` keeps the value until it is deleted. `quota`: octets of keys and values that this
+    /// namespace may hold, within the store's own bound.
     pub fn state_set(
         &self,
         namespace: &str,
         key: &str,
         value: Vec<u8>,
         ttl: Option<Duration>,
+        quota: usize,
     ) -> Result<(), StoreError> {
         let now = self.inner.clock.now();
         let wake = self
             .inner
             .state
-            .set(namespace, key, value, end_of(ttl, now), now)?;
+            .set(namespace, key, value, end_of(ttl, now), now, quota)?;
         self.inner.nudge(wake);
         Ok(())
     }
@@ -390,12 +392,13 @@ impl Store {
         key: &str,
         by: i64,
         ttl: Option<Duration>,
+        quota: usize,
     ) -> Result<i64, StoreError> {
         let now = self.inner.clock.now();
         let (value, wake) =
             self.inner
                 .state
-                .increment(namespace, key, by, end_of(ttl, now), now)?;
+                .increment(namespace, key, by, end_of(ttl, now), now, quota)?;
         self.inner.nudge(wake);
         Ok(value)
     }

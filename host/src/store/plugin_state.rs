@@ -54,9 +54,11 @@ impl PluginState {
         value: Vec<u8>,
         expires: Timestamp,
         now: Timestamp,
+        quota: usize,
     ) -> Result<bool, StoreError> {
+        let octets_max = quota.min(self.octets_max);
         let mut inner = self.inner.lock();
-        inner.put(namespace, key, value, expires, now, self.octets_max)?;
+        inner.put(namespace, key, value, expires, now, octets_max)?;
         Ok(inner.note(namespace, key))
     }
 
@@ -77,7 +79,9 @@ impl PluginState {
         by: i64,
         expires: Timestamp,
         now: Timestamp,
+        quota: usize,
     ) -> Result<(i64, bool), StoreError> {
+        let octets_max = quota.min(self.octets_max);
         let mut inner = self.inner.lock();
         let old = inner
             .namespaces
@@ -98,7 +102,7 @@ impl PluginState {
             new.to_le_bytes().to_vec(),
             expires,
             now,
-            self.octets_max,
+            octets_max,
         )?;
         Ok((new, inner.note(namespace, key)))
     }
@@ -225,7 +229,9 @@ mod tests {
     #[test]
     fn values_end_with_their_time() {
         let state = PluginState::new(1_000);
-        state.set("a", "k", b"v".to_vec(), LATER, NOW).unwrap();
+        state
+            .set("a", "k", b"v".to_vec(), LATER, NOW, usize::MAX)
+            .unwrap();
         assert_eq!(state.get("a", "k", NOW), Some(b"v".to_vec()));
         assert_eq!(state.get("a", "k", LATER), None);
         assert_eq!(state.get("b", "k", NOW), None);
@@ -234,31 +240,52 @@ mod tests {
     #[test]
     fn a_namespace_beyond_its_limit_is_refused_and_makes_room_by_what_expired() {
         let state = PluginState::new(100);
-        state.set("a", "first", vec![0; 40], LATER, NOW).unwrap();
-        let refused = state.set("a", "second", vec![0; 40], LATER, NOW);
+        state
+            .set("a", "first", vec![0; 40], LATER, NOW, usize::MAX)
+            .unwrap();
+        let refused = state.set("a", "second", vec![0; 40], LATER, NOW, usize::MAX);
         assert!(matches!(refused, Err(StoreError::Limit(_))));
-        assert!(state.set("b", "second", vec![0; 40], LATER, NOW).is_ok());
         assert!(
             state
-                .set("a", "second", vec![0; 40], Timestamp(3_000), LATER)
+                .set("b", "second", vec![0; 40], LATER, NOW, usize::MAX)
                 .is_ok()
         );
+        assert!(
+            state
+                .set(
+                    "a",
+                    "second",
+                    vec![0; 40],
+                    Timestamp(3_000),
+                    LATER,
+                    usize::MAX
+                )
+                .is_ok()
+        );
+        let own = state.set("c", "third", vec![0; 40], LATER, NOW, 30);
+        assert!(matches!(own, Err(StoreError::Limit(_))));
     }
 
     #[test]
     fn a_counter_keeps_the_end_it_began_with() {
         let state = PluginState::new(1_000);
-        assert_eq!(state.increment("a", "n", 2, LATER, NOW).unwrap().0, 2);
         assert_eq!(
             state
-                .increment("a", "n", 3, Timestamp(9_000), NOW)
+                .increment("a", "n", 2, LATER, NOW, usize::MAX)
+                .unwrap()
+                .0,
+            2
+        );
+        assert_eq!(
+            state
+                .increment("a", "n", 3, Timestamp(9_000), NOW, usize::MAX)
                 .unwrap()
                 .0,
             5
         );
         assert_eq!(
             state
-                .increment("a", "n", 1, Timestamp(9_000), LATER)
+                .increment("a", "n", 1, Timestamp(9_000), LATER, usize::MAX)
                 .unwrap()
                 .0,
             1
@@ -268,9 +295,19 @@ mod tests {
     #[test]
     fn each_changed_key_is_written_once_with_its_last_value() {
         let state = PluginState::new(1_000);
-        assert!(state.set("a", "k", b"1".to_vec(), LATER, NOW).unwrap());
-        assert!(!state.set("a", "k", b"2".to_vec(), LATER, NOW).unwrap());
-        state.set("a", "gone", b"x".to_vec(), LATER, NOW).unwrap();
+        assert!(
+            state
+                .set("a", "k", b"1".to_vec(), LATER, NOW, usize::MAX)
+                .unwrap()
+        );
+        assert!(
+            !state
+                .set("a", "k", b"2".to_vec(), LATER, NOW, usize::MAX)
+                .unwrap()
+        );
+        state
+            .set("a", "gone", b"x".to_vec(), LATER, NOW, usize::MAX)
+            .unwrap();
         state.delete("a", "gone");
         let changes = state.take_changes();
         assert_eq!(

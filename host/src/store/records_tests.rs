@@ -1,3 +1,5 @@
+//! Records as octets: what is written is read back, and octets of another format are refused.
+
 use proptest::prelude::*;
 
 use super::*;

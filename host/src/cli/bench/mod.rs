@@ -140,7 +140,14 @@ async fn measure(args: &Args, hooks: Hooks) -> Result<Figures, String> {
     let idle_rss_mib = rig.server_rss_mib("VmRSS")?;
     let target = rig.target();
     // Caches, pools and connections as they are after a minute of any day.
-    let warm = load::run(&target, args.connections, Duration::from_secs(2), Pace::Closed, 0).await?;
+    let warm = load::run(
+        &target,
+        args.connections,
+        Duration::from_secs(2),
+        Pace::Closed,
+        0,
+    )
+    .await?;
     rig.drained(warm.accepted).await?;
     let cpu_before = rig.server_cpu_seconds()?;
     let start = Instant::now();
@@ -246,14 +253,36 @@ async fn backlog(args: &Args, messages: u64) -> Result<(), String> {
 async fn swaps(args: &Args, times: u32) -> Result<(), String> {
     let rig = Rig::start(args, Hooks::On, true).await?;
     let target: Target = rig.target();
-    let peak = load::run(&target, args.connections, Duration::from_secs(4), Pace::Closed, 0).await?;
+    let peak = load::run(
+        &target,
+        args.connections,
+        Duration::from_secs(4),
+        Pace::Closed,
+        0,
+    )
+    .await?;
     rig.drained(peak.accepted).await?;
-    let rate = args.rate.unwrap_or(peak.accepted as f64 / peak.took.as_secs_f64() / 2.0);
+    let rate = args
+        .rate
+        .unwrap_or(peak.accepted as f64 / peak.took.as_secs_f64() / 2.0);
     let duration = Duration::from_secs(args.seconds);
-    let quiet = load::run(&target, args.connections, duration, Pace::Open(rate), 10_000_000).await?;
+    let quiet = load::run(
+        &target,
+        args.connections,
+        duration,
+        Pace::Open(rate),
+        10_000_000,
+    )
+    .await?;
     let swapping = rig.swap_policies(times, duration);
     let (busy, swapped) = tokio::join!(
-        load::run(&target, args.connections, duration, Pace::Open(rate), 20_000_000),
+        load::run(
+            &target,
+            args.connections,
+            duration,
+            Pace::Open(rate),
+            20_000_000
+        ),
         swapping
     );
     let (busy, swapped) = (busy?, swapped?);
@@ -288,7 +317,10 @@ fn print_report(args: &Args, report: &serde_json::Value) {
 fn print_figures(name: &str, f: &Figures) {
     println!("{name}");
     println!("  accepted      {:>10.0} /s", f.accepted_per_s);
-    println!("  delivered     {:>10.0} /s   submit to settled receipt", f.delivered_per_s);
+    println!(
+        "  delivered     {:>10.0} /s   submit to settled receipt",
+        f.delivered_per_s
+    );
     println!(
         "  submit        {:>10.1} ms p50, {:.1} ms p99 (open loop)",
         f.submit_ms.p50, f.submit_ms.p99
@@ -297,9 +329,18 @@ fn print_figures(name: &str, f: &Figures) {
         "  to carrier    {:>10.1} ms p50, {:.1} ms p99 (open loop)",
         f.carrier_ms.p50, f.carrier_ms.p99
     );
-    println!("  cpu           {:>10.3} s per 1,000 messages", f.cpu_s_per_1000);
-    println!("  memory        {:>10.0} MiB at its peak, {:.0} idle", f.rss_mib, f.idle_rss_mib);
-    println!("  disk          {:>10.0} bytes a message", f.disk_bytes_per_message);
+    println!(
+        "  cpu           {:>10.3} s per 1,000 messages",
+        f.cpu_s_per_1000
+    );
+    println!(
+        "  memory        {:>10.0} MiB at its peak, {:.0} idle",
+        f.rss_mib, f.idle_rss_mib
+    );
+    println!(
+        "  disk          {:>10.0} bytes a message",
+        f.disk_bytes_per_message
+    );
     println!(
         "  messages      {:>10}   {} lost, {} duplicated, {} refused",
         f.messages, f.lost, f.duplicated, f.refused

@@ -58,7 +58,11 @@ impl Rig {
         std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let folder = Scratch(folder);
         let plugins = plugins_folder(args.plugins.as_deref())?;
-        let key = format!("hg_{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+        let key = format!(
+            "hg_{:032x}{:032x}",
+            rand::random::<u128>(),
+            rand::random::<u128>()
+        );
         let smpp = free_address().await?;
         let control = free_address().await?;
         let http = free_address().await?;
@@ -101,7 +105,8 @@ impl Rig {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.server.try_wait() {
-                let log = std::fs::read_to_string(self.folder.0.join("server.log")).unwrap_or_default();
+                let log =
+                    std::fs::read_to_string(self.folder.0.join("server.log")).unwrap_or_default();
                 return Err(format!("the server ended with {status}:\n{log}"));
             }
             if Instant::now() > end {
@@ -174,10 +179,14 @@ impl Rig {
     pub async fn hook_medians(&self) -> Result<BTreeMap<String, f64>, String> {
         let (_, body) = request(&self.http, "GET", "/v1/policy", &self.key, None).await?;
         let mut medians = BTreeMap::new();
-        for hook in body["hooks"].as_array().into_iter().flatten() {
-            let calls = hook["calls"].as_u64().unwrap_or(0);
-            if let (Some(name), true) = (hook["name"].as_str(), calls > 0) {
-                medians.insert(name.to_owned(), hook["p50_us"].as_f64().unwrap_or(0.0));
+        for plugin in body["plugins"].as_array().into_iter().flatten() {
+            for hook in plugin["hooks"].as_array().into_iter().flatten() {
+                let stats = &hook["stats"];
+                let called = stats["calls"].as_u64().is_some_and(|calls| calls > 0);
+                if let (Some(name), true) = (plugin["name"].as_str(), called) {
+                    let nanos = stats["p50_ns"].as_f64().unwrap_or(0.0);
+                    medians.insert(name.to_owned(), nanos / 1000.0);
+                }
             }
         }
         Ok(medians)
@@ -201,7 +210,12 @@ impl Rig {
         // The command name is in brackets and may hold anything; fields are counted after it.
         let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let fields: Vec<&str> = after.split_whitespace().collect();
-        let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+        let ticks = |i: usize| {
+            fields
+                .get(i)
+                .and_then(|f| f.parse::<f64>().ok())
+                .unwrap_or(0.0)
+        };
         // utime and stime; USER_HZ is 100 on every Linux that runs this.
         Ok((ticks(11) + ticks(12)) / 100.0)
     }
@@ -218,7 +232,11 @@ impl Rig {
             for entry in std::fs::read_dir(path)? {
                 let entry = entry?;
                 let meta = entry.metadata()?;
-                sum += if meta.is_dir() { size(&entry.path())? } else { meta.len() };
+                sum += if meta.is_dir() {
+                    size(&entry.path())?
+                } else {
+                    meta.len()
+                };
             }
             Ok(sum)
         }
@@ -233,7 +251,8 @@ impl Rig {
     }
 
     pub async fn first_submission(&self) -> Result<(), String> {
-        let body = serde_json::json!({"to": "+447400000000", "from": "Heliograph", "text": "first"});
+        let body =
+            serde_json::json!({"to": "+447400000000", "from": "Heliograph", "text": "first"});
         let end = Instant::now() + Duration::from_secs(60);
         loop {
             let answer = request(&self.http, "POST", "/v1/messages", &self.key, Some(&body)).await;
@@ -292,8 +311,13 @@ impl Rig {
 }
 
 async fn free_address() -> Result<String, String> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| e.to_string())?;
-    Ok(listener.local_addr().map_err(|e| e.to_string())?.to_string())
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .map_err(|e| e.to_string())?;
+    Ok(listener
+        .local_addr()
+        .map_err(|e| e.to_string())?
+        .to_string())
 }
 
 fn program() -> Result<PathBuf, String> {
@@ -303,9 +327,28 @@ fn program() -> Result<PathBuf, String> {
 async fn spawn_smsc(smpp: &str, control: &str) -> Result<Child, String> {
     let mut child = Command::new(program()?)
         .args(["smsc", "--json", "--listen", smpp, "--control", control])
-        .args(["--bind", "north:secret", "--bind", "south:secret", "--receipt-delay-ms", "50"])
-        .args(["--received-max", "2000000", "--received-bytes-max", "1000000000"])
-        .args(["--keys-max", "10000000", "--pending-max", "4000000", "--deliver-window", "500"])
+        .args([
+            "--bind",
+            "north:secret",
+            "--bind",
+            "south:secret",
+            "--receipt-delay-ms",
+            "50",
+        ])
+        .args([
+            "--received-max",
+            "2000000",
+            "--received-bytes-max",
+            "1000000000",
+        ])
+        .args([
+            "--keys-max",
+            "10000000",
+            "--pending-max",
+            "4000000",
+            "--deliver-window",
+            "500",
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .kill_on_drop(true)
@@ -372,7 +415,12 @@ reconnect_max_ms = 500
 
 /// All bundled decision hooks as an operator would run them, or none. `generation` makes the set
 /// another one.
-fn write_policy(folder: &Path, plugins: &Path, hooks: Hooks, generation: u32) -> Result<(), String> {
+fn write_policy(
+    folder: &Path,
+    plugins: &Path,
+    hooks: Hooks,
+    generation: u32,
+) -> Result<(), String> {
     let plugins = std::path::absolute(plugins).map_err(|e| e.to_string())?;
     let plugins = plugins.display();
     let text = match hooks {
@@ -450,17 +498,30 @@ async fn request(
         .map_err(|e| format!("{address}{path}: {e}"))?;
     let text = String::from_utf8_lossy(&answer);
     let (head, body) = text.split_once("\r\n\r\n").ok_or("a broken answer")?;
-    let status = head.get(9..12).and_then(|s| s.parse().ok()).ok_or("a broken status")?;
-    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    let body = if chunked { dechunked(body) } else { body.to_owned() };
+    let status = head
+        .get(9..12)
+        .and_then(|s| s.parse().ok())
+        .ok_or("a broken status")?;
+    let chunked = head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked");
+    let body = if chunked {
+        dechunked(body)
+    } else {
+        body.to_owned()
+    };
     Ok((status, serde_json::from_str(&body).unwrap_or(Value::Null)))
 }
 
 fn dechunked(mut body: &str) -> String {
     let mut whole = String::new();
     while let Some((size, rest)) = body.split_once("\r\n") {
-        let Ok(size) = usize::from_str_radix(size.trim(), 16) else { break };
-        let (Some(chunk), true) = (rest.get(..size), size > 0) else { break };
+        let Ok(size) = usize::from_str_radix(size.trim(), 16) else {
+            break;
+        };
+        let (Some(chunk), true) = (rest.get(..size), size > 0) else {
+            break;
+        };
         whole.push_str(chunk);
         body = rest.get(size + 2..).unwrap_or("");
     }

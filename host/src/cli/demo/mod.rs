@@ -30,7 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Start everything, send samples, watch them arrive
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  heliograph demo\n  heliograph demo --once\n  heliograph demo --data ./demo-data")]
+#[command(
+    after_help = "Examples:\n  heliograph demo\n  heliograph demo --once\n  heliograph demo --data ./demo-data"
+)]
 pub struct Args {
     /// End when every sample is where it should be; exit code 0 only then
     #[arg(long)]
@@ -86,7 +88,9 @@ async fn demonstrate(args: &Args) -> Result<bool, String> {
     let stage = Stage::set(args).await?;
     let url = format!("http://{}", stage.server.address);
     if !args.json {
-        println!("Heliograph is up: API on {url}, carriers `north` and `south` over SMPP on loopback.");
+        println!(
+            "Heliograph is up: API on {url}, carriers `north` and `south` over SMPP on loopback."
+        );
         println!("API key: {}   (also in demo/api-key)\n", stage.key);
     }
     let outcomes = stage.play(args).await?;
@@ -95,7 +99,11 @@ async fn demonstrate(args: &Args) -> Result<bool, String> {
         let list: Vec<Value> = outcomes.iter().map(Outcome::json).collect();
         println!("{}", json!({ "url": url, "good": good, "samples": list }));
     } else {
-        print_summary(&outcomes, stage.webhooks.verified(), stage.webhooks.forged());
+        print_summary(
+            &outcomes,
+            stage.webhooks.verified(),
+            stage.webhooks.forged(),
+        );
     }
     if !args.once {
         if !args.json {
@@ -125,12 +133,20 @@ impl Stage {
         let north = simulator(samples::north()).await?;
         let south = simulator(samples::south()).await?;
         let webhooks = Webhooks::start().await?;
-        let key = format!("hg_{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+        let key = format!(
+            "hg_{:032x}{:032x}",
+            rand::random::<u128>(),
+            rand::random::<u128>()
+        );
         write_key(&key)?;
 
         let listen = free_or(args.listen).await?;
         std::fs::write(data.join("rates.csv"), samples::RATES).map_err(failed)?;
-        std::fs::write(data.join("policy.toml"), samples::policy(&plugins, now_ms())).map_err(failed)?;
+        std::fs::write(
+            data.join("policy.toml"),
+            samples::policy(&plugins, now_ms()),
+        )
+        .map_err(failed)?;
         let text = samples::config(&samples::Addresses {
             http: listen,
             north: north.address(),
@@ -141,7 +157,9 @@ impl Stage {
         std::fs::write(data.join("heliograph.toml"), &text).map_err(failed)?;
         let config = Config::parse(&text, "heliograph.toml", std::iter::empty())
             .map_err(|e| e.to_string())?;
-        let server = app::start(&config, &data).await.map_err(|e| e.to_string())?;
+        let server = app::start(&config, &data)
+            .await
+            .map_err(|e| e.to_string())?;
         let target = Target {
             url: format!("http://{}", server.address),
             key: Some(key.clone()),
@@ -163,7 +181,13 @@ impl Stage {
 
     async fn bound(&self) -> Result<(), String> {
         let end = Instant::now() + PATIENCE;
-        while !self.server.pipeline.carriers.iter().all(|c| c.status().connected) {
+        while !self
+            .server
+            .pipeline
+            .carriers
+            .iter()
+            .all(|c| c.status().connected)
+        {
             if Instant::now() > end {
                 return Err("the simulated carriers do not bind".to_owned());
             }
@@ -315,8 +339,12 @@ fn print_summary(outcomes: &[Outcome], verified: usize, forged: usize) {
 
 fn print_next_steps(url: &str, key: &str) {
     println!("\nStill running. Try next, in another terminal:\n");
-    println!("  curl -s {url}/v1/messages -H 'Authorization: Bearer {key}' \\\n    -d '{{\"to\": \"+447700900123\", \"from\": \"Acme\", \"text\": \"Hello\"}}'\n");
-    println!("  curl -s {url}/v1/messages/preview -H 'Authorization: Bearer {key}' \\\n    -d '{{\"to\": \"+4915112345678\", \"from\": \"Acme\", \"text\": \"Win at the c a s i n o\"}}'\n");
+    println!(
+        "  curl -s {url}/v1/messages -H 'Authorization: Bearer {key}' \\\n    -d '{{\"to\": \"+447700900123\", \"from\": \"Acme\", \"text\": \"Hello\"}}'\n"
+    );
+    println!(
+        "  curl -s {url}/v1/messages/preview -H 'Authorization: Bearer {key}' \\\n    -d '{{\"to\": \"+4915112345678\", \"from\": \"Acme\", \"text\": \"Win at the c a s i n o\"}}'\n"
+    );
     println!("  curl -s {url}/v1/carriers -H 'Authorization: Bearer {key}'\n");
     println!("Ctrl-C ends it.");
 }
@@ -333,7 +361,9 @@ fn progress(samples: usize, quiet: bool) -> ProgressBar {
 }
 
 async fn simulator(settings: Settings) -> Result<Simulator, String> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| e.to_string())?;
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .map_err(|e| e.to_string())?;
     Simulator::start(settings, Clock::system(), listener, None).map_err(|e| e.to_string())
 }
 

@@ -54,10 +54,15 @@ impl Expect {
         match self {
             Expect::State(state) => status == state,
             Expect::Segments(n) => {
-                status == "delivered" && record["receipts"].as_array().is_some_and(|p| p.len() as u64 == n)
+                status == "delivered"
+                    && record["receipts"]
+                        .as_array()
+                        .is_some_and(|p| p.len() as u64 == n)
             }
             Expect::Encoding(name) => status == "delivered" && record["encoding"] == name,
-            Expect::Refused(code) => status == "rejected" && record["events"].to_string().contains(code),
+            Expect::Refused(code) => {
+                status == "rejected" && record["events"].to_string().contains(code)
+            }
             Expect::FailedOverTo(carrier) => {
                 let attempts = record["attempts"].as_array();
                 let last = attempts.and_then(|a| a.last());
@@ -77,7 +82,9 @@ impl fmt::Display for Expect {
             Expect::Segments(n) => write!(f, "delivered in {n} segments"),
             Expect::Encoding(name) => write!(f, "delivered in {name}"),
             Expect::Refused(code) => write!(f, "rejected with {code}"),
-            Expect::FailedOverTo(carrier) => write!(f, "delivered by {carrier} after another carrier failed"),
+            Expect::FailedOverTo(carrier) => {
+                write!(f, "delivered by {carrier} after another carrier failed")
+            }
             Expect::Waits(reason) => write!(f, "scheduled because {reason}"),
         }
     }
@@ -100,10 +107,17 @@ pub fn all() -> Vec<Sample> {
     vec![
         sample(
             "a plain text",
-            to("+447700900010", "Your parcel arrives today between 14:00 and 16:00."),
+            to(
+                "+447700900010",
+                "Your parcel arrives today between 14:00 and 16:00.",
+            ),
             Expect::State("delivered"),
         ),
-        sample("300 characters: two segments, one status", to("+447700900011", &long[..300]), Expect::Segments(2)),
+        sample(
+            "300 characters: two segments, one status",
+            to("+447700900011", &long[..300]),
+            Expect::Segments(2),
+        ),
         sample(
             "an emoji: UCS-2",
             to("+819012345678", "荷物は本日到着します 📦✨"),
@@ -111,7 +125,11 @@ pub fn all() -> Vec<Sample> {
         ),
         sample(
             "a one-time password",
-            with(to("+447700900012", "417 204 is your code."), "class", json!("otp")),
+            with(
+                to("+447700900012", "417 204 is your code."),
+                "class",
+                json!("otp"),
+            ),
             Expect::State("delivered"),
         ),
         sample(
@@ -126,7 +144,11 @@ pub fn all() -> Vec<Sample> {
         ),
         sample(
             "a promotion in the recipient's quiet hours",
-            with(to("+447700900014", "20 % off all lamps this week."), "class", json!("promotional")),
+            with(
+                to("+447700900014", "20 % off all lamps this week."),
+                "class",
+                json!("promotional"),
+            ),
             Expect::Waits("deferred_by_policy"),
         ),
         sample(
@@ -136,7 +158,10 @@ pub fn all() -> Vec<Sample> {
         ),
         sample(
             "through the carrier that throttles",
-            to("+4915112345678", "Guten Tag, Ihre Bestellung ist unterwegs."),
+            to(
+                "+4915112345678",
+                "Guten Tag, Ihre Bestellung ist unterwegs.",
+            ),
             Expect::State("delivered"),
         ),
         sample(
@@ -179,7 +204,11 @@ pub fn south() -> Settings {
         latency_ms: 40,
         latency_jitter_ms: 60,
         throughput: 2,
-        errors: "0x58=0.3".parse().into_iter().chain("0x08=0.1".parse()).collect(),
+        errors: "0x58=0.3"
+            .parse()
+            .into_iter()
+            .chain("0x08=0.1".parse())
+            .collect(),
         receipt_delay_ms: 500,
         receipt_jitter_ms: 500,
         id_response: crate::carrier::simulator::IdStyle::HexLower,

@@ -31,10 +31,14 @@ pub struct Webhooks {
 
 impl Webhooks {
     pub async fn start() -> Result<Webhooks, String> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| e.to_string())?;
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .map_err(|e| e.to_string())?;
         let address = listener.local_addr().map_err(|e| e.to_string())?;
         let counts = Arc::new(Counts::default());
-        let router = Router::new().route("/webhooks", post(take)).with_state(counts.clone());
+        let router = Router::new()
+            .route("/webhooks", post(take))
+            .with_state(counts.clone());
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::warn!(%error, "the demonstration's webhook target ended");
@@ -60,8 +64,15 @@ impl Webhooks {
 }
 
 async fn take(State(counts): State<Arc<Counts>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let key = SECRET.strip_prefix("whsec_").and_then(|s| STANDARD.decode(s).ok());
+    let header = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+    };
+    let key = SECRET
+        .strip_prefix("whsec_")
+        .and_then(|s| STANDARD.decode(s).ok());
     let expected = sign(
         &key.unwrap_or_default(),
         header("webhook-id"),

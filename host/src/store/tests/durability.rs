@@ -1,3 +1,5 @@
+//! What survives a crash, a full disk and a torn file.
+
 use super::*;
 
 #[tokio::test]

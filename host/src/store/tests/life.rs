@@ -1,3 +1,5 @@
+//! The life of messages in the store: accepted, claimed, settled, confirmed.
+
 use super::*;
 
 #[tokio::test]

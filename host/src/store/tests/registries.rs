@@ -1,3 +1,5 @@
+//! Mobile-originated messages, webhooks owed, lists, and the registries beside the messages.
+
 use super::*;
 
 #[tokio::test]
@@ -179,10 +181,10 @@ async fn registries_and_values_survive_a_crash() {
         .unwrap();
     rig.store.delete_meta("policy/2").await.unwrap();
     rig.store
-        .state_set("plugin", "k", b"v".to_vec(), None)
+        .state_set("plugin", "k", b"v".to_vec(), None, usize::MAX)
         .unwrap();
     rig.store
-        .state_increment("plugin", "n", 3, Some(Duration::from_secs(60)))
+        .state_increment("plugin", "n", 3, Some(Duration::from_secs(60)), usize::MAX)
         .unwrap();
     rig.accept().await;
     let after = rig.crash();
@@ -195,7 +197,12 @@ async fn registries_and_values_survive_a_crash() {
     );
     assert_eq!(after.store.get_meta("policy/2").await, Ok(None));
     assert_eq!(after.store.state_get("plugin", "k"), Some(b"v".to_vec()));
-    assert_eq!(after.store.state_increment("plugin", "n", 1, None), Ok(4));
+    assert_eq!(
+        after
+            .store
+            .state_increment("plugin", "n", 1, None, usize::MAX),
+        Ok(4)
+    );
     after.at(61_000);
     assert_eq!(after.store.state_get("plugin", "n"), None);
 }
