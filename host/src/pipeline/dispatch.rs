@@ -154,7 +154,8 @@ impl Pipeline {
         if fresh && message.next_hop_carrier() == Some(carrier) {
             return true;
         }
-        self.decide_again(message).await;
+        // Boxed: it is rare, and the task of every attempt should not be as large as all hooks.
+        Box::pin(self.decide_again(message)).await;
         message
             .due
             .as_ref()

@@ -82,7 +82,8 @@ impl Pipeline {
                 let _ = ack.send(ack_of(&result));
             }
             CarrierEvent::Inbound { carrier, part, ack } => {
-                let result = self.receive_part(carrier, part, assembly).await;
+                // Boxed: it can lead to hooks and a reply, and a receipt's task should not be as large.
+                let result = Box::pin(self.receive_part(carrier, part, assembly)).await;
                 let _ = ack.send(ack_of(&result));
             }
         }
