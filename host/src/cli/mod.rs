@@ -172,6 +172,23 @@ fn plugin_exit(command: &str, result: Result<(), PluginError>) -> ExitCode {
     }
 }
 
+/// Where the built bundled plugins are: as told, or `plugins` beside the program's own folder,
+/// where `heliograph plugin build` puts them.
+pub fn plugins_folder(told: Option<&std::path::Path>) -> Result<std::path::PathBuf, String> {
+    if let Some(folder) = told {
+        return Ok(folder.to_owned());
+    }
+    let program = std::env::current_exe().map_err(|e| format!("this program's own path: {e}"))?;
+    let beside = |levels: usize| program.ancestors().nth(levels).map(|p| p.join("plugins"));
+    [beside(1), beside(2)]
+        .into_iter()
+        .flatten()
+        .find(|folder| folder.join("least-cost-router.wasm").is_file())
+        .ok_or_else(|| {
+            "the bundled plugins are not built; `make plugins` builds them, --plugins names another folder".to_owned()
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -240,21 +257,4 @@ mod tests {
         }
         walk(&Cli::command());
     }
-}
-
-/// Where the built bundled plugins are: as told, or `plugins` beside the program's own folder,
-/// where `heliograph plugin build` puts them.
-pub fn plugins_folder(told: Option<&std::path::Path>) -> Result<std::path::PathBuf, String> {
-    if let Some(folder) = told {
-        return Ok(folder.to_owned());
-    }
-    let program = std::env::current_exe().map_err(|e| format!("this program's own path: {e}"))?;
-    let beside = |levels: usize| program.ancestors().nth(levels).map(|p| p.join("plugins"));
-    [beside(1), beside(2)]
-        .into_iter()
-        .flatten()
-        .find(|folder| folder.join("least-cost-router.wasm").is_file())
-        .ok_or_else(|| {
-            "the bundled plugins are not built; `make plugins` builds them, --plugins names another folder".to_owned()
-        })
 }

@@ -62,9 +62,8 @@ impl Pipeline {
                 &message.originator.value,
                 &message.recipient.value,
             );
-        let outcome = self
-            .run_hooks(set, message, &context, opted_out, &mut trace)
-            .await;
+        // Boxed: three calls into plugins are a large future, and every layer above would carry it.
+        let outcome = Box::pin(self.run_hooks(set, message, &context, opted_out, &mut trace)).await;
         let outcome = if opted_out && !matches!(outcome, Outcome::Refuse(_)) {
             trace.host("opted_out: the recipient asked for no more messages");
             Outcome::OptedOut
