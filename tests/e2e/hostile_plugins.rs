@@ -62,7 +62,9 @@ async fn others_go_on(then: &str, fault: &str) {
     let (_, before) = rig.call("GET", "/healthz", None).await;
     let traffic = Traffic::start(&rig, 3, |n| sms(HANDSET, &format!("harmless {n}")));
     let mut faulty = Vec::new();
-    for round in 0..6 {
+    // Few enough that the breaker (five faults among the last twenty calls) stays closed however
+    // slowly the other traffic goes, the retries of what is held included.
+    for round in 0..2 {
         for mark in ["!", "?", "%"] {
             faulty.push((
                 mark,

@@ -305,11 +305,15 @@ fn history_text(page: &Value) -> String {
 
 fn plugin_text(plugin: &Value) -> String {
     let list = |name: &str| {
-        items(plugin, name)
+        let named: Vec<&str> = items(plugin, name)
             .iter()
             .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(", ")
+            .collect();
+        if named.is_empty() {
+            "none".to_owned()
+        } else {
+            named.join(", ")
+        }
     };
     format!(
         "{} {}  {}\n  digest  {}\n  hooks   {}\n  imports {}",

@@ -1,6 +1,8 @@
 //! One decision by one policy set: content filters, compliance checks, routing, and the host's own
 //! last word, the opt-out registry. Changes the message's body, plan and trace; moves no state.
 
+use std::time::Duration;
+
 use super::Pipeline;
 use crate::clock::Timestamp;
 use crate::domain::text::{self, Alphabet};
@@ -56,14 +58,16 @@ impl Pipeline {
                 calls: Vec::with_capacity(set.len() + 1),
             },
         };
-        let opted_out = !exempt
-            && self.store.opted_out(
-                &message.account,
-                &message.originator.value,
-                &message.recipient.value,
-            );
+        let exempt = exempt || is_exempt(message);
+        if exempt {
+            trace.host(EXEMPT);
+        }
+        let opted_out = !exempt && self.opted_out(message);
         // Boxed: three calls into plugins are a large future, and every layer above would carry it.
         let outcome = Box::pin(self.run_hooks(set, message, &context, opted_out, &mut trace)).await;
+        // Asked again after the plugins: routing may have chosen another originator, and the wish may
+        // have come while they thought.
+        let opted_out = opted_out || (!exempt && self.opted_out(message));
         let outcome = if opted_out && !matches!(outcome, Outcome::Refuse(_)) {
             trace.host("opted_out: the recipient asked for no more messages");
             Outcome::OptedOut
@@ -72,6 +76,34 @@ impl Pipeline {
         };
         message.record_decision(trace.decision);
         outcome
+    }
+
+    /// Whether the recipient wants nothing from any originator that this message may bear.
+    pub(super) fn opted_out(&self, message: &Message) -> bool {
+        let hops = message.plan.hops.iter();
+        let mut originators = hops
+            .filter_map(|hop| hop.originator.as_ref())
+            .chain([&message.originator]);
+        originators.any(|originator| {
+            self.store.opted_out(
+                &message.account,
+                &originator.value,
+                &message.recipient.value,
+            )
+        })
+    }
+
+    /// Without this message itself, which is counted from its acceptance on.
+    fn sent_last_day(&self, message: &Message, context: &Context) -> u32 {
+        let age = self.clock.now().since(message.accepted_at);
+        let counted = match context.phase {
+            Phase::Dispatch | Phase::Retry => age < Duration::from_secs(86_400),
+            Phase::Admission | Phase::Preview => false,
+        };
+        let sent = self
+            .store
+            .sent_last_day(&message.account, &message.recipient.value);
+        sent.saturating_sub(u32::from(counted))
     }
 
     async fn run_hooks(
@@ -94,9 +126,7 @@ impl Pipeline {
                 &message.network,
                 context.now,
             ),
-            sent_last_day: self
-                .store
-                .sent_last_day(&message.account, &message.recipient.value),
+            sent_last_day: self.sent_last_day(message, context),
         };
         for entry in set.entries(Hook::ComplianceCheck) {
             if let Some(outcome) = comply(entry, message, &profile, context, trace).await {
@@ -254,6 +284,18 @@ async fn comply(
         }
         Err(fault) => trace.fault(entry, &fault, nanos),
     }
+}
+
+/// The host's line in the trace of a message that opt-out does not hold back.
+const EXEMPT: &str = "exempt: confirms the recipient's own wish";
+
+/// Whether the first decision, which is never dropped from the trace, was exempt.
+pub(super) fn is_exempt(message: &Message) -> bool {
+    let first = message.decisions.first();
+    first.is_some_and(|d| {
+        let mut calls = d.calls.iter();
+        calls.any(|c| c.entry == HookCall::HOST && c.why == EXEMPT)
+    })
 }
 
 fn released(message: &Message) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::decide::Outcome;
+use super::decide::{Outcome, is_exempt};
 use super::retry::{self, Step};
 use super::{Pipeline, stopped};
 use crate::carrier::{Carrier, Outgoing, SendOutcome};
@@ -92,7 +92,15 @@ async fn claim_for(pipeline: &Pipeline, carrier: &dyn Carrier, lane: &Lane) -> C
         room = carrier.ready() => {
             Claimed::ToSend(pipeline.store.claim(lane, room.min(CLAIM_MAX)).await)
         }
-        () = carrier.down() => Claimed::ToFailOver(pipeline.store.claim(lane, CLAIM_MAX).await),
+        () = carrier.down() => {
+            let messages = pipeline.store.claim(lane, CLAIM_MAX).await;
+            // It may have come back while there was nothing to do.
+            if carrier.status().connected {
+                Claimed::ToSend(messages)
+            } else {
+                Claimed::ToFailOver(messages)
+            }
+        }
     }
 }
 
@@ -119,9 +127,24 @@ impl Pipeline {
             self.store.settle(message).await;
             return;
         }
+        if self.opted_out(&message) && !is_exempt(&message) {
+            self.respect_wish(&mut message);
+            self.store.settle(message).await;
+            return;
+        }
         let outcome = self.hand_over(&*carrier, &message).await;
         self.conclude(carrier.id(), &mut message, outcome);
         self.store.settle(message).await;
+    }
+
+    /// The recipient asked for no more after this was accepted. What may be at the phone already can
+    /// only be left alone.
+    fn respect_wish(&self, message: &mut Message) {
+        if message.state == State::SubmitUnknown {
+            message.wait(Lane::Decide, message.expires_at);
+        } else {
+            message.enter(self.clock.now(), State::Rejected, Reason::OptedOut, "");
+        }
     }
 
     /// Ends a message whose validity is over. True where it did.
@@ -135,7 +158,7 @@ impl Pipeline {
         }
         // After an unanswered submission the phone may have it: expired would claim to know.
         let state = match message.state {
-            State::SubmitUnknown => State::Unknown,
+            State::SubmitUnknown | State::Enroute => State::Unknown,
             _ => State::Expired,
         };
         message.enter(now, state, Reason::ValidityExpired, "");
@@ -146,12 +169,7 @@ impl Pipeline {
     /// now waits somewhere else, or nowhere.
     async fn still_goes_to(&self, carrier: &CarrierId, message: &mut Message) -> bool {
         let now = self.clock.now();
-        let set = self.policy.active();
-        let fresh = message
-            .decisions
-            .last()
-            .is_some_and(|d| d.set == set.id() && now.since(d.at) < DECISION_FRESH);
-        if fresh && message.next_hop_carrier() == Some(carrier) {
+        if self.is_fresh(message) && message.next_hop_carrier() == Some(carrier) {
             return true;
         }
         // Boxed: it is rare, and the task of every attempt should not be as large as all hooks.
@@ -162,6 +180,13 @@ impl Pipeline {
             .is_some_and(|due| due.lane == Lane::Carrier(carrier.clone()) && due.at <= now)
     }
 
+    /// Whether the last decision is the active set's, and recent.
+    fn is_fresh(&self, message: &Message) -> bool {
+        let (set, now) = (self.policy.active().id(), self.clock.now());
+        let last = message.decisions.last();
+        last.is_some_and(|d| d.set == set && now.since(d.at) < DECISION_FRESH)
+    }
+
     async fn decide_again(&self, message: &mut Message) {
         let now = self.clock.now();
         let phase = if message.attempts.is_empty() {
@@ -170,6 +195,17 @@ impl Pipeline {
             Phase::Retry
         };
         let set = self.policy.active();
+        // From what the client sent, or one set's changes would be judged and sent by another. A
+        // repetition stays the text that may be at the phone already.
+        if message.state != State::SubmitUnknown
+            && let Some(original) = message.submitted_body.take()
+        {
+            if let Ok(plan) = text::plan(&original) {
+                message.alphabet = plan.alphabet;
+                message.segments = plan.segments;
+            }
+            message.body = original;
+        }
         let outcome = self.decide(&set, message, phase, now, false).await;
         if message.state != State::SubmitUnknown {
             self.apply_decision(message, outcome, false);
@@ -310,12 +346,21 @@ impl Pipeline {
                 self.next_hop(&mut message);
                 moved = true;
             } else {
-                // Nobody else can take it: it keeps its place and waits for the carrier.
                 let again = now.plus(Duration::from_secs(5).mul_f64(0.5 + self.random_unit()));
-                message.wait(
-                    Lane::Carrier(carrier.clone()),
-                    again.min(message.expires_at),
-                );
+                let again = again.min(message.expires_at);
+                let here = Lane::Carrier(carrier.clone());
+                if message.state == State::SubmitUnknown || self.is_fresh(&message) {
+                    // Nobody else can take it: it waits for the carrier, or for a policy that has
+                    // another way.
+                    message.wait(here, again);
+                } else {
+                    Box::pin(self.decide_again(&mut message)).await;
+                    if message.due.as_ref().is_some_and(|due| due.lane == here) {
+                        message.wait(here, again);
+                    } else {
+                        moved = true;
+                    }
+                }
             }
             self.store.settle(message).await;
         }

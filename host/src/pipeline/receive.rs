@@ -33,11 +33,11 @@ pub async fn run(
     loop {
         let event = tokio::select! {
             biased;
-            event = events.recv() => event,
             _ = sweep.tick() => {
                 pipeline.pass_on_overdue(&assembly).await;
                 continue;
             }
+            event = events.recv() => event,
             () = stopped(&mut stop) => None,
         };
         let Some(event) = event else { break };
@@ -217,10 +217,13 @@ impl Pipeline {
         let Some(account) = account else {
             return Ok(());
         };
+        // One confirmation of a wish, no more: whatever else a plugin says, the phone asked for silence.
+        let mut confirms_wish = confirms_wish;
         for action in actions {
             if let InboundAction::Reply(text) = action {
                 let (from, to) = (inbound.recipient.clone(), inbound.originator.clone());
-                if let Err(error) = self.reply(&account, from, to, text, confirms_wish).await {
+                let exempt = std::mem::take(&mut confirms_wish);
+                if let Err(error) = self.reply(&account, from, to, text, exempt).await {
                     tracing::warn!(inbound = %inbound.id, ?error, "the reply could not be submitted");
                 }
             }
@@ -251,7 +254,7 @@ impl Pipeline {
     async fn restore_fragments(&self) -> Reassembly {
         let mut assembly = Reassembly::default();
         for fragment in self.store.fragments().await {
-            let carrier = fragment.carrier;
+            let (carrier, concat) = (fragment.carrier, fragment.concat);
             let part = InboundPart {
                 originator: fragment.originator,
                 recipient: fragment.recipient,
@@ -262,9 +265,20 @@ impl Pipeline {
             };
             // A complete set was delivered and not yet removed when the server went down; the
             // carrier has its answer, so delivering it once more is the safe side.
-            if let Added::Complete(whole) = assembly.add(&carrier, part, fragment.received_at)
-                && let Err(error) = self.deliver_inbound(&carrier, whole).await
-            {
+            let whole = match assembly.add(&carrier, part, fragment.received_at) {
+                Added::Waiting => continue,
+                Added::Complete(whole) | Added::Alone(whole) => whole,
+            };
+            let (from, to) = (whole.originator.clone(), whole.recipient.clone());
+            let done = match self.deliver_inbound(&carrier, whole).await {
+                Ok(()) => {
+                    self.store
+                        .remove_fragments(&carrier, &from, &to, concat)
+                        .await
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
                 tracing::error!(%error, "a mobile-originated message could not be stored");
             }
         }

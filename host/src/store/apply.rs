@@ -64,7 +64,10 @@ impl Committer {
             self.journal.put(key, Value::from(&value[..]), false);
         }
         self.ledger.accepted += 1;
-        self.recency.count(recipient_hash, now);
+        // What was refused did not reach anybody.
+        if !prepared.state.is_terminal() {
+            self.recency.count(recipient_hash, now);
+        }
         self.put(Before::default(), prepared, now)?;
         self.replies.push(Reply::Accepted(reply, AcceptedAs::Fresh));
         Ok(())
@@ -312,7 +315,15 @@ impl Committer {
         if self.leases.contains_key(&id) {
             return Ok(());
         }
-        let Some(mut message) = self.load(id)? else {
+        let loaded = match self.load(id) {
+            // One damaged record is that message's affair: it is left as it is, and the others go on.
+            Err(StoreError::Corrupt(why)) => {
+                tracing::error!(message = %id, why, "a record cannot be read; it is left alone");
+                return Ok(());
+            }
+            other => other?,
+        };
+        let Some(mut message) = loaded else {
             self.journal
                 .remove(&keys::queue_key(&keys::lane_prefix(lane), at, id.0));
             return Ok(());
@@ -376,7 +387,14 @@ impl Committer {
         let now = self.clock.now();
         let mut unknown = 0;
         for (id, due) in claim {
-            let Some(mut message) = self.load(*id)? else {
+            let loaded = match self.load(*id) {
+                Err(StoreError::Corrupt(why)) => {
+                    tracing::error!(message = %id, why, "a record cannot be read; it is left alone");
+                    continue;
+                }
+                other => other?,
+            };
+            let Some(mut message) = loaded else {
                 continue;
             };
             // A settled message is terminal, has no due time, or a later one.
@@ -493,7 +511,17 @@ impl Committer {
             }
         }
         for (key, part) in new.awaited.iter().filter(|a| !before.awaited.contains(a)) {
-            let known = self.engine.get(key)?.is_some();
+            let old = self.engine.get(key)?;
+            // A carrier that uses an id again: the older message still has to end one day.
+            if let Some(value) = &old
+                && let Ok(older) = records::decode_awaited(value)
+                && older.id != new.id
+            {
+                let key = keys::deadline(older.id, older.part);
+                self.journal.put(key, value.clone(), false);
+                self.ledger.awaiting += 1;
+            }
+            let known = old.is_some();
             let awaited = Awaited {
                 id: new.id,
                 part: *part,

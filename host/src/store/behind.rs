@@ -55,6 +55,7 @@ impl Behind {
         let mut cursors = Cursors::default();
         let (mut manifest_at, mut retention_at) = (Instant::now(), None::<Instant>);
         let mut tick_at = Instant::now();
+        let mut settled_days = None;
         loop {
             let ended = match wake.recv_timeout(TICK) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => false,
@@ -84,8 +85,9 @@ impl Behind {
             }
             if retention_at.is_none_or(|at| at.elapsed() >= RETENTION_EVERY) {
                 retention_at = Some(Instant::now());
-                self.drop_days();
+                settled_days = self.ask_for_settled_days();
             }
+            settled_days = settled_days.and_then(|answer| self.drop_days(answer));
         }
     }
 
@@ -154,8 +156,9 @@ impl Behind {
         }
     }
 
-    /// Drops days that are older than messages are kept, once none of theirs is live.
-    fn drop_days(&self) {
+    /// Asks which days older than messages are kept have none that is live. The answer is not waited
+    /// for: the committer may be waiting for this thread.
+    fn ask_for_settled_days(&self) -> Option<oneshot::Receiver<Vec<u32>>> {
         let oldest = self.clock.now().day().saturating_sub(self.retention_days);
         let days: Vec<u32> = self
             .engine
@@ -164,20 +167,25 @@ impl Behind {
             .filter(|d| *d < oldest)
             .collect();
         if days.is_empty() {
-            return;
+            return None;
         }
         let (reply, settled) = oneshot::channel();
-        let Some(commands) = self.commands.upgrade() else {
-            return;
+        let commands = self.commands.upgrade()?;
+        let asked = commands.try_send(Command::SettledDays(days, reply));
+        asked.is_ok().then_some(settled)
+    }
+
+    /// Drops the days of an answer that has come; gives back one that has not.
+    fn drop_days(
+        &self,
+        mut answer: oneshot::Receiver<Vec<u32>>,
+    ) -> Option<oneshot::Receiver<Vec<u32>>> {
+        let settled = match answer.try_recv() {
+            Ok(settled) => settled,
+            Err(oneshot::error::TryRecvError::Empty) => return Some(answer),
+            Err(oneshot::error::TryRecvError::Closed) => return None,
         };
-        if commands
-            .try_send(Command::SettledDays(days, reply))
-            .is_err()
-        {
-            return;
-        }
-        drop(commands);
-        for day in settled.blocking_recv().unwrap_or_default() {
+        for day in settled {
             match self.engine.drop_day(day) {
                 Ok(()) => tracing::info!(day, "dropped a day whose retention has ended"),
                 Err(error) => {
@@ -185,6 +193,7 @@ impl Behind {
                 }
             }
         }
+        None
     }
 }
 

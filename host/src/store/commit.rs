@@ -227,6 +227,7 @@ impl Committer {
             self.close_generation();
             if goodbye.is_some() {
                 commands.close();
+                while commands.try_recv().is_ok() {}
                 return goodbye;
             }
         }

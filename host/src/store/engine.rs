@@ -49,6 +49,14 @@ pub(super) fn sled_error(error: sled::Error) -> StoreError {
     StoreError::Io(format!("sled: {error}"))
 }
 
+/// A day may be dropped between taking its tree and reading it: nothing is there any more.
+fn gone_is_none<T>(read: sled::Result<Option<T>>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(sled::Error::CollectionNotFound(_)) => Ok(None),
+        read => read.map_err(sled_error),
+    }
+}
+
 impl Engine {
     /// Opens or creates the database under `directory` and replays its journal.
     pub fn open(
@@ -106,7 +114,7 @@ impl Engine {
         let found = match keys::idempotency_day(key) {
             None => self.main.get(key).map_err(sled_error)?,
             Some(day) => match self.day(day, false)? {
-                Some(tree) => tree.get(key).map_err(sled_error)?,
+                Some(tree) => gone_is_none(tree.get(key))?,
                 None => None,
             },
         };
@@ -122,7 +130,7 @@ impl Engine {
             }
         }
         match self.day(id.timestamp().day(), false)? {
-            Some(tree) => blocks::find(&tree, id).map_err(sled_error),
+            Some(tree) => gone_is_none(blocks::find(&tree, id)),
             None => Ok(None),
         }
     }

@@ -62,21 +62,30 @@ impl Journal {
             trees: names.clone(),
         };
         let mut partial = Vec::new();
+        // Whether `partial` has its commit's beginning. A crash between the drops of two trees of one
+        // generation leaves the end of a commit whose beginning, synced with all of its generation,
+        // is in the trees already: nothing of it is missing, and nothing of it can be read.
+        let mut whole = false;
         let engine = journal.engine.clone();
         let mut overlay = engine.overlay.write();
         for name in &names {
             let tree = engine.db.open_tree(name).map_err(sled_error)?;
             for item in tree.iter() {
                 let (_, chunk) = item.map_err(sled_error)?;
-                let (sequence, last, payload) = read_chunk(&chunk).ok_or_else(|| {
+                let (sequence, place, payload) = read_chunk(&chunk).ok_or_else(|| {
                     StoreError::Corrupt("a journal entry fails its checksum".into())
                 })?;
-                if sequence != journal.sequence {
+                if place & FIRST != 0 {
                     partial.clear();
+                    whole = true;
+                } else if sequence != journal.sequence {
+                    whole = false;
                 }
                 journal.sequence = sequence;
-                partial.extend_from_slice(payload);
-                if last {
+                if whole {
+                    partial.extend_from_slice(payload);
+                }
+                if place & LAST != 0 && std::mem::take(&mut whole) {
                     replay_commit(&partial, &mut overlay.active).ok_or_else(|| {
                         StoreError::Corrupt("a journal entry cannot be read".into())
                     })?;
@@ -124,7 +133,9 @@ impl Journal {
         let buffer = std::mem::take(&mut self.buffer);
         let chunks = buffer.chunks(CHUNK_OCTETS).count();
         for (n, payload) in buffer.chunks(CHUNK_OCTETS).enumerate() {
-            self.append(payload, n + 1 == chunks)?;
+            let first = if n == 0 { FIRST } else { 0 };
+            let last = if n + 1 == chunks { LAST } else { 0 };
+            self.append(payload, first | last)?;
         }
         let octets = buffer.len();
         self.buffer = buffer;
@@ -177,7 +188,7 @@ impl Journal {
         false
     }
 
-    fn append(&mut self, payload: &[u8], last: bool) -> Result<(), StoreError> {
+    fn append(&mut self, payload: &[u8], place: u8) -> Result<(), StoreError> {
         let open = match self.tree.take() {
             Some(open) if open.has_room() => self.tree.insert(open),
             _ => {
@@ -191,7 +202,7 @@ impl Journal {
                 })
             }
         };
-        let chunk = write_chunk(self.sequence, last, payload);
+        let chunk = write_chunk(self.sequence, place, payload);
         open.octets += chunk.len();
         let key = u32::try_from(open.chunks).unwrap_or(u32::MAX).to_be_bytes();
         open.chunks += 1;
@@ -235,11 +246,15 @@ fn replay_commit(ops: &[u8], into: &mut Generation) -> Option<()> {
     Some(())
 }
 
-/// sequence u64, last u8, CRC-32 of both and the payload, payload.
-fn write_chunk(sequence: u64, last: bool, payload: &[u8]) -> Vec<u8> {
+/// Where a chunk stands in its commit.
+const LAST: u8 = 1;
+const FIRST: u8 = 2;
+
+/// sequence u64, place u8, CRC-32 of both and the payload, payload.
+fn write_chunk(sequence: u64, place: u8, payload: &[u8]) -> Vec<u8> {
     let mut chunk = Vec::with_capacity(13 + payload.len());
     chunk.extend_from_slice(&sequence.to_be_bytes());
-    chunk.push(u8::from(last));
+    chunk.push(place);
     let mut sum = crc32fast::Hasher::new();
     sum.update(&chunk);
     sum.update(payload);
@@ -248,7 +263,7 @@ fn write_chunk(sequence: u64, last: bool, payload: &[u8]) -> Vec<u8> {
     chunk
 }
 
-fn read_chunk(chunk: &[u8]) -> Option<(u64, bool, &[u8])> {
+fn read_chunk(chunk: &[u8]) -> Option<(u64, u8, &[u8])> {
     let (head, rest) = chunk.split_first_chunk::<9>()?;
     let (sum, payload) = rest.split_first_chunk::<4>()?;
     let mut expected = crc32fast::Hasher::new();
@@ -257,11 +272,7 @@ fn read_chunk(chunk: &[u8]) -> Option<(u64, bool, &[u8])> {
     if expected.finalize() != u32::from_be_bytes(*sum) {
         return None;
     }
-    Some((
-        u64::from_be_bytes(*head.first_chunk()?),
-        head[8] != 0,
-        payload,
-    ))
+    Some((u64::from_be_bytes(*head.first_chunk()?), head[8], payload))
 }
 
 fn journal_name(generation: u64, n: usize) -> Vec<u8> {
@@ -285,8 +296,8 @@ mod tests {
 
     #[test]
     fn damaged_entries_are_refused() {
-        let mut chunk = write_chunk(3, true, b"payload");
-        assert_eq!(read_chunk(&chunk), Some((3, true, &b"payload"[..])));
+        let mut chunk = write_chunk(3, LAST, b"payload");
+        assert_eq!(read_chunk(&chunk), Some((3, LAST, &b"payload"[..])));
         chunk[15] ^= 1;
         assert_eq!(read_chunk(&chunk), None);
         assert_eq!(read_chunk(b"short"), None);

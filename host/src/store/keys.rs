@@ -73,6 +73,12 @@ pub(super) fn due_entry(key: &[u8]) -> Option<(u16, Timestamp, MessageId)> {
     Some((lane, at, MessageId(id)))
 }
 
+/// Stands in for a correlation that no receipt can have (no carrier has an empty name): what ends
+/// the wait of a segment whose carrier gave no id, or one that another segment has too.
+pub(super) fn deadline(id: MessageId, part: u8) -> Key {
+    join(&[CORRELATION, &[0], &id.0.to_be_bytes(), &[part]])
+}
+
 pub(super) fn correlation(carrier: &CarrierId, key: &str) -> Key {
     join(&[
         CORRELATION,

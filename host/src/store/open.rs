@@ -166,12 +166,13 @@ fn spawn(
                 committer.finish();
             });
             drop(committer);
+            // Whoever still waits hears that the store is closed; the other thread among them.
+            drop(commands);
             if let Ok(behind) = behind_thread.join()
                 && shared.check_running().is_ok()
             {
                 behind.write_manifest(true);
             }
-            drop(commands);
             if let Some(goodbye) = goodbye {
                 let _ = goodbye.send(());
             }

@@ -71,12 +71,15 @@ pub(super) fn awaited(message: &Message) -> Vec<(Key, u8)> {
         .iter()
         .enumerate()
         .filter(|(_, p)| p.state == PartState::Enroute);
-    open.filter_map(|(n, part)| {
-        let key = response_key(&part.carrier_message_id)?;
-        Some((
-            keys::correlation(&part.carrier, &key),
-            u8::try_from(n).ok()?,
-        ))
-    })
-    .collect()
+    let mut awaited: Vec<(Key, u8)> = Vec::new();
+    for (n, part) in open {
+        let Ok(n) = u8::try_from(n) else { break };
+        // Every open segment has an entry, because entries are what ends a wait in vain.
+        let own = response_key(&part.carrier_message_id)
+            .map(|key| keys::correlation(&part.carrier, &key))
+            .filter(|key| awaited.iter().all(|(other, _)| other != key));
+        let key = own.unwrap_or_else(|| keys::deadline(message.id, n));
+        awaited.push((key, n));
+    }
+    awaited
 }
