@@ -248,7 +248,8 @@ impl Inner {
 
     fn room(&self) -> usize {
         let free = self.window_free();
-        if free == 0 {
+        // Nothing more is claimed while something claimed waits for its pace.
+        if free == 0 || self.queue.available_permits() == 0 {
             return 0;
         }
         let now = Instant::now().into_std();
@@ -344,7 +345,10 @@ impl Inner {
             return false;
         }
         let now = Instant::now().into_std();
-        if self.pacer().take(now, count).is_ok() {
+        // Past nobody who waits: a long message needs several tokens at once, and newcomers with one
+        // segment would take them from under it.
+        let nobody_waits = self.queue.available_permits() > 0;
+        if nobody_waits && self.pacer().take(now, count).is_ok() {
             return true;
         }
         // Closed by nobody.

@@ -42,8 +42,9 @@ const SCHEDULE: [Duration; 8] = [
 /// Read of a target's answer at most: only its status counts.
 const ANSWER_MAX: usize = 16 * 1024;
 
-/// How long a webhook whose target is busy with others waits before it is looked at again.
-const HOST_BUSY: Duration = Duration::from_secs(1);
+/// A webhook whose target is busy is looked at again after a second for each round of calls that is
+/// put back already, and after this at most: a slow target with a long backlog costs little.
+const BUSY_MAX_SECONDS: u64 = 60;
 
 /// Delivers until `stop` turns true; calls under way are finished.
 pub async fn run(pipeline: Arc<Pipeline>, render: Render, mut stop: watch::Receiver<bool>) {
@@ -69,12 +70,16 @@ pub async fn run(pipeline: Arc<Pipeline>, render: Render, mut stop: watch::Recei
                     Err(_) => return,
                 },
             };
-            let Some(seat) = hosts.enter(&entry.url, pipeline.limits.max_webhooks_per_host) else {
-                let later = pipeline.clock.now().plus(HOST_BUSY);
-                pipeline
-                    .settle_webhook(entry, WebhookOutcome::RetryAt(later))
-                    .await;
-                continue;
+            let seat = match hosts.enter(&entry.url, pipeline.limits.max_webhooks_per_host) {
+                Ok(seat) => seat,
+                Err(wait) => {
+                    let spread = wait.mul_f64(0.5 + pipeline.random_unit());
+                    let later = pipeline.clock.now().plus(spread);
+                    pipeline
+                        .settle_webhook(entry, WebhookOutcome::Busy(later))
+                        .await;
+                    continue;
+                }
             };
             let (pipeline, render) = (pipeline.clone(), render.clone());
             tokio::spawn(async move {
@@ -208,7 +213,14 @@ pub fn sign(secret: &[u8], id: &str, seconds: &str, body: &[u8]) -> String {
 
 /// Calls under way by host.
 #[derive(Default)]
-struct Hosts(parking_lot::Mutex<HashMap<String, usize>>);
+struct Hosts(parking_lot::Mutex<HashMap<String, Calls>>);
+
+#[derive(Default)]
+struct Calls {
+    under_way: usize,
+    /// Put back since a call last ended.
+    put_back: usize,
+}
 
 /// A place at a host, given back when it is dropped.
 struct Seat {
@@ -217,7 +229,8 @@ struct Seat {
 }
 
 impl Hosts {
-    fn enter(self: &Arc<Hosts>, url: &str, max: usize) -> Option<Seat> {
+    /// The error is how long to wait.
+    fn enter(self: &Arc<Hosts>, url: &str, max: usize) -> Result<Seat, Duration> {
         let host = url
             .split_once("://")
             .map_or(url, |(_, rest)| rest)
@@ -226,12 +239,14 @@ impl Hosts {
             .unwrap_or(url)
             .to_ascii_lowercase();
         let mut counts = self.0.lock();
-        let count = counts.entry(host.clone()).or_default();
-        if *count >= max {
-            return None;
+        let calls = counts.entry(host.clone()).or_default();
+        if calls.under_way >= max {
+            calls.put_back += 1;
+            let rounds = (calls.put_back / max.max(1)) as u64;
+            return Err(Duration::from_secs((1 + rounds).min(BUSY_MAX_SECONDS)));
         }
-        *count += 1;
-        Some(Seat {
+        calls.under_way += 1;
+        Ok(Seat {
             hosts: self.clone(),
             host,
         })
@@ -241,9 +256,10 @@ impl Hosts {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut counts = self.hosts.0.lock();
-        if let Some(count) = counts.get_mut(&self.host) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(calls) = counts.get_mut(&self.host) {
+            calls.under_way -= 1;
+            calls.put_back = calls.put_back.saturating_sub(1);
+            if calls.under_way == 0 {
                 counts.remove(&self.host);
             }
         }
@@ -269,10 +285,12 @@ mod tests {
     fn one_host_cannot_take_every_place() {
         let hosts = Arc::new(Hosts::default());
         let first = hosts.enter("https://a.example/x", 1);
-        assert!(first.is_some());
-        assert!(hosts.enter("https://A.example/y", 1).is_none());
-        assert!(hosts.enter("https://b.example/", 1).is_some());
+        assert!(first.is_ok());
+        let wait = hosts.enter("https://A.example/y", 1).err();
+        let longer = hosts.enter("https://A.example/z", 1).err();
+        assert!(wait < longer, "a longer backlog is looked at less often");
+        assert!(hosts.enter("https://b.example/", 1).is_ok());
         drop(first);
-        assert!(hosts.enter("https://a.example/x", 1).is_some());
+        assert!(hosts.enter("https://a.example/x", 1).is_ok());
     }
 }

@@ -219,11 +219,14 @@ impl Policy {
         let (set, files) = self.build(spec, base).await?;
         let set = Arc::new(set);
         let id = set.id();
-        if id == self.active().id() && !self.0.history.read().is_empty() {
-            return Ok(Applied {
-                set: id,
-                changed: false,
-            });
+        let active = self.active();
+        if id == active.id() && !self.0.history.read().is_empty() {
+            let changed = !set.runs_as(&active);
+            // The same policy with a secret of another value: in force at once, and no news.
+            if changed {
+                self.swap(set);
+            }
+            return Ok(Applied { set: id, changed });
         }
         let pinned = self.pin(spec, files).await.map_err(PolicyError::Store)?;
         self.record(&set, &pinned, by)

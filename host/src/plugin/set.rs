@@ -213,6 +213,13 @@ impl PolicySet {
         &self.summary
     }
 
+    /// Whether the very same instances would run: two sets with one id can differ in the values of
+    /// their secrets, which no id tells.
+    pub fn runs_as(&self, other: &PolicySet) -> bool {
+        let ours = self.pools.iter().map(|(identity, _)| identity);
+        ours.eq(other.pools.iter().map(|(identity, _)| identity))
+    }
+
     /// Lets go of the idle instances that `active` does not use: a set that is only kept for a
     /// rollback needs none.
     pub fn cool(&self, active: &PolicySet) {

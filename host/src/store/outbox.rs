@@ -103,10 +103,12 @@ impl Committer {
         self.journal
             .remove(&keys::queue_key(keys::WEBHOOK, due, entry.event));
         self.ledger.outbox = self.ledger.outbox.saturating_sub(1);
-        entry.attempts = entry.attempts.saturating_add(1);
+        if !matches!(outcome, WebhookOutcome::Busy(_)) {
+            entry.attempts = entry.attempts.saturating_add(1);
+        }
         match outcome {
             WebhookOutcome::Done => {}
-            WebhookOutcome::RetryAt(at) => {
+            WebhookOutcome::RetryAt(at) | WebhookOutcome::Busy(at) => {
                 entry.due = at;
                 self.owe_webhook(&entry);
             }

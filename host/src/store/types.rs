@@ -267,6 +267,8 @@ pub struct OutboxEntry {
 pub enum WebhookOutcome {
     Done,
     RetryAt(Timestamp),
+    /// Not attempted: its target has as many calls under way as it may.
+    Busy(Timestamp),
     /// Given up; listed, and delivered again on request.
     Dead,
 }
