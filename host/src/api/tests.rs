@@ -57,10 +57,6 @@ impl Carrier for Idle {
         Box::pin(async { SendOutcome::Unavailable })
     }
 
-    fn receipt_key(&self, id: &str) -> String {
-        id.to_owned()
-    }
-
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }

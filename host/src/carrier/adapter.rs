@@ -14,7 +14,7 @@ use super::{
     Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, InboundPart, Outgoing, SendOutcome,
 };
 use crate::clock::Clock;
-use crate::domain::receipt::{IdForm, id_candidates, response_key};
+use crate::domain::receipt::{IdForm, id_candidates};
 use crate::domain::{Address, CarrierId, Context, Hook, PartState, Phase};
 use crate::plugin::{
     AdapterEvent, AdapterState, CallbackAnswer, Fault, HttpRequest, HttpResponse, PolicySet,
@@ -287,10 +287,6 @@ impl Carrier for AdapterCarrier {
             self.freed.notify_waiters();
             outcome
         })
-    }
-
-    fn receipt_key(&self, carrier_message_id: &str) -> String {
-        response_key(carrier_message_id).unwrap_or_default()
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {

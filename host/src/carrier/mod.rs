@@ -128,9 +128,6 @@ pub trait Carrier: Send + Sync {
 
     fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, SendOutcome>;
 
-    /// The key under which the store waits for a receipt of `carrier_message_id`.
-    fn receipt_key(&self, carrier_message_id: &str) -> String;
-
     /// Finishes what is under way, then says goodbye.
     fn shutdown(&self) -> BoxFuture<'_, ()>;
 }

@@ -19,7 +19,6 @@ use super::smpp_inbound::Inbox;
 use super::smpp_submit::{self, Part, SubmitStyle, Verdict};
 use super::{BoxFuture, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome};
 use crate::domain::CarrierId;
-use crate::domain::receipt::response_key;
 use crate::smpp::encode::{PASSWORD_MAX, SYSTEM_ID_MAX};
 use crate::smpp::link::{Answer, Link, LinkSettings, LinkState, link};
 use crate::smpp::session::{BindMode, CloseReason, Credentials, Role};
@@ -158,10 +157,6 @@ impl Carrier for SmppCarrier {
             self.inner.changed.notify_waiters();
             outcome
         })
-    }
-
-    fn receipt_key(&self, carrier_message_id: &str) -> String {
-        response_key(carrier_message_id).unwrap_or_default()
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {

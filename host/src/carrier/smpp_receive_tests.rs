@@ -57,7 +57,7 @@ async fn a_receipt_is_answered_when_it_is_durable_and_not_before() {
     );
     assert_eq!(
         keys.first().map(String::as_str),
-        Some(rig.carrier.receipt_key("2a").as_str())
+        crate::domain::receipt::response_key("2a").as_deref()
     );
     assert_eq!(rig.session.link.in_flight(), 1);
     assert!(!delivery.is_finished());
