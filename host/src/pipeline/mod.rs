@@ -7,6 +7,7 @@ pub mod account;
 pub mod carriers;
 pub mod decide;
 pub mod dispatch;
+pub mod events;
 pub mod notify;
 pub mod numbers;
 pub mod policy;
@@ -22,6 +23,7 @@ use rand::{Rng, SeedableRng};
 
 pub use account::{Account, Accounts};
 pub use carriers::Carriers;
+pub use events::{EventKind, Events};
 pub use policy::Policy;
 pub use submit::{Preview, Submission, SubmitError, Submitted};
 
@@ -39,6 +41,7 @@ pub struct Pipeline {
     pub numbers: Numbers,
     pub clock: Clock,
     pub limits: Limits,
+    pub events: Events,
     random: parking_lot::Mutex<SmallRng>,
     running_keys: submit::RunningKeys,
     webhooks: Arc<dyn HttpClient>,
@@ -102,6 +105,7 @@ pub struct Parts {
 impl Pipeline {
     pub fn new(parts: Parts) -> Arc<Pipeline> {
         Arc::new(Pipeline {
+            events: parts.policy.events().clone(),
             store: parts.store,
             policy: parts.policy,
             carriers: parts.carriers,

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::events::{EventKind, Events};
 use crate::clock::Clock;
 use crate::domain::SetId;
 use crate::plugin::{
@@ -47,6 +48,7 @@ struct Inner {
     host: Host,
     store: Store,
     clock: Clock,
+    events: Events,
     /// Names that `default_route` may use.
     carriers: BTreeSet<String>,
     /// What relative paths of a policy over the API are relative to.
@@ -156,6 +158,7 @@ impl Policy {
             changing: tokio::sync::Mutex::new(()),
             host,
             store,
+            events: Events::new(clock.clone()),
             clock,
             carriers: carriers.into_iter().collect(),
             base,
@@ -165,6 +168,11 @@ impl Policy {
     /// The set in force. A decision takes it once and keeps it to its end.
     pub fn active(&self) -> Arc<PolicySet> {
         self.0.active.read().clone()
+    }
+
+    /// What happens to the policy, and to the server, for operators.
+    pub fn events(&self) -> &Events {
+        &self.0.events
     }
 
     /// What the set in force was built from, its paths replaced by digests.
@@ -234,7 +242,9 @@ impl Policy {
             .map_err(PolicyError::Store)?;
         *self.0.spec.write() = pinned;
         self.swap(set);
-        tracing::info!(set = %id, by, "a policy is in force");
+        self.0
+            .events
+            .emit(EventKind::PolicyActivated, id.to_string(), by);
         Ok(Applied {
             set: id,
             changed: true,
@@ -275,7 +285,9 @@ impl Policy {
             .map_err(PolicyError::Store)?;
         *self.0.spec.write() = target.spec;
         self.swap(set);
-        tracing::info!(set = %id, by, "a policy is in force again");
+        self.0
+            .events
+            .emit(EventKind::PolicyRolledBack, id.to_string(), by);
         Ok(Applied {
             set: id,
             changed: true,
