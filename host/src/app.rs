@@ -30,10 +30,10 @@ use crate::pipeline::account::WebhookSecret;
 use crate::pipeline::numbers::Numbers;
 use crate::pipeline::{
     Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox,
-    receive,
+    receive, trial,
 };
 use crate::plugin::{CodeCache, CompileMode, Engine, EngineLimits, Host, HyperClient};
-use crate::store::{self, Store};
+use crate::store::{self, Recorder, RecordingOptions, Store};
 use policy_file::PolicyFile;
 
 /// Events of all carriers on their way to the pipeline.
@@ -155,7 +155,9 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     let accounts = Accounts::new(checked.accounts);
     let keys = Keys::new(checked.keys, &accounts).map_err(|e| failed("accounts", e))?;
     let webhooks = HyperClient::new().map_err(StartError)?;
+    let recorder = recorder(config, &data, &clock)?;
     let pipeline = Pipeline::new(Parts {
+        recorder,
         carriers: Carriers::new(carriers, store.clone(), clock.clone()),
         store,
         policy,
@@ -166,6 +168,8 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         seed: rand::random(),
         webhooks: Arc::new(webhooks),
     });
+    pipeline.policy.resume_canary().await;
+    pipeline.resume_shadow().await;
     let api = Api::new(api::Parts {
         pipeline: pipeline.clone(),
         keys,
@@ -206,6 +210,7 @@ fn run(
     api.extend(admin.map(|listener| serve(listener, Surface::Admin)));
     let work = vec![
         tokio::spawn(dispatch::run(pipeline.clone(), work_stopped.clone())),
+        tokio::spawn(trial::run(pipeline.clone(), work_stopped.clone())),
         tokio::spawn(outbox::run(
             pipeline.clone(),
             api::webhook_render(),
@@ -325,6 +330,23 @@ async fn open_store(options: store::Options) -> Result<Store, StartError> {
         .await
         .map_err(|e| failed(&path, e))?;
     opened.map_err(|e| failed(&format!("store {path}"), e))
+}
+
+fn recorder(config: &Config, data: &Path, clock: &Clock) -> Result<Option<Recorder>, StartError> {
+    let section = &config.recording;
+    if !section.enabled {
+        return Ok(None);
+    }
+    let options = RecordingOptions {
+        folder: data.join("recording"),
+        retain: Duration::from_secs(section.retain_hours * 3_600),
+        max_octets: section.max_mib << 20,
+        // Recordings end well before submissions are refused.
+        free_octets_min: (config.store.min_free_mib << 20) * 2,
+    };
+    let folder = options.folder.display().to_string();
+    let opened = Recorder::open(options, clock.clone());
+    opened.map(Some).map_err(|e| failed(&folder, e))
 }
 
 async fn open_policy(

@@ -18,6 +18,7 @@ pub struct Config {
     pub http: Http,
     pub store: StoreSection,
     pub policy: PolicySection,
+    pub recording: RecordingSection,
     pub messages: Messages,
     pub numbers: NumbersSection,
     pub webhooks: Webhooks,
@@ -89,6 +90,28 @@ impl Default for StoreSection {
 pub struct PolicySection {
     /// The policy file; watched. Without one, policy comes over `PUT /v1/policy`.
     pub file: Option<PathBuf>,
+}
+
+/// Decisions kept for replay, beside the store. They hold texts and numbers, as the message log does.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordingSection {
+    pub enabled: bool,
+    #[schemars(range(min = 1, max = 8_760))]
+    pub retain_hours: u64,
+    /// All recordings together; the oldest go first.
+    #[schemars(range(min = 64, max = 1_048_576))]
+    pub max_mib: u64,
+}
+
+impl Default for RecordingSection {
+    fn default() -> RecordingSection {
+        RecordingSection {
+            enabled: true,
+            retain_hours: 48,
+            max_mib: 2_048,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

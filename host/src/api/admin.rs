@@ -20,6 +20,7 @@ use super::http::{
 use super::messages::{only, store_problem};
 use super::problem::{Code, FieldError, Problem};
 use super::reports::{DeadView, OptOutView};
+use super::trial::canary_view;
 use super::wire::{self, OptOutRequest};
 use super::{Api, detached, json as strict, step_in};
 use crate::clock::Timestamp;
@@ -76,8 +77,12 @@ pub async fn plugins(api: Arc<Api>, request: Request) -> Result<Response, Proble
 pub async fn policy(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     only(&api, &parts, Scope::Admin)?;
-    let set = api.pipeline.policy.active();
+    let in_force = api.pipeline.policy.in_force();
+    let set = &in_force.active;
     let mut answer = serde_json::to_value(set.summary()).unwrap_or_default();
+    answer["canary"] = in_force.canary.as_deref().map(canary_view).into();
+    let shadow = api.pipeline.observers.shadow();
+    answer["shadow"] = shadow.map(|s| s.set.id().to_string()).into();
     answer["policy"] = serde_json::to_value(api.pipeline.policy.spec()).unwrap_or_default();
     for plugin in answer["plugins"].as_array_mut().into_iter().flatten() {
         let name = plugin["name"].as_str().unwrap_or_default().to_owned();
@@ -394,14 +399,14 @@ fn spec_of(parts: &Parts, bytes: &Bytes) -> Result<PolicySpec, Problem> {
     PolicySpec::from_toml(text).map_err(spec_problem)
 }
 
-fn spec_problem(error: SpecError) -> Problem {
+pub(super) fn spec_problem(error: SpecError) -> Problem {
     Problem::invalid(
         Code::InvalidPolicy,
         vec![FieldError::new(error.pointer, error.detail)],
     )
 }
 
-fn policy_problem(error: PolicyError) -> Problem {
+pub(super) fn policy_problem(error: PolicyError) -> Problem {
     match error {
         PolicyError::Spec(error) => spec_problem(error),
         PolicyError::Refused(problems) => {
@@ -418,6 +423,7 @@ fn policy_problem(error: PolicyError) -> Problem {
             Code::Conflict,
             "there is no such earlier policy to go back to",
         ),
+        PolicyError::Trial(why) => Problem::new(Code::Conflict, why),
         PolicyError::Store(error) => store_problem(error),
     }
 }

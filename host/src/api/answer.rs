@@ -9,11 +9,10 @@ use serde::Serialize;
 use super::wire::rfc3339;
 use crate::clock::Timestamp;
 use crate::domain::{
-    Attempt, AttemptOutcome, Body, CallOutcome, Decision, Event, Hook, HookCall, Message, Part,
-    Plan, SetId, Tlv,
+    Attempt, AttemptOutcome, Body, CallOutcome, Decision, Event, Hook, HookCall, Message, Outcome,
+    Part, Plan, SetId, Tlv,
 };
 use crate::pipeline::Preview;
-use crate::pipeline::decide::Outcome;
 use crate::plugin::SetSummary;
 
 /// Finds the plugins of a policy set by position; empty where history no longer holds the set.

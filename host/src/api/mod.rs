@@ -14,6 +14,7 @@ mod openapi;
 pub mod problem;
 mod public;
 mod reports;
+mod trial;
 pub mod wire;
 
 use std::collections::HashMap;
@@ -181,6 +182,23 @@ fn admin_routes(api: &Arc<Api>, router: Router) -> Router {
         .route("/v1/policy/check", post(on(api, admin::check)))
         .route("/v1/policy/history", get(on(api, admin::history)))
         .route("/v1/policy/rollback", post(on(api, admin::rollback)))
+        .route("/v1/policy/replay", post(on(api, trial::replay)))
+        .route(
+            "/v1/policy/shadow",
+            get(on(api, trial::shadow))
+                .put(on(api, trial::start_shadow))
+                .delete(on(api, trial::stop_shadow)),
+        )
+        .route(
+            "/v1/policy/canary",
+            get(on(api, trial::canary))
+                .put(on(api, trial::start_canary))
+                .delete(on(api, trial::abort_canary)),
+        )
+        .route(
+            "/v1/policy/canary/promote",
+            post(on(api, trial::promote_canary)),
+        )
         .route("/v1/tables", get(on(api, admin::tables)))
         .route("/v1/tables/{name}", put(on(api, admin::put_table)))
         .route(

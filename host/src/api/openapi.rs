@@ -42,7 +42,7 @@ fn submissions(generator: &mut SchemaGenerator) -> Value {
 }
 
 #[rustfmt::skip] // A table.
-pub const OPERATIONS: [Operation; 31] = {
+pub const OPERATIONS: [Operation; 39] = {
     use Payload::{Json, None, Object, Other};
     const fn op(method: &'static str, path: &'static str, scope: &'static str, status: &'static str, summary: &'static str, request: Payload, answer: Payload) -> Operation {
         Operation { method, path, summary, scope, status, request, answer }
@@ -68,6 +68,14 @@ pub const OPERATIONS: [Operation; 31] = {
         op("post", "/v1/policy/check", "admin", "200", "Check a policy as PUT does, and put nothing in force", Other("application/toml"), Object),
         op("get", "/v1/policy/history", "admin", "200", "List the policies that were in force, newest first", None, Object),
         op("post", "/v1/policy/rollback", "admin", "200", "Back to the policy before, or to ?set=ID", None, Object),
+        op("post", "/v1/policy/replay", "admin", "200", "Run recorded decisions through a candidate policy and tell what would change", Object, Object),
+        op("get", "/v1/policy/shadow", "admin", "200", "What the shadow would have decided otherwise", None, Object),
+        op("put", "/v1/policy/shadow", "admin", "200", "Show a candidate policy live decisions; it changes nothing", Object, Object),
+        op("delete", "/v1/policy/shadow", "admin", "200", "End the shadow", None, Object),
+        op("get", "/v1/policy/canary", "admin", "200", "How the canary does", None, Object),
+        op("put", "/v1/policy/canary", "admin", "200", "Let a candidate policy decide a share of the traffic", Object, Object),
+        op("delete", "/v1/policy/canary", "admin", "200", "End the canary; the policy in force decides everything", None, Object),
+        op("post", "/v1/policy/canary/promote", "admin", "200", "Put the canary in force for everybody", None, Object),
         op("get", "/v1/tables", "admin", "200", "List the tables that were uploaded", None, Object),
         op("put", "/v1/tables/{name}", "admin", "200", "Upload a table; comma or tab separated", Other("text/csv"), Object),
         op("get", "/v1/opt-outs", "admin", "200", "List the opt-out registry", None, Json(of::<List<OptOutView>>)),

@@ -138,6 +138,7 @@ async fn rig_with(surface: Surface, throughput: Option<u32>) -> Rig {
         numbers: Numbers::new(BTreeMap::new()).unwrap(),
         clock,
         limits: Limits::default(),
+        recorder: None,
         seed: 1,
         webhooks: http,
     });

@@ -208,7 +208,7 @@ impl fmt::Display for Address {
 }
 
 /// Where a number lives, as far as the host knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     /// ISO 3166-1 alpha-2, upper case.
     pub country: Option<[u8; 2]>,

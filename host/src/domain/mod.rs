@@ -2,12 +2,14 @@
 //! no serialisation. JSON, bytes on disk and WIT each have one file elsewhere that knows both sides.
 
 pub mod address;
+pub mod case;
 pub mod decision;
 pub mod message;
 pub mod receipt;
 pub mod text;
 
 pub use address::{Address, Network, NumberingPlan, TypeOfNumber};
+pub use case::{CarrierView, Case, CaseRef, Facts, Heard, HostAnswer, Outcome};
 pub use decision::{
     CallOutcome, Context, Decision, Hook, HookCall, Hop, Inbound, InboundAction, Phase, Plan,
     RecipientProfile, Refusal, Routing, Ruling, SetId, Verdict, WishScope,

@@ -1,42 +1,96 @@
-//! One decision by one policy set: content filters, compliance checks, routing, and the host's own
-//! last word, the opt-out registry. Changes the message's body, plan and trace; moves no state.
+//! A decision of this server: gathers what a judgement depends on, has one policy set judge, asks the
+//! opt-out registry last, and writes down what was decided and why. Moves no state.
 
 use std::time::Duration;
 
 use super::Pipeline;
+use super::judge::{self, EXEMPT, judge};
 use crate::clock::Timestamp;
-use crate::domain::text::{self, Alphabet};
+use crate::domain::text;
 use crate::domain::{
-    Body, CallOutcome, Context, Decision, Hook, HookCall, Message, Phase, Plan, Reason,
-    RecipientProfile, Refusal, Routing, Ruling, Verdict,
+    CaseRef, Context, Decision, Facts, HookCall, Message, Network, Outcome, Phase, Plan, Reason,
+    RecipientProfile, State,
 };
-use crate::plugin::{CarrierView, Entry, Fail, Fault, PolicySet};
+use crate::plugin::{PolicySet, Witness};
 
-/// What a decision comes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// `message.plan` says where.
-    Send,
-    Refuse(Refusal),
-    OptedOut,
-    /// Parked for a person.
-    Hold(String),
-    /// Accepted and discarded.
-    Drop(String),
-    Defer {
-        until: Timestamp,
-        reason: String,
-    },
-    /// A plugin that must agree could not be asked.
-    Unavailable(String),
+/// How a message stood before hooks changed it.
+struct Before {
+    network: Network,
+    metadata: usize,
+    /// False: an earlier decision's text is what may be at the phone already.
+    own_text: bool,
 }
 
-/// Room for a `code: reason` in the trace.
-const WHY_MAX: usize = 240;
+impl Before {
+    fn of(message: &Message) -> Before {
+        Before {
+            network: message.network,
+            metadata: message.metadata.len(),
+            own_text: message.submitted_body.is_none(),
+        }
+    }
+
+    /// Takes back what a decision changed.
+    fn restore(&self, message: &mut Message) {
+        if self.own_text {
+            restore_body(message);
+        }
+        message.network = self.network;
+        message.metadata.truncate(self.metadata);
+        message.plan = Plan::default();
+        message.hop = 0;
+    }
+}
+
+/// The client's own text in the place of what hooks made of it.
+pub(super) fn restore_body(message: &mut Message) {
+    if let Some(original) = message.submitted_body.take() {
+        if let Ok(plan) = text::plan(&original) {
+            message.alphabet = plan.alphabet;
+            message.segments = plan.segments;
+        }
+        message.body = original;
+    }
+}
 
 impl Pipeline {
-    /// Decides with `set` alone from beginning to end. `exempt` is for the one message that an
-    /// opted-out person does get: the confirmation of the wish.
+    /// Decides by what is in force: the active set, or the canary for its share. What a canary would
+    /// not send, and what its plugins failed on, the active set decides: no message is refused
+    /// because of a trial.
+    pub(super) async fn decide_in_force(
+        &self,
+        message: &mut Message,
+        phase: Phase,
+        now: Timestamp,
+        exempt: bool,
+    ) -> Outcome {
+        let in_force = self.policy.in_force();
+        let Some(canary) = &in_force.canary else {
+            return self
+                .decide(&in_force.active, message, phase, now, exempt)
+                .await;
+        };
+        // A possible copy at the phone already is no matter for a trial.
+        let trial = message.state != State::SubmitUnknown && canary.takes(&message.recipient);
+        if trial {
+            let before = Before::of(message);
+            // Boxed: trials are rare, and every attempt would carry the room for them.
+            let outcome = Box::pin(self.decide(&canary.set, message, phase, now, exempt)).await;
+            if canary.note_candidate(message, &outcome) {
+                return outcome;
+            }
+            before.restore(message);
+        }
+        let outcome = self
+            .decide(&in_force.active, message, phase, now, exempt)
+            .await;
+        if !trial {
+            canary.note_baseline(message, &outcome);
+        }
+        outcome
+    }
+
+    /// Decides with `set` alone from beginning to end.
     pub async fn decide(
         &self,
         set: &PolicySet,
@@ -45,37 +99,69 @@ impl Pipeline {
         now: Timestamp,
         exempt: bool,
     ) -> Outcome {
+        let facts = self.facts(message, phase, now, exempt);
+        let before = Before::of(message);
+        let kept = phase != Phase::Preview && before.own_text && self.observers.wanted();
+        let mut witness = if kept {
+            Witness::listening()
+        } else {
+            Witness::absent()
+        };
+        let mut judgement = judge(set, message, &facts, &mut witness).await;
+        // Asked again after the plugins: routing may have chosen another originator, and the wish may
+        // have come while they thought.
+        let opted_out_after = !facts.exempt && self.opted_out(message);
+        if facts.profile.opted_out || opted_out_after {
+            judgement.opt_out();
+        }
+        let judge::Judgement { outcome, calls } = judgement;
+        message.record_decision(Decision {
+            set: set.id(),
+            at: self.clock.now(),
+            phase,
+            calls,
+        });
+        if kept {
+            let case = CaseRef {
+                message,
+                set: set.id(),
+                facts: &facts,
+                outcome: &outcome,
+                opted_out_after,
+                network: before.network,
+                metadata_given: before.metadata,
+                heard: &witness.into_heard(),
+            };
+            self.observers.note(&case);
+        }
+        outcome
+    }
+
+    fn facts(&self, message: &Message, phase: Phase, now: Timestamp, exempt: bool) -> Facts {
         let context = Context {
             now,
             random: self.random_u64(),
             phase,
         };
-        let mut trace = Trace {
-            decision: Decision {
-                set: set.id(),
-                at: self.clock.now(),
-                phase,
-                calls: Vec::with_capacity(set.len() + 1),
-            },
-        };
         let exempt = exempt || is_exempt(message);
-        if exempt {
-            trace.host(EXEMPT);
-        }
         let opted_out = !exempt && self.opted_out(message);
-        // Boxed: three calls into plugins are a large future, and every layer above would carry it.
-        let outcome = Box::pin(self.run_hooks(set, message, &context, opted_out, &mut trace)).await;
-        // Asked again after the plugins: routing may have chosen another originator, and the wish may
-        // have come while they thought.
-        let opted_out = opted_out || (!exempt && self.opted_out(message));
-        let outcome = if opted_out && !matches!(outcome, Outcome::Refuse(_)) {
-            trace.host("opted_out: the recipient asked for no more messages");
-            Outcome::OptedOut
-        } else {
-            outcome
-        };
-        message.record_decision(trace.decision);
-        outcome
+        let utc_offset_minutes =
+            self.numbers
+                .utc_offset_minutes(&message.recipient, &message.network, now);
+        Facts {
+            context,
+            profile: RecipientProfile {
+                opted_out,
+                utc_offset_minutes,
+                sent_last_day: self.sent_last_day(message, phase),
+            },
+            carriers: self.carriers.views(),
+            released: message
+                .events
+                .iter()
+                .any(|e| e.reason == Reason::ReleasedByOperator),
+            exempt,
+        }
     }
 
     /// Whether the recipient wants nothing from any originator that this message may bear.
@@ -94,9 +180,9 @@ impl Pipeline {
     }
 
     /// Without this message itself, which is counted from its acceptance on.
-    fn sent_last_day(&self, message: &Message, context: &Context) -> u32 {
+    fn sent_last_day(&self, message: &Message, phase: Phase) -> u32 {
         let age = self.clock.now().since(message.accepted_at);
-        let counted = match context.phase {
+        let counted = match phase {
             Phase::Dispatch | Phase::Retry => age < Duration::from_secs(86_400),
             Phase::Admission | Phase::Preview => false,
         };
@@ -105,189 +191,7 @@ impl Pipeline {
             .sent_last_day(&message.account, &message.recipient.value);
         sent.saturating_sub(u32::from(counted))
     }
-
-    async fn run_hooks(
-        &self,
-        set: &PolicySet,
-        message: &mut Message,
-        context: &Context,
-        opted_out: bool,
-        trace: &mut Trace,
-    ) -> Outcome {
-        for entry in set.entries(Hook::ContentFilter) {
-            if let Some(outcome) = filter(entry, message, context, trace).await {
-                return outcome;
-            }
-        }
-        let profile = RecipientProfile {
-            opted_out,
-            utc_offset_minutes: self.numbers.utc_offset_minutes(
-                &message.recipient,
-                &message.network,
-                context.now,
-            ),
-            sent_last_day: self.sent_last_day(message, context),
-        };
-        for entry in set.entries(Hook::ComplianceCheck) {
-            if let Some(outcome) = comply(entry, message, &profile, context, trace).await {
-                return outcome;
-            }
-        }
-        let carriers = self.carriers.views();
-        for entry in set.entries(Hook::RoutingPolicy) {
-            if let Some(outcome) = self.route(entry, message, &carriers, context, trace).await {
-                return outcome;
-            }
-        }
-        self.default_route(set, message, trace)
-    }
-
-    async fn route(
-        &self,
-        entry: &Entry,
-        message: &mut Message,
-        carriers: &[CarrierView],
-        context: &Context,
-        trace: &mut Trace,
-    ) -> Option<Outcome> {
-        let (result, nanos) = entry.route(message, carriers, context).await;
-        match result {
-            Ok(Routing::Pass) => {
-                trace.call(entry, CallOutcome::Pass, "", nanos);
-                None
-            }
-            Ok(Routing::Send(plan)) => self.adopt(entry, message, plan, nanos, trace),
-            Ok(Routing::Defer { until, reason }) => {
-                trace.call(entry, CallOutcome::Defer, &reason, nanos);
-                Some(Outcome::Defer { until, reason })
-            }
-            Ok(Routing::Refuse(refusal)) => {
-                trace.refusal(entry, CallOutcome::Refuse, &refusal, nanos);
-                Some(Outcome::Refuse(refusal))
-            }
-            Err(fault) => trace.fault(entry, &fault, nanos),
-        }
-    }
-
-    /// A plan is good when it names carriers that exist. One that names none is a fault.
-    fn adopt(
-        &self,
-        entry: &Entry,
-        message: &mut Message,
-        mut plan: Plan,
-        nanos: u32,
-        trace: &mut Trace,
-    ) -> Option<Outcome> {
-        plan.hops.retain(|hop| self.carriers.contains(&hop.carrier));
-        if plan.hops.is_empty() {
-            let fault = Fault::BadOutput("hops: no carrier of this name is configured".to_owned());
-            return trace.fault(entry, &fault, nanos);
-        }
-        trace.call(entry, CallOutcome::Send, &plan.reason, nanos);
-        message.plan = plan;
-        message.hop = 0;
-        Some(Outcome::Send)
-    }
-
-    fn default_route(&self, set: &PolicySet, message: &mut Message, trace: &mut Trace) -> Outcome {
-        let hops = self.carriers.default_hops(set.default_route());
-        if hops.is_empty() {
-            let refusal = Refusal {
-                code: "no_route".to_owned(),
-                reason: "no routing policy decided and no default route is configured".to_owned(),
-            };
-            trace.host("no_route");
-            return Outcome::Refuse(refusal);
-        }
-        trace.host("default_route");
-        message.plan = Plan {
-            hops,
-            reason: "default route".to_owned(),
-        };
-        message.hop = 0;
-        Outcome::Send
-    }
 }
-
-async fn filter(
-    entry: &Entry,
-    message: &mut Message,
-    context: &Context,
-    trace: &mut Trace,
-) -> Option<Outcome> {
-    let (result, nanos) = entry.inspect(message, context).await;
-    match result {
-        Ok(Verdict::Pass) => {
-            trace.call(entry, CallOutcome::Pass, "", nanos);
-            None
-        }
-        Ok(Verdict::Replace { body, reason }) => match replace_body(message, body) {
-            Ok(()) => {
-                trace.call(entry, CallOutcome::Replace, &reason, nanos);
-                None
-            }
-            Err(fault) => trace.fault(entry, &fault, nanos),
-        },
-        Ok(Verdict::Refuse(refusal)) => {
-            trace.refusal(entry, CallOutcome::Refuse, &refusal, nanos);
-            Some(Outcome::Refuse(refusal))
-        }
-        // A person has seen it and let it go: the wish to hold it has been heard.
-        Ok(Verdict::Hold(reason)) if released(message) => {
-            trace.call(
-                entry,
-                CallOutcome::Pass,
-                &format!("released: {reason}"),
-                nanos,
-            );
-            None
-        }
-        Ok(Verdict::Hold(reason)) => {
-            trace.call(entry, CallOutcome::Hold, &reason, nanos);
-            Some(Outcome::Hold(reason))
-        }
-        Ok(Verdict::Drop(reason)) => {
-            trace.call(entry, CallOutcome::Drop, &reason, nanos);
-            Some(Outcome::Drop(reason))
-        }
-        Err(fault) => trace.fault(entry, &fault, nanos),
-    }
-}
-
-async fn comply(
-    entry: &Entry,
-    message: &mut Message,
-    profile: &RecipientProfile,
-    context: &Context,
-    trace: &mut Trace,
-) -> Option<Outcome> {
-    let (result, nanos) = entry.check(message, profile, context).await;
-    match result {
-        Ok(Ruling::Allow) => {
-            trace.call(entry, CallOutcome::Allow, "", nanos);
-            None
-        }
-        Ok(Ruling::Amend { body, reason }) => match replace_body(message, body) {
-            Ok(()) => {
-                trace.call(entry, CallOutcome::Amend, &reason, nanos);
-                None
-            }
-            Err(fault) => trace.fault(entry, &fault, nanos),
-        },
-        Ok(Ruling::Defer { until, reason }) => {
-            trace.call(entry, CallOutcome::Defer, &reason, nanos);
-            Some(Outcome::Defer { until, reason })
-        }
-        Ok(Ruling::Deny(refusal)) => {
-            trace.refusal(entry, CallOutcome::Deny, &refusal, nanos);
-            Some(Outcome::Refuse(refusal))
-        }
-        Err(fault) => trace.fault(entry, &fault, nanos),
-    }
-}
-
-/// The host's line in the trace of a message that opt-out does not hold back.
-const EXEMPT: &str = "exempt: confirms the recipient's own wish";
 
 /// Whether the first decision, which is never dropped from the trace, was exempt.
 pub(super) fn is_exempt(message: &Message) -> bool {
@@ -296,66 +200,4 @@ pub(super) fn is_exempt(message: &Message) -> bool {
         let mut calls = d.calls.iter();
         calls.any(|c| c.entry == HookCall::HOST && c.why == EXEMPT)
     })
-}
-
-fn released(message: &Message) -> bool {
-    message
-        .events
-        .iter()
-        .any(|e| e.reason == Reason::ReleasedByOperator)
-}
-
-/// The plugin's body takes the place of the client's, which is kept for the record.
-fn replace_body(message: &mut Message, body: Body) -> Result<(), Fault> {
-    let plan = text::plan(&body).map_err(|e| Fault::BadOutput(format!("body: {e}")))?;
-    if plan.alphabet == Alphabet::Octets && matches!(message.body, Body::Text(_)) {
-        return Err(Fault::BadOutput(
-            "body: text cannot become binary".to_owned(),
-        ));
-    }
-    let old = std::mem::replace(&mut message.body, body);
-    message.submitted_body.get_or_insert(old);
-    message.alphabet = plan.alphabet;
-    message.segments = plan.segments;
-    Ok(())
-}
-
-/// The lines of one decision as they come.
-struct Trace {
-    decision: Decision,
-}
-
-impl Trace {
-    fn call(&mut self, entry: &Entry, outcome: CallOutcome, why: &str, nanos: u32) {
-        self.decision.calls.push(HookCall {
-            entry: entry.index(),
-            outcome,
-            why: why.chars().take(WHY_MAX).collect(),
-            nanos,
-        });
-    }
-
-    fn refusal(&mut self, entry: &Entry, outcome: CallOutcome, refusal: &Refusal, nanos: u32) {
-        let why = format!("{}: {}", refusal.code, refusal.reason);
-        self.call(entry, outcome, &why, nanos);
-    }
-
-    fn host(&mut self, why: &str) {
-        self.decision.calls.push(HookCall {
-            entry: HookCall::HOST,
-            outcome: CallOutcome::Host,
-            why: why.to_owned(),
-            nanos: 0,
-        });
-    }
-
-    /// Writes the fault down and applies the entry's fail mode: an outcome where the decision ends
-    /// here, none where it goes on without this plugin.
-    fn fault(&mut self, entry: &Entry, fault: &Fault, nanos: u32) -> Option<Outcome> {
-        self.call(entry, fault.outcome(), &fault.to_string(), nanos);
-        match entry.fail() {
-            Fail::Closed => Some(Outcome::Unavailable(format!("{}: {fault}", entry.name()))),
-            Fail::Open | Fail::Default => None,
-        }
-    }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::decide::{Outcome, is_exempt};
+use super::decide::{is_exempt, restore_body};
 use super::retry::{self, Step};
 use super::{Pipeline, stopped};
 use crate::carrier::{Carrier, Outgoing, SendOutcome};
 use crate::domain::text::{self, Segmented};
 use crate::domain::{
-    Attempt, AttemptOutcome, CarrierId, Lane, Message, Part, PartState, Phase, Reason, State, Tlv,
+    Attempt, AttemptOutcome, CarrierId, Lane, Message, Outcome, Part, PartState, Phase, Reason,
+    State, Tlv,
 };
 
 /// Messages claimed at once by one carrier's task.
@@ -180,11 +181,14 @@ impl Pipeline {
             .is_some_and(|due| due.lane == Lane::Carrier(carrier.clone()) && due.at <= now)
     }
 
-    /// Whether the last decision is the active set's, and recent.
+    /// Whether the last decision is one of what is in force now, and recent.
     fn is_fresh(&self, message: &Message) -> bool {
-        let (set, now) = (self.policy.active().id(), self.clock.now());
-        let last = message.decisions.last();
-        last.is_some_and(|d| d.set == set && now.since(d.at) < DECISION_FRESH)
+        let (in_force, now) = (self.policy.in_force(), self.clock.now());
+        message.decisions.last().is_some_and(|d| {
+            let canary = in_force.canary.as_ref();
+            let stands = d.set == in_force.active.id() || canary.is_some_and(|c| c.stands(d.set));
+            stands && now.since(d.at) < DECISION_FRESH
+        })
     }
 
     async fn decide_again(&self, message: &mut Message) {
@@ -194,19 +198,12 @@ impl Pipeline {
         } else {
             Phase::Retry
         };
-        let set = self.policy.active();
         // From what the client sent, or one set's changes would be judged and sent by another. A
         // repetition stays the text that may be at the phone already.
-        if message.state != State::SubmitUnknown
-            && let Some(original) = message.submitted_body.take()
-        {
-            if let Ok(plan) = text::plan(&original) {
-                message.alphabet = plan.alphabet;
-                message.segments = plan.segments;
-            }
-            message.body = original;
+        if message.state != State::SubmitUnknown {
+            restore_body(message);
         }
-        let outcome = self.decide(&set, message, phase, now, false).await;
+        let outcome = self.decide_in_force(message, phase, now, false).await;
         if message.state != State::SubmitUnknown {
             self.apply_decision(message, outcome, false);
         } else if outcome == Outcome::Send {

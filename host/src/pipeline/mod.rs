@@ -4,17 +4,25 @@
 //! swaps it. Knows no JSON, no SMPP and no bytes on disk.
 
 pub mod account;
+pub mod canary;
 pub mod carriers;
+pub mod compare;
 pub mod decide;
 pub mod dispatch;
 pub mod events;
+pub mod judge;
 pub mod notify;
 pub mod numbers;
+pub mod observers;
 pub mod policy;
 pub mod reassembly;
 pub mod receive;
+pub mod rehearse;
+pub mod replay;
 pub mod retry;
+pub mod shadow;
 pub mod submit;
+pub mod trial;
 
 use std::sync::Arc;
 
@@ -29,7 +37,7 @@ pub use submit::{Preview, Submission, SubmitError, Submitted};
 
 use crate::clock::Clock;
 use crate::plugin::HttpClient;
-use crate::store::Store;
+use crate::store::{Recorder, Store};
 use numbers::Numbers;
 
 /// Everything a message meets on its way. One per server, shared by every task.
@@ -42,6 +50,9 @@ pub struct Pipeline {
     pub clock: Clock,
     pub limits: Limits,
     pub events: Events,
+    pub observers: observers::Observers,
+    /// One replay at a time.
+    replaying: tokio::sync::Mutex<()>,
     random: parking_lot::Mutex<SmallRng>,
     running_keys: submit::RunningKeys,
     webhooks: Arc<dyn HttpClient>,
@@ -98,6 +109,8 @@ pub struct Parts {
     pub numbers: Numbers,
     pub clock: Clock,
     pub limits: Limits,
+    /// Where decisions are kept for replay.
+    pub recorder: Option<Recorder>,
     pub seed: u64,
     pub webhooks: Arc<dyn HttpClient>,
 }
@@ -106,6 +119,7 @@ impl Pipeline {
     pub fn new(parts: Parts) -> Arc<Pipeline> {
         Arc::new(Pipeline {
             events: parts.policy.events().clone(),
+            observers: observers::Observers::new(parts.recorder, parts.clock.clone()),
             store: parts.store,
             policy: parts.policy,
             carriers: parts.carriers,
@@ -113,6 +127,7 @@ impl Pipeline {
             numbers: parts.numbers,
             clock: parts.clock,
             limits: parts.limits,
+            replaying: tokio::sync::Mutex::new(()),
             random: parking_lot::Mutex::new(SmallRng::seed_from_u64(parts.seed)),
             running_keys: submit::RunningKeys::default(),
             webhooks: parts.webhooks,

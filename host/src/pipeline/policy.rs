@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::canary::Canary;
 use super::events::{EventKind, Events};
 use crate::clock::Clock;
 use crate::domain::SetId;
@@ -35,19 +36,26 @@ const STAGED_PREFIX: &str = "policy/staged/";
 
 /// The policy of one server. A clone is the same policy.
 #[derive(Clone)]
-pub struct Policy(Arc<Inner>);
+pub struct Policy(pub(super) Arc<Inner>);
 
-struct Inner {
-    active: RwLock<Arc<PolicySet>>,
+/// What decides now: one pointer, so that a decision sees one moment of it.
+pub struct InForce {
+    pub active: Arc<PolicySet>,
+    /// A candidate that decides a share of the messages.
+    pub canary: Option<Arc<Canary>>,
+}
+
+pub(super) struct Inner {
+    pub(super) in_force: RwLock<Arc<InForce>>,
     /// The spec of the active set, its paths replaced by digests.
-    spec: RwLock<PolicySpec>,
+    pub(super) spec: RwLock<PolicySpec>,
     hot: Mutex<VecDeque<Arc<PolicySet>>>,
     history: RwLock<Vec<HistoryEntry>>,
     /// One change at a time.
-    changing: tokio::sync::Mutex<()>,
+    pub(super) changing: tokio::sync::Mutex<()>,
     host: Host,
-    store: Store,
-    clock: Clock,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
     events: Events,
     /// Names that `default_route` may use.
     carriers: BTreeSet<String>,
@@ -111,6 +119,8 @@ pub enum PolicyError {
     Refused(Vec<Problem>),
     /// There is nothing to go back to.
     NoHistory,
+    /// What was asked for does not go with the trial that is, or is not, under way.
+    Trial(String),
     Store(StoreError),
 }
 
@@ -126,6 +136,7 @@ impl fmt::Display for PolicyError {
                 Ok(())
             }
             PolicyError::NoHistory => write!(f, "there is no earlier policy to go back to"),
+            PolicyError::Trial(why) => f.write_str(why),
             PolicyError::Store(error) => error.fmt(f),
         }
     }
@@ -151,7 +162,10 @@ impl Policy {
         }
         history.sort_by_key(|e| e.sequence);
         Ok(Policy(Arc::new(Inner {
-            active: RwLock::new(Arc::new(PolicySet::empty(Vec::new()))),
+            in_force: RwLock::new(Arc::new(InForce {
+                active: Arc::new(PolicySet::empty(Vec::new())),
+                canary: None,
+            })),
             spec: RwLock::new(PolicySpec::default()),
             hot: Mutex::new(VecDeque::new()),
             history: RwLock::new(history),
@@ -167,7 +181,12 @@ impl Policy {
 
     /// The set in force. A decision takes it once and keeps it to its end.
     pub fn active(&self) -> Arc<PolicySet> {
-        self.0.active.read().clone()
+        self.0.in_force.read().active.clone()
+    }
+
+    /// The set in force, and the canary beside it.
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.0.in_force.read().clone()
     }
 
     /// What happens to the policy, and to the server, for operators.
@@ -237,6 +256,7 @@ impl Policy {
             return Ok(Applied { set: id, changed });
         }
         let pinned = self.pin(spec, files).await.map_err(PolicyError::Store)?;
+        self.supersede_canary(by).await;
         self.record(&set, &pinned, by)
             .await
             .map_err(PolicyError::Store)?;
@@ -280,6 +300,7 @@ impl Policy {
                 changed: false,
             });
         }
+        self.supersede_canary(by).await;
         self.record(&set, &target.spec, by)
             .await
             .map_err(PolicyError::Store)?;
@@ -392,10 +413,29 @@ impl Policy {
         Ok(rows.into_iter().map(named).collect())
     }
 
-    async fn build(
+    pub(super) async fn build(
         &self,
         spec: &PolicySpec,
         base: Option<&Path>,
+    ) -> Result<(PolicySet, Arc<Files>), PolicyError> {
+        let active = self.active();
+        self.build_beside(spec, base, Some(&active)).await
+    }
+
+    /// A set that shares no instance, counter or breaker with the one in force: for rehearsals.
+    pub(super) async fn build_apart(
+        &self,
+        spec: &PolicySpec,
+        base: Option<&Path>,
+    ) -> Result<(PolicySet, Arc<Files>), PolicyError> {
+        self.build_beside(spec, base, None).await
+    }
+
+    async fn build_beside(
+        &self,
+        spec: &PolicySpec,
+        base: Option<&Path>,
+        previous: Option<&PolicySet>,
     ) -> Result<(PolicySet, Arc<Files>), PolicyError> {
         let unknown = spec
             .default_route
@@ -417,15 +457,18 @@ impl Policy {
             runtime: tokio::runtime::Handle::current(),
             read: Mutex::new(Vec::new()),
         });
-        let active = self.active();
-        let set = PolicySet::build(spec, files.clone(), &self.0.host, Some(&active))
+        let set = PolicySet::build(spec, files.clone(), &self.0.host, previous)
             .await
             .map_err(|e| PolicyError::Refused(e.0))?;
         Ok((set, files))
     }
 
     /// Keeps what was read from files under its digest, and names it so.
-    async fn pin(&self, spec: &PolicySpec, files: Arc<Files>) -> Result<PolicySpec, StoreError> {
+    pub(super) async fn pin(
+        &self,
+        spec: &PolicySpec,
+        files: Arc<Files>,
+    ) -> Result<PolicySpec, StoreError> {
         let mut pinned = spec.clone();
         let read = std::mem::take(&mut *files.read.lock());
         for (path, bytes) in read {
@@ -448,7 +491,12 @@ impl Policy {
         Ok(pinned)
     }
 
-    async fn record(&self, set: &PolicySet, spec: &PolicySpec, by: &str) -> Result<(), StoreError> {
+    pub(super) async fn record(
+        &self,
+        set: &PolicySet,
+        spec: &PolicySpec,
+        by: &str,
+    ) -> Result<(), StoreError> {
         let sequence = self.0.history.read().last().map_or(1, |e| e.sequence + 1);
         let entry = HistoryEntry {
             sequence,
@@ -472,9 +520,14 @@ impl Policy {
         Ok(())
     }
 
-    /// The one place where a set comes into force.
-    fn swap(&self, set: Arc<PolicySet>) {
-        let old = std::mem::replace(&mut *self.0.active.write(), set.clone());
+    /// The one place where a set comes into force. A canary does not outlive it.
+    pub(super) fn swap(&self, set: Arc<PolicySet>) {
+        let next = Arc::new(InForce {
+            active: set.clone(),
+            canary: None,
+        });
+        let old = std::mem::replace(&mut *self.0.in_force.write(), next);
+        let old = old.active.clone();
         let mut hot = self.0.hot.lock();
         hot.retain(|s| s.id() != set.id() && s.id() != old.id());
         old.cool(&set);
@@ -507,7 +560,7 @@ pub enum StageError {
 }
 
 /// Reads what a policy names: files relative to it, or what was uploaded under its digest.
-struct Files {
+pub(super) struct Files {
     base: PathBuf,
     store: Store,
     /// Resolvers are called on threads that may block.

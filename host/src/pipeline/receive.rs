@@ -71,12 +71,15 @@ impl Pipeline {
                     .store
                     .receipt(carrier.clone(), keys, state, error, done_at)
                     .await;
-                if let Ok(ReceiptMatch::Matched { taken_at, .. }) = &result
+                if let Ok(ReceiptMatch::Matched { taken_at, set, .. }) = &result
                     && state != PartState::Enroute
                 {
                     let took = self.clock.now().since(*taken_at);
                     let delivered = state == PartState::Delivered;
                     self.carriers.note_receipt(&carrier, delivered, took);
+                    if let (Some(canary), Some(set)) = (&self.policy.in_force().canary, set) {
+                        canary.note_receipt(*set, delivered);
+                    }
                 }
                 // A carrier that has gone away asks again when it is back.
                 let _ = ack.send(ack_of(&result));

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use super::Pipeline;
 use super::account::Account;
-use super::decide::Outcome;
 use crate::clock::Timestamp;
 use crate::domain::text::{self, TextError};
 use crate::domain::{
-    AccountId, Address, Body, Lane, Message, MessageId, OnUnknown, Phase, Plan, Reason, Refusal,
-    State, Tlv, TrafficClass,
+    AccountId, Address, Body, Lane, Message, MessageId, OnUnknown, Outcome, Phase, Plan, Reason,
+    Refusal, State, Tlv, TrafficClass,
 };
 use crate::plugin::PolicySet;
 use crate::store::{Accepted, Idempotency, StoreError};
@@ -98,10 +97,7 @@ impl Pipeline {
             return Err(SubmitError::Throttled { retry_after });
         }
         let mut message = self.admit(account, submission)?;
-        let set = self.policy.active();
-        let outcome = self
-            .decide_admission(&set, &mut message, Phase::Admission, false)
-            .await;
+        let outcome = self.decide_admission(&mut message, false).await;
         let refusal = self.apply_decision(&mut message, outcome, true);
         let id = message.id;
         match self
@@ -133,8 +129,9 @@ impl Pipeline {
     ) -> Result<Preview, SubmitError> {
         let mut message = self.admit(account, submission)?;
         let set = self.policy.active();
+        let for_time = message.send_at;
         let outcome = self
-            .decide_admission(&set, &mut message, Phase::Preview, false)
+            .decide(&set, &mut message, Phase::Preview, for_time, false)
             .await;
         Ok(Preview {
             message,
@@ -166,10 +163,7 @@ impl Pipeline {
             on_unknown: OnUnknown::Fail,
         };
         let mut message = self.admit(account, submission)?;
-        let set = self.policy.active();
-        let outcome = self
-            .decide_admission(&set, &mut message, Phase::Admission, exempt)
-            .await;
+        let outcome = self.decide_admission(&mut message, exempt).await;
         self.apply_decision(&mut message, outcome, true);
         let id = message.id;
         self.store
@@ -242,16 +236,11 @@ impl Pipeline {
         }))
     }
 
-    async fn decide_admission(
-        &self,
-        set: &PolicySet,
-        message: &mut Message,
-        phase: Phase,
-        exempt: bool,
-    ) -> Outcome {
+    async fn decide_admission(&self, message: &mut Message, exempt: bool) -> Outcome {
         // A scheduled message is judged for the time it will be sent.
         let for_time = message.send_at;
-        self.decide(set, message, phase, for_time, exempt).await
+        self.decide_in_force(message, Phase::Admission, for_time, exempt)
+            .await
     }
 
     /// Moves the message where its decision says. Returns the refusal that its client hears.

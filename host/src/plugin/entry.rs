@@ -10,6 +10,7 @@ use super::load::Loaded;
 use super::pool::Pool;
 use super::spec::Fail;
 use super::stats::EntryStats;
+use super::witness::Witness;
 use super::{CallbackAnswer, Called, CarrierView, Fault, HttpRequest, SubmitError};
 use crate::domain::{
     CallOutcome, Context, Hook, Inbound, InboundAction, Message, RecipientProfile, Routing, Ruling,
@@ -68,9 +69,14 @@ impl Entry {
     }
 
     /// `content-filter`.
-    pub async fn inspect(&self, message: &Message, context: &Context) -> Called<Verdict> {
+    pub async fn inspect(
+        &self,
+        message: &Message,
+        context: &Context,
+        witness: &mut Witness,
+    ) -> Called<Verdict> {
         let (pool, hook, started) = (&self.pool, Hook::ContentFilter, Instant::now());
-        let answer = match pool.begin(hook, context.phase).await {
+        let answer = match pool.begin(hook, context.phase, witness).await {
             Ok(mut run) => {
                 let lent = Lent::new(message, &pool.disclosure);
                 let raised = run
@@ -78,7 +84,7 @@ impl Entry {
                     .guest
                     .inspect(&mut run.warm.store, &lent, context)
                     .await;
-                pool.end(hook, run, raised)
+                pool.end(hook, run, raised, witness)
             }
             Err(fault) => Err(fault),
         };
@@ -97,9 +103,10 @@ impl Entry {
         message: &Message,
         recipient: &RecipientProfile,
         context: &Context,
+        witness: &mut Witness,
     ) -> Called<Ruling> {
         let (pool, hook, started) = (&self.pool, Hook::ComplianceCheck, Instant::now());
-        let answer = match pool.begin(hook, context.phase).await {
+        let answer = match pool.begin(hook, context.phase, witness).await {
             Ok(mut run) => {
                 let lent = Lent::new(message, &pool.disclosure);
                 let warm = &mut run.warm;
@@ -107,7 +114,7 @@ impl Entry {
                     .guest
                     .check(&mut warm.store, &lent, recipient, context)
                     .await;
-                pool.end(hook, run, raised)
+                pool.end(hook, run, raised, witness)
             }
             Err(fault) => Err(fault),
         };
@@ -125,9 +132,10 @@ impl Entry {
         message: &Message,
         carriers: &[CarrierView],
         context: &Context,
+        witness: &mut Witness,
     ) -> Called<Routing> {
         let (pool, hook, started) = (&self.pool, Hook::RoutingPolicy, Instant::now());
-        let answer = match pool.begin(hook, context.phase).await {
+        let answer = match pool.begin(hook, context.phase, witness).await {
             Ok(mut run) => {
                 let lent = Lent::new(message, &pool.disclosure);
                 let warm = &mut run.warm;
@@ -135,7 +143,7 @@ impl Entry {
                     .guest
                     .route(&mut warm.store, &lent, carriers, context)
                     .await;
-                pool.end(hook, run, raised)
+                pool.end(hook, run, raised, witness)
             }
             Err(fault) => Err(fault),
         };
@@ -154,14 +162,15 @@ impl Entry {
         context: &Context,
     ) -> Called<Vec<InboundAction>> {
         let (pool, hook, started) = (&self.pool, Hook::InboundHandler, Instant::now());
-        let answer = match pool.begin(hook, context.phase).await {
+        let mut witness = Witness::absent();
+        let answer = match pool.begin(hook, context.phase, &mut witness).await {
             Ok(mut run) => {
                 let warm = &mut run.warm;
                 let raised = warm
                     .guest
                     .receive(&mut warm.store, inbound, &pool.disclosure, context)
                     .await;
-                pool.end(hook, run, raised)
+                pool.end(hook, run, raised, &mut witness)
             }
             Err(fault) => Err(fault),
         };
@@ -176,13 +185,14 @@ impl Entry {
         context: &Context,
     ) -> Called<Result<Vec<String>, SubmitError>> {
         let (pool, hook, started) = (&self.pool, Hook::CarrierAdapter, Instant::now());
-        let answer = match pool.begin(hook, context.phase).await {
+        let mut witness = Witness::absent();
+        let answer = match pool.begin(hook, context.phase, &mut witness).await {
             Ok(mut run) => {
                 let lent = Lent::new(message, &pool.disclosure);
                 let warm = &mut run.warm;
                 let call = warm.guest.submit(&mut warm.store, &lent, context);
                 match tokio::time::timeout(self.wait(), call).await {
-                    Ok(raised) => pool.end(hook, run, raised),
+                    Ok(raised) => pool.end(hook, run, raised, &mut witness),
                     Err(_) => Err(self.timed_out()),
                 }
             }
@@ -201,12 +211,13 @@ impl Entry {
         context: &Context,
     ) -> Called<Result<CallbackAnswer, String>> {
         let (pool, hook, started) = (&self.pool, Hook::CarrierAdapter, Instant::now());
-        let answer = match pool.begin(hook, context.phase).await {
+        let mut witness = Witness::absent();
+        let answer = match pool.begin(hook, context.phase, &mut witness).await {
             Ok(mut run) => {
                 let warm = &mut run.warm;
                 let call = warm.guest.callback(&mut warm.store, request, context);
                 match tokio::time::timeout(self.wait(), call).await {
-                    Ok(raised) => pool.end(hook, run, raised),
+                    Ok(raised) => pool.end(hook, run, raised, &mut witness),
                     Err(_) => Err(self.timed_out()),
                 }
             }

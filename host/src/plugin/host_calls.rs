@@ -14,9 +14,12 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use super::engine::TABLE_ELEMENTS;
 use super::http::HttpCaller;
-use super::state::StateStore;
+use super::state::{StateError, StateStore};
 use super::table::PrefixTable;
+use super::witness::StateView;
 use super::{HttpRequest, HttpResponse};
+use crate::domain::HostAnswer;
+
 /// All calls of one hook call to the host.
 pub(super) const HOST_CALLS_MAX: u32 = 1_000;
 pub(super) const LOG_LINES_MAX: u32 = 100;
@@ -167,8 +170,8 @@ pub(super) struct CallState {
     host_calls_left: u32,
     log_lines_left: u32,
     log_bytes_left: usize,
-    /// A preview decides and leaves no trace: its writes go nowhere.
-    preview: bool,
+    /// What the call sees of the plugin's state, and whether it may leave a trace.
+    view: StateView,
 }
 
 /// Keeps linear memory within the entry's limit and remembers the most that was used.
@@ -218,17 +221,17 @@ impl CallState {
             host_calls_left: 0,
             log_lines_left: 0,
             log_bytes_left: 0,
-            preview: false,
+            view: StateView::Preview,
         }
     }
 
     /// Fresh quotas for the next call.
-    pub fn begin(&mut self, ticks: u32, preview: bool) {
+    pub fn begin(&mut self, ticks: u32, view: StateView) {
         self.ticks_left = ticks;
         self.host_calls_left = HOST_CALLS_MAX;
         self.log_lines_left = LOG_LINES_MAX;
         self.log_bytes_left = LOG_BYTES_MAX;
-        self.preview = preview;
+        self.view = view;
         self.memory.denied = false;
     }
 
@@ -242,6 +245,11 @@ impl CallState {
                 Ok(UpdateDeadline::Yield(1))
             }
         }
+    }
+
+    /// What the call saw, once it is over.
+    pub fn take_view(&mut self) -> StateView {
+        std::mem::replace(&mut self.view, StateView::Preview)
     }
 
     pub fn memory(&mut self) -> &mut Memory {
@@ -282,24 +290,32 @@ impl CallState {
                 )));
             }
         }
-        if self.grants.log_rate.admit(Instant::now()) {
+        // What a plugin says while it repeats a call of another time is no news.
+        let repeats = matches!(self.view, StateView::Recalled(_));
+        if !repeats && self.grants.log_rate.admit(Instant::now()) {
             write_log(&self.grants.owner, level, message, fields);
         }
         Ok(())
     }
 
-    fn state(&self) -> Bounded<(&dyn StateStore, u64)> {
-        match &self.grants.state {
-            Some((store, quota)) => Ok((store.as_ref(), *quota)),
-            None => Err(TooMuch("state is not granted".into())),
-        }
-    }
-
     pub fn state_get(&mut self, key: &str) -> Bounded<Option<Vec<u8>>> {
         self.host_call()?;
         state_key(key)?;
-        let (store, _) = self.state()?;
-        Ok(store.get(&self.grants.owner, key))
+        let owner = &self.grants.owner;
+        if let StateView::Recalled(recall) = &mut self.view {
+            let then = recall.take(|answer| match answer {
+                HostAnswer::Get { key: k, value } if k == key => Some(value.clone()),
+                _ => None,
+            });
+            return Ok(then.unwrap_or_else(|| recall.aside.get(owner, key)));
+        }
+        let (store, _) = granted_state(&self.grants)?;
+        let value = store.get(owner, key);
+        self.view.note(|| HostAnswer::Get {
+            key: key.to_owned(),
+            value: value.clone(),
+        });
+        Ok(value)
     }
 
     /// The inner error is for the plugin.
@@ -316,22 +332,45 @@ impl CallState {
                 "the value has more than {STATE_VALUE_BYTES_MAX} bytes"
             )));
         }
-        let (store, quota) = self.state()?;
-        if self.preview {
-            return Ok(Ok(()));
+        let (store, quota) = granted_state(&self.grants)?;
+        let (owner, ttl) = (
+            &self.grants.owner,
+            ttl_seconds.map(|s| Duration::from_secs(s.into())),
+        );
+        match &mut self.view {
+            StateView::Preview => return Ok(Ok(())),
+            StateView::Recalled(recall) => {
+                let then = recall.take(|answer| match answer {
+                    HostAnswer::Set { key: k, taken } if k == key => Some(*taken),
+                    _ => None,
+                });
+                let now = recall.aside.set(owner, key, value, ttl, quota);
+                return Ok(match then {
+                    Some(true) => Ok(()),
+                    Some(false) => Err(StateError::Quota { bytes: quota }.to_string()),
+                    None => now.map_err(|e| e.to_string()),
+                });
+            }
+            StateView::Live | StateView::Listened(_) => {}
         }
-        let ttl = ttl_seconds.map(|s| Duration::from_secs(s.into()));
-        Ok(store
-            .set(&self.grants.owner, key, value, ttl, quota)
-            .map_err(|e| e.to_string()))
+        let answer = store
+            .set(owner, key, value, ttl, quota)
+            .map_err(|e| e.to_string());
+        self.view.note(|| HostAnswer::Set {
+            key: key.to_owned(),
+            taken: answer.is_ok(),
+        });
+        Ok(answer)
     }
 
     pub fn state_delete(&mut self, key: &str) -> Bounded<()> {
         self.host_call()?;
         state_key(key)?;
-        let (store, _) = self.state()?;
-        if !self.preview {
-            store.delete(&self.grants.owner, key);
+        let (store, _) = granted_state(&self.grants)?;
+        match &self.view {
+            StateView::Preview => {}
+            StateView::Recalled(recall) => recall.aside.delete(&self.grants.owner, key),
+            StateView::Live | StateView::Listened(_) => store.delete(&self.grants.owner, key),
         }
         Ok(())
     }
@@ -339,21 +378,36 @@ impl CallState {
     pub fn state_increment(&mut self, key: &str, by: i64, ttl_seconds: u32) -> Bounded<i64> {
         self.host_call()?;
         state_key(key)?;
-        let (store, quota) = self.state()?;
-        if self.preview {
-            return Ok(store.count(&self.grants.owner, key).saturating_add(by));
-        }
+        let (store, quota) = granted_state(&self.grants)?;
+        let (owner, ttl) = (&self.grants.owner, Duration::from_secs(ttl_seconds.into()));
         // The contract has no error here, and a counter that does not count would open a frequency
         // cap: the call fails and the entry's fail mode decides.
-        store
-            .increment(
-                &self.grants.owner,
-                key,
-                by,
-                Duration::from_secs(ttl_seconds.into()),
-                quota,
-            )
-            .map_err(|e| TooMuch(e.to_string()))
+        let failed = |e: StateError| TooMuch(e.to_string());
+        match &mut self.view {
+            StateView::Preview => return Ok(store.count(owner, key).saturating_add(by)),
+            StateView::Recalled(recall) => {
+                let then = recall.take(|answer| match answer {
+                    HostAnswer::Count {
+                        key: k,
+                        by: b,
+                        value,
+                    } if k == key && *b == by => Some(*value),
+                    _ => None,
+                });
+                let now = recall.aside.increment(owner, key, by, ttl, quota);
+                return then.map_or_else(|| now.map_err(failed), Ok);
+            }
+            StateView::Live | StateView::Listened(_) => {}
+        }
+        let value = store
+            .increment(owner, key, by, ttl, quota)
+            .map_err(failed)?;
+        self.view.note(|| HostAnswer::Count {
+            key: key.to_owned(),
+            by,
+            value,
+        });
+        Ok(value)
     }
 
     pub fn table_lookup(&mut self, table: &str, key: &str) -> Bounded<Option<String>> {
@@ -383,10 +437,21 @@ impl CallState {
         self.host_call()?;
         let grants = self.grants.clone();
         Ok(match &grants.http {
-            Some(caller) if !self.preview => caller.send(request).await,
-            Some(_) => Err(HttpFailure::Denied("a preview sends nothing".into())),
+            Some(caller) => match self.view {
+                StateView::Live | StateView::Listened(_) => caller.send(request).await,
+                StateView::Preview | StateView::Recalled(_) => {
+                    Err(HttpFailure::Denied("a preview sends nothing".into()))
+                }
+            },
             None => Err(HttpFailure::Denied("http is not granted".into())),
         })
+    }
+}
+
+fn granted_state(grants: &Capabilities) -> Bounded<(&dyn StateStore, u64)> {
+    match &grants.state {
+        Some((store, quota)) => Ok((store.as_ref(), *quota)),
+        None => Err(TooMuch("state is not granted".into())),
     }
 }
 
@@ -466,9 +531,9 @@ mod tests {
             ..Capabilities::none("a")
         };
         let mut call = CallState::new(Arc::new(grants), 0);
-        call.begin(1, false);
+        call.begin(1, StateView::Live);
         assert_eq!(call.state_increment("k", 5, 60), Ok(5));
-        call.begin(1, true);
+        call.begin(1, StateView::Preview);
         assert_eq!(call.state_increment("k", 5, 60), Ok(10));
         assert_eq!(call.state_set("x", b"v", None), Ok(Ok(())));
         assert_eq!(state.count("a", "k"), 5);

@@ -13,6 +13,7 @@ use super::contract_v0::{self, Capability, Exports};
 use super::engine::Engine;
 use super::host_calls::{Capabilities, escaped};
 use super::pool::{fault_of, new_store};
+use super::witness::StateView;
 use crate::domain::Hook;
 
 pub(super) const COMPONENT_BYTES_MAX: usize = 4 << 20;
@@ -343,7 +344,7 @@ async fn describe(
     let exports = Exports::find(&pre, hooks).map_err(failed)?;
     let grants = Arc::new(Capabilities::none("(inspection)"));
     let mut store = new_store(engine.wasm(), grants, DESCRIBE_MEMORY);
-    store.data_mut().begin(DESCRIBE_MS, true);
+    store.data_mut().begin(DESCRIBE_MS, StateView::Preview);
     store.set_epoch_deadline(1);
     let asked = async {
         let instance = pre.instantiate_async(&mut store).await?;

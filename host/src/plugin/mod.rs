@@ -25,12 +25,14 @@ mod table;
 #[cfg(test)]
 mod test_guests;
 mod view;
+mod witness;
 
 use std::fmt;
 
 use crate::clock::Timestamp;
-use crate::domain::{CallOutcome, CarrierId};
+use crate::domain::CallOutcome;
 
+pub use crate::domain::CarrierView;
 pub use breaker::BreakerState;
 pub use child::{CompileMode, compile_child};
 pub use engine::{CodeCache, Engine, EngineError, EngineLimits};
@@ -47,21 +49,7 @@ pub use spec_check::{Problem, Resolver};
 pub use state::{MemoryState, StateError, StateStore};
 pub use stats::EntryStats;
 pub use table::{PrefixTable, TableError};
-
-/// A carrier as a routing policy sees it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CarrierView {
-    pub id: CarrierId,
-    pub connected: bool,
-    pub queued: u32,
-    pub in_flight: u32,
-    /// Submissions per second still allowed now.
-    pub headroom: f32,
-    /// Over the carrier's recent window, 0.0 to 1.0; none until enough receipts arrived.
-    pub delivered_ratio: Option<f32>,
-    pub p50_receipt_ms: Option<u32>,
-    pub tags: Vec<String>,
-}
+pub use witness::Witness;
 
 /// An HTTP request, from a plugin to the world or from a carrier's call-back to a plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

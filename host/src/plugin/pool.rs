@@ -18,6 +18,7 @@ use super::load::Loaded;
 use super::spec::Limits;
 use super::stats::{EntryStats, Stats};
 use super::view::Disclosure;
+use super::witness::{StateView, Witness};
 use super::{Called, Fault};
 use crate::domain::{CallOutcome, Hook, Phase};
 
@@ -180,9 +181,14 @@ impl Pool {
     }
 
     /// An instance for one call, warm where there is one.
-    pub async fn begin(&self, hook: Hook, phase: Phase) -> Result<Run<'_>, Fault> {
+    pub async fn begin(
+        &self,
+        hook: Hook,
+        phase: Phase,
+        witness: &mut Witness,
+    ) -> Result<Run<'_>, Fault> {
         let per_hook = &self.hooks[hook as usize];
-        if !per_hook.breaker.admits(Instant::now()) {
+        if !witness.recalls() && !per_hook.breaker.admits(Instant::now()) {
             return Err(Fault::Skipped);
         }
         let deadline_ms = self.bounds.deadline_ms(hook);
@@ -203,7 +209,8 @@ impl Pool {
                 })?
             }
         };
-        warm.begin(deadline_ms, phase == Phase::Preview);
+        let preview = phase == Phase::Preview;
+        warm.begin(deadline_ms, witness.view(&self.grants.owner, hook, preview));
         Ok(Run {
             warm,
             _permit: permit,
@@ -222,8 +229,16 @@ impl Pool {
     }
 
     /// Reads what came of a call; the instance goes back where nothing was wrong with it.
-    pub fn end<T>(&self, hook: Hook, mut run: Run<'_>, raised: Raised<T>) -> Result<T, Fault> {
-        let high_water = run.warm.store.data_mut().memory().high_water;
+    pub fn end<T>(
+        &self,
+        hook: Hook,
+        mut run: Run<'_>,
+        raised: Raised<T>,
+        witness: &mut Witness,
+    ) -> Result<T, Fault> {
+        let state = run.warm.store.data_mut();
+        witness.returned(&self.grants.owner, hook, state.take_view());
+        let high_water = state.memory().high_water;
         self.hooks[hook as usize].stats.memory_used(high_water);
         match raised {
             Ok(Ok(answer)) => {
@@ -272,7 +287,7 @@ impl Pool {
             self.bounds.memory_bytes,
         );
         let ticks = self.bounds.configure_ms;
-        store.data_mut().begin(ticks, false);
+        store.data_mut().begin(ticks, StateView::Preview);
         store.set_epoch_deadline(1);
         let made = self.instantiate(&mut store).await;
         let (guest, answer) = match made {
@@ -305,8 +320,8 @@ impl Pool {
 }
 
 impl Warm {
-    fn begin(&mut self, deadline_ms: u32, preview: bool) {
-        self.store.data_mut().begin(deadline_ms, preview);
+    fn begin(&mut self, deadline_ms: u32, view: StateView) {
+        self.store.data_mut().begin(deadline_ms, view);
         self.store.set_epoch_deadline(1);
     }
 

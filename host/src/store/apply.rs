@@ -11,7 +11,7 @@ use super::records::{self, Awaited, Orphan};
 use super::types::{Idempotency, OutboxEntry, OutboxKind, ReceiptMatch, StoreError, UpdateError};
 use crate::clock::Timestamp;
 use crate::domain::message::ReceiptEffect;
-use crate::domain::{Due, Lane, Message, MessageId, PartState, Reason, State};
+use crate::domain::{Due, Lane, Message, MessageId, PartState, Reason, SetId, State};
 
 const IDEMPOTENCY_WINDOW_MS: u64 = 86_400_000;
 
@@ -209,11 +209,12 @@ impl Committer {
                     .push(Reply::Receipt(reply, ReceiptMatch::Deferred(awaited.id)));
                 return Ok(());
             }
-            if let Some((effect, taken_at)) = self.apply_receipt(awaited, &orphan, now)? {
+            if let Some((effect, taken_at, set)) = self.apply_receipt(awaited, &orphan, now)? {
                 let matched = ReceiptMatch::Matched {
                     id: awaited.id,
                     effect,
                     taken_at,
+                    set,
                 };
                 self.replies.push(Reply::Receipt(reply, matched));
                 return Ok(());
@@ -234,7 +235,7 @@ impl Committer {
         awaited: Awaited,
         receipt: &Orphan,
         now: Timestamp,
-    ) -> Result<Option<(ReceiptEffect, Timestamp)>, StoreError> {
+    ) -> Result<Option<(ReceiptEffect, Timestamp, Option<SetId>)>, StoreError> {
         let Some(mut message) = self.load(awaited.id)? else {
             return Ok(None);
         };
@@ -250,7 +251,8 @@ impl Committer {
             .attempts
             .last()
             .map_or(message.accepted_at, |a| a.at);
-        Ok(Some((effect, taken_at)))
+        let set = message.decisions.last().map(|d| d.set);
+        Ok(Some((effect, taken_at, set)))
     }
 
     fn keep_orphan(

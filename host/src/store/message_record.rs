@@ -263,7 +263,7 @@ fn read_event(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<E
     })
 }
 
-fn put_network(out: &mut Vec<u8>, network: &Network) {
+pub(super) fn put_network(out: &mut Vec<u8>, network: &Network) {
     out.push(
         u8::from(network.country.is_some())
             | u8::from(network.mcc.is_some()) << 1
@@ -278,7 +278,7 @@ fn put_network(out: &mut Vec<u8>, network: &Network) {
     }
 }
 
-fn network(r: &mut Reader<'_>) -> Result<Network, Damage> {
+pub(super) fn network(r: &mut Reader<'_>) -> Result<Network, Damage> {
     let present = flags(r, 0b1111)?;
     let has = |bit: u8| present & bit != 0;
     Ok(Network {

@@ -25,6 +25,7 @@ mod prepared;
 mod queue;
 mod read;
 mod recency;
+mod recording;
 mod records;
 mod seeded;
 mod shared;
@@ -49,6 +50,7 @@ use recency::Recency;
 use seeded::Seed;
 use shared::Shared;
 
+pub use recording::{Cases, Recorded, Recorder, RecordingOptions, RecordingStats, cases};
 pub use types::{
     Accepted, Filter, Fragment, Idempotency, InboundRecord, OptOut, OptOutScope, Options,
     OutboxEntry, OutboxKind, Page, Probes, ReceiptMatch, StoreError, StoreHealth, StoreStats,

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::domain::message::ReceiptEffect;
 use crate::domain::text::Concat;
 use crate::domain::{
-    AccountId, Address, CarrierId, Inbound, Message, MessageId, State, TrafficClass,
+    AccountId, Address, CarrierId, Inbound, Message, MessageId, SetId, State, TrafficClass,
 };
 
 /// Limits and places. Every bound has a name here and a default.
@@ -166,6 +166,8 @@ pub enum ReceiptMatch {
         effect: ReceiptEffect,
         /// When the last attempt at this message began.
         taken_at: Timestamp,
+        /// The policy set that decided it.
+        set: Option<SetId>,
     },
     /// The message is being sent again just now; applied when that attempt settles.
     Deferred(MessageId),

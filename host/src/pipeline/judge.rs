@@ -1,0 +1,290 @@
+//! One judgement: content filters, compliance checks, routing, in the order of one policy set. It
+//! depends on its arguments alone, so that a recorded decision can be made again by another set.
+//! Changes the message's body and plan; moves no state and asks no store.
+
+use crate::domain::text::{self, Alphabet};
+use crate::domain::{
+    Body, CallOutcome, CarrierView, Facts, Hook, HookCall, Hop, Message, Outcome, Plan, Refusal,
+    Routing, Ruling, Verdict,
+};
+use crate::plugin::{Entry, Fail, Fault, PolicySet, Witness};
+
+/// Room for a `code: reason` in the trace.
+const WHY_MAX: usize = 240;
+
+/// What came of it, and the line that each call left.
+pub struct Judgement {
+    pub outcome: Outcome,
+    pub calls: Vec<HookCall>,
+}
+
+impl Judgement {
+    /// The registry's last word, which nothing overrides. A refusal stays the refusal that it is.
+    pub fn opt_out(&mut self) {
+        if !matches!(self.outcome, Outcome::Refuse(_)) {
+            let why = "opted_out: the recipient asked for no more messages";
+            self.calls.push(host_call(why));
+            self.outcome = Outcome::OptedOut;
+        }
+    }
+}
+
+/// Decides with `set` alone from beginning to end.
+pub async fn judge(
+    set: &PolicySet,
+    message: &mut Message,
+    facts: &Facts,
+    witness: &mut Witness,
+) -> Judgement {
+    let mut trace = Trace {
+        calls: Vec::with_capacity(set.len() + 1),
+    };
+    if facts.exempt {
+        trace.host(EXEMPT);
+    }
+    // Boxed: three calls into plugins are a large future, and every layer above would carry it.
+    let outcome = Box::pin(run_hooks(set, message, facts, witness, &mut trace)).await;
+    Judgement {
+        outcome,
+        calls: trace.calls,
+    }
+}
+
+/// The host's line in the trace of a message that opt-out does not hold back.
+pub const EXEMPT: &str = "exempt: confirms the recipient's own wish";
+
+async fn run_hooks(
+    set: &PolicySet,
+    message: &mut Message,
+    facts: &Facts,
+    witness: &mut Witness,
+    trace: &mut Trace,
+) -> Outcome {
+    for entry in set.entries(Hook::ContentFilter) {
+        if let Some(outcome) = filter(entry, message, facts, witness, trace).await {
+            return outcome;
+        }
+    }
+    for entry in set.entries(Hook::ComplianceCheck) {
+        if let Some(outcome) = comply(entry, message, facts, witness, trace).await {
+            return outcome;
+        }
+    }
+    for entry in set.entries(Hook::RoutingPolicy) {
+        if let Some(outcome) = route(entry, message, facts, witness, trace).await {
+            return outcome;
+        }
+    }
+    default_route(set, message, &facts.carriers, trace)
+}
+
+async fn filter(
+    entry: &Entry,
+    message: &mut Message,
+    facts: &Facts,
+    witness: &mut Witness,
+    trace: &mut Trace,
+) -> Option<Outcome> {
+    let (result, nanos) = entry.inspect(message, &facts.context, witness).await;
+    match result {
+        Ok(Verdict::Pass) => {
+            trace.call(entry, CallOutcome::Pass, "", nanos);
+            None
+        }
+        Ok(Verdict::Replace { body, reason }) => match replace_body(message, body) {
+            Ok(()) => {
+                trace.call(entry, CallOutcome::Replace, &reason, nanos);
+                None
+            }
+            Err(fault) => trace.fault(entry, &fault, nanos),
+        },
+        Ok(Verdict::Refuse(refusal)) => {
+            trace.refusal(entry, CallOutcome::Refuse, &refusal, nanos);
+            Some(Outcome::Refuse(refusal))
+        }
+        // A person has seen it and let it go: the wish to hold it has been heard.
+        Ok(Verdict::Hold(reason)) if facts.released => {
+            trace.call(
+                entry,
+                CallOutcome::Pass,
+                &format!("released: {reason}"),
+                nanos,
+            );
+            None
+        }
+        Ok(Verdict::Hold(reason)) => {
+            trace.call(entry, CallOutcome::Hold, &reason, nanos);
+            Some(Outcome::Hold(reason))
+        }
+        Ok(Verdict::Drop(reason)) => {
+            trace.call(entry, CallOutcome::Drop, &reason, nanos);
+            Some(Outcome::Drop(reason))
+        }
+        Err(fault) => trace.fault(entry, &fault, nanos),
+    }
+}
+
+async fn comply(
+    entry: &Entry,
+    message: &mut Message,
+    facts: &Facts,
+    witness: &mut Witness,
+    trace: &mut Trace,
+) -> Option<Outcome> {
+    let (result, nanos) = entry
+        .check(message, &facts.profile, &facts.context, witness)
+        .await;
+    match result {
+        Ok(Ruling::Allow) => {
+            trace.call(entry, CallOutcome::Allow, "", nanos);
+            None
+        }
+        Ok(Ruling::Amend { body, reason }) => match replace_body(message, body) {
+            Ok(()) => {
+                trace.call(entry, CallOutcome::Amend, &reason, nanos);
+                None
+            }
+            Err(fault) => trace.fault(entry, &fault, nanos),
+        },
+        Ok(Ruling::Defer { until, reason }) => {
+            trace.call(entry, CallOutcome::Defer, &reason, nanos);
+            Some(Outcome::Defer { until, reason })
+        }
+        Ok(Ruling::Deny(refusal)) => {
+            trace.refusal(entry, CallOutcome::Deny, &refusal, nanos);
+            Some(Outcome::Refuse(refusal))
+        }
+        Err(fault) => trace.fault(entry, &fault, nanos),
+    }
+}
+
+async fn route(
+    entry: &Entry,
+    message: &mut Message,
+    facts: &Facts,
+    witness: &mut Witness,
+    trace: &mut Trace,
+) -> Option<Outcome> {
+    let (result, nanos) = entry
+        .route(message, &facts.carriers, &facts.context, witness)
+        .await;
+    match result {
+        Ok(Routing::Pass) => {
+            trace.call(entry, CallOutcome::Pass, "", nanos);
+            None
+        }
+        // Its hops name carriers that it was offered, and so carriers that are configured.
+        Ok(Routing::Send(plan)) => {
+            trace.call(entry, CallOutcome::Send, &plan.reason, nanos);
+            message.plan = plan;
+            message.hop = 0;
+            Some(Outcome::Send)
+        }
+        Ok(Routing::Defer { until, reason }) => {
+            trace.call(entry, CallOutcome::Defer, &reason, nanos);
+            Some(Outcome::Defer { until, reason })
+        }
+        Ok(Routing::Refuse(refusal)) => {
+            trace.refusal(entry, CallOutcome::Refuse, &refusal, nanos);
+            Some(Outcome::Refuse(refusal))
+        }
+        Err(fault) => trace.fault(entry, &fault, nanos),
+    }
+}
+
+/// The policy's default route; all carriers in the order of the configuration where it names none.
+fn default_route(
+    set: &PolicySet,
+    message: &mut Message,
+    carriers: &[CarrierView],
+    trace: &mut Trace,
+) -> Outcome {
+    let hop = |carrier: &CarrierView| Hop {
+        carrier: carrier.id.clone(),
+        originator: None,
+        price_micros: None,
+        tlvs: Vec::new(),
+    };
+    let names = set.default_route();
+    let hops: Vec<Hop> = if names.is_empty() {
+        carriers.iter().map(hop).collect()
+    } else {
+        let known = names
+            .iter()
+            .filter_map(|n| carriers.iter().find(|c| c.id.as_str() == n));
+        known.map(hop).collect()
+    };
+    if hops.is_empty() {
+        trace.host("no_route");
+        return Outcome::Refuse(Refusal {
+            code: "no_route".to_owned(),
+            reason: "no routing policy decided and no default route is configured".to_owned(),
+        });
+    }
+    trace.host("default_route");
+    message.plan = Plan {
+        hops,
+        reason: "default route".to_owned(),
+    };
+    message.hop = 0;
+    Outcome::Send
+}
+
+/// The plugin's body takes the place of the client's, which is kept for the record.
+fn replace_body(message: &mut Message, body: Body) -> Result<(), Fault> {
+    let plan = text::plan(&body).map_err(|e| Fault::BadOutput(format!("body: {e}")))?;
+    if plan.alphabet == Alphabet::Octets && matches!(message.body, Body::Text(_)) {
+        return Err(Fault::BadOutput(
+            "body: text cannot become binary".to_owned(),
+        ));
+    }
+    let old = std::mem::replace(&mut message.body, body);
+    message.submitted_body.get_or_insert(old);
+    message.alphabet = plan.alphabet;
+    message.segments = plan.segments;
+    Ok(())
+}
+
+/// The lines of one decision as they come.
+struct Trace {
+    calls: Vec<HookCall>,
+}
+
+fn host_call(why: &str) -> HookCall {
+    HookCall {
+        entry: HookCall::HOST,
+        outcome: CallOutcome::Host,
+        why: why.to_owned(),
+        nanos: 0,
+    }
+}
+
+impl Trace {
+    fn call(&mut self, entry: &Entry, outcome: CallOutcome, why: &str, nanos: u32) {
+        self.calls.push(HookCall {
+            entry: entry.index(),
+            outcome,
+            why: why.chars().take(WHY_MAX).collect(),
+            nanos,
+        });
+    }
+
+    fn refusal(&mut self, entry: &Entry, outcome: CallOutcome, refusal: &Refusal, nanos: u32) {
+        let why = format!("{}: {}", refusal.code, refusal.reason);
+        self.call(entry, outcome, &why, nanos);
+    }
+
+    fn host(&mut self, why: &str) {
+        self.calls.push(host_call(why));
+    }
+
+    /// Writes the fault down and applies the entry's fail mode: an outcome where the decision ends
+    /// here, none where it goes on without this plugin.
+    fn fault(&mut self, entry: &Entry, fault: &Fault, nanos: u32) -> Option<Outcome> {
+        self.call(entry, fault.outcome(), &fault.to_string(), nanos);
+        match entry.fail() {
+            Fail::Closed => Some(Outcome::Unavailable(format!("{}: {fault}", entry.name()))),
+            Fail::Open | Fail::Default => None,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Recorded decisions, for replay: compressed blocks, appended to files of their own beside the
+//! database. They are evidence and no truth: they are not synced, a crash may cost the last second of
+//! them, and when disk or time is short they give way to messages. Knows bytes and files; what a
+//! decision means is its readers' business.
+
+mod case_record;
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::clock::{Clock, Timestamp};
+use crate::domain::CaseRef;
+use case_record::Said;
+
+pub use file::{Cases, Recorded, cases};
+
+/// Octets of a block before it is compressed.
+const BLOCK_OCTETS: usize = 256 << 10;
+/// Blocks that may wait for the disk; what comes while all wait is counted and not kept.
+const BLOCKS_WAITING_MAX: usize = 16;
+/// A block that nobody fills is written after this.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// How much is kept.
+#[derive(Clone, Debug)]
+pub struct RecordingOptions {
+    pub folder: PathBuf,
+    pub retain: Duration,
+    /// All files together.
+    pub max_octets: u64,
+    /// Space on the disk below which nothing is recorded.
+    pub free_octets_min: u64,
+}
+
+/// Figures for operators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordingStats {
+    pub recorded: u64,
+    /// Not kept, because the disk was slow, full or failing.
+    pub dropped: u64,
+    /// Octets written, compressed.
+    pub octets: u64,
+}
+
+/// Takes decisions; one thread writes them. The thread ends with the last clone.
+#[derive(Clone)]
+pub struct Recorder(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    work: SyncSender<Work>,
+}
+
+struct Shared {
+    filling: Mutex<Filling>,
+    recorded: AtomicU64,
+    dropped: AtomicU64,
+    octets: AtomicU64,
+    folder: PathBuf,
+}
+
+enum Work {
+    Block(Block),
+    Flush(oneshot::Sender<()>),
+}
+
+/// The block that is being filled.
+#[derive(Default)]
+struct Filling {
+    block: Block,
+    said: Said,
+}
+
+/// Decisions in their octets.
+#[derive(Default)]
+struct Block {
+    raw: Vec<u8>,
+    count: u32,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Filling {
+    fn take(&mut self) -> Block {
+        self.said = Said::default();
+        std::mem::take(&mut self.block)
+    }
+}
+
+impl Recorder {
+    /// Makes the folder and starts the writer.
+    pub fn open(options: RecordingOptions, clock: Clock) -> std::io::Result<Recorder> {
+        std::fs::create_dir_all(&options.folder)?;
+        let shared = Arc::new(Shared {
+            filling: Mutex::default(),
+            recorded: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            octets: AtomicU64::new(0),
+            folder: options.folder.clone(),
+        });
+        let (work, received) = sync_channel(BLOCKS_WAITING_MAX);
+        let theirs = shared.clone();
+        std::thread::Builder::new()
+            .name("recording".into())
+            .spawn(move || write_all(&theirs, &received, file::Writer::new(options, clock)))?;
+        Ok(Recorder(Arc::new(Inner { shared, work })))
+    }
+
+    /// Keeps one decision. Never waits for the disk.
+    pub fn record(&self, case: &CaseRef<'_>, at: Timestamp) {
+        let full = {
+            let mut filling = self.0.shared.filling.lock();
+            let Filling { block, said } = &mut *filling;
+            if block.count == 0 {
+                block.raw.reserve(BLOCK_OCTETS + (BLOCK_OCTETS >> 4));
+                (block.first, block.last) = (at, at);
+            }
+            case_record::write(case, said, &mut block.raw);
+            block.count += 1;
+            (block.first, block.last) = (block.first.min(at), block.last.max(at));
+            (block.raw.len() >= BLOCK_OCTETS).then(|| filling.take())
+        };
+        self.0.shared.recorded.fetch_add(1, Relaxed);
+        if let Some(block) = full {
+            let count = u64::from(block.count);
+            if self.0.work.try_send(Work::Block(block)).is_err() {
+                self.0.shared.dropped.fetch_add(count, Relaxed);
+            }
+        }
+    }
+
+    /// When it returns, all that was recorded before can be read.
+    pub async fn flush(&self) {
+        let inner = self.0.clone();
+        let (done, written) = oneshot::channel();
+        // The channel may be full, and its writer behind.
+        let sent = tokio::task::spawn_blocking(move || inner.work.send(Work::Flush(done))).await;
+        if matches!(sent, Ok(Ok(()))) {
+            let _ = written.await;
+        }
+    }
+
+    pub fn stats(&self) -> RecordingStats {
+        let shared = &self.0.shared;
+        RecordingStats {
+            recorded: shared.recorded.load(Relaxed),
+            dropped: shared.dropped.load(Relaxed),
+            octets: shared.octets.load(Relaxed),
+        }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.0.shared.folder
+    }
+}
+
+fn write_all(shared: &Shared, work: &Receiver<Work>, mut writer: file::Writer) {
+    let mut write = |block: Block| {
+        if block.count == 0 {
+            return;
+        }
+        match writer.append(&block) {
+            Ok(octets) => {
+                shared.octets.fetch_add(octets, Relaxed);
+            }
+            Err(error) => {
+                shared.dropped.fetch_add(block.count.into(), Relaxed);
+                tracing::warn!(%error, decisions = block.count, "decisions were not recorded");
+            }
+        }
+    };
+    loop {
+        match work.recv_timeout(QUIET) {
+            Ok(Work::Block(block)) => write(block),
+            Ok(Work::Flush(done)) => {
+                let rest = shared.filling.lock().take();
+                write(rest);
+                let _ = done.send(());
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let rest = shared.filling.lock().take();
+                write(rest);
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let rest = shared.filling.lock().take();
+                return write(rest);
+            }
+        }
+    }
+}

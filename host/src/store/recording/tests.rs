@@ -1,0 +1,260 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::domain::text::Alphabet;
+use crate::domain::{
+    AccountId, Address, Body, CarrierId, CarrierView, Case, Context, Decision, Facts, Heard, Hook,
+    HostAnswer, Message, MessageId, Network, OnUnknown, Outcome, Phase, Plan, RecipientProfile,
+    Refusal, SetId, State, TrafficClass,
+};
+
+fn options(folder: &Path) -> RecordingOptions {
+    RecordingOptions {
+        folder: folder.to_owned(),
+        retain: Duration::from_secs(3_600),
+        max_octets: 1 << 30,
+        free_octets_min: 0,
+    }
+}
+
+fn message(n: u64) -> Message {
+    Message {
+        id: MessageId(n.into()),
+        account: AccountId::from("acme"),
+        originator: Address::originator("Acme").unwrap(),
+        recipient: Address::international("+447700900123").unwrap(),
+        network: Network::default(),
+        class: TrafficClass::Otp,
+        body: Body::Text(format!("Your code is {n}")),
+        submitted_body: None,
+        alphabet: Alphabet::Gsm7,
+        segments: 1,
+        accepted_at: Timestamp(n),
+        send_at: Timestamp(n),
+        expires_at: Timestamp(n + 60_000),
+        reference: "r".into(),
+        metadata: vec![("campaign".into(), "spring".into())],
+        tlvs: Vec::new(),
+        receipt_url: None,
+        on_unknown: OnUnknown::Resend,
+        duplicate_risk: false,
+        state: State::Queued,
+        due: None,
+        plan: Plan::default(),
+        hop: 0,
+        attempts: Vec::new(),
+        parts: Vec::new(),
+        decisions: Vec::new(),
+        events: Vec::new(),
+    }
+}
+
+fn view(id: &str, queued: u32) -> CarrierView {
+    CarrierView {
+        id: CarrierId::from(id),
+        connected: true,
+        queued,
+        in_flight: 3,
+        headroom: 12.5,
+        delivered_ratio: Some(0.25),
+        p50_receipt_ms: None,
+        tags: vec!["cheap".into()],
+    }
+}
+
+fn case(n: u64, carriers: &Arc<Vec<CarrierView>>) -> Case {
+    let mut message = message(n);
+    message.decisions = vec![Decision {
+        set: SetId([7; 16]),
+        at: Timestamp(n),
+        phase: Phase::Admission,
+        calls: Vec::new(),
+    }];
+    Case {
+        network: message.network,
+        metadata_given: message.metadata.len(),
+        message,
+        set: SetId([7; 16]),
+        facts: Facts {
+            context: Context {
+                now: Timestamp(n),
+                random: n.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                phase: Phase::Admission,
+            },
+            profile: RecipientProfile {
+                opted_out: n % 2 == 0,
+                utc_offset_minutes: Some(-90),
+                sent_last_day: 4,
+            },
+            carriers: carriers.clone(),
+            released: n % 3 == 0,
+            exempt: n % 5 == 0,
+        },
+        outcome: match n % 4 {
+            0 => Outcome::Send,
+            1 => Outcome::Refuse(Refusal {
+                code: "no".into(),
+                reason: "because".into(),
+            }),
+            2 => Outcome::Defer {
+                until: Timestamp(n + 9),
+                reason: "night".into(),
+            },
+            _ => Outcome::OptedOut,
+        },
+        opted_out_after: n % 7 == 0,
+        heard: vec![Heard {
+            entry: "guard".into(),
+            hook: Hook::ComplianceCheck,
+            answers: vec![
+                HostAnswer::Get {
+                    key: "a".into(),
+                    value: None,
+                },
+                HostAnswer::Count {
+                    key: "b".into(),
+                    by: -1,
+                    value: 1 << 40,
+                },
+                HostAnswer::Set {
+                    key: "c".into(),
+                    taken: false,
+                },
+            ],
+        }],
+    }
+}
+
+fn record(recorder: &Recorder, case: &Case) {
+    let lent = CaseRef {
+        message: &case.message,
+        set: case.set,
+        facts: &case.facts,
+        outcome: &case.outcome,
+        opted_out_after: case.opted_out_after,
+        network: case.network,
+        metadata_given: case.metadata_given,
+        heard: &case.heard,
+    };
+    recorder.record(&lent, case.facts.context.now);
+}
+
+fn read(folder: &Path, since: u64, until: u64, limit: u64) -> (Vec<Case>, Cases) {
+    let mut cases = cases(folder, Timestamp(since), Timestamp(until), limit).unwrap();
+    let mut all = Vec::new();
+    while let Some(block) = cases.next_block() {
+        all.extend(block);
+    }
+    (all, cases)
+}
+
+fn same(a: &Case, b: &Case) {
+    assert_eq!(format!("{a:?}"), format!("{b:?}"));
+}
+
+async fn written(folder: &Path, count: u64) {
+    let recorder = Recorder::open(options(folder), Clock::manual(Timestamp(1))).unwrap();
+    let mut carriers = Arc::new(vec![view("north", 0)]);
+    for n in 1..=count {
+        if n % 10 == 0 {
+            carriers = Arc::new(vec![
+                view("north", u32::try_from(n).unwrap()),
+                view("south", 1),
+            ]);
+        }
+        record(&recorder, &case(n, &carriers));
+    }
+    recorder.flush().await;
+    assert_eq!(recorder.stats().recorded, count);
+    assert_eq!(recorder.stats().dropped, 0);
+}
+
+#[tokio::test]
+async fn what_was_recorded_comes_back_in_order_and_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), 3_000).await;
+    let (all, cases) = read(folder.path(), 0, u64::MAX, u64::MAX);
+    assert_eq!((all.len(), cases.damaged), (3_000, 0));
+    let first = Arc::new(vec![view("north", 0)]);
+    same(&all[0], &case(1, &first));
+    let later = Arc::new(vec![view("north", 2_990), view("south", 1)]);
+    same(&all[2_994], &case(2_995, &later));
+}
+
+#[tokio::test]
+async fn a_span_and_the_newest_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), 3_000).await;
+    let times = |cases: &[Case]| {
+        let at = |c: &Case| c.facts.context.now.0;
+        (cases.first().map(at), cases.last().map(at), cases.len())
+    };
+    let (span, _) = read(folder.path(), 100, 200, u64::MAX);
+    assert_eq!(times(&span), (Some(100), Some(199), 100));
+    let (newest, cases) = read(folder.path(), 0, u64::MAX, 5);
+    assert_eq!(times(&newest), (Some(2_996), Some(3_000), 5));
+    assert_eq!(cases.recorded.decisions, 3_000);
+}
+
+#[tokio::test]
+async fn a_damaged_block_costs_itself_and_a_torn_end_nothing_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), 3_000).await;
+    let path = std::fs::read_dir(folder.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let whole = std::fs::read(&path).unwrap();
+    for (at, change) in [(60, true), (whole.len() - 7, false)] {
+        let mut bytes = whole.clone();
+        if change {
+            bytes[at] ^= 1;
+        } else {
+            bytes.truncate(at);
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let (left, cases) = read(folder.path(), 0, u64::MAX, u64::MAX);
+        assert!(!left.is_empty() && left.len() < 3_000, "{}", left.len());
+        assert_eq!(cases.damaged, 1);
+    }
+    for length in 0..80 {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        assert!(read(folder.path(), 0, u64::MAX, u64::MAX).0.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_recorded_on_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = RecordingOptions {
+        free_octets_min: u64::MAX,
+        ..options(folder.path())
+    };
+    let recorder = Recorder::open(full, Clock::manual(Timestamp(1))).unwrap();
+    record(&recorder, &case(1, &Arc::new(Vec::new())));
+    recorder.flush().await;
+    assert_eq!(recorder.stats().dropped, 1);
+    assert!(read(folder.path(), 0, u64::MAX, 9).0.is_empty());
+}
+
+#[test]
+fn old_files_and_too_many_are_dropped_and_the_newest_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Timestamp(0));
+    let mut writer = file::Writer::new(options(folder.path()), clock.clone());
+    let count = || std::fs::read_dir(folder.path()).unwrap().count();
+    for hour in 0..5u64 {
+        clock.set(Timestamp(hour * 3_600_000));
+        let block = Block {
+            raw: vec![1; 100],
+            count: 1,
+            first: clock.now(),
+            last: clock.now(),
+        };
+        writer.append(&block).unwrap();
+    }
+    // An hour is kept: the file that it began in, and those after it.
+    assert_eq!(count(), 3);
+}
