@@ -12,4 +12,5 @@ mod policy;
 mod receipts;
 mod schedule;
 mod smpp_bytes;
+mod trial;
 mod unanswered;

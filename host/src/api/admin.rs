@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde_json::json;
 
@@ -71,6 +71,44 @@ pub async fn plugins(api: Arc<Api>, request: Request) -> Result<Response, Proble
             next_cursor: None,
         },
     ))
+}
+
+/// `GET /v1/plugins/{digest}`: a component that was uploaded or once in force.
+pub async fn component(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    only(&api, &parts, Scope::Admin)?;
+    blob(&api, &digest_in(&parts), "plugin", "application/wasm").await
+}
+
+/// `GET /v1/tables/{name}`: by name, or by digest.
+pub async fn table(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    only(&api, &parts, Scope::Admin)?;
+    let mut wanted = digest_in(&parts);
+    if !wanted.starts_with("sha256:") {
+        let tables = api.pipeline.policy.tables().await.map_err(store_problem)?;
+        let named = tables.into_iter().find(|(name, _)| *name == wanted);
+        wanted = named.ok_or_else(|| Problem::not_found("table"))?.1;
+    }
+    blob(&api, &wanted, "table", "text/csv").await
+}
+
+/// The colon of a digest may come escaped.
+fn digest_in(parts: &Parts) -> String {
+    step_in(parts).replace("%3A", ":").replace("%3a", ":")
+}
+
+async fn blob(
+    api: &Api,
+    digest: &str,
+    what: &str,
+    kind: &'static str,
+) -> Result<Response, Problem> {
+    let found = api.pipeline.policy.blob(digest).await;
+    let bytes = found
+        .map_err(store_problem)?
+        .ok_or_else(|| Problem::not_found(what))?;
+    Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
 }
 
 /// `GET /v1/policy`

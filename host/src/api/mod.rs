@@ -33,6 +33,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use auth::{KeyError, KeySpec, Keys, Scope, key_of};
 pub use edge::EdgeLimits;
+pub use wire::timestamp as parse_time;
 
 use auth::Caller;
 use edge::EdgeStats;
@@ -175,6 +176,7 @@ fn admin_routes(api: &Arc<Api>, router: Router) -> Router {
             "/v1/plugins",
             post(on(api, admin::stage)).get(on(api, admin::plugins)),
         )
+        .route("/v1/plugins/{digest}", get(on(api, admin::component)))
         .route(
             "/v1/policy",
             get(on(api, admin::policy)).put(on(api, admin::apply)),
@@ -200,7 +202,10 @@ fn admin_routes(api: &Arc<Api>, router: Router) -> Router {
             post(on(api, trial::promote_canary)),
         )
         .route("/v1/tables", get(on(api, admin::tables)))
-        .route("/v1/tables/{name}", put(on(api, admin::put_table)))
+        .route(
+            "/v1/tables/{name}",
+            put(on(api, admin::put_table)).get(on(api, admin::table)),
+        )
         .route(
             "/v1/opt-outs",
             get(on(api, admin::opt_outs))

@@ -42,7 +42,7 @@ fn submissions(generator: &mut SchemaGenerator) -> Value {
 }
 
 #[rustfmt::skip] // A table.
-pub const OPERATIONS: [Operation; 39] = {
+pub const OPERATIONS: [Operation; 41] = {
     use Payload::{Json, None, Object, Other};
     const fn op(method: &'static str, path: &'static str, scope: &'static str, status: &'static str, summary: &'static str, request: Payload, answer: Payload) -> Operation {
         Operation { method, path, summary, scope, status, request, answer }
@@ -63,6 +63,7 @@ pub const OPERATIONS: [Operation; 39] = {
         op("post", "/v1/webhooks/{id}/redeliver", "admin", "202", "Deliver a dead webhook again", None, Object),
         op("post", "/v1/plugins", "admin", "201", "Check a component and keep it for a policy", Other("application/wasm"), Object),
         op("get", "/v1/plugins", "admin", "200", "List the components that were uploaded", None, Object),
+        op("get", "/v1/plugins/{digest}", "admin", "200", "A component's octets", None, Other("application/wasm")),
         op("get", "/v1/policy", "admin", "200", "Show the policy in force", None, Object),
         op("put", "/v1/policy", "admin", "200", "Put a whole policy in force, or refuse it whole; TOML or JSON", Other("application/toml"), Object),
         op("post", "/v1/policy/check", "admin", "200", "Check a policy as PUT does, and put nothing in force", Other("application/toml"), Object),
@@ -77,6 +78,7 @@ pub const OPERATIONS: [Operation; 39] = {
         op("delete", "/v1/policy/canary", "admin", "200", "End the canary; the policy in force decides everything", None, Object),
         op("post", "/v1/policy/canary/promote", "admin", "200", "Put the canary in force for everybody", None, Object),
         op("get", "/v1/tables", "admin", "200", "List the tables that were uploaded", None, Object),
+        op("get", "/v1/tables/{name}", "admin", "200", "A table's rows, by name or digest", None, Other("text/csv")),
         op("put", "/v1/tables/{name}", "admin", "200", "Upload a table; comma or tab separated", Other("text/csv"), Object),
         op("get", "/v1/opt-outs", "admin", "200", "List the opt-out registry", None, Json(of::<List<OptOutView>>)),
         op("put", "/v1/opt-outs", "admin", "200", "Opt a recipient out", Json(of::<OptOutRequest>), Object),

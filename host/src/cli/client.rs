@@ -134,6 +134,18 @@ impl Client {
         self.call(Method::GET, path, &[], Bytes::new()).await
     }
 
+    /// The answer's octets, whatever they are.
+    pub async fn bytes(&self, path: &str) -> Result<Bytes, Failure> {
+        let (status, body) = self.exchange(Method::GET, path, &[], Bytes::new()).await?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        match answer(status, &body) {
+            Ok(_) => Err(Failure::Failed(format!("{}: answered {status}", self.base))),
+            Err(failure) => Err(failure),
+        }
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.call(
             Method::POST,
@@ -152,6 +164,20 @@ impl Client {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> Result<Value, Failure> {
+        let (status, body) = self.exchange(method, path, headers, body).await?;
+        answer(status, &body).map_err(|e| match e {
+            Failure::Failed(why) => Failure::Failed(format!("{}: {why}", self.base)),
+            Failure::Usage(_) | Failure::Refused(_) => e,
+        })
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let failed = |why: String| Failure::Failed(format!("{}: {why}", self.base));
         let mut request = Request::builder()
             .method(method)
@@ -172,10 +198,7 @@ impl Client {
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_OCTETS_MAX).collect();
             let body = body.await.map_err(|e| failed(e.to_string()))?.to_bytes();
-            answer(status, &body).map_err(|e| match e {
-                Failure::Failed(why) => failed(why),
-                Failure::Usage(_) | Failure::Refused(_) => e,
-            })
+            Ok((status, body))
         };
         tokio::time::timeout(TIMEOUT, exchange)
             .await

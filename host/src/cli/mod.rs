@@ -6,6 +6,7 @@ pub mod client;
 pub mod component;
 pub mod crates;
 pub mod demo;
+pub mod explain;
 pub mod message;
 pub mod plugin;
 pub mod policy;
@@ -14,6 +15,7 @@ pub mod send;
 pub mod serve;
 pub mod smsc;
 pub mod toolchain;
+pub mod trial;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -60,6 +62,7 @@ pub enum Command {
         after_help = "Example:\n  heliograph policy apply policy.toml"
     )]
     Policy(policy::Command),
+    Explain(Box<explain::Args>),
     Smsc(Box<smsc::Args>),
     Bench(bench::Args),
 }
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Policy(command) => {
             on_runtime(async { exit("policy", policy::run(command).await) })
         }
+        Command::Explain(args) => on_runtime(async { exit("explain", explain::run(*args).await) }),
         Command::Smsc(args) => on_runtime(smsc::run(*args)),
         Command::Bench(args) => on_runtime(bench::run(args)),
     }

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::client::{Client, Failure, Target, escaped, query};
 use super::send::{print, text};
+use super::trial;
 use crate::plugin::PolicySpec;
 
 /// The server takes no larger ones.
@@ -30,6 +31,20 @@ pub enum Command {
     /// Put a policy file in force, whole or not at all
     #[command(after_help = "Example:\n  heliograph policy apply policy.toml")]
     Apply(File),
+    /// Run recorded decisions through a candidate and tell what would change
+    #[command(after_help = "Example:\n  heliograph policy replay candidate.toml --since 24h")]
+    Replay(trial::Replay),
+    /// Show a candidate live decisions; it changes nothing
+    #[command(after_help = "Example:\n  heliograph policy shadow candidate.toml")]
+    Shadow(trial::Shadow),
+    /// Let a candidate decide a share of the traffic, step by step
+    #[command(
+        after_help = "Example:\n  heliograph policy canary candidate.toml --steps 1,10,50 --step-seconds 60"
+    )]
+    Canary(Box<trial::Canary>),
+    /// Write the policy in force into a folder that stands for itself
+    #[command(after_help = "Example:\n  heliograph policy export live-policy")]
+    Export(trial::Export),
     /// List the policies that were in force, newest first
     #[command(after_help = "Example:\n  heliograph policy history")]
     History(Plain),
@@ -104,6 +119,10 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             let applied = client.call(Method::PUT, "/v1/policy", &json, body).await?;
             print(&applied, file.target.json, applied_text);
         }
+        Command::Replay(args) => trial::replay(args).await?,
+        Command::Shadow(args) => trial::shadow(args).await?,
+        Command::Canary(args) => trial::canary(*args).await?,
+        Command::Export(args) => trial::export(args).await?,
         Command::History(plain) => {
             let page = Client::new(&plain.target)?
                 .get("/v1/policy/history")
@@ -147,7 +166,7 @@ pub async fn list(args: Plain) -> Result<(), Failure> {
 }
 
 /// The policy as JSON, everything that it reads from files uploaded and named by digest.
-async fn uploaded(client: &Client, file: &Path) -> Result<Value, Failure> {
+pub(super) async fn uploaded(client: &Client, file: &Path) -> Result<Value, Failure> {
     let text_of = |bytes: Vec<u8>| {
         String::from_utf8(bytes)
             .map_err(|_| Failure::Failed(format!("{}: is not UTF-8", file.display())))
@@ -326,7 +345,7 @@ fn plugin_text(plugin: &Value) -> String {
     )
 }
 
-fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+pub(super) fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value[name]
         .as_array()
         .map(Vec::as_slice)

@@ -403,6 +403,16 @@ impl Policy {
         })
     }
 
+    /// A component or a table by its digest, `sha256:` and 64 hexadecimal digits.
+    pub async fn blob(&self, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+        // The name of a file: nothing but a digest may become one.
+        if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(None);
+        }
+        self.0.store.get_blob(&hex.to_ascii_lowercase()).await
+    }
+
     /// Names and digests of uploaded tables.
     pub async fn tables(&self) -> Result<Vec<(String, String)>, StoreError> {
         let rows = self.0.store.scan_meta(TABLE_PREFIX, SCAN_MAX).await?;

@@ -15,7 +15,10 @@ use crate::domain::{
 async fn inspected(guest: &Guest, lines: &str) -> Result<Verdict, Fault> {
     let set = set_of(guest, lines).await.unwrap();
     let entry = set.entries(Hook::ContentFilter).next().unwrap();
-    entry.inspect(&message(), &context()).await.0
+    entry
+        .inspect(&message(), &context(), &mut Witness::absent())
+        .await
+        .0
 }
 
 fn answering(answer: &str) -> Guest {
@@ -42,7 +45,9 @@ fn words(words: &[u32]) -> Vec<u8> {
 async fn a_pass_is_a_pass_and_is_counted() {
     let set = set_of(&Guest::default(), "").await.unwrap();
     let entry = set.entries(Hook::ContentFilter).next().unwrap();
-    let (answer, nanos) = entry.inspect(&message(), &context()).await;
+    let (answer, nanos) = entry
+        .inspect(&message(), &context(), &mut Witness::absent())
+        .await;
     assert_eq!(answer, Ok(Verdict::Pass));
     assert!(nanos > 0);
     let stats = entry.stats();
@@ -64,7 +69,10 @@ async fn an_endless_loop_ends_at_its_deadline_and_others_run_meanwhile() {
     let entry = set.entries(Hook::ContentFilter).next().unwrap();
     let done = Cell::new(false);
     let looping = async {
-        let answer = entry.inspect(&message(), &context()).await.0;
+        let answer = entry
+            .inspect(&message(), &context(), &mut Witness::absent())
+            .await
+            .0;
         done.set(true);
         answer
     };
@@ -98,7 +106,12 @@ async fn a_trap_costs_one_call_and_one_instance() {
     let entry = set.entries(Hook::ContentFilter).next().unwrap();
     let mut answers = Vec::new();
     for _ in 0..4 {
-        answers.push(entry.inspect(&message(), &context()).await.0);
+        answers.push(
+            entry
+                .inspect(&message(), &context(), &mut Witness::absent())
+                .await
+                .0,
+        );
     }
     let trap = Err(Fault::Trap(
         "wasm `unreachable` instruction executed".into(),
@@ -115,12 +128,18 @@ async fn faults_in_a_row_open_the_breaker() {
     let entry = set.entries(Hook::ContentFilter).next().unwrap();
     for _ in 0..5 {
         assert!(matches!(
-            entry.inspect(&message(), &context()).await.0,
+            entry
+                .inspect(&message(), &context(), &mut Witness::absent())
+                .await
+                .0,
             Err(Fault::Trap(_))
         ));
     }
     assert_eq!(
-        entry.inspect(&message(), &context()).await.0,
+        entry
+            .inspect(&message(), &context(), &mut Witness::absent())
+            .await
+            .0,
         Err(Fault::Skipped)
     );
     assert_eq!(entry.breaker(), BreakerState::Open);
@@ -277,7 +296,10 @@ async fn an_instance_is_replaced_after_its_calls() {
     let entry = set.entries(Hook::ContentFilter).next().unwrap();
     for _ in 0..6 {
         assert_eq!(
-            entry.inspect(&message(), &context()).await.0,
+            entry
+                .inspect(&message(), &context(), &mut Witness::absent())
+                .await
+                .0,
             Ok(Verdict::Pass)
         );
     }
@@ -291,9 +313,16 @@ async fn an_instance_is_replaced_after_its_calls() {
 async fn inspected_thrice(guest: &Guest) -> Result<Verdict, Fault> {
     let set = set_of(guest, "").await.unwrap();
     let entry = set.entries(Hook::ContentFilter).next().unwrap();
-    let _ = entry.inspect(&message(), &context()).await;
-    let _ = entry.inspect(&message(), &context()).await;
-    entry.inspect(&message(), &context()).await.0
+    let _ = entry
+        .inspect(&message(), &context(), &mut Witness::absent())
+        .await;
+    let _ = entry
+        .inspect(&message(), &context(), &mut Witness::absent())
+        .await;
+    entry
+        .inspect(&message(), &context(), &mut Witness::absent())
+        .await
+        .0
 }
 
 #[tokio::test]
@@ -307,13 +336,13 @@ async fn a_call_that_is_dropped_takes_its_instance_with_it() {
     let entry = set.entries(Hook::ContentFilter).next().unwrap();
     let dropped = tokio::time::timeout(
         Duration::from_millis(5),
-        entry.inspect(&message(), &context()),
+        entry.inspect(&message(), &context(), &mut Witness::absent()),
     )
     .await;
     assert!(dropped.is_err());
     let again = tokio::time::timeout(
         Duration::from_millis(5),
-        entry.inspect(&message(), &context()),
+        entry.inspect(&message(), &context(), &mut Witness::absent()),
     )
     .await;
     assert!(again.is_err());
@@ -394,7 +423,10 @@ async fn routed(octets: &[u8]) -> Result<Routing, Fault> {
     };
     let set = set_of(&guest, "").await.unwrap();
     let entry = set.entries(Hook::RoutingPolicy).next().unwrap();
-    entry.route(&message(), &carriers(), &context()).await.0
+    entry
+        .route(&message(), &carriers(), &context(), &mut Witness::absent())
+        .await
+        .0
 }
 
 /// send([hop; count]) with the carrier's name at +640; hops of 56 octets from +32.
@@ -448,7 +480,10 @@ async fn the_other_hooks_are_called_and_answer() {
     let check = set.entries(Hook::ComplianceCheck).next().unwrap();
     let profile = RecipientProfile::default();
     assert_eq!(
-        check.check(&message(), &profile, &context()).await.0,
+        check
+            .check(&message(), &profile, &context(), &mut Witness::absent())
+            .await
+            .0,
         Ok(Ruling::Allow)
     );
     let inbound = Inbound {

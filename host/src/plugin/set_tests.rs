@@ -202,7 +202,10 @@ async fn the_same_policy_is_the_same_set_and_unchanged_entries_stay_warm() {
         .unwrap();
     for entry in first.all() {
         assert_eq!(
-            entry.inspect(&message(), &context()).await.0,
+            entry
+                .inspect(&message(), &context(), &mut Witness::absent())
+                .await
+                .0,
             Ok(Verdict::Pass)
         );
     }
@@ -221,7 +224,10 @@ async fn the_same_policy_is_the_same_set_and_unchanged_entries_stay_warm() {
     assert_eq!(calls, [1, 0], "one is the same as before, two is new");
 
     first.cool(&next);
-    let again = next.all()[0].inspect(&message(), &context()).await.0;
+    let again = next.all()[0]
+        .inspect(&message(), &context(), &mut Witness::absent())
+        .await
+        .0;
     assert_eq!(again, Ok(Verdict::Pass));
     assert_eq!(
         next.all()[0].stats().instances_made,
