@@ -3,19 +3,18 @@
 //! Pure: it uses no capability, keeps nothing between messages and looks nothing up.
 
 mod config;
-mod fold;
 mod patterns;
 mod presets;
 mod screen;
-mod urls;
 mod words;
 
 use heliograph_plugin::{Body, ContentFilter, Context, Message, Plugin, Verdict};
 
 pub use config::{Action, Class, Config, Fallback, Kind, LookAlikes, Preset, Rule, View};
 
+use heliograph_plugin_text::urls::Hosts;
+use heliograph_plugin_text::{fold, urls};
 use patterns::{Patterns, PlainView, Source};
-use urls::Hosts;
 use words::{Options, Pattern, Scripts, Words};
 
 pub struct Filter {

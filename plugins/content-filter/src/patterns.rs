@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Hir, HirKind, Repetition};
 
-use crate::fold::{self, Plain};
+use heliograph_plugin_text::fold::{self, Plain};
 
 /// Octets that one compiled expression may take.
 const MAX_COMPILED: usize = 256 * 1024;

@@ -6,8 +6,8 @@ use aho_corasick::automaton::{Automaton, StateID};
 use aho_corasick::nfa::contiguous;
 use aho_corasick::{Anchored, MatchKind, dfa};
 
-use crate::fold::{self, Plain};
 use crate::screen::Screen;
+use heliograph_plugin_text::fold::{self, Plain};
 
 /// Above this many characters in all words the dense automaton gives way to a compact one.
 const DENSE_CHARACTERS: usize = 8_000;
