@@ -64,6 +64,43 @@ fn stop_opts_out_labels_and_confirms() {
 }
 
 #[test]
+fn the_words_that_the_platforms_publish_are_all_known() {
+    let opt_out = [
+        // Twilio
+        "STOP",
+        "STOPALL",
+        "UNSUBSCRIBE",
+        "CANCEL",
+        "END",
+        "QUIT",
+        "REVOKE",
+        "OPTOUT", // French
+        "ARRET",
+        "ARRETE",
+        "ARRETT", // AWS
+        "OPT-OUT",
+        "REMOVE",
+        "TD", // Telnyx
+        "STOP ALL",
+    ];
+    for word in opt_out {
+        for text in [word.to_owned(), word.to_lowercase(), format!(" {word}! ")] {
+            assert_eq!(answer(json!({}), &text)[0], "opt-out number", "{text}");
+        }
+    }
+    for word in ["START", "YES", "UNSTOP"] {
+        assert_eq!(
+            answer_opted_out(json!({}), word)[0],
+            "opt-in number",
+            "{word}"
+        );
+    }
+    for word in ["HELP", "INFO"] {
+        assert_eq!(answer(json!({}), word)[0], "label help", "{word}");
+    }
+}
+
+#[test]
 fn every_usual_opt_out_word_is_understood() {
     for text in [
         "stop",

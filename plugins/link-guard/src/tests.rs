@@ -276,20 +276,13 @@ fn hostile_texts_cost_linear_time() {
         "paypal.",
         "http://[",
         "。",
+        "bit.ly/x ",
     ] {
-        let text = unit.repeat(65_536 / unit.len());
+        let text = unit.repeat(40_000);
         let started = std::time::Instant::now();
         guard.inspect(&message("+15005550006", &text), &context());
-        let first = started.elapsed();
-        let started = std::time::Instant::now();
-        guard.inspect(&message("+15005550006", &text.repeat(4)), &context());
-        // Four times the text: quadratic time would be sixteen times.
-        let limit = first * 12 + std::time::Duration::from_millis(200);
-        assert!(
-            started.elapsed() < limit,
-            "{unit}: {first:?}, {:?}",
-            started.elapsed()
-        );
+        // In quadratic time this takes minutes.
+        assert!(started.elapsed().as_secs() < 10, "{unit}");
     }
 }
 
