@@ -39,7 +39,6 @@ struct Word {
     skeleton: Vec<u8>,
     /// Which letters the skeleton has.
     letters: u64,
-    own: usize,
 }
 
 impl Brands {
@@ -63,7 +62,7 @@ impl Brands {
             let of_domains =
                 of_domains.filter(|word| word.is_ascii() && WORD.contains(&word.len()));
             for word in of_domains.collect::<Vec<_>>() {
-                this.add(word, owned.len());
+                this.add(word);
             }
             for word in &brand.words {
                 let word = word.trim().to_ascii_lowercase();
@@ -73,7 +72,7 @@ impl Brands {
                         "words: `{word}` is not 3 to 40 letters and digits"
                     )));
                 }
-                this.add(word, owned.len());
+                this.add(word);
             }
             owned.push(own);
         }
@@ -86,7 +85,7 @@ impl Brands {
         Ok((this, owned))
     }
 
-    fn add(&mut self, word: String, own: usize) {
+    fn add(&mut self, word: String) {
         let skeleton = skeleton(&word);
         if self.words.iter().any(|known| known.word == word) {
             return;
@@ -98,7 +97,6 @@ impl Brands {
             letters: letters(skeleton.as_bytes()),
             skeleton: skeleton.into_bytes(),
             word,
-            own,
         });
     }
 
@@ -181,12 +179,6 @@ impl Brands {
             (apart <= most && differ <= 2 * most && distance(skeleton, &word.skeleton, most))
                 .then_some(Pose::Near(&word.word))
         })
-    }
-
-    /// Whose word it is, as a place in the list of owned hosts.
-    #[cfg(test)]
-    fn owner(&self, word: &str) -> Option<usize> {
-        self.words.iter().find(|w| w.word == word).map(|w| w.own)
     }
 }
 
@@ -398,7 +390,6 @@ mod tests {
             assert_eq!(main_label(&labels), Some(label), "{host}");
         }
         assert_eq!(main_label(&["com"]), None);
-        assert_eq!(brands(&["example.com"], &["other"]).owner("other"), Some(0));
     }
 
     #[test]

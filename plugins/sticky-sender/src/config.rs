@@ -174,7 +174,8 @@ pub fn check_countries<'a>(
 ) -> Result<(), String> {
     for country in countries {
         let is_code = country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_uppercase());
-        if !is_code && !(wildcard && country == "*") {
+        let is_star = wildcard && country == "*";
+        if !is_code && !is_star {
             return Err(format!(
                 "{field}: `{country}` is not an ISO 3166-1 alpha-2 country code in capitals, like GB"
             ));

@@ -85,11 +85,7 @@ impl Pool {
     }
 
     /// The recipient's sender: the first by rank of those that `fits` lets stand.
-    pub fn choose<'a>(
-        &'a self,
-        recipient: u64,
-        fits: impl Fn(&Sender) -> bool,
-    ) -> Option<&'a Sender> {
+    pub fn choose(&self, recipient: u64, fits: impl Fn(&Sender) -> bool) -> Option<&Sender> {
         let mut best: Option<(&Sender, f64)> = None;
         for sender in &self.senders {
             if sender.weight == 0.0 || !fits(sender) {
