@@ -2,6 +2,7 @@
 //! part and does no part's work.
 
 mod policy_file;
+mod trusted_keys;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -363,6 +364,7 @@ async fn open_policy(
             key,
         }),
         compile,
+        trust: trusted_keys::trust(&config.plugins, base)?,
         ..EngineLimits::default()
     })
     .map_err(|e| failed("plugins", e))?;
@@ -432,6 +434,7 @@ async fn start_policy(
 }
 
 fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
+    trusted_keys::trust(&config.plugins, base)?;
     let mut keys = Vec::new();
     let mut accounts = Vec::new();
     for (i, section) in config.accounts.iter().enumerate() {

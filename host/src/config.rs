@@ -19,6 +19,7 @@ pub struct Config {
     pub store: StoreSection,
     pub policy: PolicySection,
     pub recording: RecordingSection,
+    pub plugins: PluginsSection,
     pub messages: Messages,
     pub numbers: NumbersSection,
     pub webhooks: Webhooks,
@@ -112,6 +113,17 @@ impl Default for RecordingSection {
             max_mib: 2_048,
         }
     }
+}
+
+/// Whose components may be used.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PluginsSection {
+    /// Public keys: `file:PATH` of what `heliograph plugin keygen` made, or its text.
+    #[schemars(length(max = 64))]
+    pub trusted_keys: Vec<String>,
+    /// Refuse every component without a good signature by a trusted key.
+    pub require_signature: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -485,6 +497,11 @@ impl Config {
                 )));
             }
         }
+        if self.plugins.require_signature && self.plugins.trusted_keys.is_empty() {
+            return Err(ConfigError(format!(
+                "{name}: plugins.require_signature is true and plugins.trusted_keys names no key, so that no plugin could ever be used"
+            )));
+        }
         if self.messages.default_validity_seconds > self.messages.max_validity_seconds {
             return Err(ConfigError(format!(
                 "{name}: messages.default_validity_seconds is more than messages.max_validity_seconds"
@@ -680,6 +697,15 @@ window = 50
         let again = GOOD.split("[[carriers]]").nth(1).unwrap();
         let error = parse(&format!("{GOOD}\n[[carriers]]{again}"), &[]).unwrap_err();
         assert!(error.contains("carriers[1].id"), "{error}");
+    }
+
+    #[test]
+    fn a_signature_cannot_be_required_of_nobody() {
+        let text = format!("[plugins]\nrequire_signature = true\n{GOOD}");
+        let error = parse(&text, &[]).unwrap_err();
+        assert!(error.contains("plugins.trusted_keys"), "{error}");
+        let named = text.replace("true\n", "true\ntrusted_keys = [\"file:ops.pub\"]\n");
+        assert!(parse(&named, &[]).unwrap().plugins.require_signature);
     }
 
     #[test]

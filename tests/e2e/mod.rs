@@ -11,6 +11,7 @@ mod path;
 mod policy;
 mod receipts;
 mod schedule;
+mod ship;
 mod smpp_bytes;
 mod trial;
 mod unanswered;

@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 
 pub mod guests;
 pub mod http;
+pub mod registry;
 pub mod smsc;
 pub mod traffic;
 

@@ -16,6 +16,7 @@ use super::answer::time;
 use super::auth::Scope;
 use super::http::{
     LIMIT_DEFAULT, List, bad_parameter, body_max, json_response, limit, parameters, read_body,
+    signatures,
 };
 use super::messages::{only, store_problem};
 use super::problem::{Code, FieldError, Problem};
@@ -28,7 +29,7 @@ use crate::domain::{Address, Hook, MessageId};
 use crate::pipeline::policy::{
     Applied, HistoryEntry, PolicyError, StageError, Staged, TableProblem,
 };
-use crate::plugin::{BreakerState, Entry, LoadError, PolicySpec, SpecError};
+use crate::plugin::{BreakerState, Entry, LoadError, PolicySpec, Signer, SpecError};
 use crate::store::OptOutScope;
 
 /// Characters of a table's name.
@@ -40,12 +41,17 @@ const HISTORY_SHOWN: usize = 100;
 pub async fn stage(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     only(&api, &parts, Scope::Admin)?;
+    let signatures = signatures(&parts.headers)?;
     let _upload = api.uploads.acquire().await;
     let bytes = read_body(&parts.headers, body, body_max::PLUGIN).await?;
     let policy = api.pipeline.policy.clone();
-    let staged = detached(async move { policy.stage(bytes.to_vec()).await })
+    let staged = detached(async move { policy.stage(bytes.to_vec(), signatures).await })
         .await?
         .map_err(|error| match error {
+            StageError::Untrusted(error) => {
+                Problem::new(Code::UntrustedPlugin, format!("the component {error}"))
+            }
+            StageError::Signatures(why) => Problem::new(Code::InvalidPlugin, why),
             StageError::Load(LoadError::Compiler(why)) => Problem::new(
                 Code::InvalidPlugin,
                 format!("it cannot be compiled within the limits: {why}"),
@@ -453,7 +459,10 @@ pub(super) fn policy_problem(error: PolicyError) -> Problem {
                     Some(entry) => format!("{entry}: {}", problem.detail),
                     None => problem.detail,
                 };
-                FieldError::new(problem.pointer, detail)
+                FieldError {
+                    upgrade: problem.upgrade,
+                    ..FieldError::new(problem.pointer, detail)
+                }
             });
             Problem::invalid(Code::InvalidPolicy, errors.collect())
         }
@@ -486,6 +495,7 @@ struct StagedView<'a> {
     size: usize,
     staged_at: serde_json::Value,
     config_schema: &'a serde_json::Value,
+    signatures: &'a [Signer],
 }
 
 fn staged_view(staged: &Staged) -> StagedView<'_> {
@@ -500,6 +510,7 @@ fn staged_view(staged: &Staged) -> StagedView<'_> {
         size: staged.size,
         staged_at: time(Timestamp(staged.staged_at)),
         config_schema: &staged.config_schema,
+        signatures: &staged.signatures,
     }
 }
 

@@ -14,9 +14,12 @@ use serde::Serialize;
 use super::answer;
 use super::edge::Peer;
 use super::problem::{Code, FieldError, Problem};
+use crate::plugin::{Signature, Signatures};
 
 /// How long a body may take, from its head to its last octet.
 const BODY_TIME_MAX: Duration = Duration::from_secs(15);
+/// Signatures of an uploaded component.
+pub const SIGNATURE_HEADER: &str = "x-heliograph-signature";
 /// Characters of an Idempotency-Key.
 const IDEMPOTENCY_KEY_MAX: usize = 255;
 
@@ -100,6 +103,22 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
             Err(Problem::new(Code::InvalidHeader, detail))
         }
     }
+}
+
+/// What `X-Heliograph-Signature` gives: `KEYID:BASE64`, in several headers or one with commas.
+pub fn signatures(headers: &HeaderMap) -> Result<Signatures, Problem> {
+    let bad = |why: &dyn std::fmt::Display| {
+        Problem::new(Code::InvalidHeader, format!("{SIGNATURE_HEADER}: {why}"))
+    };
+    let mut all = Signatures::default();
+    for value in headers.get_all(SIGNATURE_HEADER) {
+        let text = value.to_str().map_err(|_| bad(&"is not ASCII"))?;
+        for one in text.split(',') {
+            let signature = Signature::parse(one.trim()).map_err(|e| bad(&e))?;
+            all.add(signature).map_err(|e| bad(&e))?;
+        }
+    }
+    Ok(all)
 }
 
 /// The query's parameters. Each is one of `known` and stands once.

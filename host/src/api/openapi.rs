@@ -155,6 +155,11 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator, problem: &Va
         let schema = json!({ "type": "string", "minLength": 1, "maxLength": 255 });
         parameters.push(json!({ "name": "Idempotency-Key", "in": "header", "schema": schema }));
     }
+    if operation.method == "post" && operation.path == "/v1/plugins" {
+        let schema = json!({ "type": "string", "pattern": "^[0-9a-f]{16}:[A-Za-z0-9+/]{86}==$" });
+        let summary = "KEYID:BASE64, an Ed25519 signature over the body; may be repeated";
+        parameters.push(json!({ "name": "X-Heliograph-Signature", "in": "header", "description": summary, "schema": schema }));
+    }
     if !parameters.is_empty() {
         described["parameters"] = parameters.into();
     }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::domain::MessageId;
+use crate::plugin::Upgrade;
 
 /// Stable names of what can go wrong. Programs branch on these; they are never renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,7 @@ pub enum Code {
     InvalidHeader,
     InvalidPolicy,
     InvalidPlugin,
+    UntrustedPlugin,
     InvalidTable,
     InvalidCallback,
     Unauthorized,
@@ -39,13 +41,14 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Code; 24] = [
+    pub const ALL: [Code; 25] = [
         Code::InvalidJson,
         Code::InvalidRequest,
         Code::InvalidParameter,
         Code::InvalidHeader,
         Code::InvalidPolicy,
         Code::InvalidPlugin,
+        Code::UntrustedPlugin,
         Code::InvalidTable,
         Code::InvalidCallback,
         Code::Unauthorized,
@@ -82,6 +85,7 @@ impl Code {
             Code::InvalidHeader => ("invalid_header", StatusCode::BAD_REQUEST),
             Code::InvalidPolicy => ("invalid_policy", StatusCode::UNPROCESSABLE_ENTITY),
             Code::InvalidPlugin => ("invalid_plugin", StatusCode::UNPROCESSABLE_ENTITY),
+            Code::UntrustedPlugin => ("untrusted_plugin", StatusCode::UNPROCESSABLE_ENTITY),
             Code::InvalidTable => ("invalid_table", StatusCode::UNPROCESSABLE_ENTITY),
             Code::InvalidCallback => ("invalid_callback", StatusCode::BAD_REQUEST),
             Code::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED),
@@ -111,6 +115,9 @@ impl Code {
 pub struct FieldError {
     pub pointer: String,
     pub detail: String,
+    /// Where a new version of a plugin wants more than was granted: what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Box<Upgrade>>,
 }
 
 impl FieldError {
@@ -118,6 +125,7 @@ impl FieldError {
         FieldError {
             pointer: pointer.into(),
             detail: detail.into(),
+            upgrade: None,
         }
     }
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-use crate::pipeline::Policy;
 use crate::pipeline::policy::PolicyError;
+use crate::pipeline::{Policy, signatures};
 use crate::plugin::{PolicySpec, Problem};
 
 /// How long the file system must be quiet before a changed policy is read.
@@ -51,14 +51,17 @@ impl PolicyFile {
                 pointer: String::new(),
                 entry: None,
                 detail: format!("{}: {e}", self.path.display()),
+                upgrade: None,
             }])
         })?;
         let spec = PolicySpec::from_toml(&text).map_err(PolicyError::Spec)?;
         let base = self.folder().unwrap_or(Path::new("/")).to_owned();
         let plugins = spec.plugins.iter().filter_map(|p| p.path.as_ref());
+        let plugins: Vec<PathBuf> = plugins.map(|path| base.join(path)).collect();
+        let signatures: Vec<PathBuf> = plugins.iter().map(|p| signatures::file_of(p)).collect();
         let tables = spec.tables.values().filter_map(|t| t.file.as_ref());
-        for named in plugins.chain(tables) {
-            let path = base.join(named);
+        let tables = tables.map(|path| base.join(path));
+        for path in plugins.into_iter().chain(signatures).chain(tables) {
             let stamp = stamp(&path).await;
             self.seen.push((path, stamp));
         }

@@ -81,11 +81,53 @@ impl fmt::Display for Failure {
                 write!(f, "\n  {}: {}", part("pointer"), part("detail"))?;
             }
         }
+        for upgrade in upgrades(errors) {
+            f.write_str(&upgrade_text(upgrade))?;
+        }
         match text("message_id") {
             "" => Ok(()),
             id => write!(f, "\n  heliograph message trace {id}"),
         }
     }
+}
+
+/// One an entry: each of its capabilities that is not granted carries the same.
+fn upgrades(errors: &[Value]) -> Vec<&Value> {
+    let mut found: Vec<&Value> = Vec::new();
+    for upgrade in errors.iter().map(|e| &e["upgrade"]) {
+        if upgrade.is_object() && !found.contains(&upgrade) {
+            found.push(upgrade);
+        }
+    }
+    found
+}
+
+fn upgrade_text(upgrade: &Value) -> String {
+    let list = |value: &Value| -> String {
+        let names = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+        match names.is_empty() {
+            true => "nothing".to_owned(),
+            false => names.join(", "),
+        }
+    };
+    let build = |build: &Value| {
+        format!(
+            "{}  {}  imports {}",
+            build["version"].as_str().unwrap_or_default(),
+            build["digest"].as_str().unwrap_or_default(),
+            list(&build["imports"])
+        )
+    };
+    format!(
+        "\n  {}\n    in force     {}\n    new          {}\n    wants more   {}\n    granted      {}\n    not granted  {}",
+        upgrade["entry"].as_str().unwrap_or_default(),
+        build(&upgrade["from"]),
+        build(&upgrade["to"]),
+        list(&upgrade["wants_more"]),
+        list(&upgrade["granted"]),
+        list(&upgrade["not_granted"]),
+    )
 }
 
 /// A connection to one server.
@@ -249,7 +291,7 @@ fn answer(status: StatusCode, body: &[u8]) -> Result<Value, Failure> {
 }
 
 /// The innermost cause says most: `Connection refused`.
-fn reason(error: &dyn std::error::Error) -> String {
+pub fn reason(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
@@ -287,6 +329,35 @@ mod tests {
             failure.to_string(),
             "invalid_request: 2 fields break a rule\n  /to: is empty\n  /from: is empty\n  heliograph message trace 0a"
         );
+    }
+
+    #[test]
+    fn an_upgrade_that_wants_more_is_told_once_an_entry() {
+        let upgrade = json!({
+            "entry": "words",
+            "from": { "version": "1.0.0", "digest": "sha256:aa", "imports": ["logging"] },
+            "to": { "version": "2.0.0", "digest": "sha256:bb", "imports": ["http", "logging", "state"] },
+            "wants_more": ["http", "state"], "granted": ["logging"], "not_granted": ["http", "state"],
+        });
+        let error =
+            |at: &str| json!({ "pointer": at, "detail": "is not granted", "upgrade": upgrade });
+        let problem = json!({
+            "code": "invalid_policy", "detail": "2 fields break a rule",
+            "errors": [error("/plugin/0/grants/http"), error("/plugin/0/grants/state")],
+        });
+        let told = Failure::Refused(problem).to_string();
+        assert_eq!(
+            told.matches("in force     1.0.0  sha256:aa  imports logging")
+                .count(),
+            1
+        );
+        for part in [
+            "\n  words\n",
+            "wants more   http, state",
+            "granted      logging",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
     }
 
     #[test]

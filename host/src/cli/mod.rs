@@ -7,12 +7,15 @@ pub mod component;
 pub mod crates;
 pub mod demo;
 pub mod explain;
+pub mod inspect;
 pub mod message;
+pub mod oci;
 pub mod plugin;
 pub mod policy;
 pub mod scaffold;
 pub mod send;
 pub mod serve;
+pub mod sign;
 pub mod smsc;
 pub mod toolchain;
 pub mod trial;
@@ -74,7 +77,17 @@ pub enum PluginCommand {
     /// Build plugins into components
     Build(plugin::Build),
     /// Tell what a component serves and wants
-    Inspect(plugin::Inspect),
+    Inspect(inspect::Inspect),
+    /// Make a pair of keys to sign with
+    Keygen(sign::Keygen),
+    /// Sign a component
+    Sign(sign::Sign),
+    /// Check a component's signatures
+    Verify(sign::Verify),
+    /// Put a component and its signatures into a registry or an OCI layout
+    Push(oci::Push),
+    /// Fetch a component and its signatures out of a registry or an OCI layout
+    Pull(oci::Pull),
     Deploy(policy::Deploy),
     /// List the components that were uploaded
     #[command(after_help = "Example:\n  heliograph plugin list")]
@@ -110,7 +123,18 @@ fn plugin(command: PluginCommand) -> ExitCode {
     match command {
         PluginCommand::New(args) => plugin_exit("new", plugin::new(&args, out)),
         PluginCommand::Build(args) => plugin_exit("build", plugin::build(&args, out)),
-        PluginCommand::Inspect(args) => plugin_exit("inspect", plugin::inspect(&args, out)),
+        PluginCommand::Inspect(args) => on_runtime(async move {
+            plugin_exit("inspect", inspect::run(&args, &mut std::io::stdout()).await)
+        }),
+        PluginCommand::Keygen(args) => plugin_exit("keygen", sign::keygen(&args, out)),
+        PluginCommand::Sign(args) => plugin_exit("sign", sign::sign(&args, out)),
+        PluginCommand::Verify(args) => plugin_exit("verify", sign::verify(&args, out)),
+        PluginCommand::Push(args) => on_runtime(async move {
+            plugin_exit("push", oci::push(&args, &mut std::io::stdout()).await)
+        }),
+        PluginCommand::Pull(args) => on_runtime(async move {
+            plugin_exit("pull", oci::pull(&args, &mut std::io::stdout()).await)
+        }),
         PluginCommand::Deploy(args) => {
             on_runtime(async { exit("plugin deploy", policy::deploy(args).await) })
         }
@@ -171,6 +195,7 @@ fn plugin_exit(command: &str, result: Result<(), PluginError>) -> ExitCode {
         PluginError::Usage(_) => ExitCode::from(2),
         PluginError::Io { .. }
         | PluginError::NotAPlugin { .. }
+        | PluginError::Failed(_)
         | PluginError::Toolchain(_)
         | PluginError::Output(_) => ExitCode::FAILURE,
     }

@@ -1,5 +1,5 @@
-//! `heliograph plugin new`, `build` and `inspect`: from an empty folder to a component an operator can deploy.
-//! A component is only read here, never run: what it says of itself (`describe`) is the plugin runtime's to ask.
+//! `heliograph plugin new` and `build`: from an empty folder to a component an operator can deploy. A
+//! component is only read here, never run: what it says of itself is shown by `plugin inspect`.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::component::{self, Hook, PACKAGE};
+use super::component::{self, Hook};
 use super::toolchain::{self, ToolchainError};
 use super::{crates, scaffold};
 
@@ -47,16 +47,6 @@ pub struct Build {
     pub json: bool,
 }
 
-#[derive(Args, Debug)]
-#[command(after_help = "Example: heliograph plugin inspect target/plugins/content-filter.wasm")]
-pub struct Inspect {
-    /// A component.
-    pub file: PathBuf,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
-}
-
 #[derive(Debug)]
 pub enum PluginError {
     /// Somebody asked for what cannot be.
@@ -70,6 +60,8 @@ pub enum PluginError {
         path: PathBuf,
         reason: String,
     },
+    /// It was not done, or a check did not pass.
+    Failed(String),
     Toolchain(ToolchainError),
     /// The reader of the output has gone.
     Output(std::io::Error),
@@ -78,7 +70,7 @@ pub enum PluginError {
 impl fmt::Display for PluginError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(reason) => out.write_str(reason),
+            Self::Usage(reason) | Self::Failed(reason) => out.write_str(reason),
             Self::Io { path, reason } => write!(out, "{}: {reason}", path.display()),
             Self::NotAPlugin { path, reason } => write!(out, "{}: {reason}", path.display()),
             Self::Toolchain(error) => error.fmt(out),
@@ -164,49 +156,7 @@ pub fn build(args: &Build, out: &mut dyn Write) -> Result<(), PluginError> {
     Ok(())
 }
 
-/// Tells what a component serves and wants.
-pub fn inspect(args: &Inspect, out: &mut dyn Write) -> Result<(), PluginError> {
-    let bytes = read_component(&args.file)?;
-    let inspection = component::inspect(&bytes).map_err(|reason| PluginError::NotAPlugin {
-        path: args.file.clone(),
-        reason,
-    })?;
-    if args.json {
-        writeln!(out, "{}", serde_json::json!(inspection)).map_err(PluginError::Output)?;
-        return Ok(());
-    }
-    let imports: Vec<String> = inspection
-        .imports
-        .iter()
-        .map(|(name, functions)| format!("{name} ({})", functions.join(", ")))
-        .collect();
-    let hooks: Vec<&str> = inspection.hooks.iter().map(|hook| hook.name()).collect();
-    writeln!(out, "digest   {}", inspection.digest).map_err(PluginError::Output)?;
-    writeln!(out, "size     {} bytes", inspection.size).map_err(PluginError::Output)?;
-    writeln!(out, "contract {PACKAGE}@{}", inspection.wit_version).map_err(PluginError::Output)?;
-    writeln!(out, "hooks    {}", hooks.join(", ")).map_err(PluginError::Output)?;
-    writeln!(
-        out,
-        "imports  {}",
-        if imports.is_empty() {
-            "none".to_owned()
-        } else {
-            imports.join(", ")
-        }
-    )
-    .map_err(PluginError::Output)?;
-    if !inspection.unknown_imports.is_empty() {
-        writeln!(
-            out,
-            "unknown  {}: this host does not offer them",
-            inspection.unknown_imports.join(", ")
-        )
-        .map_err(PluginError::Output)?;
-    }
-    Ok(())
-}
-
-fn read_component(path: &Path) -> Result<Vec<u8>, PluginError> {
+pub fn read_component(path: &Path) -> Result<Vec<u8>, PluginError> {
     let io = |reason| PluginError::Io {
         path: path.to_owned(),
         reason,
@@ -230,7 +180,7 @@ fn read_component(path: &Path) -> Result<Vec<u8>, PluginError> {
 }
 
 /// Whoever watches the file sees the old component or the new one, never half of it.
-fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), PluginError> {
+pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), PluginError> {
     let io = |reason| PluginError::Io {
         path: path.to_owned(),
         reason,
@@ -238,7 +188,9 @@ fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), PluginError> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(io)?;
     }
-    let partial = path.with_extension("wasm.partial");
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
     std::fs::write(&partial, bytes).map_err(io)?;
     std::fs::rename(&partial, path).map_err(io)
 }

@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 use super::client::{Client, Failure, Target, escaped, query};
 use super::send::{print, text};
 use super::trial;
-use crate::plugin::PolicySpec;
+use crate::pipeline::signatures::beside;
+use crate::plugin::{PolicySpec, Signature, Signer, signers_text};
 
 /// The server takes no larger ones.
 const PLUGIN_OCTETS_MAX: u64 = 4 << 20;
@@ -220,7 +221,14 @@ pub(super) async fn uploaded(client: &Client, file: &Path) -> Result<Value, Fail
 }
 
 async fn stage(client: &Client, file: &Path, bytes: Vec<u8>) -> Result<Value, Failure> {
-    let headers = [("content-type", "application/wasm")];
+    let signatures = beside(file).map_err(Failure::Failed)?;
+    let signatures: Vec<String> = signatures.iter().map(Signature::header).collect();
+    let mut headers = vec![("content-type", "application/wasm")];
+    headers.extend(
+        signatures
+            .iter()
+            .map(|s| ("x-heliograph-signature", s.as_str())),
+    );
     client
         .call(Method::POST, "/v1/plugins", &headers, bytes.into())
         .await
@@ -269,8 +277,16 @@ fn policy_text(policy: &Value) -> String {
         for hook in items(plugin, "hooks") {
             out.push_str(&hook_text(plugin, hook));
         }
+        out.push_str(&format!("\n    {}", signed_text(plugin)));
     }
     out
+}
+
+/// `signed by ops (0011223344556677)`, or `unsigned`.
+fn signed_text(plugin: &Value) -> String {
+    let signers: Vec<Signer> =
+        serde_json::from_value(plugin["signatures"].clone()).unwrap_or_default();
+    signers_text(&signers)
 }
 
 fn hook_text(plugin: &Value, hook: &Value) -> String {
@@ -335,13 +351,14 @@ fn plugin_text(plugin: &Value) -> String {
         }
     };
     format!(
-        "{} {}  {}\n  digest  {}\n  hooks   {}\n  imports {}",
+        "{} {}  {}\n  digest  {}\n  hooks   {}\n  imports {}\n  {}",
         text(plugin, "name"),
         text(plugin, "version"),
         text(plugin, "summary"),
         text(plugin, "digest"),
         list("hooks"),
         list("imports"),
+        signed_text(plugin),
     )
 }
 
@@ -361,7 +378,8 @@ mod tests {
     fn a_policy_is_told_with_its_hooks() {
         let policy = json!({
             "id": "ab", "default_route": ["north"], "tables": [{ "name": "rates", "rows": 2 }],
-            "plugins": [{ "name": "words", "version": "1.0.0", "hooks": [{ "hook": "content-filter", "fail": "closed",
+            "plugins": [{ "name": "words", "version": "1.0.0",
+                "signatures": [{ "key": "0011223344556677", "name": "ops", "trusted": true }], "hooks": [{ "hook": "content-filter", "fail": "closed",
                 "stats": { "calls": 7, "p50_ns": 2_500, "p99_ns": 9_000, "breaker": "open" } }] }],
         });
         let told = policy_text(&policy);
@@ -373,6 +391,7 @@ mod tests {
             "7 calls",
             "p50 2.5 µs",
             "keeps failing",
+            "signed by ops (0011223344556677)",
         ] {
             assert!(told.contains(part), "{part}: {told}");
         }

@@ -79,6 +79,7 @@ impl CanarySettings {
                 pointer: pointer.to_owned(),
                 entry: None,
                 detail: detail.to_owned(),
+                upgrade: None,
             });
         };
         let rising = self.steps.windows(2).all(|w| w[0] < w[1]);

@@ -21,6 +21,7 @@ pub mod rehearse;
 pub mod replay;
 pub mod retry;
 pub mod shadow;
+pub mod signatures;
 pub mod submit;
 pub mod trial;
 

@@ -13,11 +13,13 @@ use sha2::{Digest, Sha256};
 
 use super::canary::Canary;
 use super::events::{EventKind, Events};
+use super::signatures;
 use crate::clock::Clock;
 use crate::domain::SetId;
 use crate::plugin::{
-    Host, Inspection, LoadError, PolicySet, PolicySpec, PrefixTable, Problem, Resolver, Source,
-    SpecError, StateError, StateStore, digest_text, inspect_component,
+    Host, Inspection, LoadError, PolicySet, PolicySpec, PrefixTable, Problem, Resolver, Signatures,
+    Signer, Source, SpecError, StateError, StateStore, Untrusted, digest_text, inspect_component,
+    signers_text,
 };
 use crate::store::{Store, StoreError};
 
@@ -100,6 +102,9 @@ pub struct Staged {
     pub size: usize,
     pub staged_at: u64,
     pub config_schema: serde_json::Value,
+    /// By whom it was signed when it was staged.
+    #[serde(default)]
+    pub signatures: Vec<Signer>,
 }
 
 /// What came of an activation.
@@ -247,10 +252,12 @@ impl Policy {
         let set = Arc::new(set);
         let id = set.id();
         let active = self.active();
+        files.keep_signatures().await.map_err(PolicyError::Store)?;
         if id == active.id() && !self.0.history.read().is_empty() {
             let changed = !set.runs_as(&active);
-            // The same policy with a secret of another value: in force at once, and no news.
-            if changed {
+            // The same policy with a secret of another value, or with other signatures: in force at
+            // once, and no news.
+            if changed || set.summary() != active.summary() {
                 self.swap(set);
             }
             return Ok(Applied { set: id, changed });
@@ -261,6 +268,10 @@ impl Policy {
             .await
             .map_err(PolicyError::Store)?;
         *self.0.spec.write() = pinned;
+        for plugin in &set.summary().plugins {
+            let signed = signers_text(&plugin.signatures);
+            tracing::info!(plugin = plugin.name, version = plugin.version, digest = plugin.digest, %signed, "in the policy");
+        }
         self.swap(set);
         self.0
             .events
@@ -331,19 +342,37 @@ impl Policy {
         }))
     }
 
-    /// Checks a component and keeps it, inert, until a policy names its digest.
-    pub async fn stage(&self, bytes: Vec<u8>) -> Result<Staged, StageError> {
+    /// Checks a component and keeps it with its signatures, inert, until a policy names its digest.
+    /// Nothing is compiled that is not signed as the configuration asks.
+    pub async fn stage(&self, bytes: Vec<u8>, given: Signatures) -> Result<Staged, StageError> {
+        let digest: [u8; 32] = Sha256::digest(&bytes).into();
+        let name = hex(&digest);
+        let kept = signatures::kept(&self.0.store, &name).await;
+        let kept = kept.map_err(StageError::Store)?;
+        let all = kept
+            .merged(&given)
+            .map_err(|e| StageError::Signatures(e.0))?;
+        let trust = &self.0.host.engine.limits().trust;
+        let signers = trust.check(&bytes, &all).map_err(StageError::Untrusted)?;
         let inspection = self
             .inspect(bytes.clone())
             .await
             .map_err(StageError::Load)?;
-        let staged = staged_of(&inspection, self.0.clock.now().millis());
-        let name = hex(&inspection.digest);
+        let mut staged = staged_of(&inspection, self.0.clock.now().millis());
+        staged.signatures = signers;
         self.0
             .store
             .put_blob(&name, bytes)
             .await
             .map_err(StageError::Store)?;
+        {
+            // Two uploads of one component must not lose each other's signatures.
+            let _changing = self.0.changing.lock().await;
+            let keep = signatures::keep(&self.0.store, &name, &given).await;
+            keep.map_err(StageError::Store)?;
+        }
+        let signed = signers_text(&staged.signatures);
+        tracing::info!(plugin = staged.name, version = staged.version, digest = staged.digest, %signed, "staged");
         let value = serde_json::to_vec(&staged).unwrap_or_default();
         let key = format!("{STAGED_PREFIX}{name}");
         self.0
@@ -360,10 +389,13 @@ impl Policy {
 
     pub async fn staged(&self) -> Result<Vec<Staged>, StoreError> {
         let rows = self.0.store.scan_meta(STAGED_PREFIX, SCAN_MAX).await?;
-        Ok(rows
-            .iter()
-            .filter_map(|(_, v)| serde_json::from_slice(v).ok())
-            .collect())
+        let trust = &self.0.host.engine.limits().trust;
+        let rows = rows.iter().filter_map(|(_, row)| {
+            let mut staged: Staged = serde_json::from_slice(row).ok()?;
+            staged.signatures = trust.again(&staged.signatures);
+            Some(staged)
+        });
+        Ok(rows.collect())
     }
 
     /// Keeps a table; where the policy in force uses one of that name, it is in force with the new
@@ -456,6 +488,7 @@ impl Policy {
                 pointer: format!("/default_route/{i}"),
                 entry: None,
                 detail: format!("no carrier {carrier:?} is configured"),
+                upgrade: None,
             });
         let unknown: Vec<Problem> = unknown.collect();
         if !unknown.is_empty() {
@@ -466,6 +499,7 @@ impl Policy {
             store: self.0.store.clone(),
             runtime: tokio::runtime::Handle::current(),
             read: Mutex::new(Vec::new()),
+            signed: Mutex::new(Vec::new()),
         });
         let set = PolicySet::build(spec, files.clone(), &self.0.host, previous)
             .await
@@ -479,6 +513,7 @@ impl Policy {
         spec: &PolicySpec,
         files: Arc<Files>,
     ) -> Result<PolicySpec, StoreError> {
+        files.keep_signatures().await?;
         let mut pinned = spec.clone();
         let read = std::mem::take(&mut *files.read.lock());
         for (path, bytes) in read {
@@ -565,6 +600,9 @@ pub enum TableProblem {
 /// Why a component was not staged.
 #[derive(Debug)]
 pub enum StageError {
+    Untrusted(Untrusted),
+    /// There are more than a component may have.
+    Signatures(String),
     Load(LoadError),
     Store(StoreError),
 }
@@ -577,9 +615,20 @@ pub(super) struct Files {
     runtime: tokio::runtime::Handle,
     /// Paths as the policy has them, with what was read.
     read: Mutex<Vec<(String, Vec<u8>)>>,
+    /// Signatures that were read, by the digest of their component.
+    signed: Mutex<Vec<(String, Signatures)>>,
 }
 
 impl Files {
+    /// Keeps the signatures that stood beside files, because the policy is kept by digests.
+    async fn keep_signatures(&self) -> Result<(), StoreError> {
+        let signed = std::mem::take(&mut *self.signed.lock());
+        for (digest, given) in signed {
+            signatures::keep(&self.store, &digest, &given).await?;
+        }
+        Ok(())
+    }
+
     fn bytes(&self, source: &Source) -> Result<Vec<u8>, String> {
         match source {
             Source::Path(path) => {
@@ -604,6 +653,23 @@ impl Resolver for Files {
 
     fn table(&self, source: &Source) -> Result<Vec<u8>, String> {
         self.bytes(source)
+    }
+
+    fn signatures(&self, source: &Source, digest: &[u8; 32]) -> Result<Signatures, String> {
+        let name = hex(digest);
+        let kept = self
+            .runtime
+            .block_on(signatures::kept(&self.store, &name))
+            .map_err(|e| e.to_string())?;
+        let beside = match source {
+            Source::Path(path) => signatures::beside(&self.base.join(path))?,
+            Source::Digest(_) => return Ok(kept),
+        };
+        let all = kept.merged(&beside).map_err(|e| e.to_string())?;
+        if !beside.is_empty() {
+            self.signed.lock().push((name, beside));
+        }
+        Ok(all)
     }
 
     fn secret(&self, reference: &str) -> Result<String, String> {
@@ -709,6 +775,7 @@ fn staged_of(inspection: &Inspection, at: u64) -> Staged {
         size: inspection.size,
         staged_at: at,
         config_schema: serde_json::from_str(schema).unwrap_or(serde_json::Value::Null),
+        signatures: Vec::new(),
     }
 }
 

@@ -289,6 +289,7 @@ impl Pipeline {
                 pointer: "/cpu_share".to_owned(),
                 entry: None,
                 detail: "is a share of one core, above 0.0 and at most 1.0".to_owned(),
+                upgrade: None,
             }]));
         }
         let policy = &self.policy;

@@ -12,6 +12,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationCo
 
 use super::child::CompileMode;
 use super::load::Loaded;
+use super::signature::Trust;
 
 /// The epoch moves this often: the grain of every deadline, and the longest time for which a
 /// plugin keeps a worker thread before it yields.
@@ -28,6 +29,8 @@ pub struct EngineLimits {
     pub cache: Option<CodeCache>,
     /// Where plugins are compiled.
     pub compile: CompileMode,
+    /// By whom a component must be signed to come into a set; none: by nobody.
+    pub trust: Trust,
 }
 
 /// A folder of native code, and the key that tells our own files from any other.
@@ -50,6 +53,7 @@ impl Default for EngineLimits {
             memory_max_mib: 64,
             cache: None,
             compile: CompileMode::InProcess,
+            trust: Trust::default(),
         }
     }
 }

@@ -17,6 +17,7 @@ mod pool;
 mod set;
 #[cfg(test)]
 mod set_tests;
+mod signature;
 mod spec;
 mod spec_check;
 mod state;
@@ -24,6 +25,7 @@ mod stats;
 mod table;
 #[cfg(test)]
 mod test_guests;
+mod upgrade;
 mod view;
 mod witness;
 
@@ -41,6 +43,10 @@ pub use host_calls::{HttpClient, HttpFailure, HttpLimits};
 pub use http::HyperClient;
 pub use load::{Inspection, LoadError, Manifest, digest_text, inspect_component};
 pub use set::{EntryHook, EntrySummary, Host, PolicySet, SetError, SetSummary, TableSummary};
+pub use signature::{
+    FormatError, KeyId, PublicKey, SIGNATURE_FILE_BYTES_MAX, SecretKey, Signature, Signatures,
+    Signer, Trust, Untrusted, signers_text,
+};
 pub use spec::{
     ContentGrant, Fail, Grants, HttpGrant, Limits, NumbersGrant, PluginSpec, PolicySpec, Source,
     SpecError, StateGrant, TableSpec,
@@ -49,6 +55,7 @@ pub use spec_check::{Problem, Resolver};
 pub use state::{MemoryState, StateError, StateStore};
 pub use stats::EntryStats;
 pub use table::{PrefixTable, TableError};
+pub use upgrade::{Build, Upgrade};
 pub use witness::Witness;
 
 /// An HTTP request, from a plugin to the world or from a carrier's call-back to a plugin.

@@ -16,10 +16,12 @@ use super::host_calls::{Capabilities, HttpClient, LogRate};
 use super::http::HttpCaller;
 use super::load::{self, Loaded, digest_text};
 use super::pool::{Bounds, NotConfigured, Pool, Terms};
+use super::signature::Signer;
 use super::spec::{Fail, PluginSpec, PolicySpec};
 use super::spec_check::{Materials, Problem, Resolver, check, gather};
 use super::state::StateStore;
 use super::table::PrefixTable;
+use super::upgrade::{Build, Upgrade};
 use super::view::Disclosure;
 use crate::domain::{Hook, SetId};
 
@@ -89,6 +91,8 @@ pub struct EntrySummary {
     pub plugin: String,
     pub version: String,
     pub digest: String,
+    /// By whom the component is signed; it decides nothing, and is no part of the set's id.
+    pub signatures: Vec<Signer>,
     pub hooks: Vec<EntryHook>,
     pub imports: Vec<&'static str>,
     pub config: Value,
@@ -117,7 +121,8 @@ impl PolicySet {
             return Err(SetError(problems));
         }
         let known = previous.map(|p| p.tables.clone()).unwrap_or_default();
-        let materials = gather(spec.clone(), resolver, known)
+        let trust = host.engine.limits().trust.clone();
+        let materials = gather(spec.clone(), resolver, known, trust)
             .await
             .map_err(SetError)?;
         let mut problems = Vec::new();
@@ -160,7 +165,13 @@ impl PolicySet {
         };
         // The summary names all that decides: digests of components and tables, configuration,
         // grants, limits and fail modes.
-        let canonical = canonical(&serde_json::to_value(&summary).unwrap_or_default());
+        let mut decides = serde_json::to_value(&summary).unwrap_or_default();
+        for plugin in decides["plugins"].as_array_mut().into_iter().flatten() {
+            if let Some(plugin) = plugin.as_object_mut() {
+                plugin.remove("signatures");
+            }
+        }
+        let canonical = canonical(&decides);
         let digest = Sha256::digest(canonical.as_bytes());
         let mut id = SetId::default();
         id.0.copy_from_slice(&digest[..16]);
@@ -250,6 +261,7 @@ async fn build_entry(
         pointer: format!("/plugin/{index}{field}"),
         entry: Some(spec.name.clone()),
         detail,
+        upgrade: None,
     };
     let source = if spec.path.is_some() {
         "/path"
@@ -261,7 +273,7 @@ async fn build_entry(
         .await
         .map_err(|e| vec![at(source, format!("the component {e}"))])?;
     let (hooks, mut problems) = hooks_of(spec, &loaded, &at);
-    problems.extend(ungranted(spec, &loaded, &hooks, &at));
+    problems.extend(ungranted(spec, &loaded, &hooks, previous, &at));
     problems.extend(schema_problems(spec, &loaded, &at));
     let entry_hooks = hooks
         .iter()
@@ -283,15 +295,10 @@ async fn build_entry(
             .await
             .map_err(|(field, detail)| vec![at(field, detail)])?,
     };
-    Ok(ready(
-        index,
-        spec,
-        loaded,
-        &entry_hooks,
-        identity,
-        pool,
-        bounds,
-    ))
+    let signers = materials.signers.get(index).cloned().unwrap_or_default();
+    let mut built = ready(index, spec, loaded, &entry_hooks, identity, pool, bounds);
+    built.summary.signatures = signers;
+    Ok(built)
 }
 
 fn ready(
@@ -322,6 +329,7 @@ fn ready(
             plugin: loaded.manifest.name.clone(),
             version: loaded.manifest.version.clone(),
             digest: digest_text(&loaded.digest),
+            signatures: Vec::new(),
             hooks: hooks
                 .iter()
                 .map(|(hook, fail)| EntryHook {
@@ -371,17 +379,25 @@ fn ungranted(
     spec: &PluginSpec,
     loaded: &Loaded,
     hooks: &[Hook],
+    previous: Option<&PolicySet>,
     at: &impl Fn(&str, String) -> Problem,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let in_force = previous.and_then(|p| p.summary.plugins.iter().find(|e| e.name == spec.name));
+    let upgrade = in_force.and_then(|before| upgrade(before, spec, loaded));
     for capability in &loaded.imports {
         let granted = granted(spec).contains(capability);
         if !granted {
             let name = capability.name();
-            problems.push(at(
+            let why = upgrade.as_ref().map_or(String::new(), |u| format!(". {u}"));
+            let mut problem = at(
                 &format!("/grants/{name}"),
-                format!("the component imports {name}, which is not granted: grant it here, or use another plugin"),
-            ));
+                format!(
+                    "the component imports {name}, which is not granted: grant it here, or use another plugin{why}"
+                ),
+            );
+            problem.upgrade = upgrade.clone().map(Box::new);
+            problems.push(problem);
         }
     }
     if spec.grants.http.is_some()
@@ -396,6 +412,25 @@ fn ungranted(
         ));
     }
     problems
+}
+
+/// How the entry's new component differs in what it wants from the one in force; none where it is
+/// the same component.
+fn upgrade(before: &EntrySummary, spec: &PluginSpec, loaded: &Loaded) -> Option<Upgrade> {
+    let names = |capabilities: &[Capability]| -> Vec<&'static str> {
+        capabilities.iter().map(|c| c.name()).collect()
+    };
+    let now = Build {
+        version: loaded.manifest.version.clone(),
+        digest: digest_text(&loaded.digest),
+        imports: names(&loaded.imports),
+    };
+    let before = Build {
+        version: before.version.clone(),
+        digest: before.digest.clone(),
+        imports: before.imports.clone(),
+    };
+    Upgrade::of(&spec.name, before, now, names(&granted(spec)))
 }
 
 fn granted(spec: &PluginSpec) -> Vec<Capability> {

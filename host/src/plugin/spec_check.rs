@@ -9,8 +9,10 @@ use sha2::{Digest, Sha256};
 
 use super::engine::EngineLimits;
 use super::load::digest_text;
+use super::signature::{Signatures, Signer, Trust};
 use super::spec::{Grants, Limits, PluginSpec, PolicySpec, Source, escaped_key, parse_digest};
 use super::table::PrefixTable;
+use super::upgrade::Upgrade;
 use crate::domain::Hook;
 
 /// Well below 255, which a decision trace uses for the host itself.
@@ -29,6 +31,8 @@ pub struct Problem {
     /// The entry's name, where one is at fault.
     pub entry: Option<String>,
     pub detail: String,
+    /// What the entry's component wants more than the one in force, where that is the reason.
+    pub upgrade: Option<Box<Upgrade>>,
 }
 
 impl fmt::Display for Problem {
@@ -44,6 +48,11 @@ impl fmt::Display for Problem {
 pub trait Resolver: Send + Sync {
     fn component(&self, source: &Source) -> Result<Vec<u8>, String>;
     fn table(&self, source: &Source) -> Result<Vec<u8>, String>;
+    /// The signatures that go with the component of this digest, which `source` gave; none where it
+    /// is not signed.
+    fn signatures(&self, _source: &Source, _digest: &[u8; 32]) -> Result<Signatures, String> {
+        Ok(Signatures::default())
+    }
     /// `env:NAME` or `file:PATH`.
     fn secret(&self, reference: &str) -> Result<String, String>;
 }
@@ -54,6 +63,8 @@ pub(super) struct Materials {
     pub tables: BTreeMap<String, ([u8; 32], Arc<PrefixTable>)>,
     /// By position of the plugin.
     pub components: Vec<Vec<u8>>,
+    /// By whom each is signed; a component that is not trusted enough is not here.
+    pub signers: Vec<Vec<Signer>>,
     pub secrets: Vec<BTreeMap<String, String>>,
 }
 
@@ -112,6 +123,7 @@ impl Found {
             pointer: pointer.to_owned(),
             entry: self.entry.clone(),
             detail,
+            upgrade: None,
         });
     }
 
@@ -300,14 +312,16 @@ pub(super) async fn gather(
     spec: PolicySpec,
     resolver: Arc<dyn Resolver>,
     known: BTreeMap<String, ([u8; 32], Arc<PrefixTable>)>,
+    trust: Trust,
 ) -> Result<Materials, Vec<Problem>> {
-    tokio::task::spawn_blocking(move || gather_blocking(&spec, resolver.as_ref(), &known))
+    tokio::task::spawn_blocking(move || gather_blocking(&spec, resolver.as_ref(), &known, &trust))
         .await
         .unwrap_or_else(|e| {
             Err(vec![Problem {
                 pointer: String::new(),
                 entry: None,
                 detail: format!("the policy's files could not be read: {e}"),
+                upgrade: None,
             }])
         })
 }
@@ -316,6 +330,7 @@ fn gather_blocking(
     spec: &PolicySpec,
     resolver: &dyn Resolver,
     known: &BTreeMap<String, ([u8; 32], Arc<PrefixTable>)>,
+    trust: &Trust,
 ) -> Result<Materials, Vec<Problem>> {
     let mut found = Found::default();
     let mut materials = Materials::default();
@@ -344,17 +359,15 @@ fn gather_blocking(
         } else {
             "digest"
         };
-        let mut bytes = Vec::new();
+        let (mut bytes, mut signers) = (Vec::new(), Vec::new());
         if let Some(source) = source(&at, "path", &plugin.path, &plugin.digest, &mut found) {
-            match resolver
-                .component(&source)
-                .and_then(|b| same_digest(&source, b))
-            {
-                Ok(component) => bytes = component,
+            match signed_component(&source, resolver, trust) {
+                Ok(component) => (bytes, signers) = component,
                 Err(why) => found.add(&format!("{at}/{field}"), why),
             }
         }
         materials.components.push(bytes);
+        materials.signers.push(signers);
         let mut secrets = BTreeMap::new();
         for (name, reference) in &plugin.grants.secrets {
             let pointer = format!("{at}/grants/secrets/{}", escaped_key(name));
@@ -378,6 +391,22 @@ fn gather_blocking(
     } else {
         Err(found.problems)
     }
+}
+
+/// Signatures are checked before anything is parsed or compiled.
+fn signed_component(
+    source: &Source,
+    resolver: &dyn Resolver,
+    trust: &Trust,
+) -> Result<(Vec<u8>, Vec<Signer>), String> {
+    let bytes = resolver.component(source)?;
+    let bytes = same_digest(source, bytes)?;
+    let digest: [u8; 32] = Sha256::digest(&bytes).into();
+    let given = resolver.signatures(source, &digest)?;
+    let signers = trust
+        .check(&bytes, &given)
+        .map_err(|e| format!("the component {e}"))?;
+    Ok((bytes, signers))
 }
 
 fn same_digest(source: &Source, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
