@@ -13,6 +13,8 @@ use super::toolchain::{PROFILE, TARGET, Toolchain, ToolchainError};
 #[derive(Clone, Debug)]
 pub struct Crate {
     pub name: String,
+    /// Where its manifest is.
+    pub directory: PathBuf,
     id: String,
     workspace: PathBuf,
     target_directory: PathBuf,
@@ -25,6 +27,8 @@ pub struct Component {
     pub bytes: Vec<u8>,
     /// Where it goes unless told otherwise: `target/plugins` of its workspace.
     pub directory: PathBuf,
+    /// The folder of its crate.
+    pub source: PathBuf,
 }
 
 /// The plugin crates that `paths` name: a crate's directory, a workspace (all its plugins), or a directory of crates.
@@ -72,6 +76,7 @@ pub fn build(
                 name: member.name.clone(),
                 bytes: componentize(&member.name, &core)?,
                 directory: member.target_directory.join("plugins"),
+                source: member.directory.clone(),
             });
         }
     }
@@ -203,6 +208,11 @@ impl Metadata {
         };
         let as_crate = |package: &Package| Crate {
             name: package.name.clone(),
+            directory: package
+                .manifest_path
+                .parent()
+                .unwrap_or(Path::new("."))
+                .to_owned(),
             id: package.id.clone(),
             workspace: self.workspace_root.clone(),
             target_directory: self.target_directory.clone(),

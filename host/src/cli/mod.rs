@@ -9,6 +9,8 @@ pub mod demo;
 pub mod explain;
 pub mod message;
 pub mod plugin;
+pub mod plugin_dev;
+pub mod plugin_test;
 pub mod policy;
 pub mod scaffold;
 pub mod send;
@@ -75,6 +77,8 @@ pub enum PluginCommand {
     Build(plugin::Build),
     /// Tell what a component serves and wants
     Inspect(plugin::Inspect),
+    Test(plugin_test::Args),
+    Dev(Box<plugin_dev::Args>),
     Deploy(policy::Deploy),
     /// List the components that were uploaded
     #[command(after_help = "Example:\n  heliograph plugin list")]
@@ -111,6 +115,12 @@ fn plugin(command: PluginCommand) -> ExitCode {
         PluginCommand::New(args) => plugin_exit("new", plugin::new(&args, out)),
         PluginCommand::Build(args) => plugin_exit("build", plugin::build(&args, out)),
         PluginCommand::Inspect(args) => plugin_exit("inspect", plugin::inspect(&args, out)),
+        PluginCommand::Test(args) => {
+            on_runtime(async { exit("plugin test", plugin_test::run(args).await) })
+        }
+        PluginCommand::Dev(args) => {
+            on_runtime(async { exit("plugin dev", plugin_dev::run(*args).await) })
+        }
         PluginCommand::Deploy(args) => {
             on_runtime(async { exit("plugin deploy", policy::deploy(args).await) })
         }
