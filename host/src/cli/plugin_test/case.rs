@@ -502,4 +502,21 @@ mod tests {
         let error = refusal(r#"{"state": {"a": {"count": 1, "text": "x"}}}"#);
         assert!(error.contains("state.a"), "{error}");
     }
+
+    #[test]
+    fn the_examples_of_the_guide_are_cases() {
+        let guide = include_str!("../../../../plugin-sdk/TESTING.md");
+        let examples: Vec<&str> = guide
+            .split("```json\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+            .collect();
+        assert!(examples.len() > Hook::ALL.len(), "{}", examples.len());
+        for example in examples {
+            let mut all = read(&[("one.json", example)]);
+            if let Err(error) = all.remove(0).case {
+                panic!("{error}\n{example}");
+            }
+        }
+    }
 }

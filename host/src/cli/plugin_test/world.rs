@@ -464,11 +464,4 @@ mod tests {
             assert!(error.starts_with("http[0]"), "{error}");
         }
     }
-
-    #[test]
-    fn a_secret_has_a_value_that_tells_its_name() {
-        let lines = Lines::default();
-        assert!(lines.take().is_empty());
-        assert_eq!(Shelf::reference("KEY"), "env:KEY");
-    }
 }
