@@ -163,7 +163,10 @@ pub fn built(
         let inspection =
             component::inspect(&made.bytes).map_err(|reason| PluginError::NotAPlugin {
                 path: PathBuf::from(&made.name),
-                reason,
+                reason: format!(
+                    "{reason}\nDoes {} end with `heliograph_plugin::export!(YourType: ContentFilter);`, with the hooks that it serves?",
+                    made.source.join("src/lib.rs").display()
+                ),
             })?;
         replace_file(&file, &made.bytes)?;
         built.push(Built {
