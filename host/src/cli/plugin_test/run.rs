@@ -16,6 +16,7 @@ use super::world::{ENTRY, Lines, Scripted, Shelf, State};
 use crate::domain::{Context, Hook};
 use crate::plugin::{
     Called, Engine, Entry, Fault, Host, PluginSpec, PolicySet, PolicySpec, SetError, TableSpec,
+    Witness,
 };
 
 /// Calls after the first, of which the median is told; fewer where they take longer than this.
@@ -306,14 +307,23 @@ async fn one_call(entry: &Entry, case: &Case) -> Called<Value> {
             },
             hook,
         ) => match hook {
-            Hook::ContentFilter => told(entry.inspect(message, &context).await, decision::verdict),
+            Hook::ContentFilter => told(
+                entry
+                    .inspect(message, &context, &mut Witness::absent())
+                    .await,
+                decision::verdict,
+            ),
             Hook::ComplianceCheck => {
-                let called = entry.check(message, recipient, &context).await;
+                let called = entry
+                    .check(message, recipient, &context, &mut Witness::absent())
+                    .await;
                 told(called, decision::ruling)
             }
             Hook::RoutingPolicy => {
                 let carriers = carriers.as_deref().unwrap_or_default();
-                let called = entry.route(message, carriers, &context).await;
+                let called = entry
+                    .route(message, carriers, &context, &mut Witness::absent())
+                    .await;
                 told(called, decision::routing)
             }
             Hook::CarrierAdapter => {
