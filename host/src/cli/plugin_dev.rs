@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::client::{Client, Failure, Target};
 use super::plugin::{self, Built, PluginError};
-use super::plugin_test::{FOLDER, Options, Subject, Tester, failing};
+use super::plugin_test::{FOLDER, Options, Subject, Tester, failing, tell};
 use super::policy;
 use super::send::text;
 use super::toolchain::{self, Toolchain};
@@ -109,20 +109,18 @@ impl Dev {
         let passed = self.test(&built).await?;
         let applied = self.apply(&built).await?;
         if self.args.target.json {
-            println!(
-                "{}",
-                json!({
-                    "file": built.file, "digest": built.inspection.digest, "cases": passed,
-                    "set": applied["set"], "changed": applied["changed"],
-                })
-            );
+            let line = json!({
+                "file": built.file, "digest": built.inspection.digest, "cases": passed,
+                "set": applied["set"], "changed": applied["changed"],
+            });
+            tell(&format!("{line}\n"));
         }
         Ok(())
     }
 
     fn say(&self, line: &str) {
         if !self.args.target.json {
-            println!("{line}");
+            tell(&format!("{line}\n"));
         }
     }
 

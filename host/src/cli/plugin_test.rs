@@ -9,6 +9,7 @@ mod report;
 mod run;
 mod world;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -82,12 +83,12 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         }
         let tested = tester.test(subject, &options).await?;
         if !args.json {
-            print!("{}", report::words(&tested));
+            tell(&report::words(&tested));
         }
         all.push(tested);
     }
     if args.json {
-        println!("{:#}", report::json(&all));
+        tell(&format!("{:#}\n", report::json(&all)));
     }
     if all.iter().all(|tested| tested.cases.is_empty()) {
         return Err(Failure::Failed(match &args.filter {
@@ -100,9 +101,14 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::Failed(total));
     }
     if !args.json {
-        println!("{total}");
+        tell(&format!("{total}\n"));
     }
     Ok(())
+}
+
+/// Whoever has stopped reading our output has enough of it: no reason to complain.
+pub fn tell(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Builds what has to be built.
