@@ -146,16 +146,19 @@ fn server(rig: &Rig) -> [&'static str; 4] {
     ["--url", url, "--key", ADMIN_KEY]
 }
 
-/// The filter of the scaffold, with the word that it looks for built in.
+/// The scaffold's filter, with the word that it looks for built in.
+fn with_word(source: &str, word: &str) -> String {
+    let (before, rest) = source.split_once("if text").expect("the condition");
+    let (_, after) = rest.split_once("        {\n").expect("its end");
+    format!(
+        "{before}if text\n            .to_lowercase()\n            .contains(\"{word}\")\n        {{\n{after}"
+    )
+}
+
 fn save_word(crate_folder: &Path, word: &str) {
     let file = crate_folder.join("src/lib.rs");
     let text = std::fs::read_to_string(&file).expect("the source");
-    let (before, rest) = text.split_once("if text").expect("the condition");
-    let (_, after) = rest.split_once("        {\n").expect("its end");
-    let changed = format!(
-        "{before}if text\n            .to_lowercase()\n            .contains(\"{word}\")\n        {{\n{after}"
-    );
-    std::fs::write(file, changed).expect("written");
+    std::fs::write(file, with_word(&text, word)).expect("written");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,8 +249,7 @@ async fn dev_watches_and_outlives_a_build_that_fails() {
     std::fs::write(&source, format!("{good}\nfn oops(")).expect("written");
     waits(2).await;
     assert!(said().contains("could not build"), "{}", said());
-    std::fs::write(&source, good).expect("written");
-    save_word(&folder, "eight");
+    std::fs::write(&source, with_word(&good, "eight")).expect("written");
     waits(3).await;
     let problem = rig.refused(sms(HANDSET, "see you at eight")).await;
     assert_eq!(problem["code"], "word_blocked", "{}", said());
