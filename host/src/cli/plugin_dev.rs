@@ -18,7 +18,7 @@ use super::plugin_test::{FOLDER, Options, Subject, Tester, failing, tell};
 use super::policy;
 use super::send::text;
 use super::toolchain::{self, Toolchain};
-use crate::plugin::{PluginSpec, PolicySpec};
+use crate::plugin::PolicySpec;
 
 /// How long the files must be left alone before a build begins: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -244,17 +244,9 @@ fn entry_text(name: &str, file: &Path, defaults: &Value) -> String {
         json!(name),
         json!(file.display().to_string())
     );
-    let entry = PluginSpec {
-        config: defaults["config"].clone(),
-        grants: serde_json::from_value(defaults["grants"].clone()).unwrap_or_default(),
-        ..PluginSpec::default()
-    };
-    for (field, value) in [
-        ("config", Some(entry.config)),
-        ("grants", defaults.get("grants").cloned()),
-    ] {
-        if let Some(value) = value.filter(|value| !value.is_null()) {
-            text.push_str(&format!("{field} = {}\n", inline(&value)));
+    for field in ["config", "grants"] {
+        if let Some(value) = defaults.get(field).filter(|value| !value.is_null()) {
+            text.push_str(&format!("{field} = {}\n", inline(value)));
         }
     }
     text
