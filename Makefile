@@ -16,6 +16,7 @@ demo: plugins ## Send messages through the whole path and watch them (ARGS=--onc
 	$(TARGET)/debug/heliograph demo $(ARGS)
 
 test: plugins lint ## Check the format, the lints and every test
+	$(TARGET)/debug/heliograph plugin test plugins
 	$(CARGO) test --workspace
 
 bench: ## Measure the whole path in a release build (ARGS=--json for one JSON object)

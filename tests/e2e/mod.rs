@@ -1,6 +1,7 @@
 //! End-to-end scenarios, each with a server process, carriers and targets of its own.
 
 mod aggregator;
+mod authoring;
 mod cli;
 mod crash;
 mod demo;

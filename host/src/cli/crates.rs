@@ -9,10 +9,22 @@ use serde::Deserialize;
 
 use super::toolchain::{PROFILE, TARGET, Toolchain, ToolchainError};
 
+/// The profile of this repository's own plugins: small, no unwinding.
+const PROFILE_SETTINGS: [&str; 6] = [
+    "inherits=\"release\"",
+    "opt-level=3",
+    "lto=\"fat\"",
+    "codegen-units=1",
+    "panic=\"abort\"",
+    "strip=true",
+];
+
 /// A crate to build, as cargo describes it.
 #[derive(Clone, Debug)]
 pub struct Crate {
     pub name: String,
+    /// Where its manifest is.
+    pub directory: PathBuf,
     id: String,
     workspace: PathBuf,
     target_directory: PathBuf,
@@ -25,6 +37,8 @@ pub struct Component {
     pub bytes: Vec<u8>,
     /// Where it goes unless told otherwise: `target/plugins` of its workspace.
     pub directory: PathBuf,
+    /// The folder of its crate.
+    pub source: PathBuf,
 }
 
 /// The plugin crates that `paths` name: a crate's directory, a workspace (all its plugins), or a directory of crates.
@@ -72,6 +86,7 @@ pub fn build(
                 name: member.name.clone(),
                 bytes: componentize(&member.name, &core)?,
                 directory: member.target_directory.join("plugins"),
+                source: member.directory.clone(),
             });
         }
     }
@@ -113,6 +128,13 @@ fn cargo_build<'a>(
     for member in members {
         command.args(["-p", &member.id]);
     }
+    // A crate that `plugin new` did not write need not know of our profile.
+    if !has_profile(&workspace.join("Cargo.toml")) {
+        for setting in PROFILE_SETTINGS {
+            command.arg("--config");
+            command.arg(format!("profile.{PROFILE}.{setting}"));
+        }
+    }
     if offline {
         command.arg("--offline");
     }
@@ -128,6 +150,7 @@ fn cargo_build<'a>(
     if !output.status.success() {
         return Err(ToolchainError::Build {
             packages: packages(),
+            offline,
         });
     }
     let modules: BTreeMap<String, PathBuf> = String::from_utf8_lossy(&output.stdout)
@@ -140,9 +163,19 @@ fn cargo_build<'a>(
             Some(file) => Ok((*member, file.clone())),
             None => Err(ToolchainError::Build {
                 packages: vec![member.name.clone()],
+                offline,
             }),
         })
         .collect()
+}
+
+/// Whether a workspace's manifest says how plugins are built.
+fn has_profile(manifest: &Path) -> bool {
+    let text = std::fs::read_to_string(manifest).unwrap_or_default();
+    let table = text.parse::<toml::Table>().unwrap_or_default();
+    table
+        .get("profile")
+        .is_some_and(|profiles| profiles.get(PROFILE).is_some())
 }
 
 /// The package and the `.wasm` file of one line of cargo's messages, where it tells of one.
@@ -203,6 +236,11 @@ impl Metadata {
         };
         let as_crate = |package: &Package| Crate {
             name: package.name.clone(),
+            directory: package
+                .manifest_path
+                .parent()
+                .unwrap_or(Path::new("."))
+                .to_owned(),
             id: package.id.clone(),
             workspace: self.workspace_root.clone(),
             target_directory: self.target_directory.clone(),
@@ -312,6 +350,17 @@ mod tests {
             built_module(r#"{"reason":"build-finished","success":true}"#),
             None
         );
+    }
+
+    #[test]
+    fn a_manifest_without_our_profile_is_told_apart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let manifest = folder.path().join("Cargo.toml");
+        assert!(!has_profile(&manifest));
+        std::fs::write(&manifest, "[package]\nname = \"x\"\n").expect("written");
+        assert!(!has_profile(&manifest));
+        std::fs::write(&manifest, "[profile.plugin]\ninherits = \"release\"\n").expect("written");
+        assert!(has_profile(&manifest));
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub mod inspect;
 pub mod message;
 pub mod oci;
 pub mod plugin;
+pub mod plugin_dev;
+pub mod plugin_test;
 pub mod policy;
 pub mod scaffold;
 pub mod send;
@@ -88,6 +90,8 @@ pub enum PluginCommand {
     Push(oci::Push),
     /// Fetch a component and its signatures out of a registry or an OCI layout
     Pull(oci::Pull),
+    Test(plugin_test::Args),
+    Dev(Box<plugin_dev::Args>),
     Deploy(policy::Deploy),
     /// List the components that were uploaded
     #[command(after_help = "Example:\n  heliograph plugin list")]
@@ -135,6 +139,12 @@ fn plugin(command: PluginCommand) -> ExitCode {
         PluginCommand::Pull(args) => on_runtime(async move {
             plugin_exit("pull", oci::pull(&args, &mut std::io::stdout()).await)
         }),
+        PluginCommand::Test(args) => {
+            on_runtime(async { exit("plugin test", plugin_test::run(args).await) })
+        }
+        PluginCommand::Dev(args) => {
+            on_runtime(async { exit("plugin dev", plugin_dev::run(*args).await) })
+        }
         PluginCommand::Deploy(args) => {
             on_runtime(async { exit("plugin deploy", policy::deploy(args).await) })
         }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::component::{self, Hook};
-use super::toolchain::{self, ToolchainError};
+use super::client::Failure;
+use super::component::{self, Hook, Inspection};
+use super::toolchain::{self, Toolchain, ToolchainError};
 use super::{crates, scaffold};
 
 /// A larger file is not read. Plugins take some hundred kilobytes.
@@ -81,13 +82,25 @@ impl fmt::Display for PluginError {
 
 impl std::error::Error for PluginError {}
 
+impl From<PluginError> for Failure {
+    fn from(error: PluginError) -> Failure {
+        match error {
+            PluginError::Usage(why) => Failure::Usage(why),
+            PluginError::Io { .. }
+            | PluginError::NotAPlugin { .. }
+            | PluginError::Toolchain(_)
+            | PluginError::Output(_) => Failure::Failed(error.to_string()),
+        }
+    }
+}
+
 impl From<ToolchainError> for PluginError {
     fn from(error: ToolchainError) -> Self {
         Self::Toolchain(error)
     }
 }
 
-/// Writes a crate that builds, with a test, a README and a sample input.
+/// Writes a crate that builds, with tests, cases and a README.
 pub fn new(args: &New, out: &mut dyn Write) -> Result<(), PluginError> {
     scaffold::check_name(&args.name)?;
     let directory = args
@@ -108,7 +121,7 @@ pub fn new(args: &New, out: &mut dyn Write) -> Result<(), PluginError> {
             .map_err(PluginError::Output)?;
         writeln!(
             out,
-            "next: cd {} && cargo test && heliograph plugin build",
+            "next: cd {} && cargo test && heliograph plugin test",
             directory.display()
         )
         .map_err(PluginError::Output)?;
@@ -116,39 +129,68 @@ pub fn new(args: &New, out: &mut dyn Write) -> Result<(), PluginError> {
     Ok(())
 }
 
-/// Builds plugins into components.
-pub fn build(args: &Build, out: &mut dyn Write) -> Result<(), PluginError> {
-    let toolchain = toolchain::find(args.offline)?;
+/// A component that was just built, inspected and written.
+pub struct Built {
+    pub name: String,
+    /// Of its crate.
+    pub directory: PathBuf,
+    pub file: PathBuf,
+    pub bytes: Vec<u8>,
+    pub inspection: Inspection,
+}
+
+/// Builds the crates that `paths` name and writes their components, to `out` where it is given.
+pub fn built(
+    toolchain: &Toolchain,
+    paths: &[PathBuf],
+    out: Option<&Path>,
+    offline: bool,
+) -> Result<Vec<Built>, PluginError> {
     eprintln!("building with {}", toolchain.describe());
-    let crates = crates::find(&toolchain, &args.paths)?;
-    let components = crates::build(&toolchain, &crates, args.offline)?;
+    let crates = crates::find(toolchain, paths)?;
     let mut built = Vec::new();
-    for made in &components {
-        let directory = args.out.as_ref().unwrap_or(&made.directory);
-        let file = directory.join(format!("{}.wasm", made.name));
+    for made in crates::build(toolchain, &crates, offline)? {
+        let folder = out.unwrap_or(&made.directory);
+        let file = folder.join(format!("{}.wasm", made.name));
         let inspection =
             component::inspect(&made.bytes).map_err(|reason| PluginError::NotAPlugin {
                 path: PathBuf::from(&made.name),
-                reason,
+                reason: format!(
+                    "{reason}\nDoes {} end with `heliograph_plugin::export!(YourType: ContentFilter);`, with the hooks that it serves?",
+                    made.source.join("src/lib.rs").display()
+                ),
             })?;
         replace_file(&file, &made.bytes)?;
-        built.push((made.name.as_str(), file, inspection));
+        built.push(Built {
+            name: made.name,
+            directory: made.source,
+            file,
+            bytes: made.bytes,
+            inspection,
+        });
     }
+    Ok(built)
+}
+
+/// Builds plugins into components.
+pub fn build(args: &Build, out: &mut dyn Write) -> Result<(), PluginError> {
+    let toolchain = toolchain::find(args.offline)?;
+    let built = built(&toolchain, &args.paths, args.out.as_deref(), args.offline)?;
     if args.json {
         let plugins: Vec<_> = built
             .iter()
-            .map(|(name, file, inspection)| serde_json::json!({"name": name, "file": file, "component": inspection}))
+            .map(|b| serde_json::json!({"name": b.name, "file": b.file, "component": b.inspection}))
             .collect();
         writeln!(out, "{}", serde_json::json!({ "plugins": plugins }))
             .map_err(PluginError::Output)?;
     } else {
-        for (_, file, inspection) in &built {
+        for b in &built {
             writeln!(
                 out,
                 "{}  {} KiB  {}",
-                file.display(),
-                inspection.size.div_ceil(1024),
-                inspection.summary()
+                b.file.display(),
+                b.inspection.size.div_ceil(1024),
+                b.inspection.summary()
             )
             .map_err(PluginError::Output)?;
         }

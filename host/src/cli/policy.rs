@@ -166,16 +166,29 @@ pub async fn list(args: Plain) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The policy as JSON, everything that it reads from files uploaded and named by digest.
+/// The policy of a file as JSON, everything that it reads from files uploaded and named by digest.
 pub(super) async fn uploaded(client: &Client, file: &Path) -> Result<Value, Failure> {
+    with_uploads(client, Some(file), read_spec(file)?).await
+}
+
+/// A policy file.
+pub(super) fn read_spec(file: &Path) -> Result<PolicySpec, Failure> {
     let text_of = |bytes: Vec<u8>| {
         String::from_utf8(bytes)
             .map_err(|_| Failure::Failed(format!("{}: is not UTF-8", file.display())))
     };
     let toml = text_of(read(file, POLICY_OCTETS_MAX)?)?;
-    let mut spec = PolicySpec::from_toml(&toml)
-        .map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))?;
-    let base = file.parent().unwrap_or(Path::new(""));
+    PolicySpec::from_toml(&toml).map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))
+}
+
+/// The policy as JSON, everything that it reads from files uploaded and named by digest. Its paths
+/// are relative to `file`.
+pub(super) async fn with_uploads(
+    client: &Client,
+    file: Option<&Path>,
+    mut spec: PolicySpec,
+) -> Result<Value, Failure> {
+    let base = file.and_then(Path::parent).unwrap_or(Path::new(""));
     let mut known: BTreeMap<PathBuf, String> = BTreeMap::new();
     for plugin in &mut spec.plugins {
         let Some(path) = plugin.path.take() else {
@@ -220,7 +233,7 @@ pub(super) async fn uploaded(client: &Client, file: &Path) -> Result<Value, Fail
     serde_json::to_value(&spec).map_err(|e| Failure::Failed(e.to_string()))
 }
 
-async fn stage(client: &Client, file: &Path, bytes: Vec<u8>) -> Result<Value, Failure> {
+pub(super) async fn stage(client: &Client, file: &Path, bytes: Vec<u8>) -> Result<Value, Failure> {
     let signatures = beside(file).map_err(Failure::Failed)?;
     let signatures: Vec<String> = signatures.iter().map(Signature::header).collect();
     let mut headers = vec![("content-type", "application/wasm")];

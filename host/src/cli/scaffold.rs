@@ -1,5 +1,5 @@
-//! What `heliograph plugin new` writes: a crate that builds, with a test, a README and a sample input. The files are
-//! those of `plugin-sdk/template`, where they are compiled and tested; here the name is put in.
+//! What `heliograph plugin new` writes: a crate that builds, with tests, cases and a README. The files are those of
+//! `plugin-sdk/template`, where they are compiled and tested; here the name is put in.
 
 use std::path::Path;
 
@@ -41,6 +41,7 @@ pub fn check_name(name: &str) -> Result<(), PluginError> {
 
 /// The files of a new crate, by path. `member` of this repository's workspace takes its profile from there.
 pub fn scaffold(name: &str, hook: Hook, member: bool) -> Vec<(&'static str, String)> {
+    let template = template(hook);
     let type_name: String = name.split('-').map(capitalised).collect();
     let named = |text: &str| {
         text.replace("example-plugin", name)
@@ -57,20 +58,19 @@ pub fn scaffold(name: &str, hook: Hook, member: bool) -> Vec<(&'static str, Stri
     let readme = include_str!("../../../plugin-sdk/template/README.md.in")
         .replace("{hook}", hook.name())
         .replace("{wit}", WIT_VERSION)
-        .replace("{config}", sample_config(hook));
-    vec![
+        .replace("{config}", template.config);
+    let mut files = vec![
         ("Cargo.toml", named(&manifest)),
         ("README.md", named(&readme)),
         (
             ".gitignore",
             include_str!("../../../plugin-sdk/template/gitignore.in").to_owned(),
         ),
-        (
-            "sample.json",
-            include_str!("../../../plugin-sdk/template/sample.json").to_owned(),
-        ),
-        ("src/lib.rs", named(template(hook))),
-    ]
+        ("src/lib.rs", named(template.source)),
+    ];
+    let cases = template.cases.iter();
+    files.extend(cases.map(|(path, text)| (*path, (*text).to_owned())));
+    files
 }
 
 fn capitalised(word: &str) -> String {
@@ -131,34 +131,70 @@ pub fn write_crate(directory: &Path, files: &[(&str, String)]) -> Result<(), Plu
     Ok(())
 }
 
-fn template(hook: Hook) -> &'static str {
-    match hook {
-        Hook::ContentFilter => {
-            include_str!("../../../plugin-sdk/template/src/content-filter.rs")
-        }
-        Hook::ComplianceCheck => {
-            include_str!("../../../plugin-sdk/template/src/compliance-check.rs")
-        }
-        Hook::RoutingPolicy => {
-            include_str!("../../../plugin-sdk/template/src/routing-policy.rs")
-        }
-        Hook::CarrierAdapter => {
-            include_str!("../../../plugin-sdk/template/src/carrier-adapter.rs")
-        }
-        Hook::InboundHandler => {
-            include_str!("../../../plugin-sdk/template/src/inbound-handler.rs")
-        }
-    }
+/// What is made for a hook.
+struct Template {
+    source: &'static str,
+    /// The configuration that its tests and cases use, as a policy file has it.
+    config: &'static str,
+    /// Cases and what is expected of them, by path.
+    cases: &'static [(&'static str, &'static str)],
 }
 
-/// The configuration that its template's test uses, as a policy file has it.
-fn sample_config(hook: Hook) -> &'static str {
+/// A hook's files in `plugin-sdk/template`: its source, and the two cases that are named.
+macro_rules! template {
+    ($hook:literal, $one:literal, $two:literal, $config:literal) => {
+        Template {
+            source: include_str!(concat!("../../../plugin-sdk/template/src/", $hook, ".rs")),
+            config: $config,
+            cases: &[
+                template!(@case $hook, "defaults.json"),
+                template!(@case $hook, concat!($one, ".json")),
+                template!(@case $hook, concat!($one, ".expect.json")),
+                template!(@case $hook, concat!($two, ".json")),
+                template!(@case $hook, concat!($two, ".expect.json")),
+            ],
+        }
+    };
+    (@case $hook:literal, $file:expr) => {
+        (
+            concat!("cases/", $file),
+            include_str!(concat!("../../../plugin-sdk/template/cases/", $hook, "/", $file)),
+        )
+    };
+}
+
+fn template(hook: Hook) -> Template {
     match hook {
-        Hook::ContentFilter => "config = { word = \"prize\" }",
-        Hook::ComplianceCheck => "config = { daily_limit = 3 }",
-        Hook::RoutingPolicy => "config = { order = [\"north\", \"south\"] }",
-        Hook::CarrierAdapter => "config = { url = \"https://carrier.example/sms\" }",
-        Hook::InboundHandler => "config = { keyword = \"reply\", answer = \"Thank you\" }",
+        Hook::ContentFilter => template!(
+            "content-filter",
+            "holds-the-word",
+            "another-text",
+            "config = { word = \"prize\" }"
+        ),
+        Hook::ComplianceCheck => template!(
+            "compliance-check",
+            "below-the-limit",
+            "at-the-limit",
+            "config = { daily_limit = 3 }"
+        ),
+        Hook::RoutingPolicy => template!(
+            "routing-policy",
+            "both-connected",
+            "north-is-down",
+            "config = { order = [\"north\", \"south\"] }"
+        ),
+        Hook::CarrierAdapter => template!(
+            "carrier-adapter",
+            "taken",
+            "no-answer",
+            "config = { url = \"https://carrier.example/sms\" }\ngrants = { http = { hosts = [\"carrier.example:443\"] } }"
+        ),
+        Hook::InboundHandler => template!(
+            "inbound-handler",
+            "the-keyword",
+            "another-text",
+            "config = { keyword = \"reply\", answer = \"Thank you\" }"
+        ),
     }
 }
 

@@ -33,7 +33,10 @@ pub enum ToolchainError {
     /// A program could not be started.
     Start { program: String, reason: String },
     /// cargo refused, and has said why on stderr.
-    Build { packages: Vec<String> },
+    Build {
+        packages: Vec<String>,
+        offline: bool,
+    },
     /// The path is no plugin crate.
     NotAPlugin { path: PathBuf, reason: String },
     /// The core module does not fit the plugin contract.
@@ -58,12 +61,19 @@ impl fmt::Display for ToolchainError {
                 )
             }
             Self::Start { program, reason } => write!(out, "cannot run {program}: {reason}"),
-            Self::Build { packages } => write!(
-                out,
-                "cargo could not build {} (its messages are above; a crate outside this repository needs a \
-                 [profile.{PROFILE}], see the manifest that `heliograph plugin new` writes)",
-                packages.join(", ")
-            ),
+            Self::Build { packages, offline } => {
+                write!(
+                    out,
+                    "cargo could not build {}: its messages are above",
+                    packages.join(", ")
+                )?;
+                match offline {
+                    true => out.write_str(
+                        " (--offline builds with what was fetched before: run it once without)",
+                    ),
+                    false => Ok(()),
+                }
+            }
             Self::NotAPlugin { path, reason } => {
                 write!(out, "{} is no plugin crate: {reason}", path.display())
             }

@@ -56,6 +56,15 @@ impl Entry {
         (&manifest.name, &manifest.version)
     }
 
+    /// The most memory that an instance may have.
+    pub fn memory_limit_bytes(&self) -> usize {
+        self.pool.bounds.memory_bytes
+    }
+
+    pub fn deadline_ms(&self) -> u32 {
+        self.pool.bounds.deadline_ms(self.hook)
+    }
+
     pub fn stats(&self) -> EntryStats {
         self.pool.stats(self.hook)
     }

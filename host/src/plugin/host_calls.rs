@@ -21,8 +21,8 @@ use super::{HttpRequest, HttpResponse};
 use crate::domain::HostAnswer;
 
 /// All calls of one hook call to the host.
-pub(super) const HOST_CALLS_MAX: u32 = 1_000;
-pub(super) const LOG_LINES_MAX: u32 = 100;
+pub const HOST_CALLS_MAX: u32 = 1_000;
+pub const LOG_LINES_MAX: u32 = 100;
 pub(super) const LOG_BYTES_MAX: usize = 64 << 10;
 const LOG_FIELDS_MAX: usize = 16;
 const LOG_CHARS_MAX: usize = 1_024;
@@ -31,6 +31,34 @@ const LOG_LINES_PER_SECOND: f64 = 100.0;
 const LOG_BURST: f64 = 500.0;
 const STATE_KEY_BYTES_MAX: usize = 256;
 const STATE_VALUE_BYTES_MAX: usize = 64 << 10;
+
+/// What a call of the host was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HostCall {
+    Log = 0,
+    State = 1,
+    Tables = 2,
+    Http = 3,
+}
+
+impl HostCall {
+    pub const ALL: [HostCall; 4] = [
+        HostCall::Log,
+        HostCall::State,
+        HostCall::Tables,
+        HostCall::Http,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            HostCall::Log => "log",
+            HostCall::State => "state",
+            HostCall::Tables => "tables",
+            HostCall::Http => "http",
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogLevel {
@@ -168,6 +196,8 @@ pub(super) struct CallState {
     /// Epoch ticks that the call may still run through.
     ticks_left: u32,
     host_calls_left: u32,
+    /// Calls of the host in this call, by [`HostCall`].
+    host_calls: [u32; HostCall::ALL.len()],
     log_lines_left: u32,
     log_bytes_left: usize,
     /// What the call sees of the plugin's state, and whether it may leave a trace.
@@ -219,6 +249,7 @@ impl CallState {
             },
             ticks_left: 0,
             host_calls_left: 0,
+            host_calls: [0; HostCall::ALL.len()],
             log_lines_left: 0,
             log_bytes_left: 0,
             view: StateView::Preview,
@@ -229,6 +260,7 @@ impl CallState {
     pub fn begin(&mut self, ticks: u32, view: StateView) {
         self.ticks_left = ticks;
         self.host_calls_left = HOST_CALLS_MAX;
+        self.host_calls = [0; HostCall::ALL.len()];
         self.log_lines_left = LOG_LINES_MAX;
         self.log_bytes_left = LOG_BYTES_MAX;
         self.view = view;
@@ -256,13 +288,19 @@ impl CallState {
         &mut self.memory
     }
 
-    fn host_call(&mut self) -> Bounded<()> {
+    /// Calls of the host since [`CallState::begin`], by [`HostCall`].
+    pub fn host_calls(&self) -> [u32; HostCall::ALL.len()] {
+        self.host_calls
+    }
+
+    fn host_call(&mut self, kind: HostCall) -> Bounded<()> {
         match self.host_calls_left.checked_sub(1) {
             None => Err(TooMuch(format!(
                 "more than {HOST_CALLS_MAX} calls of the host in one call"
             ))),
             Some(left) => {
                 self.host_calls_left = left;
+                self.host_calls[kind as usize] += 1;
                 Ok(())
             }
         }
@@ -274,7 +312,7 @@ impl CallState {
         message: &str,
         fields: &[(String, String)],
     ) -> Bounded<()> {
-        self.host_call()?;
+        self.host_call(HostCall::Log)?;
         let bytes = message.len() + fields.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
         match (
             self.log_lines_left.checked_sub(1),
@@ -299,7 +337,7 @@ impl CallState {
     }
 
     pub fn state_get(&mut self, key: &str) -> Bounded<Option<Vec<u8>>> {
-        self.host_call()?;
+        self.host_call(HostCall::State)?;
         state_key(key)?;
         let owner = &self.grants.owner;
         if let StateView::Recalled(recall) = &mut self.view {
@@ -325,7 +363,7 @@ impl CallState {
         value: &[u8],
         ttl_seconds: Option<u32>,
     ) -> Bounded<Result<(), String>> {
-        self.host_call()?;
+        self.host_call(HostCall::State)?;
         state_key(key)?;
         if value.len() > STATE_VALUE_BYTES_MAX {
             return Ok(Err(format!(
@@ -364,7 +402,7 @@ impl CallState {
     }
 
     pub fn state_delete(&mut self, key: &str) -> Bounded<()> {
-        self.host_call()?;
+        self.host_call(HostCall::State)?;
         state_key(key)?;
         let (store, _) = granted_state(&self.grants)?;
         match &self.view {
@@ -376,7 +414,7 @@ impl CallState {
     }
 
     pub fn state_increment(&mut self, key: &str, by: i64, ttl_seconds: u32) -> Bounded<i64> {
-        self.host_call()?;
+        self.host_call(HostCall::State)?;
         state_key(key)?;
         let (store, quota) = granted_state(&self.grants)?;
         let (owner, ttl) = (&self.grants.owner, Duration::from_secs(ttl_seconds.into()));
@@ -411,7 +449,7 @@ impl CallState {
     }
 
     pub fn table_lookup(&mut self, table: &str, key: &str) -> Bounded<Option<String>> {
-        self.host_call()?;
+        self.host_call(HostCall::Tables)?;
         let found = self.grants.tables.get(table).and_then(|t| t.lookup(key));
         Ok(found.map(str::to_owned))
     }
@@ -421,7 +459,7 @@ impl CallState {
         table: &str,
         key: &str,
     ) -> Bounded<Option<(String, String)>> {
-        self.host_call()?;
+        self.host_call(HostCall::Tables)?;
         let found = self
             .grants
             .tables
@@ -434,7 +472,7 @@ impl CallState {
         &mut self,
         request: HttpRequest,
     ) -> Bounded<Result<HttpResponse, HttpFailure>> {
-        self.host_call()?;
+        self.host_call(HostCall::Http)?;
         let grants = self.grants.clone();
         Ok(match &grants.http {
             Some(caller) => match self.view {

@@ -39,7 +39,9 @@ pub use breaker::BreakerState;
 pub use child::{CompileMode, compile_child};
 pub use engine::{CodeCache, Engine, EngineError, EngineLimits};
 pub use entry::Entry;
-pub use host_calls::{HttpClient, HttpFailure, HttpLimits};
+pub use host_calls::{
+    HOST_CALLS_MAX, HostCall, HttpAnswer, HttpClient, HttpFailure, HttpLimits, LOG_LINES_MAX,
+};
 pub use http::HyperClient;
 pub use load::{Inspection, LoadError, Manifest, digest_text, inspect_component};
 pub use set::{EntryHook, EntrySummary, Host, PolicySet, SetError, SetSummary, TableSummary};

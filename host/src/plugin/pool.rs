@@ -238,8 +238,9 @@ impl Pool {
     ) -> Result<T, Fault> {
         let state = run.warm.store.data_mut();
         witness.returned(&self.grants.owner, hook, state.take_view());
-        let high_water = state.memory().high_water;
-        self.hooks[hook as usize].stats.memory_used(high_water);
+        let stats = &self.hooks[hook as usize].stats;
+        stats.memory_used(state.memory().high_water);
+        stats.host_called(state.host_calls());
         match raised {
             Ok(Ok(answer)) => {
                 run.warm.calls_left = run.warm.calls_left.saturating_sub(1);

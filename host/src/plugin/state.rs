@@ -85,7 +85,7 @@ impl Value {
         self.bytes
             .as_slice()
             .try_into()
-            .map_or(0, i64::from_be_bytes)
+            .map_or(0, i64::from_le_bytes)
     }
 }
 
@@ -175,7 +175,8 @@ impl StateStore for MemoryState {
         };
         let count = count.saturating_add(by);
         let value = Value {
-            bytes: count.to_be_bytes().to_vec(),
+            // As the store keeps it: a plugin may read its counter with `get`.
+            bytes: count.to_le_bytes().to_vec(),
             expires,
         };
         put(mine, key, value, now, quota)?;

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use super::Fault;
+use super::host_calls::HostCall;
 use crate::domain::CallOutcome;
 
 /// Four steps in each power of two of nanoseconds: a percentile is read within 12 %.
@@ -17,6 +18,7 @@ pub(super) struct Stats {
     faults: [AtomicU64; Fault::KINDS.len()],
     outcomes: [AtomicU64; OUTCOMES],
     latency: [AtomicU64; BUCKETS],
+    host_calls: [AtomicU64; HostCall::ALL.len()],
     instances_made: AtomicU64,
     memory_high_water: AtomicUsize,
 }
@@ -36,6 +38,8 @@ pub struct EntryStats {
     pub instances_made: u64,
     pub memory_high_water_bytes: u64,
     pub log_lines_dropped: u64,
+    /// Calls of the host by [`HostCall::name`].
+    pub host_calls: Vec<(&'static str, u64)>,
 }
 
 impl Stats {
@@ -45,6 +49,7 @@ impl Stats {
             faults: std::array::from_fn(|_| AtomicU64::new(0)),
             outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
             latency: std::array::from_fn(|_| AtomicU64::new(0)),
+            host_calls: std::array::from_fn(|_| AtomicU64::new(0)),
             instances_made: AtomicU64::new(0),
             memory_high_water: AtomicUsize::new(0),
         }
@@ -54,6 +59,15 @@ impl Stats {
         self.calls.fetch_add(1, Relaxed);
         if let Some(bucket) = self.latency.get(bucket(nanos)) {
             bucket.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub fn host_called(&self, calls: [u32; HostCall::ALL.len()]) {
+        for (total, calls) in self.host_calls.iter().zip(calls) {
+            // Most calls of most plugins ask for nothing.
+            if calls > 0 {
+                total.fetch_add(calls.into(), Relaxed);
+            }
         }
     }
 
@@ -100,6 +114,11 @@ impl Stats {
             instances_made: self.instances_made.load(Relaxed),
             memory_high_water_bytes: self.memory_high_water.load(Relaxed) as u64,
             log_lines_dropped,
+            host_calls: HostCall::ALL
+                .iter()
+                .zip(&self.host_calls)
+                .map(|(call, count)| (call.name(), count.load(Relaxed)))
+                .collect(),
         }
     }
 }

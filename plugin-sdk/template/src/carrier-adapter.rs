@@ -94,28 +94,14 @@ mod tests {
     use super::*;
     use heliograph_plugin::{configure, testing};
 
-    #[derive(serde::Deserialize)]
-    struct Sample {
-        to: String,
-        from: String,
-        text: String,
-    }
-
-    fn sample() -> Sample {
-        serde_json::from_str(include_str!("../sample.json"))
-            .expect("sample.json is as the test expects")
-    }
-
     fn submit(answer: Result<HttpResponse, HttpFailure>) -> Result<Vec<String>, SubmitError> {
         let host = testing::FakeHost::new();
         host.answer(answer);
         let plugin: ExamplePlugin =
             configure(r#"{"url": "https://carrier.example/sms"}"#).expect("a valid configuration");
-        let Sample { to, from, text } = sample();
-        let mut message = testing::message(&to, &text);
-        message.originator.value = from;
+        let message = testing::message("+447700900123", "Your code is 4711");
         let outcome = plugin.submit(&message, &testing::context());
-        assert_eq!(host.requests()[0].body, text.as_bytes());
+        assert_eq!(host.requests()[0].body, b"Your code is 4711");
         outcome
     }
 

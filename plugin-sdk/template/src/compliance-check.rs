@@ -49,24 +49,10 @@ mod tests {
     use super::*;
     use heliograph_plugin::{configure, testing};
 
-    #[derive(serde::Deserialize)]
-    struct Sample {
-        to: String,
-        from: String,
-        text: String,
-    }
-
-    fn sample() -> Sample {
-        serde_json::from_str(include_str!("../sample.json"))
-            .expect("sample.json is as the test expects")
-    }
-
     fn check(sent_last_day: u32) -> Ruling {
         let plugin: ExamplePlugin =
             configure(r#"{"daily_limit": 3}"#).expect("a valid configuration");
-        let Sample { to, from, text } = sample();
-        let mut message = testing::message(&to, &text);
-        message.originator.value = from;
+        let mut message = testing::message("+447700900123", "Half price today");
         message.traffic = TrafficClass::Promotional;
         let recipient = RecipientProfile {
             sent_last_day,

@@ -54,32 +54,19 @@ mod tests {
     use super::*;
     use heliograph_plugin::{configure, testing};
 
-    #[derive(serde::Deserialize)]
-    struct Sample {
-        to: String,
-        from: String,
-        text: String,
-    }
-
-    fn sample() -> Sample {
-        serde_json::from_str(include_str!("../sample.json"))
-            .expect("sample.json is as the test expects")
-    }
-
     fn inspect(text: &str) -> Verdict {
         let plugin: ExamplePlugin =
             configure(r#"{"word": "prize"}"#).expect("a valid configuration");
-        let Sample { to, from, .. } = sample();
-        let mut message = testing::message(&to, text);
-        message.originator.value = from;
-        plugin.inspect(&message, &testing::context())
+        plugin.inspect(
+            &testing::message("+447700900123", text),
+            &testing::context(),
+        )
     }
 
     #[test]
-    fn the_sample_holds_the_word() {
-        assert!(
-            matches!(inspect(&sample().text), Verdict::Refuse(refusal) if refusal.code == "word_blocked")
-        );
+    fn the_word_is_found_in_any_case() {
+        let verdict = inspect("Reply PRIZE to claim your reward");
+        assert!(matches!(verdict, Verdict::Refuse(refusal) if refusal.code == "word_blocked"));
     }
 
     #[test]

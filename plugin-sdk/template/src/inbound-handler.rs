@@ -49,25 +49,10 @@ mod tests {
     use super::*;
     use heliograph_plugin::{configure, testing};
 
-    #[derive(serde::Deserialize)]
-    struct Sample {
-        to: String,
-        from: String,
-        text: String,
-    }
-
-    fn sample() -> Sample {
-        serde_json::from_str(include_str!("../sample.json"))
-            .expect("sample.json is as the test expects")
-    }
-
     fn receive(keyword: &str) -> Vec<Action> {
         let config = format!(r#"{{"keyword": "{keyword}", "answer": "Thank you"}}"#);
         let plugin: ExamplePlugin = configure(&config).expect("a valid configuration");
-        // What the handset sends goes to the number that the sample's `from` is.
-        let Sample { to, from, text } = sample();
-        let mut inbound = testing::inbound(&to, &text);
-        inbound.recipient.value = from;
+        let inbound = testing::inbound("+447700900123", "Reply me please");
         plugin.receive(&inbound, &testing::context())
     }
 

@@ -61,24 +61,10 @@ mod tests {
     use super::*;
     use heliograph_plugin::{configure, testing};
 
-    #[derive(serde::Deserialize)]
-    struct Sample {
-        to: String,
-        from: String,
-        text: String,
-    }
-
-    fn sample() -> Sample {
-        serde_json::from_str(include_str!("../sample.json"))
-            .expect("sample.json is as the test expects")
-    }
-
     fn route(carriers: &[Carrier]) -> Routing {
         let plugin: ExamplePlugin =
             configure(r#"{"order": ["north", "south"]}"#).expect("a valid configuration");
-        let Sample { to, from, text } = sample();
-        let mut message = testing::message(&to, &text);
-        message.originator.value = from;
+        let message = testing::message("+447700900123", "Your code is 4711");
         plugin.route(&message, carriers, &testing::context())
     }
 
