@@ -88,6 +88,7 @@ impl From<PluginError> for Failure {
             PluginError::Usage(why) => Failure::Usage(why),
             PluginError::Io { .. }
             | PluginError::NotAPlugin { .. }
+            | PluginError::Failed(_)
             | PluginError::Toolchain(_)
             | PluginError::Output(_) => Failure::Failed(error.to_string()),
         }
