@@ -4,6 +4,7 @@
 
 mod load;
 mod rig;
+mod trials;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +21,8 @@ Examples:
   heliograph bench --json
   heliograph bench --runs 3 --seconds 15
   heliograph bench --backlog 1000000
-  heliograph bench --swaps 20";
+  heliograph bench --swaps 20
+  heliograph bench --trials --runs 3";
 
 /// Measure the whole path on loopback, with policy hooks on and off
 #[derive(Debug, Clone, clap::Args)]
@@ -47,6 +49,9 @@ pub struct Args {
     /// Instead: swap the policy set so many times under load at half of peak
     #[arg(long, value_name = "TIMES")]
     pub swaps: Option<u32>,
+    /// Instead: what recording and shadowing cost, how fast a replay is, how long an activation takes
+    #[arg(long)]
+    pub trials: bool,
     /// Folder of the bundled plugins; default: beside the program
     #[arg(long, value_name = "FOLDER")]
     pub plugins: Option<PathBuf>,
@@ -95,6 +100,7 @@ pub async fn run(args: Args) -> ExitCode {
     let result = match (args.backlog, args.swaps) {
         (Some(messages), _) => backlog(&args, messages).await,
         (None, Some(times)) => swaps(&args, times).await,
+        (None, None) if args.trials => trials::run(&args).await,
         (None, None) => compare(&args).await,
     };
     match result {

@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 use super::load::Target;
 use super::{Args, Hooks};
 use crate::cli::plugins_folder;
+use crate::plugin::PolicySpec;
 
 /// How long the last receipt may take once the load has ended.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
@@ -53,6 +54,16 @@ pub struct Counters {
 impl Rig {
     /// `carrier`: whether the simulated carrier is there from the beginning.
     pub async fn start(args: &Args, hooks: Hooks, carrier: bool) -> Result<Rig, String> {
+        Rig::start_as(args, hooks, carrier, true).await
+    }
+
+    /// `recording`: whether decisions are kept for replay.
+    pub async fn start_as(
+        args: &Args,
+        hooks: Hooks,
+        carrier: bool,
+        recording: bool,
+    ) -> Result<Rig, String> {
         let parent = args.data.clone().unwrap_or_else(|| PathBuf::from("."));
         let folder = parent.join(format!(".heliograph-bench-{:08x}", rand::random::<u32>()));
         std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
@@ -66,7 +77,7 @@ impl Rig {
         let smpp = free_address().await?;
         let control = free_address().await?;
         let http = free_address().await?;
-        write_config(&folder.0, &http, &smpp, &key)?;
+        write_config(&folder.0, &http, &smpp, &key, recording)?;
         write_policy(&folder.0, &plugins, hooks, 0)?;
         let smsc = match carrier {
             true => Some(spawn_smsc(&smpp, &control).await?),
@@ -129,6 +140,27 @@ impl Rig {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// One request that has to succeed; its answer.
+    pub async fn must(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
+        let (status, answer) = request(&self.http, method, path, &self.key, Some(body)).await?;
+        match status {
+            200..300 => Ok(answer),
+            _ => Err(format!("{method} {path}: {status} {answer}")),
+        }
+    }
+
+    /// The policy of the benchmark and one plugin more, as JSON.
+    pub fn five_plugins(&self, generation: u32) -> Result<Value, String> {
+        let toml = policy_text(&self.plugins, Hooks::On, generation)?;
+        let plugins = std::path::absolute(&self.plugins).map_err(|e| e.to_string())?;
+        let fifth = format!(
+            "\n[[plugin]]\nname = \"otp-guard\"\npath = \"{}/otp-guard.wasm\"\n[plugin.grants.state]\nbytes = 4194304\n",
+            plugins.display()
+        );
+        let spec = PolicySpec::from_toml(&(toml + &fifth)).map_err(|e| e.to_string())?;
+        serde_json::to_value(spec).map_err(|e| e.to_string())
     }
 
     pub async fn counters(&self) -> Result<Counters, String> {
@@ -379,7 +411,13 @@ fn spawn_server(folder: &Path) -> Result<Child, String> {
         .map_err(|e| format!("the server: {e}"))
 }
 
-fn write_config(folder: &Path, http: &str, smpp: &str, key: &str) -> Result<(), String> {
+fn write_config(
+    folder: &Path,
+    http: &str,
+    smpp: &str,
+    key: &str,
+    recording: bool,
+) -> Result<(), String> {
     let mut text = format!(
         r#"
 [http]
@@ -389,6 +427,8 @@ path = "data"
 min_free_mib = 64
 [policy]
 file = "policy.toml"
+[recording]
+enabled = {recording}
 [log]
 filter = "warn"
 [[accounts]]
@@ -421,9 +461,21 @@ fn write_policy(
     hooks: Hooks,
     generation: u32,
 ) -> Result<(), String> {
+    let text = policy_text(plugins, hooks, generation)?;
+    let mut deck = String::from("prefix,carriers\n");
+    for prefix in ["1", "33", "34", "39", "44", "447", "4474", "49", "91"] {
+        deck.push_str(&format!("{prefix},north=4200; south=4210\n"));
+    }
+    std::fs::write(folder.join("rates.csv"), deck).map_err(|e| e.to_string())?;
+    let new = folder.join("policy.toml.new");
+    std::fs::write(&new, text).map_err(|e| e.to_string())?;
+    std::fs::rename(new, folder.join("policy.toml")).map_err(|e| e.to_string())
+}
+
+fn policy_text(plugins: &Path, hooks: Hooks, generation: u32) -> Result<String, String> {
     let plugins = std::path::absolute(plugins).map_err(|e| e.to_string())?;
     let plugins = plugins.display();
-    let text = match hooks {
+    Ok(match hooks {
         Hooks::Off => "default_route = [\"north\", \"south\"]\n".to_owned(),
         Hooks::On => format!(
             r#"
@@ -461,15 +513,7 @@ path = "{plugins}/keyword-responder.wasm"
 bytes = 1048576
 "#
         ),
-    };
-    let mut deck = String::from("prefix,carriers\n");
-    for prefix in ["1", "33", "34", "39", "44", "447", "4474", "49", "91"] {
-        deck.push_str(&format!("{prefix},north=4200; south=4210\n"));
-    }
-    std::fs::write(folder.join("rates.csv"), deck).map_err(|e| e.to_string())?;
-    let new = folder.join("policy.toml.new");
-    std::fs::write(&new, text).map_err(|e| e.to_string())?;
-    std::fs::rename(new, folder.join("policy.toml")).map_err(|e| e.to_string())
+    })
 }
 
 /// One request on a connection of its own; status and JSON.
