@@ -267,7 +267,11 @@ fn message_of(message: MessageIn, now: Timestamp, numbers: &Numbers) -> Result<M
     let originator =
         Address::originator(&message.from).map_err(|e| format!("from: {:?} {e}", message.from))?;
     let body = body_of(message.text, message.binary)?;
-    let plan = text::plan(&body).map_err(|e| format!("text: {e}"))?;
+    let field = match body {
+        Body::Text(_) => "text",
+        Body::Binary { .. } => "binary",
+    };
+    let plan = text::plan(&body).map_err(|e| format!("{field}: {e}"))?;
     let class = match &message.class {
         None => TrafficClass::Transactional,
         Some(name) => TrafficClass::from_name(name).ok_or_else(|| {
@@ -486,7 +490,7 @@ mod tests {
     #[test]
     fn attempts_and_tlvs_are_the_contracts() {
         let message = message(json!({
-            "to": "+447700900123", "binary": {"udh": "0804", "data": "00ff"},
+            "to": "+447700900123", "binary": {"udh": "050423f40000", "data": "00ff"},
             "tlvs": [{"tag": "0x1400", "value": "31"}, {"tag": 5121, "value": ""}],
             "attempts": [
                 {"carrier": "north", "outcome": {"temporary_failure": 88}},
