@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench plugins lint host tools
+.PHONY: help demo test bench plugins languages lint host tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -15,7 +15,7 @@ help: ## List the targets
 demo: plugins ## Send messages through the whole path and watch them (ARGS=--once ends when all have arrived)
 	$(TARGET)/debug/heliograph demo $(ARGS)
 
-test: plugins lint ## Check the format, the lints and every test
+test: plugins languages lint ## Check the format, the lints and every test
 	$(TARGET)/debug/heliograph plugin test plugins
 	$(CARGO) test --workspace
 
@@ -26,6 +26,9 @@ bench: ## Measure the whole path in a release build (ARGS=--json for one JSON ob
 
 plugins: host ## Build the bundled plugins into components, in target/plugins
 	$(TARGET)/debug/heliograph plugin build plugins
+
+languages: host ## Build the same small router in Rust, C, Python and JavaScript, in target/languages
+	sh plugin-sdk/languages/build.sh
 
 lint: tools ## Check the format and the lints only
 	$(CARGO) fmt --all --check

@@ -33,7 +33,9 @@ use crate::pipeline::{
     Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox,
     receive, trial,
 };
-use crate::plugin::{CodeCache, CompileMode, Engine, EngineLimits, Host, HyperClient};
+use crate::plugin::{
+    CodeCache, CompileMode, ComponentLimits, Engine, EngineLimits, Host, HyperClient,
+};
 use crate::store::{self, Recorder, RecordingOptions, Store};
 use policy_file::PolicyFile;
 
@@ -365,7 +367,14 @@ async fn open_policy(
         }),
         compile,
         trust: trusted_keys::trust(&config.plugins, base)?,
-        ..EngineLimits::default()
+        instances: config.plugins.instances,
+        memory_max_mib: config.plugins.max_memory_mib,
+        component: ComponentLimits {
+            max_mib: config.plugins.max_component_mib,
+            max_functions: config.plugins.max_functions,
+            compile_seconds: config.plugins.compile_seconds,
+            compile_memory_mib: config.plugins.compile_memory_mib,
+        },
     })
     .map_err(|e| failed("plugins", e))?;
     let http = HyperClient::new().map_err(StartError)?;

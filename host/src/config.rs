@@ -11,6 +11,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::plugin::EngineLimits;
+
 /// Everything an operator sets. Every key has a default but those that cannot.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -115,8 +117,9 @@ impl Default for RecordingSection {
     }
 }
 
-/// Whose components may be used.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+/// Whose components may be used, and limits over all of them; those of one entry stand in the policy file. The defaults take components made of
+/// JavaScript and Python.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PluginsSection {
     /// Public keys: `file:PATH` of what `heliograph plugin keygen` made, or its text.
@@ -124,6 +127,38 @@ pub struct PluginsSection {
     pub trusted_keys: Vec<String>,
     /// Refuse every component without a good signature by a trusted key.
     pub require_signature: bool,
+    /// Size of a component.
+    #[schemars(range(min = 1, max = 64))]
+    pub max_component_mib: u32,
+    #[schemars(range(min = 100, max = 1_000_000))]
+    pub max_functions: u32,
+    /// CPU time and address space of the process that compiles a component.
+    #[schemars(range(min = 1, max = 3_600))]
+    pub compile_seconds: u32,
+    #[schemars(range(min = 256, max = 65_536))]
+    pub compile_memory_mib: u32,
+    /// The most that `limits.memory_mib` of an entry may ask for.
+    #[schemars(range(min = 1, max = 1_024))]
+    pub max_memory_mib: u32,
+    /// Plugin instances that live at once, idle ones included.
+    #[schemars(range(min = 16, max = 4_096))]
+    pub instances: u32,
+}
+
+impl Default for PluginsSection {
+    fn default() -> PluginsSection {
+        let engine = EngineLimits::default();
+        PluginsSection {
+            trusted_keys: Vec::new(),
+            require_signature: false,
+            max_component_mib: engine.component.max_mib,
+            max_functions: engine.component.max_functions,
+            compile_seconds: engine.component.compile_seconds,
+            compile_memory_mib: engine.component.compile_memory_mib,
+            max_memory_mib: engine.memory_max_mib,
+            instances: engine.instances,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -16,7 +16,7 @@ use super::answer::time;
 use super::auth::Scope;
 use super::http::{
     LIMIT_DEFAULT, List, bad_parameter, body_max, json_response, limit, parameters, read_body,
-    signatures,
+    read_component, signatures,
 };
 use super::messages::{only, store_problem};
 use super::problem::{Code, FieldError, Problem};
@@ -43,7 +43,12 @@ pub async fn stage(api: Arc<Api>, request: Request) -> Result<Response, Problem>
     only(&api, &parts, Scope::Admin)?;
     let signatures = signatures(&parts.headers)?;
     let _upload = api.uploads.acquire().await;
-    let bytes = read_body(&parts.headers, body, body_max::PLUGIN).await?;
+    let bytes = read_component(
+        &parts.headers,
+        body,
+        api.pipeline.policy.component_max_mib(),
+    )
+    .await?;
     let policy = api.pipeline.policy.clone();
     let staged = detached(async move { policy.stage(bytes.to_vec(), signatures).await })
         .await?

@@ -18,6 +18,7 @@ use crate::plugin::{Signature, Signatures};
 
 /// How long a body may take, from its head to its last octet.
 const BODY_TIME_MAX: Duration = Duration::from_secs(15);
+const COMPONENT_TIME_MAX: Duration = Duration::from_secs(60);
 /// Signatures of an uploaded component.
 pub const SIGNATURE_HEADER: &str = "x-heliograph-signature";
 /// Characters of an Idempotency-Key.
@@ -28,7 +29,6 @@ pub mod body_max {
     pub const MESSAGE: usize = 256 << 10;
     pub const BATCH: usize = 1 << 20;
     pub const POLICY: usize = 1 << 20;
-    pub const PLUGIN: usize = 4 << 20;
     pub const TABLE: usize = 64 << 20;
     pub const CALLBACK: usize = 256 << 10;
     pub const SMALL: usize = 16 << 10;
@@ -37,6 +37,24 @@ pub mod body_max {
 /// The whole body, of at most `max` octets.
 pub async fn read_body(headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, Problem> {
     read_body_within(headers, body, max, BODY_TIME_MAX).await
+}
+
+/// A component: `max_mib` is the operator's, and a large one may take its time.
+pub async fn read_component(
+    headers: &HeaderMap,
+    body: Body,
+    max_mib: u32,
+) -> Result<Bytes, Problem> {
+    let max = (max_mib as usize) << 20;
+    let answer = read_body_within(headers, body, max, COMPONENT_TIME_MAX).await;
+    answer.map_err(|problem| {
+        if problem.status == StatusCode::PAYLOAD_TOO_LARGE {
+            let detail =
+                format!("the component is larger than plugins.max_component_mib = {max_mib}");
+            return Problem::new(Code::BodyTooLarge, detail);
+        }
+        problem
+    })
 }
 
 async fn read_body_within(

@@ -177,6 +177,10 @@ fn capabilities(
         };
         match contract_interface(name) {
             _ if functions.is_empty() => {}
+            // Linked with nothing behind it; which functions is no matter of anybody's.
+            _ if crate::plugin::is_empty_wasi(name) => {
+                known.insert(crate::plugin::WASI_NAME.to_owned(), Vec::new());
+            }
             Some((interface, WIT_VERSION)) if CAPABILITIES.contains(&interface) => {
                 known.insert(interface.to_owned(), functions);
             }
@@ -243,12 +247,16 @@ mod tests {
 
     #[test]
     fn an_import_that_no_host_offers_is_told_apart() {
-        let text = PLUGIN.replace("heliograph:sms/tables@0.1.0", "wasi:filesystem/types@0.2.0");
+        let text = PLUGIN.replace("heliograph:sms/tables@0.1.0", "wasi:http/types@0.2.0");
         let inspection = inspect(&component(&text)).expect("a plugin");
         assert_eq!(
             inspection.unknown_imports,
-            vec!["wasi:filesystem/types@0.2.0".to_owned()]
+            vec!["wasi:http/types@0.2.0".to_owned()]
         );
+        let text = PLUGIN.replace("heliograph:sms/tables@0.1.0", "wasi:random/random@0.2.6");
+        let inspection = inspect(&component(&text)).expect("a plugin");
+        assert_eq!(inspection.unknown_imports, Vec::<String>::new());
+        assert!(inspection.imports.contains_key("wasi (empty)"));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use super::toolchain::{PROFILE, TARGET, Toolchain, ToolchainError};
+use super::componentize;
+use super::toolchain::{PROFILE, Toolchain, ToolchainError};
 
 /// The profile of this repository's own plugins: small, no unwinding.
 const PROFILE_SETTINGS: [&str; 6] = [
@@ -93,21 +94,15 @@ pub fn build(
     Ok(components)
 }
 
-/// Wraps a core module that carries its world in custom sections, and validates the result.
-pub fn componentize(name: &str, core: &[u8]) -> Result<Vec<u8>, ToolchainError> {
-    // `{:#}`: the chain of causes, in one line.
-    let refused = |reason: String| ToolchainError::Encode {
+/// The component of a crate: what cargo built for wasm32-wasip2 is one already.
+pub fn componentize(name: &str, built: &[u8]) -> Result<Vec<u8>, ToolchainError> {
+    if wasmparser::Parser::is_component(built) {
+        return Ok(built.to_vec());
+    }
+    componentize::encode(built).map_err(|reason| ToolchainError::Encode {
         name: name.to_owned(),
         reason,
-    };
-    let mut encoder = wit_component::ComponentEncoder::default();
-    encoder
-        .module(core)
-        .map_err(|error| refused(format!("{error:#}")))?;
-    encoder
-        .validate(true)
-        .encode()
-        .map_err(|error| refused(format!("{error:#}")))
+    })
 }
 
 fn cargo_build<'a>(
@@ -118,9 +113,13 @@ fn cargo_build<'a>(
 ) -> Result<Vec<(&'a Crate, PathBuf)>, ToolchainError> {
     let mut command = toolchain.cargo();
     // A target folder of its own, so that the host's build does not wait for the plugins' and the reverse.
-    command
-        .current_dir(workspace)
-        .args(["build", "--profile", PROFILE, "--target", TARGET]);
+    command.current_dir(workspace).args([
+        "build",
+        "--profile",
+        PROFILE,
+        "--target",
+        toolchain.target(),
+    ]);
     command
         .arg("--target-dir")
         .arg(members[0].target_directory.join("wasm"));

@@ -116,7 +116,10 @@ fn lines(
     let imports: Vec<String> = shown
         .imports
         .iter()
-        .map(|(name, functions)| format!("{name} ({})", functions.join(", ")))
+        .map(|(name, functions)| match functions.is_empty() {
+            true => name.clone(),
+            false => format!("{name} ({})", functions.join(", ")),
+        })
         .collect();
     let imports = match imports.is_empty() {
         true => "none".to_owned(),

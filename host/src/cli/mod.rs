@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod client;
 pub mod component;
+pub mod componentize;
 pub mod crates;
 pub mod demo;
 pub mod explain;
@@ -78,6 +79,8 @@ pub enum PluginCommand {
     New(plugin::New),
     /// Build plugins into components
     Build(plugin::Build),
+    /// Make a component of a core module that another compiler made
+    Componentize(componentize::Componentize),
     /// Tell what a component serves and wants
     Inspect(inspect::Inspect),
     /// Make a pair of keys to sign with
@@ -127,6 +130,9 @@ fn plugin(command: PluginCommand) -> ExitCode {
     match command {
         PluginCommand::New(args) => plugin_exit("new", plugin::new(&args, out)),
         PluginCommand::Build(args) => plugin_exit("build", plugin::build(&args, out)),
+        PluginCommand::Componentize(args) => {
+            plugin_exit("componentize", componentize::run(&args, out))
+        }
         PluginCommand::Inspect(args) => on_runtime(async move {
             plugin_exit("inspect", inspect::run(&args, &mut std::io::stdout()).await)
         }),

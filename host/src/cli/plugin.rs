@@ -11,9 +11,10 @@ use super::client::Failure;
 use super::component::{self, Hook, Inspection};
 use super::toolchain::{self, Toolchain, ToolchainError};
 use super::{crates, scaffold};
+use crate::plugin::ComponentLimits;
 
-/// A larger file is not read. Plugins take some hundred kilobytes.
-pub const MAX_COMPONENT_BYTES: u64 = 32 * 1024 * 1024;
+/// A larger file is not read. Plugins take some hundred kilobytes, those with an interpreter in them 20 MiB.
+pub const MAX_COMPONENT_BYTES: u64 = (ComponentLimits::MIB_CEILING as u64) << 20;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example: heliograph plugin new no-links --hook content-filter")]

@@ -14,10 +14,10 @@ use super::client::{Client, Failure, Target, escaped, query};
 use super::send::{print, text};
 use super::trial;
 use crate::pipeline::signatures::beside;
-use crate::plugin::{PolicySpec, Signature, Signer, signers_text};
+use crate::plugin::{ComponentLimits, PolicySpec, Signature, Signer, signers_text};
 
-/// The server takes no larger ones.
-const PLUGIN_OCTETS_MAX: u64 = 4 << 20;
+/// The server takes no larger ones, whatever its settings.
+const PLUGIN_OCTETS_MAX: u64 = (ComponentLimits::MIB_CEILING as u64) << 20;
 const TABLE_OCTETS_MAX: u64 = 64 << 20;
 const POLICY_OCTETS_MAX: u64 = 1 << 20;
 

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The target of every plugin. wasm32-wasip2 is no substitute: its standard library imports `wasi:*`, which
-/// no policy set can grant.
+/// The target of choice: its standard library imports nothing.
 pub const TARGET: &str = "wasm32-unknown-unknown";
+/// Its standard library imports WASI, which is empty for a plugin: a little larger, and as good.
+pub const WASI_TARGET: &str = "wasm32-wasip2";
 /// The cargo profile that plugins are built with.
 pub const PROFILE: &str = "plugin";
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-19"];
@@ -20,8 +21,10 @@ const APT_TIMEOUT: Duration = Duration::from_secs(600);
 /// A cargo that can build for [`TARGET`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Toolchain {
-    /// The cargo on PATH, whose sysroot holds the target's standard library.
+    /// The cargo on PATH, whose sysroot holds the standard library of [`TARGET`].
     Installed,
+    /// The same, where it holds that of [`WASI_TARGET`] alone.
+    InstalledWasi,
     /// Debian's cargo and rustc, which build the standard library from source; `linker` is its wasm-ld.
     Debian { linker: PathBuf },
 }
@@ -93,15 +96,17 @@ impl std::error::Error for ToolchainError {}
 /// Debian's packages, `apt-get install` of them as root. `offline` leaves out the steps that fetch something.
 pub fn find(offline: bool) -> Result<Toolchain, ToolchainError> {
     let mut tried = Vec::new();
-    if target_installed() {
-        return Ok(Toolchain::Installed);
+    if let Some(toolchain) = installed(target_installed) {
+        return Ok(toolchain);
     }
-    tried.push(format!("the rustc on PATH has no {TARGET} target"));
+    tried.push(format!(
+        "the rustc on PATH has neither the {TARGET} nor the {WASI_TARGET} target"
+    ));
     if offline {
         tried.push("not tried with --offline: rustup target add, apt-get install".to_owned());
     } else {
         match add_rustup_target() {
-            Ok(()) if target_installed() => return Ok(Toolchain::Installed),
+            Ok(()) if target_installed(TARGET) => return Ok(Toolchain::Installed),
             Ok(()) => tried.push(
                 "rustup added the target to another toolchain than the one on PATH".to_owned(),
             ),
@@ -131,7 +136,9 @@ impl Toolchain {
     /// For a person.
     pub fn describe(&self) -> String {
         match self {
-            Self::Installed => format!("the installed {TARGET} target"),
+            Self::Installed | Self::InstalledWasi => {
+                format!("the installed {} target", self.target())
+            }
             Self::Debian { linker } => format!(
                 "Debian's rustc with its standard library's source, {}",
                 linker.display()
@@ -139,10 +146,18 @@ impl Toolchain {
         }
     }
 
+    /// What it builds for.
+    pub fn target(&self) -> &'static str {
+        match self {
+            Self::Installed | Self::Debian { .. } => TARGET,
+            Self::InstalledWasi => WASI_TARGET,
+        }
+    }
+
     /// cargo with an environment that is this toolchain's alone.
     pub fn cargo(&self) -> Command {
         let program = match self {
-            Self::Installed => "cargo",
+            Self::Installed | Self::InstalledWasi => "cargo",
             Self::Debian { .. } => "/usr/bin/cargo",
         };
         let mut command = Command::new(program);
@@ -170,7 +185,7 @@ impl Toolchain {
             || name.starts_with("CARGO_UNSTABLE_")
             || (name.starts_with("CARGO_TARGET_") && name != "CARGO_TARGET_DIR");
         match self {
-            Self::Installed => flags,
+            Self::Installed | Self::InstalledWasi => flags,
             Self::Debian { .. } => {
                 flags
                     || name.starts_with("RUSTUP_")
@@ -188,10 +203,21 @@ impl Toolchain {
     }
 }
 
-fn target_installed() -> bool {
+/// What is there already goes before what would have to be fetched.
+fn installed(has: impl Fn(&str) -> bool) -> Option<Toolchain> {
+    if has(TARGET) {
+        Some(Toolchain::Installed)
+    } else if has(WASI_TARGET) {
+        Some(Toolchain::InstalledWasi)
+    } else {
+        None
+    }
+}
+
+fn target_installed(target: &str) -> bool {
     let mut rustc = Command::new("rustc");
     let Ok(output) = rustc
-        .args(["--print", "target-libdir", "--target", TARGET])
+        .args(["--print", "target-libdir", "--target", target])
         .stdin(Stdio::null())
         .output()
     else {
@@ -370,6 +396,16 @@ mod tests {
     fn an_installed_toolchain_keeps_rustups_choice_but_not_the_hosts_flags() {
         assert!(!Toolchain::Installed.must_not_leak("RUSTUP_TOOLCHAIN"));
         assert!(Toolchain::Installed.must_not_leak("RUSTFLAGS"));
+    }
+
+    #[test]
+    fn an_installed_wasi_target_is_used_where_the_other_is_not_there() {
+        let with = |targets: &'static [&str]| installed(|target| targets.contains(&target));
+        assert_eq!(with(&[TARGET, WASI_TARGET]), Some(Toolchain::Installed));
+        assert_eq!(with(&[WASI_TARGET]), Some(Toolchain::InstalledWasi));
+        assert_eq!(with(&[]), None);
+        assert_eq!(Toolchain::InstalledWasi.target(), "wasm32-wasip2");
+        assert_eq!(debian_toolchain().target(), "wasm32-unknown-unknown");
     }
 
     #[test]

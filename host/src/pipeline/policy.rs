@@ -383,6 +383,11 @@ impl Policy {
         Ok(staged)
     }
 
+    /// `plugins.max_component_mib`
+    pub fn component_max_mib(&self) -> u32 {
+        self.0.host.engine.limits().component.max_mib
+    }
+
     pub async fn inspect(&self, bytes: Vec<u8>) -> Result<Inspection, LoadError> {
         inspect_component(&self.0.host.engine, bytes).await
     }

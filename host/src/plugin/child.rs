@@ -15,8 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use wasmtime::component::Component;
 
-use super::engine::{CodeCache, Engine, compiler_config};
-use super::load::{COMPONENT_BYTES_MAX, LoadError, digest_text};
+use super::engine::{CodeCache, ComponentLimits, Engine, compiler_config};
+use super::load::{LoadError, digest_text};
 
 /// Where components are compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +27,9 @@ pub enum CompileMode {
     Child { program: PathBuf },
 }
 
-const CPU_SECONDS_MAX: u32 = 10;
-const ADDRESS_SPACE_KIB_MAX: u32 = 1 << 20;
-const WALL_TIME_MAX: Duration = Duration::from_secs(30);
-const ARTEFACT_BYTES_MAX: usize = 64 << 20;
+/// Wall time for each second of CPU time: the machine has other things to do.
+const WALL_PER_CPU: u32 = 5;
+const ARTEFACT_BYTES_MAX: usize = 256 << 20;
 const COMPLAINT_BYTES_MAX: usize = 4 << 10;
 const TAG_BYTES: usize = 32;
 
@@ -55,7 +54,7 @@ pub(super) async fn compile(
             blocking(move || Component::new(engine.wasm(), &*bytes).map_err(invalid)).await?
         }
         CompileMode::Child { program } => {
-            let artefact = compile_in_child(program, &bytes).await?;
+            let artefact = compile_in_child(program, &bytes, engine.limits().component).await?;
             let engine = engine.clone();
             blocking(move || {
                 trusted(&engine, &artefact).map_err(|e| LoadError::Compiler(format!("{e:#}")))
@@ -91,7 +90,7 @@ fn invalid(error: wasmtime::Error) -> LoadError {
 pub fn compile_child(input: impl Read, mut output: impl Write) -> Result<(), String> {
     let mut bytes = Vec::new();
     input
-        .take(COMPONENT_BYTES_MAX as u64 + 1)
+        .take(u64::from(ComponentLimits::MIB_CEILING) << 20)
         .read_to_end(&mut bytes)
         .map_err(|e| e.to_string())?;
     let engine = wasmtime::Engine::new(&compiler_config()).map_err(|e| format!("{e:#}"))?;
@@ -101,11 +100,17 @@ pub fn compile_child(input: impl Read, mut output: impl Write) -> Result<(), Str
     output.write_all(&artefact).map_err(|e| e.to_string())
 }
 
-async fn compile_in_child(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+async fn compile_in_child(
+    program: &Path,
+    bytes: &[u8],
+    limits: ComponentLimits,
+) -> Result<Vec<u8>, LoadError> {
+    let (seconds, mib) = (limits.compile_seconds, limits.compile_memory_mib);
     let broken = |e: io::Error| LoadError::Compiler(format!("the compiler process failed: {e}"));
     // The shell sets the limits and becomes the compiler: rlimits without code between fork and exec.
     let script = format!(
-        "ulimit -t {CPU_SECONDS_MAX} && ulimit -v {ADDRESS_SPACE_KIB_MAX} && exec \"$0\" plugin compile-child"
+        "ulimit -t {seconds} && ulimit -v {} && exec \"$0\" plugin compile-child",
+        u64::from(mib) << 10
     );
     let mut child = Command::new("/bin/sh")
         .arg("-c")
@@ -133,22 +138,39 @@ async fn compile_in_child(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadE
         );
         Ok((child.wait().await?, artefact?, complaint?))
     };
-    let (status, artefact, complaint) = tokio::time::timeout(WALL_TIME_MAX, whole)
+    let wall = Duration::from_secs(u64::from(seconds) * u64::from(WALL_PER_CPU));
+    let (status, artefact, complaint) = tokio::time::timeout(wall, whole)
         .await
         .map_err(|_| {
-            LoadError::Compiler(format!("took longer than {} s", WALL_TIME_MAX.as_secs()))
+            LoadError::Compiler(format!(
+                "it takes longer than {} s, five times plugins.compile_seconds",
+                wall.as_secs()
+            ))
         })?
         .map_err(broken)?;
     if status.success() {
         return Ok(artefact);
     }
-    let complaint = super::host_calls::escaped(String::from_utf8_lossy(&complaint).trim());
+    let complaint = String::from_utf8_lossy(&complaint);
     match status.code() {
         // The child's own words on bytes that it read.
-        Some(1) if !complaint.is_empty() => Err(LoadError::Invalid(complaint)),
-        Some(_) | None => Err(LoadError::Compiler(format!(
-            "it needs more than {CPU_SECONDS_MAX} s or {} MiB, which is the limit ({status})",
-            ADDRESS_SPACE_KIB_MAX >> 10
+        Some(1) if !complaint.trim().is_empty() => Err(LoadError::Invalid(
+            super::host_calls::escaped(complaint.trim()),
+        )),
+        Some(_) => Err(LoadError::Compiler(format!(
+            "the compiler gave up ({status}): {}",
+            super::host_calls::escaped(
+                complaint
+                    .trim()
+                    .lines()
+                    .take(2)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+                    .as_str()
+            )
+        ))),
+        None => Err(LoadError::Compiler(format!(
+            "it needs more than plugins.compile_seconds = {seconds} or plugins.compile_memory_mib = {mib} ({status})"
         ))),
     }
 }
@@ -283,11 +305,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_compiler_that_dies_is_a_clear_error() {
-        let error = compile_in_child(Path::new("/bin/false"), b"x")
+        let error = compile_in_child(Path::new("/bin/false"), b"x", ComponentLimits::default())
             .await
             .unwrap_err();
         assert!(matches!(error, LoadError::Compiler(_)), "{error}");
-        let error = compile_in_child(Path::new("/nonexistent"), b"x")
+        let error = compile_in_child(Path::new("/nonexistent"), b"x", ComponentLimits::default())
             .await
             .unwrap_err();
         assert!(matches!(error, LoadError::Compiler(_)), "{error}");

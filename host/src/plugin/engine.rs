@@ -31,6 +31,40 @@ pub struct EngineLimits {
     pub compile: CompileMode,
     /// By whom a component must be signed to come into a set; none: by nobody.
     pub trust: Trust,
+    /// What a component may be, and what compiling it may cost.
+    pub component: ComponentLimits,
+}
+
+/// Limits on one component. The defaults take what the JavaScript and Python toolchains make: an interpreter
+/// of 10 to 20 MiB and tens of thousands of functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ComponentLimits {
+    pub max_mib: u32,
+    pub max_functions: u32,
+    /// CPU time, all threads of the compiler together.
+    pub compile_seconds: u32,
+    /// Address space of the compiler.
+    pub compile_memory_mib: u32,
+}
+
+impl Default for ComponentLimits {
+    fn default() -> ComponentLimits {
+        ComponentLimits {
+            max_mib: 32,
+            max_functions: 40_000,
+            compile_seconds: 60,
+            compile_memory_mib: 2_048,
+        }
+    }
+}
+
+impl ComponentLimits {
+    /// No setting lets a larger one in.
+    pub const MIB_CEILING: u32 = 64;
+
+    pub fn bytes(&self) -> usize {
+        (self.max_mib.min(Self::MIB_CEILING) as usize) << 20
+    }
 }
 
 /// A folder of native code, and the key that tells our own files from any other.
@@ -50,10 +84,11 @@ impl Default for EngineLimits {
     fn default() -> EngineLimits {
         EngineLimits {
             instances: 512,
-            memory_max_mib: 64,
+            memory_max_mib: 128,
             cache: None,
             compile: CompileMode::InProcess,
             trust: Trust::default(),
+            component: ComponentLimits::default(),
         }
     }
 }
@@ -84,12 +119,15 @@ impl fmt::Display for EngineError {
 impl std::error::Error for EngineError {}
 
 /// Stack of a guest. The fibre that it runs on is larger, because host calls run there too.
-const WASM_STACK_BYTES: usize = 256 << 10;
+const WASM_STACK_BYTES: usize = 512 << 10;
 const FIBRE_STACK_BYTES: usize = 1 << 20;
-/// A component is one module of its own and the shims that `wit-component` adds.
-const CORE_INSTANCES_PER_COMPONENT: u32 = 8;
-const TABLES_PER_COMPONENT: u32 = 4;
-pub(super) const TABLE_ELEMENTS: usize = 10_000;
+/// A component in Rust or C is one module of its own and the shims that `wit-component` adds; one in Python
+/// is an interpreter and its libraries. These only count, and what is not used takes no room.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 128;
+const TABLES_PER_COMPONENT: u32 = 8;
+const MEMORIES_PER_COMPONENT: u32 = 4;
+/// An interpreter puts most of its functions into a table.
+pub(super) const TABLE_ELEMENTS: usize = 40_000;
 /// Components kept compiled without being in use.
 const RECENT_MAX: usize = 8;
 
@@ -150,7 +188,9 @@ pub(super) fn compiler_config() -> Config {
         .wasm_simd(true)
         .wasm_relaxed_simd(false)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // What joins components within a component copies from one memory to another. A guest's own limit
+        // counts all its memories together.
+        .wasm_multi_memory(true)
         .wasm_tail_call(false)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
@@ -171,12 +211,12 @@ fn pooling(limits: &EngineLimits) -> PoolingAllocationConfig {
     let instances = limits.instances;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(4))
-        .total_memories(instances)
+        .total_core_instances(instances.saturating_mul(16))
+        .total_memories(instances.saturating_mul(2))
         .total_tables(instances.saturating_mul(2))
         .total_stacks(instances)
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
-        .max_memories_per_component(1)
+        .max_memories_per_component(MEMORIES_PER_COMPONENT)
         .max_memories_per_module(1)
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .table_elements(TABLE_ELEMENTS)

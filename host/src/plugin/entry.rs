@@ -85,7 +85,7 @@ impl Entry {
         witness: &mut Witness,
     ) -> Called<Verdict> {
         let (pool, hook, started) = (&self.pool, Hook::ContentFilter, Instant::now());
-        let answer = match pool.begin(hook, context.phase, witness).await {
+        let answer = match pool.begin(hook, context, witness).await {
             Ok(mut run) => {
                 let lent = Lent::new(message, &pool.disclosure);
                 let raised = run
@@ -115,7 +115,7 @@ impl Entry {
         witness: &mut Witness,
     ) -> Called<Ruling> {
         let (pool, hook, started) = (&self.pool, Hook::ComplianceCheck, Instant::now());
-        let answer = match pool.begin(hook, context.phase, witness).await {
+        let answer = match pool.begin(hook, context, witness).await {
             Ok(mut run) => {
                 let lent = Lent::new(message, &pool.disclosure);
                 let warm = &mut run.warm;
@@ -144,7 +144,7 @@ impl Entry {
         witness: &mut Witness,
     ) -> Called<Routing> {
         let (pool, hook, started) = (&self.pool, Hook::RoutingPolicy, Instant::now());
-        let answer = match pool.begin(hook, context.phase, witness).await {
+        let answer = match pool.begin(hook, context, witness).await {
             Ok(mut run) => {
                 let lent = Lent::new(message, &pool.disclosure);
                 let warm = &mut run.warm;
@@ -172,7 +172,7 @@ impl Entry {
     ) -> Called<Vec<InboundAction>> {
         let (pool, hook, started) = (&self.pool, Hook::InboundHandler, Instant::now());
         let mut witness = Witness::absent();
-        let answer = match pool.begin(hook, context.phase, &mut witness).await {
+        let answer = match pool.begin(hook, context, &mut witness).await {
             Ok(mut run) => {
                 let warm = &mut run.warm;
                 let raised = warm
@@ -195,7 +195,7 @@ impl Entry {
     ) -> Called<Result<Vec<String>, SubmitError>> {
         let (pool, hook, started) = (&self.pool, Hook::CarrierAdapter, Instant::now());
         let mut witness = Witness::absent();
-        let answer = match pool.begin(hook, context.phase, &mut witness).await {
+        let answer = match pool.begin(hook, context, &mut witness).await {
             Ok(mut run) => {
                 let lent = Lent::new(message, &pool.disclosure);
                 let warm = &mut run.warm;
@@ -221,7 +221,7 @@ impl Entry {
     ) -> Called<Result<CallbackAnswer, String>> {
         let (pool, hook, started) = (&self.pool, Hook::CarrierAdapter, Instant::now());
         let mut witness = Witness::absent();
-        let answer = match pool.begin(hook, context.phase, &mut witness).await {
+        let answer = match pool.begin(hook, context, &mut witness).await {
             Ok(mut run) => {
                 let warm = &mut run.warm;
                 let call = warm.guest.callback(&mut warm.store, request, context);

@@ -16,9 +16,10 @@ use super::engine::TABLE_ELEMENTS;
 use super::http::HttpCaller;
 use super::state::{StateError, StateStore};
 use super::table::PrefixTable;
+use super::wasi::{Inside, Stream, Wasi};
 use super::witness::StateView;
 use super::{HttpRequest, HttpResponse};
-use crate::domain::HostAnswer;
+use crate::domain::{Context, HostAnswer};
 
 /// All calls of one hook call to the host.
 pub const HOST_CALLS_MAX: u32 = 1_000;
@@ -202,11 +203,14 @@ pub(super) struct CallState {
     log_bytes_left: usize,
     /// What the call sees of the plugin's state, and whether it may leave a trace.
     view: StateView,
+    wasi: Wasi,
 }
 
-/// Keeps linear memory within the entry's limit and remembers the most that was used.
+/// Keeps linear memory, all memories of an instance together, within the entry's limit and remembers the
+/// most that was used.
 pub(super) struct Memory {
     pub limit: usize,
+    used: usize,
     pub high_water: usize,
     pub denied: bool,
 }
@@ -214,15 +218,17 @@ pub(super) struct Memory {
 impl ResourceLimiter for Memory {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired > self.limit {
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        if used > self.limit {
             self.denied = true;
             return Ok(false);
         }
-        self.high_water = self.high_water.max(desired);
+        self.used = used;
+        self.high_water = self.high_water.max(used);
         Ok(true)
     }
 
@@ -244,6 +250,7 @@ impl CallState {
             grants,
             memory: Memory {
                 limit: memory_limit,
+                used: 0,
                 high_water: 0,
                 denied: false,
             },
@@ -253,6 +260,7 @@ impl CallState {
             log_lines_left: 0,
             log_bytes_left: 0,
             view: StateView::Preview,
+            wasi: Wasi::new(),
         }
     }
 
@@ -286,6 +294,57 @@ impl CallState {
 
     pub fn memory(&mut self) -> &mut Memory {
         &mut self.memory
+    }
+
+    /// The call that begins is this decision's: what WASI tells of time and chance follows from it.
+    pub fn decide(&mut self, context: &Context) {
+        self.wasi.decide(context.now.millis(), context.random);
+    }
+
+    /// The call has ended, well or not.
+    pub fn end(&mut self) {
+        for (stream, line) in self.wasi.unfinished() {
+            self.write_line(stream, &line);
+        }
+    }
+
+    pub fn wasi_call(&mut self) -> Bounded<&mut Inside> {
+        self.wasi.call()
+    }
+
+    pub fn wasi_write(&mut self, stream: Stream, bytes: &[u8]) {
+        for line in self.wasi.written(stream, bytes) {
+            self.write_line(stream, &line);
+        }
+    }
+
+    /// A print is no request: beyond the limits of a log it is dropped and counted, and the guest goes on.
+    fn write_line(&mut self, stream: Stream, line: &[u8]) {
+        let line = String::from_utf8_lossy(line.trim_ascii_end());
+        if line.is_empty() {
+            return;
+        }
+        match (
+            self.log_lines_left.checked_sub(1),
+            self.log_bytes_left.checked_sub(line.len()),
+        ) {
+            (Some(lines), Some(bytes)) => {
+                self.log_lines_left = lines;
+                self.log_bytes_left = bytes;
+            }
+            _ => {
+                self.grants.log_rate.dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        if self.grants.log_rate.admit(Instant::now()) {
+            let level = match stream {
+                Stream::Stdout => LogLevel::Info,
+                Stream::Stderr => LogLevel::Warn,
+            };
+            let fields = [("stream".to_owned(), stream.name().to_owned())];
+            write_log(&self.grants.owner, level, &line, &fields);
+        }
     }
 
     /// Calls of the host since [`CallState::begin`], by [`HostCall`].

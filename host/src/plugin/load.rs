@@ -10,20 +10,18 @@ use wasmtime::component::{Component, Linker};
 
 use super::child;
 use super::contract_v0::{self, Capability, Exports};
-use super::engine::Engine;
+use super::engine::{ComponentLimits, Engine};
 use super::host_calls::{Capabilities, escaped};
 use super::pool::{fault_of, new_store};
+use super::wasi;
 use super::witness::StateView;
 use crate::domain::Hook;
 
-pub(super) const COMPONENT_BYTES_MAX: usize = 4 << 20;
-// What Cranelift spends grows with these, so they are checked before it begins.
-const FUNCTIONS_MAX: usize = 20_000;
+// What Cranelift spends grows with these and the number of functions, so they are checked before it begins.
 const FUNCTION_BYTES_MAX: usize = 512 << 10;
-const MODULES_MAX: usize = 16;
-const COMPONENTS_MAX: usize = 64;
+const MODULES_MAX: usize = 128;
+const COMPONENTS_MAX: usize = 256;
 const DESCRIBE_MS: u32 = 1_000;
-const DESCRIBE_MEMORY: usize = 16 << 20;
 
 /// What a component says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +38,7 @@ pub struct Manifest {
 pub struct Inspection {
     pub manifest: Manifest,
     pub hooks: Vec<Hook>,
-    /// Capabilities it wants: `logging`, `state`, `tables`, `http`.
+    /// Capabilities it wants: `logging`, `state`, `tables`, `http`; and `wasi (empty)`, which all may have.
     pub imports: Vec<&'static str>,
     /// SHA-256 of the component; [`digest_text`] is how it is written.
     pub digest: [u8; 32],
@@ -53,6 +51,7 @@ pub struct Inspection {
 pub enum LoadError {
     TooLarge {
         bytes: usize,
+        max_mib: u32,
     },
     Empty,
     CoreModule,
@@ -64,8 +63,10 @@ pub enum LoadError {
     WitVersion {
         wants: String,
     },
+    /// An import of WASI that cannot be linked with nothing behind it, and why.
     Wasi {
         import: String,
+        why: &'static str,
     },
     UnknownImport {
         import: String,
@@ -82,12 +83,10 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let serves = contract_v0::VERSION;
         match self {
-            LoadError::TooLarge { bytes } => {
-                write!(
-                    f,
-                    "has {bytes} bytes; a component has at most {COMPONENT_BYTES_MAX}"
-                )
-            }
+            LoadError::TooLarge { bytes, max_mib } => write!(
+                f,
+                "has {bytes} bytes; a component has at most {max_mib} MiB (plugins.max_component_mib)"
+            ),
             LoadError::Empty => write!(f, "is empty"),
             LoadError::CoreModule => write!(
                 f,
@@ -103,10 +102,7 @@ impl fmt::Display for LoadError {
             LoadError::WitVersion { wants } => {
                 write!(f, "wants {wants}; this host serves {serves}")
             }
-            LoadError::Wasi { import } => write!(
-                f,
-                "imports {import}; plugins have no WASI. Build for wasm32-unknown-unknown with `heliograph plugin build`, and use the capabilities of heliograph:sms"
-            ),
+            LoadError::Wasi { import, why } => write!(f, "imports {import}; {why}"),
             LoadError::UnknownImport { import } => write!(
                 f,
                 "imports {import}; a plugin may import logging, state, tables and http of heliograph:sms@{serves}"
@@ -134,6 +130,8 @@ pub(super) struct Loaded {
     pub size: usize,
     pub hooks: Vec<Hook>,
     pub imports: Vec<Capability>,
+    /// It imports WASI.
+    pub wasi: bool,
     pub wit_version: String,
     pub manifest: Manifest,
     pub schema: jsonschema::Validator,
@@ -152,7 +150,9 @@ pub async fn inspect_component(engine: &Engine, bytes: Vec<u8>) -> Result<Inspec
     Ok(Inspection {
         manifest: loaded.manifest.clone(),
         hooks: loaded.hooks.clone(),
-        imports: loaded.imports.iter().map(|c| c.name()).collect(),
+        imports: (loaded.imports.iter().map(|c| c.name()))
+            .chain(loaded.wasi.then_some(wasi::NAME))
+            .collect(),
         digest: loaded.digest,
         size: loaded.size,
         wit_version: loaded.wit_version.clone(),
@@ -161,8 +161,12 @@ pub async fn inspect_component(engine: &Engine, bytes: Vec<u8>) -> Result<Inspec
 
 /// Checks, compiles and asks. What is loaded already is not loaded again.
 pub(super) async fn load(engine: &Engine, bytes: Vec<u8>) -> Result<Arc<Loaded>, LoadError> {
-    if bytes.len() > COMPONENT_BYTES_MAX {
-        return Err(LoadError::TooLarge { bytes: bytes.len() });
+    let limits = engine.limits().component;
+    if bytes.len() > limits.bytes() {
+        return Err(LoadError::TooLarge {
+            bytes: bytes.len(),
+            max_mib: limits.max_mib,
+        });
     }
     let digest: [u8; 32] = Sha256::digest(&bytes).into();
     if let Some(loaded) = engine.loaded(&digest) {
@@ -171,17 +175,18 @@ pub(super) async fn load(engine: &Engine, bytes: Vec<u8>) -> Result<Arc<Loaded>,
     let size = bytes.len();
     let bytes = Arc::new(bytes);
     let parsed = bytes.clone();
-    let surface = tokio::task::spawn_blocking(move || surface(&parsed))
+    let surface = tokio::task::spawn_blocking(move || surface(&parsed, &limits))
         .await
         .map_err(|e| LoadError::Compiler(e.to_string()))??;
     let component = child::compile(engine, &digest, bytes).await?;
-    let manifest = describe(engine, &component, &surface.hooks).await?;
+    let manifest = describe(engine, &component, &surface).await?;
     let schema = schema(&manifest.config_schema)?;
     let loaded = Arc::new(Loaded {
         digest,
         size,
         hooks: surface.hooks,
         imports: surface.imports,
+        wasi: surface.wasi,
         wit_version: surface.wit_version,
         manifest,
         schema,
@@ -196,15 +201,17 @@ pub(super) async fn load(engine: &Engine, bytes: Vec<u8>) -> Result<Arc<Loaded>,
 struct Surface {
     hooks: Vec<Hook>,
     imports: Vec<Capability>,
+    wasi: bool,
     wit_version: String,
 }
 
-fn surface(bytes: &[u8]) -> Result<Surface, LoadError> {
+fn surface(bytes: &[u8], limits: &ComponentLimits) -> Result<Surface, LoadError> {
     kind(bytes)?;
-    let (imports, exports) = names(bytes)?;
+    let (imports, exports) = names(bytes, limits.max_functions as usize)?;
     let mut surface = Surface {
         hooks: Vec::new(),
         imports: Vec::new(),
+        wasi: false,
         wit_version: String::new(),
     };
     for export in &exports {
@@ -217,10 +224,15 @@ fn surface(bytes: &[u8]) -> Result<Surface, LoadError> {
         surface.hooks.extend(Hook::from_name(interface));
     }
     for import in &imports {
-        if import.starts_with("wasi:") {
-            return Err(LoadError::Wasi {
-                import: escaped(import),
-            });
+        if wasi::is_import(import) {
+            match wasi::refusal(import) {
+                None => surface.wasi = true,
+                Some(why) => {
+                    let import = escaped(import);
+                    return Err(LoadError::Wasi { import, why });
+                }
+            }
+            continue;
         }
         let unknown = || LoadError::UnknownImport {
             import: escaped(import),
@@ -263,7 +275,7 @@ fn kind(bytes: &[u8]) -> Result<(), LoadError> {
 }
 
 /// Names of the component's own imports and exports; what is nested in it is only counted.
-fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {
+fn names(bytes: &[u8], functions_max: usize) -> Result<(Vec<String>, Vec<String>), LoadError> {
     let invalid = |e: wasmparser::BinaryReaderError| LoadError::Invalid(e.to_string());
     let limit = |what: String| LoadError::Invalid(what);
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
@@ -295,8 +307,10 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {
             }
             Payload::CodeSectionStart { count, .. } => {
                 functions += count as usize;
-                if functions > FUNCTIONS_MAX {
-                    return Err(limit(format!("it has more than {FUNCTIONS_MAX} functions")));
+                if functions > functions_max {
+                    return Err(limit(format!(
+                        "it has more than {functions_max} functions (plugins.max_functions)"
+                    )));
                 }
             }
             Payload::CodeSectionEntry(body) if body.range().len() > FUNCTION_BYTES_MAX => {
@@ -335,15 +349,19 @@ fn ours(name: &str) -> Result<Option<(&str, &str)>, LoadError> {
 async fn describe(
     engine: &Engine,
     component: &Component,
-    hooks: &[Hook],
+    surface: &Surface,
 ) -> Result<Manifest, LoadError> {
     let failed = |e: wasmtime::Error| LoadError::Describe(format!("{e:#}"));
     let mut linker = Linker::new(engine.wasm());
     contract_v0::link(&mut linker, &Capability::ALL).map_err(failed)?;
+    if surface.wasi {
+        wasi::link(&mut linker, component).map_err(failed)?;
+    }
     let pre = linker.instantiate_pre(component).map_err(failed)?;
-    let exports = Exports::find(&pre, hooks).map_err(failed)?;
+    let exports = Exports::find(&pre, &surface.hooks).map_err(failed)?;
     let grants = Arc::new(Capabilities::none("(inspection)"));
-    let mut store = new_store(engine.wasm(), grants, DESCRIBE_MEMORY);
+    let memory = (engine.limits().memory_max_mib as usize) << 20;
+    let mut store = new_store(engine.wasm(), grants, memory);
     store.data_mut().begin(DESCRIBE_MS, StateView::Preview);
     store.set_epoch_deadline(1);
     let asked = async {
@@ -418,9 +436,9 @@ mod tests {
                 .contains("not a valid component")
         );
         assert!(
-            refused(&vec![0; COMPONENT_BYTES_MAX + 1])
+            refused(&vec![0; ComponentLimits::default().bytes() + 1])
                 .await
-                .contains("at most")
+                .contains("at most 32 MiB (plugins.max_component_mib)")
         );
     }
 
@@ -450,10 +468,18 @@ mod tests {
         let importing = |name: &str| {
             wat::parse_str(format!(r#"(component (import "{name}" (instance)))"#)).unwrap()
         };
-        let wasi = refused(&importing("wasi:sockets/tcp@0.2.0")).await;
+        let http = refused(&importing("wasi:http/outgoing-handler@0.2.3")).await;
         assert!(
-            wasi.contains("wasi:sockets/tcp@0.2.0") && wasi.contains("no WASI"),
-            "{wasi}"
+            http.contains("wasi:http/outgoing-handler@0.2.3")
+                && http.contains("heliograph:sms/http"),
+            "{http}"
+        );
+        let newer = refused(&importing("wasi:cli/environment@0.3.0")).await;
+        assert!(newer.contains("WASI 0.2 and no other"), "{newer}");
+        let other = refused(&importing("wasi:keyvalue/store@0.2.0")).await;
+        assert!(
+            other.starts_with("imports wasi:keyvalue/store@0.2.0;"),
+            "{other}"
         );
         let other = refused(&importing("acme:db/query@1.0.0")).await;
         assert!(other.starts_with("imports acme:db/query@1.0.0;"), "{other}");
@@ -468,8 +494,11 @@ mod tests {
     async fn what_would_keep_the_compiler_busy_is_refused_before_it_begins() {
         let module =
             |text: &str| wat::parse_str(format!("(component (core module {text}))")).unwrap();
-        let many = refused(&module(&"(func)".repeat(FUNCTIONS_MAX + 1))).await;
-        assert!(many.contains("20000 functions"), "{many}");
+        let many = refused(&module(&"(func)".repeat(40_001))).await;
+        assert!(
+            many.contains("40000 functions (plugins.max_functions)"),
+            "{many}"
+        );
         let long = refused(&module(&format!(
             "(func {})",
             "nop ".repeat(FUNCTION_BYTES_MAX + 1)
@@ -481,7 +510,7 @@ mod tests {
             "(core module)".repeat(MODULES_MAX + 1)
         ))
         .unwrap();
-        assert!(refused(&modules).await.contains("16 modules"));
+        assert!(refused(&modules).await.contains("128 modules"));
     }
 
     #[tokio::test]

@@ -27,6 +27,9 @@ mod table;
 mod test_guests;
 mod upgrade;
 mod view;
+mod wasi;
+#[cfg(test)]
+mod wasi_tests;
 mod witness;
 
 use std::fmt;
@@ -37,7 +40,7 @@ use crate::domain::CallOutcome;
 pub use crate::domain::CarrierView;
 pub use breaker::BreakerState;
 pub use child::{CompileMode, compile_child};
-pub use engine::{CodeCache, Engine, EngineError, EngineLimits};
+pub use engine::{CodeCache, ComponentLimits, Engine, EngineError, EngineLimits};
 pub use entry::Entry;
 pub use host_calls::{
     HOST_CALLS_MAX, HostCall, HttpAnswer, HttpClient, HttpFailure, HttpLimits, LOG_LINES_MAX,
@@ -58,6 +61,7 @@ pub use state::{MemoryState, StateError, StateStore};
 pub use stats::EntryStats;
 pub use table::{PrefixTable, TableError};
 pub use upgrade::{Build, Upgrade};
+pub use wasi::{NAME as WASI_NAME, is_empty_wasi};
 pub use witness::Witness;
 
 /// An HTTP request, from a plugin to the world or from a carrier's call-back to a plugin.

@@ -18,9 +18,10 @@ use super::load::Loaded;
 use super::spec::Limits;
 use super::stats::{EntryStats, Stats};
 use super::view::Disclosure;
+use super::wasi::{self, WasiTrap};
 use super::witness::{StateView, Witness};
 use super::{Called, Fault};
-use crate::domain::{CallOutcome, Hook, Phase};
+use crate::domain::{CallOutcome, Context, Hook, Phase};
 
 /// Bytes that one call may have the host copy out of a plugin.
 pub(super) const COPY_BYTES_MAX: usize = 1 << 20;
@@ -138,6 +139,9 @@ impl Pool {
         let text = |e: wasmtime::Error| format!("{e:#}");
         let mut linker = Linker::new(engine.wasm());
         contract_v0::link(&mut linker, &linked).map_err(text)?;
+        if loaded.wasi {
+            wasi::link(&mut linker, &loaded.component).map_err(text)?;
+        }
         let pre = linker.instantiate_pre(&loaded.component).map_err(text)?;
         let exports = Exports::find(&pre, hooks).map_err(text)?;
         Ok(Pool {
@@ -184,7 +188,7 @@ impl Pool {
     pub async fn begin(
         &self,
         hook: Hook,
-        phase: Phase,
+        context: &Context,
         witness: &mut Witness,
     ) -> Result<Run<'_>, Fault> {
         let per_hook = &self.hooks[hook as usize];
@@ -209,8 +213,9 @@ impl Pool {
                 })?
             }
         };
-        let preview = phase == Phase::Preview;
-        warm.begin(deadline_ms, witness.view(&self.grants.owner, hook, preview));
+        let preview = context.phase == Phase::Preview;
+        let view = witness.view(&self.grants.owner, hook, preview);
+        warm.begin(deadline_ms, view, context);
         Ok(Run {
             warm,
             _permit: permit,
@@ -237,6 +242,7 @@ impl Pool {
         witness: &mut Witness,
     ) -> Result<T, Fault> {
         let state = run.warm.store.data_mut();
+        state.end();
         witness.returned(&self.grants.owner, hook, state.take_view());
         let stats = &self.hooks[hook as usize].stats;
         stats.memory_used(state.memory().high_water);
@@ -321,8 +327,10 @@ impl Pool {
 }
 
 impl Warm {
-    fn begin(&mut self, deadline_ms: u32, view: StateView) {
-        self.store.data_mut().begin(deadline_ms, view);
+    fn begin(&mut self, deadline_ms: u32, view: StateView, context: &Context) {
+        let state = self.store.data_mut();
+        state.begin(deadline_ms, view);
+        state.decide(context);
         self.store.set_epoch_deadline(1);
     }
 
@@ -349,11 +357,15 @@ pub(super) fn fault_of(
     error: &wasmtime::Error,
     deadline_ms: u32,
 ) -> Fault {
+    store.data_mut().end();
     if error.downcast_ref::<DeadlinePassed>().is_some() {
         return Fault::Timeout { deadline_ms };
     }
     if let Some(too_much) = error.downcast_ref::<TooMuch>() {
         return Fault::HostCallLimit(too_much.0.clone());
+    }
+    if let Some(trap) = error.downcast_ref::<WasiTrap>() {
+        return Fault::Trap(trap.0.clone());
     }
     let memory = store.data_mut().memory();
     if memory.denied {
@@ -363,7 +375,7 @@ pub(super) fn fault_of(
     }
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
         return Fault::Internal(
-            "no room for another instance: the engine's limit on instances is reached".into(),
+            "no room for another instance: plugins.instances of them live already".into(),
         );
     }
     match error.downcast_ref::<Trap>() {

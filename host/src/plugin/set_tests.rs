@@ -55,9 +55,9 @@ async fn a_policy_that_cannot_be_right_is_refused_before_anything_is_loaded() {
     )
     .await;
     check(
-        "limits = { memory_mib = 65 }",
+        "limits = { memory_mib = 129 }",
         "/plugin/0/limits/memory_mib",
-        "1 to 64",
+        "1 to plugins.max_memory_mib = 128",
     )
     .await;
     let twice = "[[plugin]]\nname = \"it\"\npath = \"guest.wasm\"";

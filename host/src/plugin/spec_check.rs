@@ -127,6 +127,15 @@ impl Found {
         });
     }
 
+    /// A range whose end an operator moves by a key of the server's configuration.
+    fn up_to(&mut self, pointer: String, value: Option<u32>, max: u32, setting: &str) {
+        if let Some(value) = value
+            && !(1..=max).contains(&value)
+        {
+            self.add(&pointer, format!("is {value}, not 1 to {setting} = {max}"));
+        }
+    }
+
     fn range(&mut self, pointer: String, value: Option<u64>, min: u64, max: u64) {
         if let Some(value) = value
             && !(min..=max).contains(&value)
@@ -262,11 +271,11 @@ fn check_limits(at: &str, limits: &Limits, engine: &EngineLimits, found: &mut Fo
         1,
         10_000,
     );
-    found.range(
+    found.up_to(
         format!("{at}/memory_mib"),
-        wide(limits.memory_mib),
-        1,
-        engine.memory_max_mib.into(),
+        limits.memory_mib,
+        engine.memory_max_mib,
+        "plugins.max_memory_mib",
     );
     found.range(
         format!("{at}/calls"),
@@ -274,11 +283,11 @@ fn check_limits(at: &str, limits: &Limits, engine: &EngineLimits, found: &mut Fo
         1,
         u32::MAX.into(),
     );
-    found.range(
+    found.up_to(
         format!("{at}/instances"),
-        wide(limits.instances),
-        1,
-        engine.instances.into(),
+        limits.instances,
+        engine.instances,
+        "plugins.instances",
     );
 }
 

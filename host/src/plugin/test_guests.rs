@@ -71,6 +71,9 @@ pub(super) fn build(guest: &Guest) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
     let contract = include_str!("../../../wit/sms.wit");
     resolve.push_source("sms.wit", contract).unwrap();
+    resolve
+        .push_source("wasi.wit", include_str!("wasi/test.wit"))
+        .unwrap();
     let package = resolve.push_source("guest.wit", &world(guest)).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();
     let utf8 = wit_component::StringEncoding::UTF8;
@@ -90,6 +93,10 @@ fn world(guest: &Guest) -> String {
         .iter()
         .map(|h| format!("export heliograph:sms/{}@0.1.0;\n", h.name()))
         .collect();
+    // The core imports name the interfaces between quotes.
+    let wasi: std::collections::BTreeSet<&str> =
+        (guest.imports.split('"').filter(|s| s.starts_with("wasi:"))).collect();
+    let wasi: String = wasi.iter().map(|i| format!("import {i};\n")).collect();
     format!(
         "package test:guest;
         world guest {{
@@ -97,6 +104,7 @@ fn world(guest: &Guest) -> String {
             import heliograph:sms/state@0.1.0;
             import heliograph:sms/tables@0.1.0;
             import heliograph:sms/http@0.1.0;
+            {wasi}
             export heliograph:sms/plugin@0.1.0;
             {exports}
         }}"
