@@ -69,7 +69,8 @@ impl Layout {
         let tag_of = |d: &Descriptor| d.annotations.get(TAG).cloned();
         index.manifests.retain(|d| {
             let same_tag = tag.is_some() && tag_of(d).as_deref() == tag;
-            !same_tag && !(d.digest == artifact.digest && tag_of(d).is_none())
+            let same_untagged = d.digest == artifact.digest && tag_of(d).is_none();
+            !(same_tag || same_untagged)
         });
         let mut descriptor = artifact.descriptor();
         if let Some(tag) = tag {
