@@ -31,7 +31,7 @@ use crate::pipeline::account::WebhookSecret;
 use crate::pipeline::numbers::Numbers;
 use crate::pipeline::{
     Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox,
-    receive, trial,
+    receive, trial, watch as watch_plugins,
 };
 use crate::plugin::{
     CodeCache, CompileMode, ComponentLimits, Engine, EngineLimits, Host, HyperClient,
@@ -104,7 +104,12 @@ pub async fn check(config: &Config, base: &Path) -> Result<String, StartError> {
         let set = policy.check(&spec, file.folder()).await;
         store.shutdown().await;
         let set = set.map_err(|e| failed(&file.name(), e))?;
-        lines.push(format!("{} plugins, policy set {set}", spec.plugins.len()));
+        lines.push(format!(
+            "{} plugins, policy set {}",
+            spec.plugins.len(),
+            set.set
+        ));
+        lines.extend(set.notes.iter().map(|note| format!("note: {note}")));
     }
     Ok(lines.join("\n"))
 }
@@ -219,6 +224,7 @@ fn run(
             api::webhook_render(),
             work_stopped.clone(),
         )),
+        tokio::spawn(watch_plugins::run(pipeline.clone(), work_stopped.clone())),
     ];
     let back = vec![tokio::spawn(receive::run(
         pipeline.clone(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::Request;
@@ -29,7 +30,9 @@ use crate::domain::{Address, Hook, MessageId};
 use crate::pipeline::policy::{
     Applied, HistoryEntry, PolicyError, StageError, Staged, TableProblem,
 };
-use crate::plugin::{BreakerState, Entry, LoadError, PolicySpec, Signer, SpecError};
+use crate::plugin::{
+    AccountUsage, Entry, LoadError, PolicySpec, Problem as Note, Signer, SpecError,
+};
 use crate::store::OptOutScope;
 
 /// Characters of a table's name.
@@ -133,41 +136,103 @@ pub async fn policy(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let shadow = api.pipeline.observers.shadow();
     answer["shadow"] = shadow.map(|s| s.set.id().to_string()).into();
     answer["policy"] = serde_json::to_value(api.pipeline.policy.spec()).unwrap_or_default();
+    let now = api.pipeline.clock.now();
     for plugin in answer["plugins"].as_array_mut().into_iter().flatten() {
         let name = plugin["name"].as_str().unwrap_or_default().to_owned();
         for hook in plugin["hooks"].as_array_mut().into_iter().flatten() {
-            let entry = hook["hook"]
-                .as_str()
-                .and_then(Hook::from_name)
-                .and_then(|h| set.entry(&name, h));
-            if let Some(entry) = entry {
-                hook["stats"] = stats_view(entry);
+            let Some(known) = hook["hook"].as_str().and_then(Hook::from_name) else {
+                continue;
+            };
+            let all: Vec<&Entry> = set.entries(known).filter(|e| e.name() == name).collect();
+            for entry in all {
+                show(hook, entry, now);
             }
         }
     }
+    let usages = api.pipeline.policy.ledger().usages();
+    answer["usage"] = usages.iter().map(usage_view).collect();
+    answer["notes"] = notes_view(set.notes());
     Ok(json_response(StatusCode::OK, &answer))
 }
 
-/// How one hook of one plugin has been doing since it came into its set.
-fn stats_view(entry: &Entry) -> serde_json::Value {
-    let stats = entry.stats();
-    let breaker = match entry.breaker() {
-        BreakerState::Closed => "closed",
-        BreakerState::Open => "open",
-        BreakerState::Probing => "probing",
+/// An entry of everybody's has its figures beside its hook, one of accounts' own a list of them.
+fn show(hook: &mut serde_json::Value, entry: &Entry, now: Timestamp) {
+    let mut stats = stats_view(entry, now);
+    if let Some(previous) = entry.previous() {
+        stats["previous"] = stats_view(previous, now);
+        stats["previous"]["version"] = json!(previous.plugin().1);
+    }
+    let Some(account) = entry.account() else {
+        hook["stats"] = stats;
+        return;
     };
-    let faults = stats.faults.into_iter().filter(|(_, count)| *count > 0);
+    stats["account"] = json!(account.as_str());
+    if let Some(quota) = entry.quota() {
+        stats["quota"] = json!({
+            "cpu_ms_per_s": quota.cpu_ms_per_s,
+            "cpu_burst_ms": quota.cpu_burst_ms,
+            "instances": quota.instances,
+            "memory_mib": quota.memory_mib,
+            "state_bytes": quota.state_bytes,
+        });
+    }
+    match hook["accounts"].as_array_mut() {
+        Some(all) => all.push(stats),
+        None => hook["accounts"] = json!([stats]),
+    }
+}
+
+fn usage_view(usage: &AccountUsage) -> serde_json::Value {
     json!({
+        "account": usage.account,
+        "calls": usage.calls,
+        "cpu_ms": usage.cpu_nanos / 1_000_000,
+        "refused": usage.refused,
+    })
+}
+
+fn notes_view(notes: &[Note]) -> serde_json::Value {
+    let view = |note: &Note| json!({ "pointer": note.pointer, "entry": note.entry, "detail": note.detail });
+    notes.iter().map(view).collect()
+}
+
+/// How one hook of one plugin has been doing since it came into its set.
+fn stats_view(entry: &Entry, now: Timestamp) -> serde_json::Value {
+    let stats = entry.stats();
+    let breaker = entry.breaker_report();
+    let faults = stats.faults.into_iter().filter(|(_, count)| *count > 0);
+    let calls = stats.host_calls.into_iter().filter(|(_, count)| *count > 0);
+    let mut view = json!({
         "calls": stats.calls,
         "outcomes": stats.outcomes.into_iter().collect::<BTreeMap<_, _>>(),
         "faults": faults.collect::<BTreeMap<_, _>>(),
+        "host_calls": calls.collect::<BTreeMap<_, _>>(),
         "p50_ns": stats.p50_nanos,
         "p99_ns": stats.p99_nanos,
-        "breaker": breaker,
+        "cpu_ms": stats.cpu_nanos as f64 / 1e6,
+        "breaker": breaker.state.name(),
+        "breaker_since": time(Timestamp(now.millis().saturating_sub(millis(breaker.since)))),
+        "breaker_opened": breaker.opened,
+        "window": { "calls": breaker.window, "faults": breaker.window_faults.into_iter().collect::<BTreeMap<_, _>>() },
         "instances_made": stats.instances_made,
         "memory_high_water_bytes": stats.memory_high_water_bytes,
+        "log_lines": stats.log_lines,
         "log_lines_dropped": stats.log_lines_dropped,
-    })
+    });
+    if let Some(probe) = breaker.next_probe {
+        view["next_probe"] = time(now.plus(probe));
+    }
+    if let Some(fault) = breaker.last_fault {
+        view["last_fault"] = json!(fault);
+    }
+    if let Some((used, granted)) = entry.state_used() {
+        view["state"] = json!({ "bytes": used, "granted": granted });
+    }
+    view
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `PUT /v1/policy`
@@ -180,7 +245,7 @@ pub async fn apply(api: Arc<Api>, request: Request) -> Result<Response, Problem>
     let by = format!("api: {}", caller.name());
     let applied = detached(async move { policy.apply(&spec, None, &by).await }).await?;
     applied
-        .map(|a| applied_response(&a))
+        .map(|a| applied_response(&api, &a))
         .map_err(policy_problem)
 }
 
@@ -191,13 +256,17 @@ pub async fn check(api: Arc<Api>, request: Request) -> Result<Response, Problem>
     let bytes = read_body(&parts.headers, body, body_max::POLICY).await?;
     let spec = spec_of(&parts, &bytes)?;
     let policy = api.pipeline.policy.clone();
-    let set = detached(async move { policy.check(&spec, None).await })
+    let checked = detached(async move { policy.check(&spec, None).await })
         .await?
         .map_err(policy_problem)?;
     let active = api.pipeline.policy.active().id();
     Ok(json_response(
         StatusCode::OK,
-        &json!({ "set": set.to_string(), "in_force": set == active }),
+        &json!({
+            "set": checked.set.to_string(),
+            "in_force": checked.set == active,
+            "notes": notes_view(&checked.notes),
+        }),
     ))
 }
 
@@ -229,7 +298,7 @@ pub async fn rollback(api: Arc<Api>, request: Request) -> Result<Response, Probl
     let by = format!("rollback: {}", caller.name());
     let applied = detached(async move { policy.rollback(to.as_deref(), &by).await }).await?;
     applied
-        .map(|a| applied_response(&a))
+        .map(|a| applied_response(&api, &a))
         .map_err(policy_problem)
 }
 
@@ -480,10 +549,15 @@ pub(super) fn policy_problem(error: PolicyError) -> Problem {
     }
 }
 
-fn applied_response(applied: &Applied) -> Response {
+fn applied_response(api: &Api, applied: &Applied) -> Response {
+    let active = api.pipeline.policy.active();
     json_response(
         StatusCode::OK,
-        &json!({ "set": applied.set.to_string(), "changed": applied.changed }),
+        &json!({
+            "set": applied.set.to_string(),
+            "changed": applied.changed,
+            "notes": notes_view(active.notes()),
+        }),
     )
 }
 

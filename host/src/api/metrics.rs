@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 
 use super::Api;
 use crate::domain::Lane;
-use crate::plugin::BreakerState;
+use crate::plugin::{AccountUsage, BreakerState, EntryStats, Who};
 use crate::store::StoreStats;
 
 /// Upper bounds of the submission histogram in microseconds; the last bucket is beyond them all.
@@ -270,6 +270,65 @@ fn carriers(page: &mut Page, api: &Api) {
     }
 }
 
+/// What a metric of the entries' counters is called, and how it is read.
+type Figure = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&EntryStats) -> f64,
+);
+
+const PLUGIN_FIGURES: [Figure; 8] = [
+    (
+        "heliograph_plugin_calls_total",
+        "counter",
+        "Calls since the server started, whatever set the plugin was in",
+        |s| s.calls as f64,
+    ),
+    (
+        "heliograph_plugin_cpu_seconds_total",
+        "counter",
+        "Time in which a thread worked for the plugin",
+        |s| s.cpu_nanos as f64 / 1e9,
+    ),
+    (
+        "heliograph_plugin_instances_total",
+        "counter",
+        "Instances made beside those that a new set begins with",
+        |s| s.instances_made as f64,
+    ),
+    (
+        "heliograph_plugin_memory_bytes",
+        "gauge",
+        "The most memory that one instance had",
+        |s| s.memory_high_water_bytes as f64,
+    ),
+    (
+        "heliograph_plugin_log_lines_total",
+        "counter",
+        "Log lines written",
+        |s| s.log_lines as f64,
+    ),
+    (
+        "heliograph_plugin_log_lines_dropped_total",
+        "counter",
+        "Log lines over the plugin's rate",
+        |s| s.log_lines_dropped as f64,
+    ),
+    (
+        "heliograph_plugin_breaker_opened_total",
+        "counter",
+        "Times that the plugin was taken out for a while",
+        |s| s.breaker_opened as f64,
+    ),
+    (
+        "heliograph_plugin_breaker_closed_total",
+        "counter",
+        "Times that it answered again",
+        |s| s.breaker_closed as f64,
+    ),
+];
+
 fn plugins(page: &mut Page, api: &Api) {
     let set = api.pipeline.policy.active();
     page.head("heliograph_policy_info", "gauge", "The policy set in force");
@@ -278,84 +337,119 @@ fn plugins(page: &mut Page, api: &Api) {
         &[("set", &set.id().to_string())],
         1,
     );
-    let entries: Vec<_> = set.all().iter().map(|e| (e, e.stats())).collect();
-    page.head(
-        "heliograph_plugin_calls_total",
-        "counter",
-        "Calls since the plugin came into its set",
-    );
-    for (entry, stats) in &entries {
-        page.line(
-            "heliograph_plugin_calls_total",
-            &[("plugin", entry.name()), ("hook", entry.hook().name())],
-            stats.calls,
-        );
-    }
-    page.head(
-        "heliograph_plugin_answers_total",
-        "counter",
-        "Answers by outcome",
-    );
-    for (entry, stats) in &entries {
-        for (outcome, count) in &stats.outcomes {
-            let labels = [
-                ("plugin", entry.name()),
-                ("hook", entry.hook().name()),
-                ("outcome", *outcome),
-            ];
-            page.line("heliograph_plugin_answers_total", &labels, count);
+    let ledger = api.pipeline.policy.ledger();
+    let totals = ledger.totals();
+    for (name, kind, help, figure) in PLUGIN_FIGURES {
+        page.head(name, kind, help);
+        for (who, stats) in &totals {
+            page.line(name, &labels_of(who), figure(stats));
         }
     }
-    page.head(
-        "heliograph_plugin_faults_total",
-        "counter",
-        "Calls that gave no answer, by kind",
-    );
-    for (entry, stats) in &entries {
-        for (kind, count) in &stats.faults {
-            let labels = [
-                ("plugin", entry.name()),
-                ("hook", entry.hook().name()),
-                ("kind", *kind),
-            ];
-            page.line("heliograph_plugin_faults_total", &labels, count);
+    let kinds: [(_, _, _, fn(&EntryStats) -> &[(&'static str, u64)]); 3] = [
+        (
+            "heliograph_plugin_answers_total",
+            "outcome",
+            "Answers by outcome",
+            |s| &s.outcomes,
+        ),
+        (
+            "heliograph_plugin_faults_total",
+            "kind",
+            "Calls that gave no answer, by kind",
+            |s| &s.faults,
+        ),
+        (
+            "heliograph_plugin_host_calls_total",
+            "kind",
+            "Calls of the host, by kind",
+            |s| &s.host_calls,
+        ),
+    ];
+    for (name, label, help, counts) in kinds {
+        page.head(name, "counter", help);
+        for (who, stats) in &totals {
+            for (kind, count) in counts(stats) {
+                let mut labels = labels_of(who);
+                labels.push((label, kind));
+                page.line(name, &labels, count);
+            }
         }
     }
-    page.head(
-        "heliograph_plugin_call_seconds",
-        "summary",
-        "Time in the plugin and at its border",
-    );
-    for (entry, stats) in &entries {
-        for (quantile, nanos) in [("0.5", stats.p50_nanos), ("0.99", stats.p99_nanos)] {
-            let labels = [
-                ("plugin", entry.name()),
-                ("hook", entry.hook().name()),
-                ("quantile", quantile),
-            ];
-            page.line(
-                "heliograph_plugin_call_seconds",
-                &labels,
-                nanos as f64 / 1e9,
-            );
-        }
-    }
+    call_seconds(page, &totals);
     page.head(
         "heliograph_plugin_breaker_open",
         "gauge",
         "1 where the plugin is skipped for a while",
     );
-    for (entry, _) in &entries {
+    let entries = set.all().iter().flat_map(|e| [Some(e), e.previous()]);
+    for entry in entries.flatten() {
         let open = match entry.breaker() {
             BreakerState::Closed => 0,
             BreakerState::Open | BreakerState::Probing => 1,
         };
-        page.line(
-            "heliograph_plugin_breaker_open",
-            &[("plugin", entry.name()), ("hook", entry.hook().name())],
-            open,
-        );
+        let who = entry.who();
+        page.line("heliograph_plugin_breaker_open", &labels_of(&who), open);
     }
+    accounts(page, &ledger.usages());
+}
+
+fn call_seconds(page: &mut Page, totals: &[(Who, EntryStats)]) {
+    const NAME: &str = "heliograph_plugin_call_seconds";
+    page.head(NAME, "summary", "Time in the plugin and at its border");
+    for (who, stats) in totals {
+        for (quantile, nanos) in [("0.5", stats.p50_nanos), ("0.99", stats.p99_nanos)] {
+            let mut labels = labels_of(who);
+            labels.push(("quantile", quantile));
+            page.line(NAME, &labels, nanos as f64 / 1e9);
+        }
+        let labels = labels_of(who);
+        let total = stats.total_nanos as f64 / 1e9;
+        page.line(&format!("{NAME}_sum"), &labels, total);
+        page.line(&format!("{NAME}_count"), &labels, stats.calls);
+    }
+}
+
+fn accounts(page: &mut Page, usages: &[AccountUsage]) {
+    let figures: [(_, _, fn(&AccountUsage) -> f64); 3] = [
+        (
+            "heliograph_account_plugin_cpu_seconds_total",
+            "Time in which a thread worked for the account's own plugins",
+            |u| u.cpu_nanos as f64 / 1e9,
+        ),
+        (
+            "heliograph_account_plugin_calls_total",
+            "Calls of the account's own plugins",
+            |u| u.calls as f64,
+        ),
+        (
+            "heliograph_account_plugin_refused_total",
+            "Calls not made because the account's quota was used up",
+            |u| u.refused as f64,
+        ),
+    ];
+    for (name, help, figure) in figures {
+        page.head(name, "counter", help);
+        for usage in usages {
+            page.line(name, &[("account", &usage.account)], figure(usage));
+        }
+    }
+}
+
+/// `plugin` is the entry's name in the policy, `component` what the plugin calls itself.
+fn labels_of(who: &Who) -> Vec<(&'static str, &str)> {
+    let mut labels = vec![
+        ("plugin", who.entry.as_str()),
+        ("component", who.plugin.as_str()),
+        ("version", who.version.as_str()),
+        ("hook", who.hook.name()),
+    ];
+    if let Some(account) = &who.account {
+        labels.push(("account", account));
+    }
+    if who.previous {
+        labels.push(("previous", "true"));
+    }
+    labels
 }
 
 /// A page of Prometheus' text format. Writing to a string cannot fail.

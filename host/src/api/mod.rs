@@ -6,6 +6,7 @@ mod admin;
 pub mod answer;
 pub mod auth;
 pub mod edge;
+mod events;
 mod http;
 pub mod json;
 mod messages;
@@ -67,6 +68,10 @@ pub struct Api {
     more_metrics: MoreMetrics,
     requests: wire::Requests,
     uploads: Semaphore,
+    /// Places for event streams.
+    streams: Arc<Semaphore>,
+    /// True where the server stops: what would not end by itself ends then.
+    stopping: watch::Sender<bool>,
     edge: Arc<EdgeStats>,
     stats: metrics::HttpStats,
     openapi: Bytes,
@@ -91,6 +96,8 @@ impl Api {
             more_metrics: parts.more_metrics,
             requests: wire::Requests::default(),
             uploads: Semaphore::new(UPLOADS_MAX),
+            streams: Arc::new(Semaphore::new(events::STREAMS_MAX)),
+            stopping: watch::channel(false).0,
             edge: Arc::default(),
             stats: metrics::HttpStats::default(),
             openapi: openapi::document(),
@@ -118,7 +125,14 @@ pub async fn serve(
     stop: watch::Receiver<bool>,
 ) {
     let stats = api.edge.clone();
-    edge::serve(listener, router(&api, surface), limits, stats, stop).await;
+    let mut stopped = stop.clone();
+    let ends_streams = async {
+        // An error is a caller that is gone, and stopped with it.
+        let _ = stopped.wait_for(|stop| *stop).await;
+        api.stopping.send_replace(true);
+    };
+    let served = edge::serve(listener, router(&api, surface), limits, stats, stop);
+    tokio::join!(served, ends_streams);
 }
 
 /// Writes the bodies of webhooks: the pipeline's `notify` takes it.
@@ -201,6 +215,7 @@ fn admin_routes(api: &Arc<Api>, router: Router) -> Router {
             "/v1/policy/canary/promote",
             post(on(api, trial::promote_canary)),
         )
+        .route("/v1/events", get(on(api, events::events)))
         .route("/v1/tables", get(on(api, admin::tables)))
         .route(
             "/v1/tables/{name}",

@@ -56,11 +56,14 @@ impl PolicyFile {
         })?;
         let spec = PolicySpec::from_toml(&text).map_err(PolicyError::Spec)?;
         let base = self.folder().unwrap_or(Path::new("/")).to_owned();
-        let plugins = spec.plugins.iter().filter_map(|p| p.path.as_ref());
+        let plugins = spec.plugins.iter().flat_map(|p| {
+            let previous = p.previous.as_ref().and_then(|v| v.path.as_ref());
+            p.path.iter().chain(previous)
+        });
         let plugins: Vec<PathBuf> = plugins.map(|path| base.join(path)).collect();
         let signatures: Vec<PathBuf> = plugins.iter().map(|p| signatures::file_of(p)).collect();
         let tables = spec.tables.values().filter_map(|t| t.file.as_ref());
-        let tables = tables.map(|path| base.join(path));
+        let tables: Vec<PathBuf> = tables.map(|path| base.join(path)).collect();
         for path in plugins.into_iter().chain(signatures).chain(tables) {
             let stamp = stamp(&path).await;
             self.seen.push((path, stamp));

@@ -7,6 +7,7 @@ pub mod component;
 pub mod componentize;
 pub mod crates;
 pub mod demo;
+pub mod events;
 pub mod explain;
 pub mod inspect;
 pub mod message;
@@ -68,6 +69,7 @@ pub enum Command {
         after_help = "Example:\n  heliograph policy apply policy.toml"
     )]
     Policy(policy::Command),
+    Events(events::Args),
     Explain(Box<explain::Args>),
     Smsc(Box<smsc::Args>),
     Bench(bench::Args),
@@ -119,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Policy(command) => {
             on_runtime(async { exit("policy", policy::run(command).await) })
         }
+        Command::Events(args) => on_runtime(async { exit("events", events::run(args).await) }),
         Command::Explain(args) => on_runtime(async { exit("explain", explain::run(*args).await) }),
         Command::Smsc(args) => on_runtime(smsc::run(*args)),
         Command::Bench(args) => on_runtime(bench::run(args)),

@@ -105,11 +105,12 @@ pub async fn run(command: Command) -> Result<(), Failure> {
                 } else {
                     ""
                 };
-                format!(
+                let good = format!(
                     "{}: good (policy set {}{state})",
                     file.file.display(),
                     text(c, "set")
-                )
+                );
+                good + &notes_text(c)
             });
         }
         Command::Apply(file) => {
@@ -190,8 +191,13 @@ pub(super) async fn with_uploads(
 ) -> Result<Value, Failure> {
     let base = file.and_then(Path::parent).unwrap_or(Path::new(""));
     let mut known: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for plugin in &mut spec.plugins {
-        let Some(path) = plugin.path.take() else {
+    let named = spec.plugins.iter_mut().flat_map(|plugin| {
+        let previous = plugin.previous.as_mut();
+        let previous = previous.map(|v| (&mut v.path, &mut v.digest));
+        std::iter::once((&mut plugin.path, &mut plugin.digest)).chain(previous)
+    });
+    for (path, digest_of) in named {
+        let Some(path) = path.take() else {
             continue;
         };
         let path = base.join(path);
@@ -204,7 +210,7 @@ pub(super) async fn with_uploads(
                 digest
             }
         };
-        plugin.digest = Some(digest);
+        *digest_of = Some(digest);
     }
     for table in spec.tables.values_mut() {
         let Some(path) = table.file.take() else {
@@ -288,11 +294,25 @@ fn policy_text(policy: &Value) -> String {
     }
     for plugin in items(policy, "plugins") {
         for hook in items(plugin, "hooks") {
-            out.push_str(&hook_text(plugin, hook));
+            if hook["stats"].is_object() {
+                out.push_str(&hook_text(plugin, hook, &hook["stats"]));
+            }
+            for own in items(hook, "accounts") {
+                out.push_str(&hook_text(plugin, hook, own));
+            }
         }
         out.push_str(&format!("\n    {}", signed_text(plugin)));
     }
-    out
+    for used in items(policy, "usage") {
+        out.push_str(&format!(
+            "\n  account {}: its own plugins used {} ms in {} calls, {} refused by its quota",
+            text(used, "account"),
+            used["cpu_ms"],
+            used["calls"],
+            used["refused"],
+        ));
+    }
+    out + &notes_text(policy)
 }
 
 /// `signed by ops (0011223344556677)`, or `unsigned`.
@@ -302,29 +322,86 @@ fn signed_text(plugin: &Value) -> String {
     signers_text(&signers)
 }
 
-fn hook_text(plugin: &Value, hook: &Value) -> String {
-    let stats = &hook["stats"];
+fn notes_text(answer: &Value) -> String {
+    let note = |note: &Value| {
+        let (entry, pointer) = (text(note, "entry"), text(note, "pointer"));
+        let place = if entry.is_empty() { pointer } else { entry };
+        format!("\n  note: {place}: {}", text(note, "detail"))
+    };
+    items(answer, "notes").iter().map(note).collect()
+}
+
+fn hook_text(plugin: &Value, hook: &Value, stats: &Value) -> String {
     let micros = |name: &str| stats[name].as_f64().unwrap_or_default() / 1_000.0;
     let skipped = match text(stats, "breaker") {
         "open" | "probing" => "  skipped: it keeps failing",
         _ => "",
     };
-    format!(
-        "\n  {:<17} {:<26} fail {:<8} {:>9} calls  p50 {:.1} µs  p99 {:.1} µs{skipped}",
+    let account = match text(stats, "account") {
+        "" => String::new(),
+        account => format!("  for account {account}"),
+    };
+    let line = format!(
+        "\n  {:<17} {:<26} fail {:<8} {:>9} calls  p50 {:.1} µs  p99 {:.1} µs{account}{skipped}",
         text(hook, "hook"),
         format!("{} {}", text(plugin, "name"), text(plugin, "version")),
         text(hook, "fail"),
         stats["calls"].as_u64().unwrap_or_default(),
         micros("p50_ns"),
         micros("p99_ns"),
-    )
+    );
+    let mut out = line + &trouble_text(stats);
+    if let Some(granted) = stats["state"]["granted"].as_u64() {
+        let used = stats["state"]["bytes"].as_u64().unwrap_or_default();
+        out.push_str(&format!("\n      state {used} of {granted} bytes"));
+    }
+    let previous = &stats["previous"];
+    if previous.is_object() {
+        out.push_str(&format!(
+            "\n      version {} stands in: {} calls",
+            text(previous, "version"),
+            previous["calls"]
+        ));
+        out.push_str(&trouble_text(previous));
+    }
+    out
+}
+
+/// How the breaker stands, where there is anything to tell.
+fn trouble_text(stats: &Value) -> String {
+    let counts = |of: &Value| {
+        let all = of.as_object().into_iter().flatten();
+        let each: Vec<String> = all.map(|(kind, n)| format!("{n} {kind}")).collect();
+        each.join(", ")
+    };
+    let mut out = String::new();
+    let faults = counts(&stats["window"]["faults"]);
+    if !faults.is_empty() {
+        out.push_str(&format!(
+            "\n      faults in the last {} calls: {faults}",
+            stats["window"]["calls"]
+        ));
+    }
+    if let state @ ("open" | "probing") = text(stats, "breaker") {
+        out.push_str(&format!(
+            "\n      breaker {state} since {}, next probe {}",
+            text(stats, "breaker_since"),
+            text(stats, "next_probe")
+        ));
+    }
+    match text(stats, "last_fault") {
+        "" => {}
+        fault => out.push_str(&format!("\n      last fault: {fault}")),
+    }
+    out
 }
 
 fn applied_text(applied: &Value) -> String {
-    match applied["changed"].as_bool() {
+    let state = match applied["changed"].as_bool() {
         Some(false) => format!("policy set {} was in force already", text(applied, "set")),
         _ => format!("policy set {} is in force", text(applied, "set")),
-    }
+    };
+    state + &notes_text(applied)
 }
 
 fn history_text(page: &Value) -> String {
@@ -393,7 +470,14 @@ mod tests {
             "id": "ab", "default_route": ["north"], "tables": [{ "name": "rates", "rows": 2 }],
             "plugins": [{ "name": "words", "version": "1.0.0",
                 "signatures": [{ "key": "0011223344556677", "name": "ops", "trusted": true }], "hooks": [{ "hook": "content-filter", "fail": "closed",
-                "stats": { "calls": 7, "p50_ns": 2_500, "p99_ns": 9_000, "breaker": "open" } }] }],
+                "stats": { "calls": 7, "p50_ns": 2_500, "p99_ns": 9_000, "breaker": "open",
+                    "breaker_since": "T1", "next_probe": "T2", "last_fault": "the plugin trapped",
+                    "window": { "calls": 20, "faults": { "trap": 5 } },
+                    "state": { "bytes": 3, "granted": 10 },
+                    "previous": { "version": "0.9.0", "calls": 4 } },
+                "accounts": [{ "account": "acme", "calls": 2, "breaker": "closed" }] }] }],
+            "usage": [{ "account": "acme", "cpu_ms": 12, "calls": 2, "refused": 1 }],
+            "notes": [{ "pointer": "/plugin/0/fail", "entry": "law", "detail": "compliance is open" }],
         });
         let told = policy_text(&policy);
         for part in [
@@ -405,6 +489,14 @@ mod tests {
             "p50 2.5 µs",
             "keeps failing",
             "signed by ops (0011223344556677)",
+            "breaker open since T1, next probe T2",
+            "last 20 calls: 5 trap",
+            "last fault: the plugin trapped",
+            "state 3 of 10 bytes",
+            "version 0.9.0 stands in: 4 calls",
+            "for account acme",
+            "account acme: its own plugins used 12 ms in 2 calls, 1 refused",
+            "note: law: compliance is open",
         ] {
             assert!(told.contains(part), "{part}: {told}");
         }

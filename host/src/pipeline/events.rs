@@ -33,6 +33,7 @@ pub enum EventKind {
     BreakerOpened,
     BreakerClosed,
     QuotaExceeded,
+    ComplianceOpened,
 }
 
 impl EventKind {
@@ -52,6 +53,7 @@ impl EventKind {
             EventKind::BreakerOpened => "breaker.opened",
             EventKind::BreakerClosed => "breaker.closed",
             EventKind::QuotaExceeded => "quota.exceeded",
+            EventKind::ComplianceOpened => "compliance.opened",
         }
     }
 }
@@ -120,7 +122,8 @@ impl Events {
         newer.cloned().collect()
     }
 
-    /// What is kept after `sequence`, and all that follows.
+    /// What is kept after `sequence`, and all that follows. A number that was never given out is of
+    /// a server before this one: to its reader everything is new.
     pub fn follow(
         &self,
         sequence: u64,
@@ -129,6 +132,7 @@ impl Events {
         broadcast::Receiver<Arc<OperatorEvent>>,
     ) {
         let kept = self.0.kept.lock();
+        let sequence = if sequence > kept.last { 0 } else { sequence };
         let newer = kept.events.iter().filter(|e| e.sequence > sequence);
         (newer.cloned().collect(), self.0.feed.subscribe())
     }
@@ -151,5 +155,6 @@ mod tests {
         let next = feed.try_recv().unwrap();
         assert_eq!(next.sequence, kept.last().unwrap().sequence + 1);
         assert_eq!(next.kind.name(), "breaker.opened");
+        assert_eq!(events.follow(u64::MAX).0.len(), KEPT_MAX);
     }
 }

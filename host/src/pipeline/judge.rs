@@ -2,6 +2,8 @@
 //! depends on its arguments alone, so that a recorded decision can be made again by another set.
 //! Changes the message's body and plan; moves no state and asks no store.
 
+use tracing::Instrument as _;
+
 use crate::domain::text::{self, Alphabet};
 use crate::domain::{
     Body, CallOutcome, CarrierView, Facts, Hook, HookCall, Hop, Message, Outcome, Plan, Refusal,
@@ -43,7 +45,9 @@ pub async fn judge(
         trace.host(EXEMPT);
     }
     // Boxed: three calls into plugins are a large future, and every layer above would carry it.
-    let outcome = Box::pin(run_hooks(set, message, facts, witness, &mut trace)).await;
+    let span = tracing::debug_span!("decision", message_id = %message.id, set = %set.id());
+    let outcome =
+        Box::pin(run_hooks(set, message, facts, witness, &mut trace).instrument(span)).await;
     Judgement {
         outcome,
         calls: trace.calls,
@@ -60,17 +64,19 @@ async fn run_hooks(
     witness: &mut Witness,
     trace: &mut Trace,
 ) -> Outcome {
-    for entry in set.entries(Hook::ContentFilter) {
+    let account = message.account.clone();
+    let entries = |hook| set.entries_for(hook, Some(&account));
+    for entry in entries(Hook::ContentFilter) {
         if let Some(outcome) = filter(entry, message, facts, witness, trace).await {
             return outcome;
         }
     }
-    for entry in set.entries(Hook::ComplianceCheck) {
+    for entry in entries(Hook::ComplianceCheck) {
         if let Some(outcome) = comply(entry, message, facts, witness, trace).await {
             return outcome;
         }
     }
-    for entry in set.entries(Hook::RoutingPolicy) {
+    for entry in entries(Hook::RoutingPolicy) {
         if let Some(outcome) = route(entry, message, facts, witness, trace).await {
             return outcome;
         }
@@ -85,42 +91,50 @@ async fn filter(
     witness: &mut Witness,
     trace: &mut Trace,
 ) -> Option<Outcome> {
-    let (result, nanos) = entry.inspect(message, &facts.context, witness).await;
-    match result {
-        Ok(Verdict::Pass) => {
-            trace.call(entry, CallOutcome::Pass, "", nanos);
-            None
-        }
-        Ok(Verdict::Replace { body, reason }) => match replace_body(message, body) {
-            Ok(()) => {
-                trace.call(entry, CallOutcome::Replace, &reason, nanos);
-                None
+    let mut asked = entry;
+    loop {
+        let (result, nanos) = asked.inspect(message, &facts.context, witness).await;
+        let fault = match result {
+            Ok(Verdict::Pass) => {
+                trace.call(asked, CallOutcome::Pass, "", nanos);
+                return None;
             }
-            Err(fault) => trace.fault(entry, &fault, nanos),
-        },
-        Ok(Verdict::Refuse(refusal)) => {
-            trace.refusal(entry, CallOutcome::Refuse, &refusal, nanos);
-            Some(Outcome::Refuse(refusal))
+            Ok(Verdict::Replace { body, reason }) => match replace_body(message, body) {
+                Ok(()) => {
+                    trace.call(asked, CallOutcome::Replace, &reason, nanos);
+                    return None;
+                }
+                Err(fault) => fault,
+            },
+            Ok(Verdict::Refuse(refusal)) => {
+                trace.refusal(asked, CallOutcome::Refuse, &refusal, nanos);
+                return Some(Outcome::Refuse(refusal));
+            }
+            // A person has seen it and let it go: the wish to hold it has been heard.
+            Ok(Verdict::Hold(reason)) if facts.released => {
+                trace.call(
+                    asked,
+                    CallOutcome::Pass,
+                    &format!("released: {reason}"),
+                    nanos,
+                );
+                return None;
+            }
+            Ok(Verdict::Hold(reason)) => {
+                trace.call(asked, CallOutcome::Hold, &reason, nanos);
+                return Some(Outcome::Hold(reason));
+            }
+            Ok(Verdict::Drop(reason)) => {
+                trace.call(asked, CallOutcome::Drop, &reason, nanos);
+                return Some(Outcome::Drop(reason));
+            }
+            Err(fault) => fault,
+        };
+        match trace.fault(asked, &fault, nanos) {
+            Then::Ask(previous) => asked = previous,
+            Then::End(outcome) => return Some(outcome),
+            Then::Next => return None,
         }
-        // A person has seen it and let it go: the wish to hold it has been heard.
-        Ok(Verdict::Hold(reason)) if facts.released => {
-            trace.call(
-                entry,
-                CallOutcome::Pass,
-                &format!("released: {reason}"),
-                nanos,
-            );
-            None
-        }
-        Ok(Verdict::Hold(reason)) => {
-            trace.call(entry, CallOutcome::Hold, &reason, nanos);
-            Some(Outcome::Hold(reason))
-        }
-        Ok(Verdict::Drop(reason)) => {
-            trace.call(entry, CallOutcome::Drop, &reason, nanos);
-            Some(Outcome::Drop(reason))
-        }
-        Err(fault) => trace.fault(entry, &fault, nanos),
     }
 }
 
@@ -131,30 +145,38 @@ async fn comply(
     witness: &mut Witness,
     trace: &mut Trace,
 ) -> Option<Outcome> {
-    let (result, nanos) = entry
-        .check(message, &facts.profile, &facts.context, witness)
-        .await;
-    match result {
-        Ok(Ruling::Allow) => {
-            trace.call(entry, CallOutcome::Allow, "", nanos);
-            None
-        }
-        Ok(Ruling::Amend { body, reason }) => match replace_body(message, body) {
-            Ok(()) => {
-                trace.call(entry, CallOutcome::Amend, &reason, nanos);
-                None
+    let mut asked = entry;
+    loop {
+        let (result, nanos) = asked
+            .check(message, &facts.profile, &facts.context, witness)
+            .await;
+        let fault = match result {
+            Ok(Ruling::Allow) => {
+                trace.call(asked, CallOutcome::Allow, "", nanos);
+                return None;
             }
-            Err(fault) => trace.fault(entry, &fault, nanos),
-        },
-        Ok(Ruling::Defer { until, reason }) => {
-            trace.call(entry, CallOutcome::Defer, &reason, nanos);
-            Some(Outcome::Defer { until, reason })
+            Ok(Ruling::Amend { body, reason }) => match replace_body(message, body) {
+                Ok(()) => {
+                    trace.call(asked, CallOutcome::Amend, &reason, nanos);
+                    return None;
+                }
+                Err(fault) => fault,
+            },
+            Ok(Ruling::Defer { until, reason }) => {
+                trace.call(asked, CallOutcome::Defer, &reason, nanos);
+                return Some(Outcome::Defer { until, reason });
+            }
+            Ok(Ruling::Deny(refusal)) => {
+                trace.refusal(asked, CallOutcome::Deny, &refusal, nanos);
+                return Some(Outcome::Refuse(refusal));
+            }
+            Err(fault) => fault,
+        };
+        match trace.fault(asked, &fault, nanos) {
+            Then::Ask(previous) => asked = previous,
+            Then::End(outcome) => return Some(outcome),
+            Then::Next => return None,
         }
-        Ok(Ruling::Deny(refusal)) => {
-            trace.refusal(entry, CallOutcome::Deny, &refusal, nanos);
-            Some(Outcome::Refuse(refusal))
-        }
-        Err(fault) => trace.fault(entry, &fault, nanos),
     }
 }
 
@@ -165,30 +187,38 @@ async fn route(
     witness: &mut Witness,
     trace: &mut Trace,
 ) -> Option<Outcome> {
-    let (result, nanos) = entry
-        .route(message, &facts.carriers, &facts.context, witness)
-        .await;
-    match result {
-        Ok(Routing::Pass) => {
-            trace.call(entry, CallOutcome::Pass, "", nanos);
-            None
+    let mut asked = entry;
+    loop {
+        let (result, nanos) = asked
+            .route(message, &facts.carriers, &facts.context, witness)
+            .await;
+        let fault = match result {
+            Ok(Routing::Pass) => {
+                trace.call(asked, CallOutcome::Pass, "", nanos);
+                return None;
+            }
+            // Its hops name carriers that it was offered, and so carriers that are configured.
+            Ok(Routing::Send(plan)) => {
+                trace.call(asked, CallOutcome::Send, &plan.reason, nanos);
+                message.plan = plan;
+                message.hop = 0;
+                return Some(Outcome::Send);
+            }
+            Ok(Routing::Defer { until, reason }) => {
+                trace.call(asked, CallOutcome::Defer, &reason, nanos);
+                return Some(Outcome::Defer { until, reason });
+            }
+            Ok(Routing::Refuse(refusal)) => {
+                trace.refusal(asked, CallOutcome::Refuse, &refusal, nanos);
+                return Some(Outcome::Refuse(refusal));
+            }
+            Err(fault) => fault,
+        };
+        match trace.fault(asked, &fault, nanos) {
+            Then::Ask(previous) => asked = previous,
+            Then::End(outcome) => return Some(outcome),
+            Then::Next => return None,
         }
-        // Its hops name carriers that it was offered, and so carriers that are configured.
-        Ok(Routing::Send(plan)) => {
-            trace.call(entry, CallOutcome::Send, &plan.reason, nanos);
-            message.plan = plan;
-            message.hop = 0;
-            Some(Outcome::Send)
-        }
-        Ok(Routing::Defer { until, reason }) => {
-            trace.call(entry, CallOutcome::Defer, &reason, nanos);
-            Some(Outcome::Defer { until, reason })
-        }
-        Ok(Routing::Refuse(refusal)) => {
-            trace.refusal(entry, CallOutcome::Refuse, &refusal, nanos);
-            Some(Outcome::Refuse(refusal))
-        }
-        Err(fault) => trace.fault(entry, &fault, nanos),
     }
 }
 
@@ -261,10 +291,17 @@ fn host_call(why: &str) -> HookCall {
 
 impl Trace {
     fn call(&mut self, entry: &Entry, outcome: CallOutcome, why: &str, nanos: u32) {
+        let why = if entry.stands_in() {
+            // Both versions stand under one position: the line says which of them it was.
+            let line = format!("version {} stands in: {why}", entry.plugin().1);
+            line.trim_end_matches(": ").chars().take(WHY_MAX).collect()
+        } else {
+            why.chars().take(WHY_MAX).collect()
+        };
         self.calls.push(HookCall {
             entry: entry.index(),
             outcome,
-            why: why.chars().take(WHY_MAX).collect(),
+            why,
             nanos,
         });
     }
@@ -278,13 +315,24 @@ impl Trace {
         self.calls.push(host_call(why));
     }
 
-    /// Writes the fault down and applies the entry's fail mode: an outcome where the decision ends
-    /// here, none where it goes on without this plugin.
-    fn fault(&mut self, entry: &Entry, fault: &Fault, nanos: u32) -> Option<Outcome> {
+    /// Writes the fault down and applies the entry's fail mode.
+    fn fault<'e>(&mut self, entry: &'e Entry, fault: &Fault, nanos: u32) -> Then<'e> {
         self.call(entry, fault.outcome(), &fault.to_string(), nanos);
-        match entry.fail() {
-            Fail::Closed => Some(Outcome::Unavailable(format!("{}: {fault}", entry.name()))),
-            Fail::Open | Fail::Default => None,
+        let held = || Then::End(Outcome::Unavailable(format!("{}: {fault}", entry.name())));
+        match (entry.fail(), entry.previous()) {
+            (Fail::Previous, Some(previous)) => Then::Ask(previous),
+            (Fail::Closed | Fail::Previous, _) => held(),
+            (Fail::Open | Fail::Default, _) => Then::Next,
         }
     }
+}
+
+/// What follows a fault.
+enum Then<'e> {
+    /// The version before is asked.
+    Ask(&'e Entry),
+    /// The decision ends here.
+    End(Outcome),
+    /// It goes on without this plugin.
+    Next,
 }

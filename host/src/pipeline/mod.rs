@@ -24,6 +24,7 @@ pub mod shadow;
 pub mod signatures;
 pub mod submit;
 pub mod trial;
+pub mod watch;
 
 use std::sync::Arc;
 

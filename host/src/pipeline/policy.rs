@@ -1,7 +1,7 @@
 //! Which policy set is in force: checks, activates by one pointer swap, keeps the history and rolls
 //! back. What a set is and how its plugins run is the plugin module's; files are read here.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use super::canary::Canary;
 use super::events::{EventKind, Events};
 use super::signatures;
 use crate::clock::Clock;
-use crate::domain::SetId;
+use crate::domain::{Hook, SetId};
 use crate::plugin::{
-    Host, Inspection, LoadError, PolicySet, PolicySpec, PrefixTable, Problem, Resolver, Signatures,
-    Signer, Source, SpecError, StateError, StateStore, Untrusted, digest_text, inspect_component,
-    signers_text,
+    Fail, Host, Inspection, Ledger, LoadError, PolicySet, PolicySpec, PrefixTable, PreviousSpec,
+    Problem, Resolver, Signatures, Signer, Source, SpecError, StateError, StateStore, Untrusted,
+    digest_text, fill_previous, inspect_component, signers_text,
 };
 use crate::store::{Store, StoreError};
 
@@ -115,6 +115,14 @@ pub struct Applied {
     pub changed: bool,
 }
 
+/// A policy that could be activated.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    pub set: SetId,
+    /// What whoever activates it should know.
+    pub notes: Vec<Problem>,
+}
+
 /// Why a policy was not activated. The one in force stays.
 #[derive(Debug)]
 pub enum PolicyError {
@@ -199,6 +207,11 @@ impl Policy {
         &self.0.events
     }
 
+    /// What plugins did and used since the server started.
+    pub fn ledger(&self) -> &Ledger {
+        self.0.host.engine.ledger()
+    }
+
     /// What the set in force was built from, its paths replaced by digests.
     pub fn spec(&self) -> PolicySpec {
         self.0.spec.read().clone()
@@ -226,9 +239,12 @@ impl Policy {
         &self,
         spec: &PolicySpec,
         base: Option<&Path>,
-    ) -> Result<SetId, PolicyError> {
+    ) -> Result<Checked, PolicyError> {
         let (set, _) = self.build(spec, base).await?;
-        Ok(set.id())
+        Ok(Checked {
+            set: set.id(),
+            notes: set.notes().to_vec(),
+        })
     }
 
     /// Checks the whole, then activates it by one pointer swap; or refuses the whole and changes nothing.
@@ -272,10 +288,19 @@ impl Policy {
             let signed = signers_text(&plugin.signatures);
             tracing::info!(plugin = plugin.name, version = plugin.version, digest = plugin.digest, %signed, "in the policy");
         }
+        let open = open_compliance(&set);
         self.swap(set);
         self.0
             .events
             .emit(EventKind::PolicyActivated, id.to_string(), by);
+        for entry in open {
+            let detail = format!(
+                "set {id}, by {by}: while this compliance-check fails, messages go out unchecked"
+            );
+            self.0
+                .events
+                .emit(EventKind::ComplianceOpened, entry, detail);
+        }
         Ok(Applied {
             set: id,
             changed: true,
@@ -499,17 +524,39 @@ impl Policy {
         if !unknown.is_empty() {
             return Err(PolicyError::Refused(unknown));
         }
+        let mut spec = spec.clone();
         let files = Arc::new(Files {
             base: base.unwrap_or(&self.0.base).to_owned(),
             store: self.0.store.clone(),
             runtime: tokio::runtime::Handle::current(),
             read: Mutex::new(Vec::new()),
             signed: Mutex::new(Vec::new()),
+            previous: Mutex::new(BTreeMap::new()),
         });
-        let set = PolicySet::build(spec, files.clone(), &self.0.host, previous)
+        if spec.plugins.iter().any(|p| p.fail == Some(Fail::Previous)) {
+            spec = self.with_previous(spec, files.clone()).await;
+        }
+        let set = PolicySet::build(&spec, files.clone(), &self.0.host, previous)
             .await
             .map_err(|e| PolicyError::Refused(e.0))?;
         Ok((set, files))
+    }
+
+    /// The version before of each entry, where the policy leaves it to us: that of the newest line of
+    /// the history, which is in force, or was when the server stopped.
+    async fn with_previous(&self, spec: PolicySpec, files: Arc<Files>) -> PolicySpec {
+        let before = self.0.history.read().last().map(|e| e.spec.clone());
+        let Some(before) = before else { return spec };
+        let mut filled = spec.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            fill_previous(&mut filled, &before, files.as_ref());
+            let found = filled.plugins.iter();
+            let found = found.filter_map(|p| Some((p.name.clone(), p.previous.clone()?)));
+            *files.previous.lock() = found.collect();
+            filled
+        });
+        // A panic is our own bug; the hook's default holds then, which is the safe side.
+        reading.await.unwrap_or(spec)
     }
 
     /// Keeps what was read from files under its digest, and names it so.
@@ -520,6 +567,11 @@ impl Policy {
     ) -> Result<PolicySpec, StoreError> {
         files.keep_signatures().await?;
         let mut pinned = spec.clone();
+        for plugin in &mut pinned.plugins {
+            if plugin.previous.is_none() {
+                plugin.previous = files.previous.lock().get(&plugin.name).cloned();
+            }
+        }
         let read = std::mem::take(&mut *files.read.lock());
         for (path, bytes) in read {
             let digest: [u8; 32] = Sha256::digest(&bytes).into();
@@ -529,6 +581,12 @@ impl Policy {
                 if plugin.path.as_deref() == Some(&path) {
                     plugin.path = None;
                     plugin.digest = Some(text.clone());
+                }
+                if let Some(previous) = &mut plugin.previous
+                    && previous.path.as_deref() == Some(&path)
+                {
+                    previous.path = None;
+                    previous.digest = Some(text.clone());
                 }
             }
             for table in pinned.tables.values_mut() {
@@ -622,6 +680,8 @@ pub(super) struct Files {
     read: Mutex<Vec<(String, Vec<u8>)>>,
     /// Signatures that were read, by the digest of their component.
     signed: Mutex<Vec<(String, Signatures)>>,
+    /// The versions before that were filled in, by entry.
+    previous: Mutex<BTreeMap<String, PreviousSpec>>,
 }
 
 impl Files {
@@ -719,6 +779,10 @@ impl StateStore for PluginState {
         self.0.state_delete(owner, key);
     }
 
+    fn used(&self, owner: &str) -> Option<u64> {
+        Some(self.0.state_used(owner) as u64)
+    }
+
     fn count(&self, owner: &str, key: &str) -> i64 {
         let value = self.0.state_get(owner, key);
         value
@@ -750,6 +814,15 @@ fn state_error(error: StoreError, quota: u64) -> StateError {
         StoreError::Limit(_) => StateError::Quota { bytes: quota },
         other => StateError::Store(other.to_string()),
     }
+}
+
+/// Compliance checks that let messages through while they fail.
+fn open_compliance(set: &PolicySet) -> Vec<String> {
+    let checks = set.entries(Hook::ComplianceCheck);
+    let open = checks.filter(|e| e.fail() == Fail::Open);
+    let mut names: Vec<String> = open.map(|e| e.name().to_owned()).collect();
+    names.dedup();
+    names
 }
 
 fn plugin_names(set: &PolicySet) -> Vec<PluginName> {

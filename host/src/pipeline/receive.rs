@@ -11,8 +11,10 @@ use super::{Pipeline, stopped};
 use crate::carrier::{Ack, CarrierEvent, InboundPart};
 use crate::domain::text;
 use crate::domain::{
-    Body, CarrierId, Context, Hook, Inbound, InboundAction, MessageId, PartState, Phase, WishScope,
+    AccountId, Body, CarrierId, Context, Hook, Inbound, InboundAction, MessageId, PartState, Phase,
+    WishScope,
 };
+use crate::plugin::Entry;
 use crate::store::{Fragment, InboundRecord, OptOutScope, ReceiptMatch, StoreError};
 
 /// How often parts that wait in vain are looked for.
@@ -167,7 +169,9 @@ impl Pipeline {
                 &inbound.originator.value,
             );
         }
-        let actions = self.ask_inbound_hooks(&inbound).await;
+        let actions = self
+            .ask_inbound_hooks(&inbound, account.as_ref().map(|a| &a.id))
+            .await;
         let consumed = actions.contains(&InboundAction::Consume);
         let confirms_wish = actions
             .iter()
@@ -234,7 +238,12 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn ask_inbound_hooks(&self, inbound: &Inbound) -> Vec<InboundAction> {
+    /// `owner` is the account whose number was texted.
+    async fn ask_inbound_hooks(
+        &self,
+        inbound: &Inbound,
+        owner: Option<&AccountId>,
+    ) -> Vec<InboundAction> {
         let set = self.policy.active();
         let context = Context {
             now: inbound.received_at,
@@ -242,13 +251,20 @@ impl Pipeline {
             phase: Phase::Admission,
         };
         let mut actions = Vec::new();
-        for entry in set.entries(Hook::InboundHandler) {
-            match entry.receive(inbound, &context).await.0 {
-                Ok(more) => actions.extend(more),
-                // Inbound hooks are open by nature: the message is stored whatever they do.
-                Err(fault) => {
-                    tracing::warn!(plugin = entry.name(), inbound = %inbound.id, %fault, "an inbound hook failed");
+        for entry in set.entries_for(Hook::InboundHandler, owner) {
+            let mut asked = Some(entry);
+            while let Some(entry) = asked {
+                match entry.receive(inbound, &context).await.0 {
+                    Ok(more) => {
+                        actions.extend(more.into_iter().map(|a| within_reach(entry, a)));
+                        break;
+                    }
+                    // Inbound hooks are open by nature: the message is stored whatever they do.
+                    Err(fault) => {
+                        tracing::warn!(plugin = entry.name(), version = entry.plugin().1, inbound = %inbound.id, %fault, "an inbound hook failed");
+                    }
                 }
+                asked = entry.previous();
             }
         }
         actions
@@ -304,6 +320,19 @@ impl Pipeline {
                 tracing::error!(%error, "parts of a mobile-originated message could not be stored");
             }
         }
+    }
+}
+
+/// What an account's own plugin asks for reaches no further than the account.
+fn within_reach(entry: &Entry, action: InboundAction) -> InboundAction {
+    match (entry.account(), action) {
+        (Some(_), InboundAction::OptOut(WishScope::Everything)) => {
+            InboundAction::OptOut(WishScope::Account)
+        }
+        (Some(_), InboundAction::OptIn(WishScope::Everything)) => {
+            InboundAction::OptIn(WishScope::Account)
+        }
+        (Some(_) | None, action) => action,
     }
 }
 

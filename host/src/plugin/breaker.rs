@@ -1,16 +1,22 @@
 //! Spares a plugin that keeps failing, and everyone who would wait for it: after too many faults it
 //! is skipped for a while, then tried with a single call. Pure but for its lock; `now` is passed in.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// This many faults among the last [`WINDOW`] calls open it.
+use super::Fault;
+use super::host_calls::escaped;
+use super::spec::BreakerSpec;
+
 const FAULTS: u32 = 5;
 const WINDOW: u32 = 20;
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const PAUSE_S: u32 = 5;
+const MAX_PAUSE_S: u32 = 60;
+/// Of the last fault, kept for a person.
+const FAULT_CHARS_MAX: usize = 240;
 
 /// Whether an entry is being called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,17 +27,80 @@ pub enum BreakerState {
     Probing,
 }
 
+impl BreakerState {
+    pub fn name(self) -> &'static str {
+        match self {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::Probing => "probing",
+        }
+    }
+}
+
+/// A breaker's bounds with the defaults filled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// This many faults among the last `window` calls open it.
+    pub faults: u32,
+    pub window: u32,
+    pub pause: Duration,
+    pub max_pause: Duration,
+}
+
+impl Settings {
+    pub const WINDOW_MAX: u32 = 1_000;
+    pub const PAUSE_S_MAX: u32 = 3_600;
+
+    pub fn new(spec: &BreakerSpec) -> Settings {
+        let seconds = |n: u32| Duration::from_secs(n.into());
+        let pause = spec.pause_s.unwrap_or(PAUSE_S);
+        Settings {
+            faults: spec.faults.unwrap_or(FAULTS),
+            window: spec.window.unwrap_or(WINDOW),
+            pause: seconds(pause),
+            // A long pause alone is no contradiction.
+            max_pause: seconds(spec.max_pause_s.unwrap_or(MAX_PAUSE_S.max(pause))),
+        }
+    }
+}
+
+/// How a breaker stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerReport {
+    pub state: BreakerState,
+    /// How long it has been so.
+    pub since: Duration,
+    /// Until the next call is let through as a probe; none where it is closed.
+    pub next_probe: Option<Duration>,
+    /// Faults among the last calls, by [`Fault::KINDS`], zeros left out.
+    pub window_faults: Vec<(&'static str, u32)>,
+    /// Calls that the window looks back on.
+    pub window: u32,
+    /// Times that it opened, and that it closed again.
+    pub opened: u64,
+    pub closed: u64,
+    /// Inert text.
+    pub last_fault: Option<String>,
+}
+
 pub(super) struct Breaker {
+    settings: Settings,
     /// False as long as all is well: then neither question takes the lock.
     troubled: AtomicBool,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
-    /// One bit for each of the last calls, the newest lowest; set for a fault.
-    recent: u32,
+    /// The last calls, newest last: 0 for an answer, 1 and the kind's index for a fault.
+    recent: VecDeque<u8>,
+    /// How many of them are faults.
+    faults: u32,
     state: State,
+    since: Instant,
     pause: Duration,
+    opened: u64,
+    closed: u64,
+    last_fault: Option<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -42,14 +111,20 @@ enum State {
 }
 
 impl Breaker {
-    pub fn new() -> Breaker {
+    pub fn new(settings: Settings) -> Breaker {
         Breaker {
             troubled: AtomicBool::new(false),
             inner: Mutex::new(Inner {
-                recent: 0,
+                recent: VecDeque::new(),
+                faults: 0,
                 state: State::Closed,
-                pause: FIRST_PAUSE,
+                since: Instant::now(),
+                pause: settings.pause,
+                opened: 0,
+                closed: 0,
+                last_fault: None,
             }),
+            settings,
         }
     }
 
@@ -63,7 +138,7 @@ impl Breaker {
             State::Closed => true,
             State::Open { until } if now < until => false,
             // A probe whose caller went away reports nothing: the next one may try in its place.
-            State::Probing { since } if now.duration_since(since) < inner.pause => false,
+            State::Probing { since } if now.saturating_duration_since(since) < inner.pause => false,
             State::Open { .. } | State::Probing { .. } => {
                 inner.state = State::Probing { since: now };
                 true
@@ -71,46 +146,59 @@ impl Breaker {
         }
     }
 
-    pub fn succeeded(&self) {
+    /// True where it closes by this.
+    pub fn succeeded(&self, now: Instant) -> bool {
         if !self.troubled.load(Relaxed) {
-            return;
+            return false;
         }
+        let mut closes = false;
         let mut inner = self.inner.lock();
         match inner.state {
             State::Probing { .. } => {
-                inner.recent = 0;
+                inner.recent.clear();
+                inner.faults = 0;
                 inner.state = State::Closed;
-                inner.pause = FIRST_PAUSE;
+                inner.since = now;
+                inner.closed += 1;
+                closes = true;
+                inner.pause = self.settings.pause;
             }
-            State::Closed => inner.recent = (inner.recent << 1) & ((1 << WINDOW) - 1),
+            State::Closed => inner.note(0, self.settings.window),
             // A call that began before it opened.
             State::Open { .. } => {}
         }
-        if inner.recent == 0 && matches!(inner.state, State::Closed) {
+        if inner.faults == 0 && matches!(inner.state, State::Closed) {
+            inner.recent.clear();
             self.troubled.store(false, Relaxed);
         }
+        closes
     }
 
-    pub fn failed(&self, now: Instant) {
+    /// True where it opens by this; a failed probe leaves it open.
+    pub fn failed(&self, now: Instant, fault: &Fault) -> bool {
+        let text: String = fault.to_string().chars().take(FAULT_CHARS_MAX).collect();
         let mut inner = self.inner.lock();
         self.troubled.store(true, Relaxed);
+        inner.last_fault = Some(escaped(&text));
+        let mut opens = false;
         match inner.state {
             State::Closed => {
-                inner.recent = ((inner.recent << 1) | 1) & ((1 << WINDOW) - 1);
-                if inner.recent.count_ones() >= FAULTS {
-                    inner.state = State::Open {
-                        until: now + inner.pause,
-                    };
+                let kind = u8::try_from(fault.index() + 1).unwrap_or(u8::MAX);
+                inner.note(kind, self.settings.window);
+                if inner.faults >= self.settings.faults {
+                    inner.open(now);
+                    inner.opened += 1;
+                    inner.since = now;
+                    opens = true;
                 }
             }
             State::Probing { .. } => {
-                inner.pause = (inner.pause * 2).min(LONGEST_PAUSE);
-                inner.state = State::Open {
-                    until: now + inner.pause,
-                };
+                inner.pause = (inner.pause * 2).min(self.settings.max_pause);
+                inner.open(now);
             }
             State::Open { .. } => {}
         }
+        opens
     }
 
     pub fn state(&self) -> BreakerState {
@@ -120,34 +208,141 @@ impl Breaker {
             State::Probing { .. } => BreakerState::Probing,
         }
     }
+
+    pub fn report(&self, now: Instant) -> BreakerReport {
+        let inner = self.inner.lock();
+        let (state, next_probe) = match inner.state {
+            State::Closed => (BreakerState::Closed, None),
+            State::Open { until } => (
+                BreakerState::Open,
+                Some(until.saturating_duration_since(now)),
+            ),
+            State::Probing { since } => (
+                BreakerState::Probing,
+                Some((since + inner.pause).saturating_duration_since(now)),
+            ),
+        };
+        let count = |index: usize| {
+            let kind = inner
+                .recent
+                .iter()
+                .filter(|k| usize::from(**k) == index + 1);
+            u32::try_from(kind.count()).unwrap_or(u32::MAX)
+        };
+        BreakerReport {
+            state,
+            since: now.saturating_duration_since(inner.since),
+            next_probe,
+            window_faults: Fault::KINDS
+                .iter()
+                .enumerate()
+                .map(|(index, kind)| (*kind, count(index)))
+                .filter(|(_, n)| *n > 0)
+                .collect(),
+            window: self.settings.window,
+            opened: inner.opened,
+            closed: inner.closed,
+            last_fault: inner.last_fault.clone(),
+        }
+    }
+}
+
+impl Inner {
+    fn note(&mut self, kind: u8, window: u32) {
+        self.recent.push_back(kind);
+        self.faults += u32::from(kind > 0);
+        if self.recent.len() > usize::try_from(window).unwrap_or(usize::MAX)
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.faults -= u32::from(oldest > 0);
+        }
+    }
+
+    fn open(&mut self, now: Instant) {
+        self.state = State::Open {
+            until: now + self.pause,
+        };
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn breaker() -> Breaker {
+        Breaker::new(Settings::new(&BreakerSpec::default()))
+    }
+
+    fn trap() -> Fault {
+        Fault::Trap("unreachable\n".into())
+    }
+
     fn opened(start: Instant) -> Breaker {
-        let breaker = Breaker::new();
-        (0..FAULTS).for_each(|_| breaker.failed(start));
+        let breaker = breaker();
+        let opens = (0..FAULTS).filter(|_| breaker.failed(start, &trap()));
+        assert_eq!(opens.count(), 1);
         breaker
     }
 
+    /// Four times: one less than opens it.
+    fn fail(breaker: &Breaker, now: Instant) {
+        for _ in 0..4 {
+            assert!(!breaker.failed(now, &trap()));
+        }
+    }
+
+    const FIRST_PAUSE: Duration = Duration::from_secs(PAUSE_S as u64);
+
     #[test]
     fn it_opens_at_five_faults_of_the_last_twenty() {
-        let (breaker, now) = (Breaker::new(), Instant::now());
-        (0..4).for_each(|_| breaker.failed(now));
+        let (breaker, now) = (breaker(), Instant::now());
+        fail(&breaker, now);
         assert!(breaker.admits(now));
-        breaker.failed(now);
+        breaker.failed(now, &Fault::Timeout { deadline_ms: 10 });
         assert!(!breaker.admits(now));
+        let report = breaker.report(now + Duration::from_secs(1));
+        assert_eq!(report.state, BreakerState::Open);
+        assert_eq!(report.window_faults, [("trap", 4), ("timeout", 1)]);
+        assert_eq!(report.since, Duration::from_secs(1));
+        assert_eq!(report.next_probe, Some(Duration::from_secs(4)));
+        assert_eq!((report.opened, report.closed), (1, 0));
+        assert!(report.last_fault.unwrap().contains("deadline_ms = 10"));
+    }
+
+    #[test]
+    fn the_last_fault_is_inert_text() {
+        let breaker = opened(Instant::now());
+        let last = breaker.report(Instant::now()).last_fault.unwrap();
+        assert!(last.ends_with("unreachable\\u{a}"), "{last}");
     }
 
     #[test]
     fn faults_are_forgotten_after_twenty_calls() {
-        let (breaker, now) = (Breaker::new(), Instant::now());
-        (0..4).for_each(|_| breaker.failed(now));
-        (0..20).for_each(|_| breaker.succeeded());
-        (0..4).for_each(|_| breaker.failed(now));
+        let (breaker, now) = (breaker(), Instant::now());
+        fail(&breaker, now);
+        for _ in 0..20 {
+            assert!(!breaker.succeeded(now));
+        }
+        fail(&breaker, now);
         assert!(breaker.admits(now));
+    }
+
+    #[test]
+    fn its_bounds_are_the_entrys_own() {
+        let now = Instant::now();
+        let breaker = Breaker::new(Settings::new(&BreakerSpec {
+            faults: Some(2),
+            window: Some(2),
+            pause_s: Some(90),
+            max_pause_s: None,
+        }));
+        breaker.failed(now, &trap());
+        breaker.succeeded(now);
+        breaker.failed(now, &trap());
+        assert!(breaker.admits(now), "one fault among the last two");
+        breaker.failed(now, &trap());
+        assert!(!breaker.admits(now + Duration::from_secs(89)));
+        assert!(breaker.admits(now + Duration::from_secs(90)));
     }
 
     #[test]
@@ -158,9 +353,12 @@ mod tests {
         assert!(breaker.admits(later));
         assert_eq!(breaker.state(), BreakerState::Probing);
         assert!(!breaker.admits(later));
-        breaker.succeeded();
+        assert!(breaker.succeeded(later));
         assert_eq!(breaker.state(), BreakerState::Closed);
         assert!(breaker.admits(later));
+        let report = breaker.report(later);
+        assert_eq!((report.opened, report.closed), (1, 1));
+        assert!(report.window_faults.is_empty());
     }
 
     #[test]
@@ -171,8 +369,9 @@ mod tests {
             assert!(!breaker.admits(now + Duration::from_secs(pause) - Duration::from_millis(1)));
             now += Duration::from_secs(pause);
             assert!(breaker.admits(now));
-            breaker.failed(now);
+            breaker.failed(now, &trap());
         }
+        assert_eq!(breaker.report(now).opened, 1, "it never closed in between");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::child::CompileMode;
+use super::ledger::Ledger;
 use super::load::Loaded;
 use super::signature::Trust;
 
@@ -104,6 +105,7 @@ struct Inner {
     loaded: Mutex<HashMap<[u8; 32], Weak<Loaded>>>,
     /// The last ones, in use or not: what was just uploaded is about to be put into a policy.
     recent: Mutex<VecDeque<Arc<Loaded>>>,
+    ledger: Ledger,
 }
 
 /// The machine refused what the engine needs.
@@ -152,11 +154,17 @@ impl Engine {
             limits,
             loaded: Mutex::new(HashMap::new()),
             recent: Mutex::new(VecDeque::new()),
+            ledger: Ledger::default(),
         })))
     }
 
     pub fn limits(&self) -> &EngineLimits {
         &self.0.limits
+    }
+
+    /// What plugins did and used since the engine started, whatever set they were in.
+    pub fn ledger(&self) -> &Ledger {
+        &self.0.ledger
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {

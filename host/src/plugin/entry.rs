@@ -1,20 +1,26 @@
 //! One hook of one plugin of a policy set, ready to be called. Every call goes the same way: an
 //! instance, the domain's words lowered, the guest, its answer raised, the instance put back.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::breaker::BreakerState;
-use super::contract_v0::Lent;
+use tracing::Span;
+
+use super::breaker::{BreakerReport, BreakerState};
+use super::contract_v0::{Bad, Lent, Raised};
+use super::ledger::Who;
 use super::load::Loaded;
+use super::meter::metered;
 use super::pool::Pool;
-use super::spec::Fail;
+use super::spec::{ContentGrant, Fail};
 use super::stats::EntryStats;
+use super::tenant::Quota;
 use super::witness::Witness;
 use super::{CallbackAnswer, Called, CarrierView, Fault, HttpRequest, SubmitError};
 use crate::domain::{
-    CallOutcome, Context, Hook, Inbound, InboundAction, Message, RecipientProfile, Routing, Ruling,
-    Verdict,
+    AccountId, CallOutcome, Context, Hook, Inbound, InboundAction, Message, RecipientProfile,
+    Routing, Ruling, Verdict,
 };
 
 /// A plugin in a policy set, as far as one hook is concerned.
@@ -24,6 +30,12 @@ pub struct Entry {
     pub(super) hook: Hook,
     pub(super) fail: Fail,
     pub(super) pool: Arc<Pool>,
+    /// Whose own entry it is; none: everybody's.
+    pub(super) account: Option<AccountId>,
+    /// What answers in its place with `fail = "previous"`.
+    pub(super) previous: Option<Box<Entry>>,
+    /// Whether it is itself such an answer.
+    pub(super) stands_in: bool,
 }
 
 impl Entry {
@@ -40,9 +52,36 @@ impl Entry {
         self.hook
     }
 
-    /// What becomes of a message where this entry gives no answer.
+    /// What becomes of a message where this entry gives no answer: the mode in effect, which is the
+    /// hook's default where a version before was wished for and none is known.
     pub fn fail(&self) -> Fail {
         self.fail
+    }
+
+    /// The version that is to be asked where this one gave no answer: there with
+    /// [`Fail::Previous`] alone. Its own fail mode is the hook's default.
+    pub fn previous(&self) -> Option<&Entry> {
+        self.previous.as_deref()
+    }
+
+    /// Whether it answers in place of a newer version that gave no answer.
+    pub fn stands_in(&self) -> bool {
+        self.stands_in
+    }
+
+    /// The account whose own entry it is; none: it is asked about everybody's traffic.
+    pub fn account(&self) -> Option<&AccountId> {
+        self.account.as_ref()
+    }
+
+    /// What that account's entries may use together.
+    pub fn quota(&self) -> Option<Quota> {
+        self.pool.tenant().map(|t| t.quota)
+    }
+
+    /// Bytes of state held, where the store tells, and the grant.
+    pub fn state_used(&self) -> Option<(Option<u64>, u64)> {
+        self.pool.state_used()
     }
 
     /// SHA-256 of the component.
@@ -73,6 +112,28 @@ impl Entry {
         self.pool.breaker(self.hook)
     }
 
+    /// Whose counters these are.
+    pub fn who(&self) -> Who {
+        let (plugin, version) = self.plugin();
+        Who {
+            entry: self.name.as_ref().to_owned(),
+            plugin: plugin.to_owned(),
+            version: version.to_owned(),
+            hook: self.hook,
+            account: self.account.as_ref().map(|a| a.as_str().to_owned()),
+            previous: self.stands_in,
+        }
+    }
+
+    pub fn breaker_report(&self) -> BreakerReport {
+        self.pool.breaker_report(self.hook)
+    }
+
+    /// A span of one call; costs a load where nobody listens.
+    fn span(&self) -> Span {
+        tracing::debug_span!("hook", hook = self.hook.name(), plugin = &*self.name)
+    }
+
     fn loaded(&self) -> &Loaded {
         &self.pool.loaded
     }
@@ -85,19 +146,21 @@ impl Entry {
         witness: &mut Witness,
     ) -> Called<Verdict> {
         let (pool, hook, started) = (&self.pool, Hook::ContentFilter, Instant::now());
-        let answer = match pool.begin(hook, context, witness).await {
-            Ok(mut run) => {
-                let lent = Lent::new(message, &pool.disclosure);
-                let raised = run
-                    .warm
-                    .guest
-                    .inspect(&mut run.warm.store, &lent, context)
-                    .await;
-                pool.end(hook, run, raised, witness)
-            }
-            Err(fault) => Err(fault),
-        };
-        pool.count(hook, started, answer, |verdict| match verdict {
+        let counted = !witness.recalls();
+        let bill = pool.bill(hook, counted);
+        let call = pin!(async {
+            let mut run = pool.begin(hook, context, Some(message.id), witness).await?;
+            let lent = Lent::new(message, &pool.disclosure);
+            let raised = run
+                .warm
+                .guest
+                .inspect(&mut run.warm.store, &lent, context)
+                .await;
+            let raised = self.unseen(raised, |v| matches!(v, Verdict::Replace { .. }));
+            pool.end(hook, run, raised, witness)
+        });
+        let answer = metered(self.span(), bill, call).await;
+        pool.count(hook, started, counted, answer, |verdict| match verdict {
             Verdict::Pass => CallOutcome::Pass,
             Verdict::Replace { .. } => CallOutcome::Replace,
             Verdict::Refuse(_) => CallOutcome::Refuse,
@@ -115,19 +178,21 @@ impl Entry {
         witness: &mut Witness,
     ) -> Called<Ruling> {
         let (pool, hook, started) = (&self.pool, Hook::ComplianceCheck, Instant::now());
-        let answer = match pool.begin(hook, context, witness).await {
-            Ok(mut run) => {
-                let lent = Lent::new(message, &pool.disclosure);
-                let warm = &mut run.warm;
-                let raised = warm
-                    .guest
-                    .check(&mut warm.store, &lent, recipient, context)
-                    .await;
-                pool.end(hook, run, raised, witness)
-            }
-            Err(fault) => Err(fault),
-        };
-        pool.count(hook, started, answer, |ruling| match ruling {
+        let counted = !witness.recalls();
+        let bill = pool.bill(hook, counted);
+        let call = pin!(async {
+            let mut run = pool.begin(hook, context, Some(message.id), witness).await?;
+            let lent = Lent::new(message, &pool.disclosure);
+            let warm = &mut run.warm;
+            let raised = warm
+                .guest
+                .check(&mut warm.store, &lent, recipient, context)
+                .await;
+            let raised = self.unseen(raised, |r| matches!(r, Ruling::Amend { .. }));
+            pool.end(hook, run, raised, witness)
+        });
+        let answer = metered(self.span(), bill, call).await;
+        pool.count(hook, started, counted, answer, |ruling| match ruling {
             Ruling::Allow => CallOutcome::Allow,
             Ruling::Amend { .. } => CallOutcome::Amend,
             Ruling::Defer { .. } => CallOutcome::Defer,
@@ -144,19 +209,20 @@ impl Entry {
         witness: &mut Witness,
     ) -> Called<Routing> {
         let (pool, hook, started) = (&self.pool, Hook::RoutingPolicy, Instant::now());
-        let answer = match pool.begin(hook, context, witness).await {
-            Ok(mut run) => {
-                let lent = Lent::new(message, &pool.disclosure);
-                let warm = &mut run.warm;
-                let raised = warm
-                    .guest
-                    .route(&mut warm.store, &lent, carriers, context)
-                    .await;
-                pool.end(hook, run, raised, witness)
-            }
-            Err(fault) => Err(fault),
-        };
-        pool.count(hook, started, answer, |routing| match routing {
+        let counted = !witness.recalls();
+        let bill = pool.bill(hook, counted);
+        let call = pin!(async {
+            let mut run = pool.begin(hook, context, Some(message.id), witness).await?;
+            let lent = Lent::new(message, &pool.disclosure);
+            let warm = &mut run.warm;
+            let raised = warm
+                .guest
+                .route(&mut warm.store, &lent, carriers, context)
+                .await;
+            pool.end(hook, run, raised, witness)
+        });
+        let answer = metered(self.span(), bill, call).await;
+        pool.count(hook, started, counted, answer, |routing| match routing {
             Routing::Send(_) => CallOutcome::Send,
             Routing::Defer { .. } => CallOutcome::Defer,
             Routing::Refuse(_) => CallOutcome::Refuse,
@@ -171,19 +237,20 @@ impl Entry {
         context: &Context,
     ) -> Called<Vec<InboundAction>> {
         let (pool, hook, started) = (&self.pool, Hook::InboundHandler, Instant::now());
-        let mut witness = Witness::absent();
-        let answer = match pool.begin(hook, context, &mut witness).await {
-            Ok(mut run) => {
-                let warm = &mut run.warm;
-                let raised = warm
-                    .guest
-                    .receive(&mut warm.store, inbound, &pool.disclosure, context)
-                    .await;
-                pool.end(hook, run, raised, &mut witness)
-            }
-            Err(fault) => Err(fault),
-        };
-        pool.count(hook, started, answer, |_| CallOutcome::Pass)
+        let witness = &mut Witness::absent();
+        let counted = !witness.recalls();
+        let bill = pool.bill(hook, counted);
+        let call = pin!(async {
+            let mut run = pool.begin(hook, context, Some(inbound.id), witness).await?;
+            let warm = &mut run.warm;
+            let raised = warm
+                .guest
+                .receive(&mut warm.store, inbound, &pool.disclosure, context)
+                .await;
+            pool.end(hook, run, raised, witness)
+        });
+        let answer = metered(self.span(), bill, call).await;
+        pool.count(hook, started, counted, answer, |_| CallOutcome::Pass)
     }
 
     /// `carrier-adapter`: hands one message to the carrier. After [`Fault::Timeout`] the request may
@@ -194,20 +261,21 @@ impl Entry {
         context: &Context,
     ) -> Called<Result<Vec<String>, SubmitError>> {
         let (pool, hook, started) = (&self.pool, Hook::CarrierAdapter, Instant::now());
-        let mut witness = Witness::absent();
-        let answer = match pool.begin(hook, context, &mut witness).await {
-            Ok(mut run) => {
-                let lent = Lent::new(message, &pool.disclosure);
-                let warm = &mut run.warm;
-                let call = warm.guest.submit(&mut warm.store, &lent, context);
-                match tokio::time::timeout(self.wait(), call).await {
-                    Ok(raised) => pool.end(hook, run, raised, &mut witness),
-                    Err(_) => Err(self.timed_out()),
-                }
+        let witness = &mut Witness::absent();
+        let counted = !witness.recalls();
+        let bill = pool.bill(hook, counted);
+        let work = pin!(async {
+            let mut run = pool.begin(hook, context, Some(message.id), witness).await?;
+            let lent = Lent::new(message, &pool.disclosure);
+            let warm = &mut run.warm;
+            let call = warm.guest.submit(&mut warm.store, &lent, context);
+            match tokio::time::timeout(self.wait(), call).await {
+                Ok(raised) => pool.end(hook, run, raised, witness),
+                Err(_) => Err(self.timed_out()),
             }
-            Err(fault) => Err(fault),
-        };
-        pool.count(hook, started, answer, |taken| match taken {
+        });
+        let answer = metered(self.span(), bill, work).await;
+        pool.count(hook, started, counted, answer, |taken| match taken {
             Ok(_) => CallOutcome::Send,
             Err(_) => CallOutcome::Refuse,
         })
@@ -220,22 +288,35 @@ impl Entry {
         context: &Context,
     ) -> Called<Result<CallbackAnswer, String>> {
         let (pool, hook, started) = (&self.pool, Hook::CarrierAdapter, Instant::now());
-        let mut witness = Witness::absent();
-        let answer = match pool.begin(hook, context, &mut witness).await {
-            Ok(mut run) => {
-                let warm = &mut run.warm;
-                let call = warm.guest.callback(&mut warm.store, request, context);
-                match tokio::time::timeout(self.wait(), call).await {
-                    Ok(raised) => pool.end(hook, run, raised, &mut witness),
-                    Err(_) => Err(self.timed_out()),
-                }
+        let witness = &mut Witness::absent();
+        let counted = !witness.recalls();
+        let bill = pool.bill(hook, counted);
+        let work = pin!(async {
+            let mut run = pool.begin(hook, context, None, witness).await?;
+            let warm = &mut run.warm;
+            let call = warm.guest.callback(&mut warm.store, request, context);
+            match tokio::time::timeout(self.wait(), call).await {
+                Ok(raised) => pool.end(hook, run, raised, witness),
+                Err(_) => Err(self.timed_out()),
             }
-            Err(fault) => Err(fault),
-        };
-        pool.count(hook, started, answer, |read| match read {
+        });
+        let answer = metered(self.span(), bill, work).await;
+        pool.count(hook, started, counted, answer, |read| match read {
             Ok(_) => CallOutcome::Pass,
             Err(_) => CallOutcome::Refuse,
         })
+    }
+
+    /// What is withheld from a plugin it may not replace: it would write over a text that it never saw.
+    fn unseen<T>(&self, raised: Raised<T>, replaces: impl Fn(&T) -> bool) -> Raised<T> {
+        match (self.pool.disclosure.content, raised) {
+            (ContentGrant::Length | ContentGrant::None, Ok(Ok(answer))) if replaces(&answer) => {
+                Ok(Err(Bad(
+                    "body: grants.content withholds the text, so it may not be replaced".into(),
+                )))
+            }
+            (ContentGrant::Full | ContentGrant::Length | ContentGrant::None, raised) => raised,
+        }
     }
 
     /// An adapter waits for its carrier, where no epoch tick reaches it.

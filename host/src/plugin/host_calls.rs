@@ -19,7 +19,7 @@ use super::table::PrefixTable;
 use super::wasi::{Inside, Stream, Wasi};
 use super::witness::StateView;
 use super::{HttpRequest, HttpResponse};
-use crate::domain::{Context, HostAnswer};
+use crate::domain::{Context, Hook, HostAnswer, MessageId};
 
 /// All calls of one hook call to the host.
 pub const HOST_CALLS_MAX: u32 = 1_000;
@@ -117,8 +117,11 @@ pub trait HttpClient: Send + Sync {
 
 /// What one entry was granted, shared by its instances.
 pub(super) struct Capabilities {
-    /// The entry's name: who logs, whose state it is.
+    /// The entry's name, and the account's behind an `@` where it is that account's own: who logs,
+    /// whose state it is.
     pub owner: String,
+    /// The plugin's own.
+    pub version: String,
     pub state: Option<(Arc<dyn StateStore>, u64)>,
     pub tables: HashMap<String, Arc<PrefixTable>>,
     pub http: Option<HttpCaller>,
@@ -130,6 +133,7 @@ impl Capabilities {
     pub fn none(owner: &str) -> Capabilities {
         Capabilities {
             owner: owner.to_owned(),
+            version: String::new(),
             state: None,
             tables: HashMap::new(),
             http: None,
@@ -199,11 +203,23 @@ pub(super) struct CallState {
     host_calls_left: u32,
     /// Calls of the host in this call, by [`HostCall`].
     host_calls: [u32; HostCall::ALL.len()],
+    /// Log lines of this call that were written, and that the entry's rate did not allow.
+    logged: (u32, u32),
+    about: About,
     log_lines_left: u32,
     log_bytes_left: usize,
     /// What the call sees of the plugin's state, and whether it may leave a trace.
     view: StateView,
     wasi: Wasi,
+}
+
+/// What a call is about: its log lines are joined by it to the message's trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct About {
+    /// None while the plugin is configured.
+    pub hook: Option<Hook>,
+    /// The message, or the mobile-originated one.
+    pub message: Option<MessageId>,
 }
 
 /// Keeps linear memory, all memories of an instance together, within the entry's limit and remembers the
@@ -257,6 +273,8 @@ impl CallState {
             ticks_left: 0,
             host_calls_left: 0,
             host_calls: [0; HostCall::ALL.len()],
+            logged: (0, 0),
+            about: About::default(),
             log_lines_left: 0,
             log_bytes_left: 0,
             view: StateView::Preview,
@@ -265,12 +283,14 @@ impl CallState {
     }
 
     /// Fresh quotas for the next call.
-    pub fn begin(&mut self, ticks: u32, view: StateView) {
+    pub fn begin(&mut self, ticks: u32, about: About, view: StateView) {
         self.ticks_left = ticks;
         self.host_calls_left = HOST_CALLS_MAX;
         self.host_calls = [0; HostCall::ALL.len()];
         self.log_lines_left = LOG_LINES_MAX;
         self.log_bytes_left = LOG_BYTES_MAX;
+        self.logged = (0, 0);
+        self.about = about;
         self.view = view;
         self.memory.denied = false;
     }
@@ -333,18 +353,27 @@ impl CallState {
                 self.log_bytes_left = bytes;
             }
             _ => {
-                self.grants.log_rate.dropped.fetch_add(1, Ordering::Relaxed);
+                self.logged.1 += 1;
                 return;
             }
         }
-        if self.grants.log_rate.admit(Instant::now()) {
+        let repeats = matches!(self.view, StateView::Recalled(_));
+        if !repeats && self.grants.log_rate.admit(Instant::now()) {
             let level = match stream {
                 Stream::Stdout => LogLevel::Info,
                 Stream::Stderr => LogLevel::Warn,
             };
             let fields = [("stream".to_owned(), stream.name().to_owned())];
-            write_log(&self.grants.owner, level, &line, &fields);
+            self.logged.0 += 1;
+            write_log(&self.grants, &self.about, level, &line, &fields);
+        } else {
+            self.logged.1 += 1;
         }
+    }
+
+    /// Log lines since [`CallState::begin`]: written, and dropped.
+    pub fn logged(&self) -> (u32, u32) {
+        self.logged
     }
 
     /// Calls of the host since [`CallState::begin`], by [`HostCall`].
@@ -390,7 +419,10 @@ impl CallState {
         // What a plugin says while it repeats a call of another time is no news.
         let repeats = matches!(self.view, StateView::Recalled(_));
         if !repeats && self.grants.log_rate.admit(Instant::now()) {
-            write_log(&self.grants.owner, level, message, fields);
+            self.logged.0 += 1;
+            write_log(&self.grants, &self.about, level, message, fields);
+        } else {
+            self.logged.1 += 1;
         }
         Ok(())
     }
@@ -561,7 +593,13 @@ fn state_key(key: &str) -> Bounded<()> {
     Ok(())
 }
 
-fn write_log(owner: &str, level: LogLevel, message: &str, fields: &[(String, String)]) {
+fn write_log(
+    grants: &Capabilities,
+    about: &About,
+    level: LogLevel,
+    message: &str,
+    fields: &[(String, String)],
+) {
     let message = escaped(message);
     let mut text = String::new();
     for (name, value) in fields.iter().take(LOG_FIELDS_MAX) {
@@ -572,19 +610,19 @@ fn write_log(owner: &str, level: LogLevel, message: &str, fields: &[(String, Str
         text.push('=');
         text.push_str(&escaped(value));
     }
+    let (plugin, version) = (grants.owner.as_str(), escaped(&grants.version));
+    let hook = about.hook.map(Hook::name);
+    let id = about.message.map(tracing::field::display);
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(target: "plugin", plugin, version, hook, message_id = id, fields = text, "{message}")
+        };
+    }
     match level {
-        LogLevel::Debug => {
-            tracing::debug!(target: "plugin", plugin = owner, fields = text, "{message}")
-        }
-        LogLevel::Info => {
-            tracing::info!(target: "plugin", plugin = owner, fields = text, "{message}")
-        }
-        LogLevel::Warn => {
-            tracing::warn!(target: "plugin", plugin = owner, fields = text, "{message}")
-        }
-        LogLevel::Error => {
-            tracing::error!(target: "plugin", plugin = owner, fields = text, "{message}")
-        }
+        LogLevel::Debug => line!(debug),
+        LogLevel::Info => line!(info),
+        LogLevel::Warn => line!(warn),
+        LogLevel::Error => line!(error),
     }
 }
 
@@ -628,9 +666,9 @@ mod tests {
             ..Capabilities::none("a")
         };
         let mut call = CallState::new(Arc::new(grants), 0);
-        call.begin(1, StateView::Live);
+        call.begin(1, About::default(), StateView::Live);
         assert_eq!(call.state_increment("k", 5, 60), Ok(5));
-        call.begin(1, StateView::Preview);
+        call.begin(1, About::default(), StateView::Preview);
         assert_eq!(call.state_increment("k", 5, 60), Ok(10));
         assert_eq!(call.state_set("x", b"v", None), Ok(Ok(())));
         assert_eq!(state.count("a", "k"), 5);

@@ -11,7 +11,7 @@ use wasmtime::component::{Component, Linker};
 use super::child;
 use super::contract_v0::{self, Capability, Exports};
 use super::engine::{ComponentLimits, Engine};
-use super::host_calls::{Capabilities, escaped};
+use super::host_calls::{About, Capabilities, escaped};
 use super::pool::{fault_of, new_store};
 use super::wasi;
 use super::witness::StateView;
@@ -362,7 +362,9 @@ async fn describe(
     let grants = Arc::new(Capabilities::none("(inspection)"));
     let memory = (engine.limits().memory_max_mib as usize) << 20;
     let mut store = new_store(engine.wasm(), grants, memory);
-    store.data_mut().begin(DESCRIBE_MS, StateView::Preview);
+    store
+        .data_mut()
+        .begin(DESCRIBE_MS, About::default(), StateView::Preview);
     store.set_epoch_deadline(1);
     let asked = async {
         let instance = pre.instantiate_async(&mut store).await?;

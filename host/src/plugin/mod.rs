@@ -12,8 +12,11 @@ mod entry;
 mod guest_tests;
 pub mod host_calls;
 mod http;
+mod ledger;
 mod load;
+mod meter;
 mod pool;
+mod previous;
 mod set;
 #[cfg(test)]
 mod set_tests;
@@ -23,6 +26,9 @@ mod spec_check;
 mod state;
 mod stats;
 mod table;
+mod tenant;
+#[cfg(test)]
+mod tenant_tests;
 #[cfg(test)]
 mod test_guests;
 mod upgrade;
@@ -38,7 +44,7 @@ use crate::clock::Timestamp;
 use crate::domain::CallOutcome;
 
 pub use crate::domain::CarrierView;
-pub use breaker::BreakerState;
+pub use breaker::{BreakerReport, BreakerState};
 pub use child::{CompileMode, compile_child};
 pub use engine::{CodeCache, ComponentLimits, Engine, EngineError, EngineLimits};
 pub use entry::Entry;
@@ -46,20 +52,25 @@ pub use host_calls::{
     HOST_CALLS_MAX, HostCall, HttpAnswer, HttpClient, HttpFailure, HttpLimits, LOG_LINES_MAX,
 };
 pub use http::HyperClient;
+pub use ledger::{Ledger, Who};
 pub use load::{Inspection, LoadError, Manifest, digest_text, inspect_component};
-pub use set::{EntryHook, EntrySummary, Host, PolicySet, SetError, SetSummary, TableSummary};
+pub use previous::fill_previous;
+pub use set::{
+    EntryHook, EntrySummary, Host, PolicySet, PreviousSummary, SetError, SetSummary, TableSummary,
+};
 pub use signature::{
     FormatError, KeyId, PublicKey, SIGNATURE_FILE_BYTES_MAX, SecretKey, Signature, Signatures,
     Signer, Trust, Untrusted, signers_text,
 };
 pub use spec::{
-    ContentGrant, Fail, Grants, HttpGrant, Limits, NumbersGrant, PluginSpec, PolicySpec, Source,
-    SpecError, StateGrant, TableSpec,
+    AccountQuota, BreakerSpec, ContentGrant, Fail, Grants, HttpGrant, Limits, NumbersGrant,
+    PluginSpec, PolicySpec, PreviousSpec, Source, SpecError, StateGrant, TableSpec,
 };
 pub use spec_check::{Problem, Resolver};
 pub use state::{MemoryState, StateError, StateStore};
 pub use stats::EntryStats;
 pub use table::{PrefixTable, TableError};
+pub use tenant::{AccountUsage, Quota};
 pub use upgrade::{Build, Upgrade};
 pub use wasi::{NAME as WASI_NAME, is_empty_wasi};
 pub use witness::Witness;
@@ -145,10 +156,12 @@ pub enum Fault {
     Internal(String),
     /// Not called: too many of its last calls failed.
     Skipped,
+    /// Not called: the account whose plugin it is has used up its quota.
+    Quota(String),
 }
 
 impl Fault {
-    pub const KINDS: [&'static str; 7] = [
+    pub const KINDS: [&'static str; 8] = [
         "trap",
         "timeout",
         "memory_limit",
@@ -156,6 +169,7 @@ impl Fault {
         "host_call_limit",
         "internal",
         "skipped",
+        "quota",
     ];
 
     /// A stable name for metrics: one of [`Fault::KINDS`].
@@ -172,6 +186,7 @@ impl Fault {
             Fault::HostCallLimit(_) => 4,
             Fault::Internal(_) => 5,
             Fault::Skipped => 6,
+            Fault::Quota(_) => 7,
         }
     }
 
@@ -184,7 +199,7 @@ impl Fault {
             | Fault::BadOutput(_)
             | Fault::HostCallLimit(_)
             | Fault::Internal(_) => CallOutcome::Fault,
-            Fault::Skipped => CallOutcome::Skipped,
+            Fault::Skipped | Fault::Quota(_) => CallOutcome::Skipped,
         }
     }
 }
@@ -210,6 +225,7 @@ impl fmt::Display for Fault {
             }
             Fault::Internal(what) => write!(f, "the call could not be made: {what}"),
             Fault::Skipped => write!(f, "not called, because too many of its last calls failed"),
+            Fault::Quota(why) => write!(f, "not called, because {why}"),
         }
     }
 }

@@ -2,7 +2,6 @@
 //! deadline, memory, breaker, counters. An instance that misbehaved once is never used again.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -10,18 +9,20 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
-use super::breaker::{Breaker, BreakerState};
+use super::breaker::{Breaker, BreakerReport, BreakerState, Settings};
 use super::contract_v0::{self, Capability, Exports, Guest, Raised};
 use super::engine::Engine;
-use super::host_calls::{CallState, Capabilities, DeadlinePassed, TooMuch};
+use super::host_calls::{About, CallState, Capabilities, DeadlinePassed, TooMuch};
+use super::ledger::Who;
 use super::load::Loaded;
 use super::spec::Limits;
 use super::stats::{EntryStats, Stats};
+use super::tenant::Tenant;
 use super::view::Disclosure;
 use super::wasi::{self, WasiTrap};
 use super::witness::{StateView, Witness};
 use super::{Called, Fault};
-use crate::domain::{CallOutcome, Context, Hook, Phase};
+use crate::domain::{CallOutcome, Context, Hook, MessageId, Phase};
 
 /// Bytes that one call may have the host copy out of a plugin.
 pub(super) const COPY_BYTES_MAX: usize = 1 << 20;
@@ -80,12 +81,14 @@ pub(super) struct Pool {
     exports: Exports,
     idle: Mutex<Vec<Warm>>,
     permits: Semaphore,
+    /// The account whose own entry it is.
+    tenant: Option<Arc<Tenant>>,
     /// By hook: a filter that works is not skipped because the routing of the same plugin fails.
     hooks: [PerHook; Hook::ALL.len()],
 }
 
 struct PerHook {
-    stats: Stats,
+    stats: Arc<Stats>,
     breaker: Breaker,
 }
 
@@ -98,6 +101,12 @@ pub(super) struct Terms {
     /// JSON, valid by the component's schema.
     pub config: String,
     pub bounds: Bounds,
+    pub breaker: Settings,
+    pub tenant: Option<Arc<Tenant>>,
+    /// Whether it answers in place of a newer version.
+    pub previous: bool,
+    /// The entry's name.
+    pub name: String,
 }
 
 /// A configured instance.
@@ -112,6 +121,7 @@ pub(super) struct Warm {
 pub(super) struct Run<'p> {
     pub warm: Warm,
     _permit: SemaphorePermit<'p>,
+    _of_account: Option<SemaphorePermit<'p>>,
 }
 
 /// Why there is no configured instance.
@@ -135,6 +145,10 @@ impl Pool {
             disclosure,
             config,
             bounds,
+            breaker,
+            tenant,
+            previous,
+            name,
         } = terms;
         let text = |e: wasmtime::Error| format!("{e:#}");
         let mut linker = Linker::new(engine.wasm());
@@ -144,6 +158,24 @@ impl Pool {
         }
         let pre = linker.instantiate_pre(&loaded.component).map_err(text)?;
         let exports = Exports::find(&pre, hooks).map_err(text)?;
+        let counters = |hook| {
+            engine.ledger().stats(Who {
+                entry: name.clone(),
+                plugin: loaded.manifest.name.clone(),
+                version: loaded.manifest.version.clone(),
+                hook,
+                account: tenant.as_ref().map(|t| t.usage.account.clone()),
+                previous,
+            })
+        };
+        let per_hook = Hook::ALL.map(|hook| PerHook {
+            stats: if hooks.contains(&hook) {
+                counters(hook)
+            } else {
+                Arc::new(Stats::new())
+            },
+            breaker: Breaker::new(breaker),
+        });
         Ok(Pool {
             loaded,
             disclosure,
@@ -153,10 +185,8 @@ impl Pool {
             exports,
             idle: Mutex::new(Vec::new()),
             permits: Semaphore::new(usize::try_from(bounds.instances).unwrap_or(1)),
-            hooks: std::array::from_fn(|_| PerHook {
-                stats: Stats::new(),
-                breaker: Breaker::new(),
-            }),
+            tenant,
+            hooks: per_hook,
             bounds,
         })
     }
@@ -176,12 +206,38 @@ impl Pool {
     }
 
     pub fn stats(&self, hook: Hook) -> EntryStats {
-        let dropped = self.grants.log_rate.dropped.load(Ordering::Relaxed);
-        self.hooks[hook as usize].stats.read(dropped)
+        self.hooks[hook as usize].stats.counts().read()
     }
 
     pub fn breaker(&self, hook: Hook) -> BreakerState {
         self.hooks[hook as usize].breaker.state()
+    }
+
+    pub fn breaker_report(&self, hook: Hook) -> BreakerReport {
+        self.hooks[hook as usize].breaker.report(Instant::now())
+    }
+
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.tenant.as_deref()
+    }
+
+    /// Bytes of state that the entry holds, where the store tells, and how many it may hold.
+    pub fn state_used(&self) -> Option<(Option<u64>, u64)> {
+        let (store, quota) = self.grants.state.as_ref()?;
+        Some((store.used(&self.grants.owner), *quota))
+    }
+
+    /// Takes the nanoseconds that a thread worked for a call of `hook`, as they come. Calls that
+    /// repeat others are not counted: they are no news of how the plugin does.
+    pub fn bill(&self, hook: Hook, counted: bool) -> impl Fn(u64) + Unpin + use<'_> {
+        move |nanos| {
+            if counted {
+                self.hooks[hook as usize].stats.worked(nanos);
+                if let Some(tenant) = &self.tenant {
+                    tenant.used(nanos);
+                }
+            }
+        }
     }
 
     /// An instance for one call, warm where there is one.
@@ -189,13 +245,26 @@ impl Pool {
         &self,
         hook: Hook,
         context: &Context,
+        message: Option<MessageId>,
         witness: &mut Witness,
     ) -> Result<Run<'_>, Fault> {
         let per_hook = &self.hooks[hook as usize];
+        // What repeats calls of another time is not held to what the present ones used.
+        let tenant = self.tenant.as_ref().filter(|_| !witness.recalls());
+        if let Some(tenant) = tenant {
+            tenant.admit(Instant::now())?;
+        }
         if !witness.recalls() && !per_hook.breaker.admits(Instant::now()) {
             return Err(Fault::Skipped);
         }
         let deadline_ms = self.bounds.deadline_ms(hook);
+        let of_account = match tenant {
+            Some(tenant) => {
+                let wait = Duration::from_millis(deadline_ms.into());
+                Some(tenant.permit(wait).await?)
+            }
+            None => None,
+        };
         let permit = match self.permits.try_acquire() {
             Ok(permit) => permit,
             Err(_) => self.wait_for_permit(deadline_ms).await?,
@@ -204,7 +273,9 @@ impl Pool {
         let mut warm = match idle {
             Some(warm) => warm,
             None => {
-                per_hook.stats.instance_made();
+                if !witness.recalls() {
+                    per_hook.stats.instance_made();
+                }
                 self.make().await.map_err(|e| match e {
                     NotConfigured::Fault(fault) => fault,
                     NotConfigured::Refused(why) => {
@@ -215,10 +286,15 @@ impl Pool {
         };
         let preview = context.phase == Phase::Preview;
         let view = witness.view(&self.grants.owner, hook, preview);
-        warm.begin(deadline_ms, view, context);
+        let about = About {
+            hook: Some(hook),
+            message,
+        };
+        warm.begin(deadline_ms, about, view, context);
         Ok(Run {
             warm,
             _permit: permit,
+            _of_account: of_account,
         })
     }
 
@@ -244,9 +320,13 @@ impl Pool {
         let state = run.warm.store.data_mut();
         state.end();
         witness.returned(&self.grants.owner, hook, state.take_view());
-        let stats = &self.hooks[hook as usize].stats;
-        stats.memory_used(state.memory().high_water);
-        stats.host_called(state.host_calls());
+        if !witness.recalls() {
+            let stats = &self.hooks[hook as usize].stats;
+            stats.memory_used(state.memory().high_water);
+            stats.host_called(state.host_calls());
+            let (written, dropped) = state.logged();
+            stats.logged(written, dropped);
+        }
         match raised {
             Ok(Ok(answer)) => {
                 run.warm.calls_left = run.warm.calls_left.saturating_sub(1);
@@ -265,26 +345,39 @@ impl Pool {
         &self,
         hook: Hook,
         started: Instant,
+        counted: bool,
         answer: Result<T, Fault>,
         outcome: impl FnOnce(&T) -> CallOutcome,
     ) -> Called<T> {
         let PerHook { stats, breaker } = &self.hooks[hook as usize];
         let now = Instant::now();
         let nanos = u64::try_from(now.duration_since(started).as_nanos()).unwrap_or(u64::MAX);
+        let short = u32::try_from(nanos).unwrap_or(u32::MAX);
+        if !counted {
+            return (answer, short);
+        }
         match &answer {
             Ok(answer) => {
                 stats.called(nanos);
                 stats.answered(outcome(answer));
-                breaker.succeeded();
+                if breaker.succeeded(now) {
+                    stats.closed();
+                }
             }
-            Err(Fault::Skipped) => stats.faulted(&Fault::Skipped),
+            // Not called, which says nothing of the plugin.
+            Err(fault @ (Fault::Skipped | Fault::Quota(_))) => stats.faulted(fault),
             Err(fault) => {
                 stats.called(nanos);
                 stats.faulted(fault);
-                breaker.failed(now);
+                if breaker.failed(now, fault) {
+                    stats.opened();
+                }
             }
         }
-        (answer, u32::try_from(nanos).unwrap_or(u32::MAX))
+        if let Some(tenant) = &self.tenant {
+            tenant.called(&answer);
+        }
+        (answer, short)
     }
 
     async fn make(&self) -> Result<Warm, NotConfigured> {
@@ -294,7 +387,9 @@ impl Pool {
             self.bounds.memory_bytes,
         );
         let ticks = self.bounds.configure_ms;
-        store.data_mut().begin(ticks, StateView::Preview);
+        store
+            .data_mut()
+            .begin(ticks, About::default(), StateView::Preview);
         store.set_epoch_deadline(1);
         let made = self.instantiate(&mut store).await;
         let (guest, answer) = match made {
@@ -327,9 +422,9 @@ impl Pool {
 }
 
 impl Warm {
-    fn begin(&mut self, deadline_ms: u32, view: StateView, context: &Context) {
+    fn begin(&mut self, deadline_ms: u32, about: About, view: StateView, context: &Context) {
         let state = self.store.data_mut();
-        state.begin(deadline_ms, view);
+        state.begin(deadline_ms, about, view);
         state.decide(context);
         self.store.set_epoch_deadline(1);
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::breaker::Settings;
 use super::contract_v0::Capability;
 use super::engine::Engine;
 use super::entry::Entry;
@@ -17,13 +18,16 @@ use super::http::HttpCaller;
 use super::load::{self, Loaded, digest_text};
 use super::pool::{Bounds, NotConfigured, Pool, Terms};
 use super::signature::Signer;
-use super::spec::{Fail, PluginSpec, PolicySpec};
+use super::spec::{
+    AccountQuota, BreakerSpec, Fail, NumbersGrant, PluginSpec, PolicySpec, escaped_key,
+};
 use super::spec_check::{Materials, Problem, Resolver, check, gather};
 use super::state::StateStore;
 use super::table::PrefixTable;
+use super::tenant::{Quota, Tenant};
 use super::upgrade::{Build, Upgrade};
 use super::view::Disclosure;
-use crate::domain::{Hook, SetId};
+use crate::domain::{AccountId, Hook, SetId};
 
 const SCHEMA_PROBLEMS_MAX: usize = 10;
 const SCHEMA_PROBLEM_CHARS_MAX: usize = 300;
@@ -65,6 +69,7 @@ pub struct PolicySet {
     /// By all that made them what they are: the next set takes over those that it needs as well.
     pools: Vec<([u8; 32], Arc<Pool>)>,
     summary: SetSummary,
+    notes: Vec<Problem>,
 }
 
 /// A set as `GET /v1/policy` shows it.
@@ -74,6 +79,8 @@ pub struct SetSummary {
     pub default_route: Vec<String>,
     pub tables: Vec<TableSummary>,
     pub plugins: Vec<EntrySummary>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub accounts: BTreeMap<String, AccountQuota>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -98,6 +105,22 @@ pub struct EntrySummary {
     pub config: Value,
     pub grants: super::spec::Grants,
     pub limits: super::spec::Limits,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousSummary>,
+    #[serde(skip_serializing_if = "BreakerSpec::is_default")]
+    pub breaker: BreakerSpec,
+}
+
+/// The version that answers where the present one fails.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PreviousSummary {
+    pub plugin: String,
+    pub version: String,
+    pub digest: String,
+    pub hooks: Vec<&'static str>,
+    pub config: Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -128,7 +151,7 @@ impl PolicySet {
         let mut problems = Vec::new();
         let mut built = Vec::new();
         for (index, plugin) in spec.plugins.iter().enumerate() {
-            match build_entry(index, plugin, &materials, host, previous).await {
+            match build_entry(index, spec, plugin, &materials, host, previous).await {
                 Ok(entry) => built.push(entry),
                 Err(more) => problems.extend(more),
             }
@@ -162,6 +185,7 @@ impl PolicySet {
                 })
                 .collect(),
             plugins: built.iter().map(|b| b.summary.clone()).collect(),
+            accounts: spec.accounts.clone(),
         };
         // The summary names all that decides: digests of components and tables, configuration,
         // grants, limits and fail modes.
@@ -179,7 +203,12 @@ impl PolicySet {
             id,
             default_route: spec.default_route.clone(),
             tables: materials.tables,
-            pools: built.iter().map(|b| (b.identity, b.pool.clone())).collect(),
+            pools: built.iter().flat_map(|b| b.pools.clone()).collect(),
+            notes: built
+                .iter()
+                .flat_map(|b| b.notes.clone())
+                .chain(unused_quotas(spec))
+                .collect(),
             entries: built.into_iter().flat_map(|b| b.entries).collect(),
             summary: SetSummary {
                 id: id.to_string(),
@@ -208,6 +237,22 @@ impl PolicySet {
     /// In the order in which they are asked.
     pub fn entries(&self, hook: Hook) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(move |e| e.hook == hook)
+    }
+
+    /// Those of [`PolicySet::entries`] that have a say in the traffic of `account`: everybody's, and
+    /// its own.
+    pub fn entries_for<'s>(
+        &'s self,
+        hook: Hook,
+        account: Option<&AccountId>,
+    ) -> impl Iterator<Item = &'s Entry> {
+        self.entries(hook)
+            .filter(move |e| e.account.is_none() || e.account.as_ref() == account)
+    }
+
+    /// What whoever puts it in force should know, though nothing is wrong with it.
+    pub fn notes(&self) -> &[Problem] {
+        &self.notes
     }
 
     /// All entries, for metrics.
@@ -244,14 +289,27 @@ impl PolicySet {
 
 /// One plugin of the policy, ready.
 struct Built {
-    identity: [u8; 32],
-    pool: Arc<Pool>,
+    pools: Vec<([u8; 32], Arc<Pool>)>,
     entries: Vec<Entry>,
     summary: EntrySummary,
+    notes: Vec<Problem>,
+}
+
+/// A place in the policy, and what is wrong there.
+type At<'a> = &'a (dyn Fn(&str, String) -> Problem + Sync);
+
+/// What an entry is built with.
+struct Ground<'a> {
+    index: usize,
+    policy: &'a PolicySpec,
+    materials: &'a Materials,
+    host: &'a Host,
+    previous: Option<&'a PolicySet>,
 }
 
 async fn build_entry(
     index: usize,
+    policy: &PolicySpec,
     spec: &PluginSpec,
     materials: &Materials,
     host: &Host,
@@ -262,6 +320,13 @@ async fn build_entry(
         entry: Some(spec.name.clone()),
         detail,
         upgrade: None,
+    };
+    let ground = Ground {
+        index,
+        policy,
+        materials,
+        host,
+        previous,
     };
     let source = if spec.path.is_some() {
         "/path"
@@ -275,84 +340,259 @@ async fn build_entry(
     let (hooks, mut problems) = hooks_of(spec, &loaded, &at);
     problems.extend(ungranted(spec, &loaded, &hooks, previous, &at));
     problems.extend(schema_problems(spec, &loaded, &at));
-    let entry_hooks = hooks
+    problems.extend(not_an_accounts(spec, &hooks, &at));
+    let older = older_version(&ground, spec, &hooks, &at).await;
+    let older = older.unwrap_or_else(|more| {
+        problems.extend(more);
+        None
+    });
+    let fails: Result<Vec<(Hook, Fail)>, String> = hooks
         .iter()
-        .map(|hook| fail_of(spec, *hook).map(|fail| (*hook, fail)));
-    let entry_hooks: Result<Vec<(Hook, Fail)>, String> = entry_hooks.collect();
-    let entry_hooks = entry_hooks.unwrap_or_else(|why| {
+        .map(|hook| fail_of(spec, *hook).map(|fail| (*hook, in_effect(fail, *hook, &older))))
+        .collect();
+    let fails = fails.unwrap_or_else(|why| {
         problems.push(at("/fail", why));
         Vec::new()
     });
     if !problems.is_empty() {
         return Err(problems);
     }
-    let bounds = Bounds::new(&spec.limits);
-    let identity = identity(index, spec, &loaded, &hooks, materials);
-    let kept = previous.and_then(|p| p.pools.iter().find(|(known, _)| *known == identity));
-    let pool = match kept {
-        Some((_, pool)) => pool.clone(),
-        None => make_pool(index, spec, loaded.clone(), &hooks, materials, host, bounds)
-            .await
-            .map_err(|(field, detail)| vec![at(field, detail)])?,
+    let notes = notes_of(spec, &fails, older.as_ref(), &at);
+    let summary = summary_of(spec, &loaded, &fails, older.as_ref());
+    let mut built = Built {
+        pools: Vec::new(),
+        entries: Vec::new(),
+        summary,
+        notes,
     };
-    let signers = materials.signers.get(index).cloned().unwrap_or_default();
-    let mut built = ready(index, spec, loaded, &entry_hooks, identity, pool, bounds);
-    built.summary.signatures = signers;
+    built.summary.signatures = materials.signers.get(index).cloned().unwrap_or_default();
+    for account in whose(spec) {
+        let account = account.as_ref();
+        let (identity, pool) = pool_of(&ground, spec, &loaded, &hooks, account, false)
+            .await
+            .map_err(|(field, detail)| vec![at(field, detail)])?;
+        built.pools.push((identity, pool.clone()));
+        let behind = match &older {
+            Some(older) => {
+                let found = pool_of(
+                    &ground,
+                    &older.spec,
+                    &older.loaded,
+                    &older.hooks,
+                    account,
+                    true,
+                );
+                let (identity, pool) = found
+                    .await
+                    .map_err(|(field, detail)| vec![at(&format!("/previous{field}"), detail)])?;
+                built.pools.push((identity, pool.clone()));
+                Some(pool)
+            }
+            None => None,
+        };
+        let entries = fails
+            .iter()
+            .map(|(hook, fail)| entry_of(index, spec, *hook, *fail, account, &pool, &behind));
+        built.entries.extend(entries);
+    }
     Ok(built)
 }
 
-fn ready(
+/// Everybody, or each account by itself: no instance ever serves two of them.
+fn whose(spec: &PluginSpec) -> Vec<Option<AccountId>> {
+    if spec.accounts.is_empty() {
+        return vec![None];
+    }
+    let accounts = spec.accounts.iter();
+    accounts
+        .map(|a| Some(AccountId::from(a.as_str())))
+        .collect()
+}
+
+fn entry_of(
     index: usize,
     spec: &PluginSpec,
-    loaded: Arc<Loaded>,
-    hooks: &[(Hook, Fail)],
-    identity: [u8; 32],
-    pool: Arc<Pool>,
-    bounds: Bounds,
-) -> Built {
-    let name: Arc<str> = spec.name.as_str().into();
-    Built {
-        identity,
-        entries: hooks
+    hook: Hook,
+    fail: Fail,
+    account: Option<&AccountId>,
+    pool: &Arc<Pool>,
+    behind: &Option<Arc<Pool>>,
+) -> Entry {
+    let entry = |fail: Fail, pool: &Arc<Pool>, previous: Option<Box<Entry>>, stands_in| Entry {
+        // `check` allows far fewer.
+        index: u8::try_from(index).unwrap_or(u8::MAX),
+        name: spec.name.as_str().into(),
+        hook,
+        fail,
+        pool: pool.clone(),
+        account: account.cloned(),
+        previous,
+        stands_in,
+    };
+    let previous = match (fail, behind) {
+        (Fail::Previous, Some(behind)) => {
+            Some(Box::new(entry(default_fail(hook), behind, None, true)))
+        }
+        (Fail::Previous | Fail::Closed | Fail::Open | Fail::Default, _) => None,
+    };
+    entry(fail, pool, previous, false)
+}
+
+fn summary_of(
+    spec: &PluginSpec,
+    loaded: &Loaded,
+    fails: &[(Hook, Fail)],
+    older: Option<&Older>,
+) -> EntrySummary {
+    let bounds = Bounds::new(&spec.limits);
+    EntrySummary {
+        name: spec.name.clone(),
+        plugin: loaded.manifest.name.clone(),
+        version: loaded.manifest.version.clone(),
+        digest: digest_text(&loaded.digest),
+        signatures: Vec::new(),
+        hooks: fails
             .iter()
-            .map(|(hook, fail)| Entry {
-                // `check` allows far fewer.
-                index: u8::try_from(index).unwrap_or(u8::MAX),
-                name: name.clone(),
-                hook: *hook,
-                fail: *fail,
-                pool: pool.clone(),
+            .map(|(hook, fail)| EntryHook {
+                hook: hook.name(),
+                fail: fail.name(),
+                deadline_ms: bounds.deadline_ms(*hook),
             })
             .collect(),
-        summary: EntrySummary {
-            name: spec.name.clone(),
-            plugin: loaded.manifest.name.clone(),
-            version: loaded.manifest.version.clone(),
-            digest: digest_text(&loaded.digest),
-            signatures: Vec::new(),
-            hooks: hooks
-                .iter()
-                .map(|(hook, fail)| EntryHook {
-                    hook: hook.name(),
-                    fail: fail.name(),
-                    deadline_ms: bounds.deadline_ms(*hook),
-                })
-                .collect(),
-            imports: loaded.imports.iter().map(|c| c.name()).collect(),
-            config: spec.config.clone(),
-            grants: spec.grants.clone(),
-            limits: spec.limits.clone(),
-        },
-        pool,
+        imports: loaded.imports.iter().map(|c| c.name()).collect(),
+        config: spec.config.clone(),
+        grants: spec.grants.clone(),
+        limits: spec.limits.clone(),
+        accounts: spec.accounts.clone(),
+        previous: older.map(|older| PreviousSummary {
+            plugin: older.loaded.manifest.name.clone(),
+            version: older.loaded.manifest.version.clone(),
+            digest: digest_text(&older.loaded.digest),
+            hooks: older.hooks.iter().map(|h| h.name()).collect(),
+            config: older.spec.config.clone(),
+        }),
+        breaker: spec.breaker.clone(),
     }
 }
 
-/// The hooks that an entry serves, in the order of the path.
-fn hooks_of(
+/// The version before of an entry with `fail = "previous"`.
+struct Older {
+    /// The entry's, with the older component and configuration.
+    spec: PluginSpec,
+    loaded: Arc<Loaded>,
+    hooks: Vec<Hook>,
+}
+
+async fn older_version(
+    ground: &Ground<'_>,
     spec: &PluginSpec,
-    loaded: &Loaded,
-    at: &impl Fn(&str, String) -> Problem,
-) -> (Vec<Hook>, Vec<Problem>) {
+    hooks: &[Hook],
+    at: At<'_>,
+) -> Result<Option<Older>, Vec<Problem>> {
+    let stored = ground.materials.previous.get(ground.index);
+    let (Some(previous), Some(Some(bytes))) = (&spec.previous, stored) else {
+        return Ok(None);
+    };
+    let there = |field: &str, detail: String| at(&format!("/previous{field}"), detail);
+    let loaded = load::load(&ground.host.engine, bytes.clone())
+        .await
+        .map_err(|e| vec![there("", format!("the component {e}"))])?;
+    let config = previous.config.as_ref().unwrap_or(&spec.config);
+    let spec = PluginSpec {
+        config: config.clone(),
+        ..spec.clone()
+    };
+    let hooks: Vec<Hook> = hooks
+        .iter()
+        .copied()
+        .filter(|h| loaded.hooks.contains(h))
+        .collect();
+    let mut problems = ungranted(&spec, &loaded, &hooks, None, &there);
+    problems.extend(schema_problems(&spec, &loaded, &there));
+    if hooks.is_empty() {
+        problems.push(there("", "exports no hook of this entry".into()));
+    }
+    if problems.is_empty() {
+        Ok(Some(Older {
+            spec,
+            loaded,
+            hooks,
+        }))
+    } else {
+        Err(problems)
+    }
+}
+
+/// Without a version before that serves the hook, the hook's default holds.
+fn in_effect(fail: Fail, hook: Hook, older: &Option<Older>) -> Fail {
+    let known = older.as_ref().is_some_and(|o| o.hooks.contains(&hook));
+    match fail {
+        Fail::Previous if !known => default_fail(hook),
+        Fail::Previous | Fail::Closed | Fail::Open | Fail::Default => fail,
+    }
+}
+
+fn notes_of(
+    spec: &PluginSpec,
+    fails: &[(Hook, Fail)],
+    older: Option<&Older>,
+    at: At<'_>,
+) -> Vec<Problem> {
+    let mut notes = Vec::new();
+    for (hook, fail) in fails {
+        if (*hook, *fail) == (Hook::ComplianceCheck, Fail::Open) {
+            notes.push(at(
+                "/fail",
+                "compliance is open: while this plugin fails, messages go out that it would have stopped (allow_open_compliance)".into(),
+            ));
+        }
+        if spec.fail == Some(Fail::Previous) && *fail != Fail::Previous {
+            let why = match older {
+                Some(_) => format!("the version before does not export {}", hook.name()),
+                None => "no version before is known".to_owned(),
+            };
+            let fail = fail.name();
+            notes.push(at(
+                "/fail",
+                format!("{why}: {} fails {fail:?} for now", hook.name()),
+            ));
+        }
+        if *hook == Hook::CarrierAdapter && spec.grants.numbers != NumbersGrant::Full {
+            notes.push(at(
+                "/grants/numbers",
+                "a carrier-adapter cannot send to a pseudonym, and a carrier's call-back reaches it as the carrier wrote it".into(),
+            ));
+        }
+    }
+    notes
+}
+
+fn unused_quotas(spec: &PolicySpec) -> Vec<Problem> {
+    let used = |account: &String| spec.plugins.iter().any(|p| p.accounts.contains(account));
+    let unused = spec.accounts.keys().filter(|a| !used(a));
+    unused
+        .map(|account| Problem {
+            pointer: format!("/accounts/{}", escaped_key(account)),
+            entry: None,
+            detail: "no entry is this account's own: its quota bounds nothing".to_owned(),
+            upgrade: None,
+        })
+        .collect()
+}
+
+/// A carrier serves everybody's messages: no account's plugin may carry those of another.
+fn not_an_accounts(spec: &PluginSpec, hooks: &[Hook], at: At<'_>) -> Option<Problem> {
+    let adapter = !spec.accounts.is_empty() && hooks.contains(&Hook::CarrierAdapter);
+    adapter.then(|| {
+        at(
+            "/accounts",
+            "a carrier-adapter cannot be an account's own: a carrier takes everybody's messages. Name the other hooks in `hooks`".into(),
+        )
+    })
+}
+
+/// The hooks that an entry serves, in the order of the path.
+fn hooks_of(spec: &PluginSpec, loaded: &Loaded, at: At<'_>) -> (Vec<Hook>, Vec<Problem>) {
     let Some(named) = &spec.hooks else {
         return (loaded.hooks.clone(), Vec::new());
     };
@@ -380,7 +620,7 @@ fn ungranted(
     loaded: &Loaded,
     hooks: &[Hook],
     previous: Option<&PolicySet>,
-    at: &impl Fn(&str, String) -> Problem,
+    at: At<'_>,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     let in_force = previous.and_then(|p| p.summary.plugins.iter().find(|e| e.name == spec.name));
@@ -446,11 +686,7 @@ fn granted(spec: &PluginSpec) -> Vec<Capability> {
         .collect()
 }
 
-fn schema_problems(
-    spec: &PluginSpec,
-    loaded: &Loaded,
-    at: &impl Fn(&str, String) -> Problem,
-) -> Vec<Problem> {
+fn schema_problems(spec: &PluginSpec, loaded: &Loaded, at: At<'_>) -> Vec<Problem> {
     loaded
         .schema
         .iter_errors(&spec.config)
@@ -469,19 +705,22 @@ fn schema_problems(
         .collect()
 }
 
-fn fail_of(spec: &PluginSpec, hook: Hook) -> Result<Fail, String> {
-    let default = match hook {
+fn default_fail(hook: Hook) -> Fail {
+    match hook {
         Hook::ContentFilter | Hook::ComplianceCheck | Hook::CarrierAdapter => Fail::Closed,
         Hook::RoutingPolicy => Fail::Default,
         Hook::InboundHandler => Fail::Open,
-    };
+    }
+}
+
+fn fail_of(spec: &PluginSpec, hook: Hook) -> Result<Fail, String> {
     match (spec.fail, hook) {
-        (None, _) => Ok(default),
+        (None, _) => Ok(default_fail(hook)),
         (Some(_), Hook::CarrierAdapter) => {
             Err("a carrier-adapter has no fail mode: its faults are the carrier's temporary failures".into())
         }
         (Some(Fail::Default), Hook::ContentFilter | Hook::ComplianceCheck | Hook::InboundHandler) => Err(format!(
-            "\"default\" is for routing-policy, whose default is default_route; {} takes \"closed\" or \"open\"",
+            "\"default\" is for routing-policy, whose default is default_route; {} has nothing built in and takes \"closed\", \"open\" or \"previous\"",
             hook.name()
         )),
         (Some(Fail::Open), Hook::ComplianceCheck) if !spec.allow_open_compliance => Err(
@@ -495,19 +734,48 @@ fn fail_of(spec: &PluginSpec, hook: Hook) -> Result<Fail, String> {
     }
 }
 
+/// The pool that `ground.previous` has in the very same form, or a new one.
+async fn pool_of(
+    ground: &Ground<'_>,
+    spec: &PluginSpec,
+    loaded: &Arc<Loaded>,
+    hooks: &[Hook],
+    account: Option<&AccountId>,
+    previous: bool,
+) -> Result<([u8; 32], Arc<Pool>), (&'static str, String)> {
+    let quota = account.map(|a| Quota::of(ground.policy, a.as_str()));
+    let whose = json!({
+        "account": account.map(AccountId::as_str),
+        "quota": quota.map(|q| format!("{q:?}")),
+        "previous": previous,
+    });
+    let identity = identity(ground, spec, loaded, hooks, &whose);
+    let kept = ground
+        .previous
+        .and_then(|p| p.pools.iter().find(|(known, _)| *known == identity));
+    if let Some((_, pool)) = kept {
+        return Ok((identity, pool.clone()));
+    }
+    let tenant = account
+        .zip(quota)
+        .map(|(a, quota)| ground.host.engine.ledger().tenant(a.as_str(), quota));
+    let pool = make_pool(ground, spec, loaded.clone(), hooks, tenant, previous).await?;
+    Ok((identity, pool))
+}
+
 async fn make_pool(
-    index: usize,
+    ground: &Ground<'_>,
     spec: &PluginSpec,
     loaded: Arc<Loaded>,
     hooks: &[Hook],
-    materials: &Materials,
-    host: &Host,
-    bounds: Bounds,
+    tenant: Option<Arc<Tenant>>,
+    previous: bool,
 ) -> Result<Arc<Pool>, (&'static str, String)> {
-    let grants = &spec.grants;
+    let (grants, host, materials) = (&spec.grants, ground.host, ground.materials);
     let http = match &grants.http {
         Some(grant) => {
-            let secrets = materials.secrets.get(index).cloned().unwrap_or_default();
+            let secrets = materials.secrets.get(ground.index);
+            let secrets = secrets.cloned().unwrap_or_default();
             let caller = HttpCaller::new(host.http.clone(), grant, secrets);
             Some(caller.map_err(|why| ("/grants/http/hosts", why))?)
         }
@@ -517,8 +785,17 @@ async fn make_pool(
         .tables
         .iter()
         .filter(|(name, _)| grants.tables.contains(name));
+    // No entry's name has an @: state and pseudonyms of one account are never another's.
+    let owner = match &tenant {
+        Some(tenant) => format!("{}@{}", spec.name, tenant.usage.account),
+        None => spec.name.clone(),
+    };
+    let mut key = Sha256::new();
+    key.update(host.pseudonym_key);
+    key.update(owner.as_bytes());
     let capabilities = Capabilities {
-        owner: spec.name.clone(),
+        owner,
+        version: loaded.manifest.version.clone(),
         state: grants.state.as_ref().map(|g| (host.state.clone(), g.bytes)),
         tables: tables
             .map(|(name, (_, table))| (name.clone(), table.clone()))
@@ -526,9 +803,6 @@ async fn make_pool(
         http,
         log_rate: LogRate::new(),
     };
-    let mut key = Sha256::new();
-    key.update(host.pseudonym_key);
-    key.update(spec.name.as_bytes());
     let disclosure = Disclosure {
         numbers: grants.numbers,
         content: grants.content,
@@ -539,7 +813,14 @@ async fn make_pool(
         grants: capabilities,
         disclosure,
         config: spec.config.to_string(),
-        bounds,
+        bounds: match &tenant {
+            Some(tenant) => tenant.quota.bounds(&spec.limits),
+            None => Bounds::new(&spec.limits),
+        },
+        breaker: Settings::new(&spec.breaker),
+        tenant,
+        previous,
+        name: spec.name.clone(),
     };
     let pool = Pool::new(&host.engine, loaded, hooks, terms)
         .map_err(|why| ("", format!("the component cannot be linked: {why}")))?;
@@ -554,12 +835,13 @@ async fn make_pool(
 
 /// Everything that makes an entry's instances what they are, secrets' values included.
 fn identity(
-    index: usize,
+    ground: &Ground<'_>,
     spec: &PluginSpec,
     loaded: &Loaded,
     hooks: &[Hook],
-    materials: &Materials,
+    whose: &Value,
 ) -> [u8; 32] {
+    let materials = ground.materials;
     let tables: BTreeMap<&String, String> = spec
         .grants
         .tables
@@ -579,7 +861,9 @@ fn identity(
         "grants": spec.grants,
         "limits": spec.limits,
         "tables": tables,
-        "secrets": materials.secrets.get(index),
+        "secrets": materials.secrets.get(ground.index),
+        "breaker": spec.breaker,
+        "whose": whose,
     });
     Sha256::digest(canonical(&all).as_bytes()).into()
 }

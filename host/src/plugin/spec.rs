@@ -19,6 +19,30 @@ pub struct PolicySpec {
     /// The order within a hook is the order here.
     #[serde(default, rename = "plugin", skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<PluginSpec>,
+    /// What each account's own entries may use together.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accounts: BTreeMap<String, AccountQuota>,
+}
+
+/// What all entries of one account may use together; where it is left out, the default holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountQuota {
+    /// Milliseconds of processor time in each second, over all cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms_per_s: Option<u32>,
+    /// What may be used at once after a pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_burst_ms: Option<u32>,
+    /// Calls at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<u32>,
+    /// The sum of the entries' `limits.memory_mib`, each times its instances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u32>,
+    /// The sum of the entries' `grants.state.bytes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_bytes: Option<u64>,
 }
 
 /// Where a table's rows are: exactly one of the two.
@@ -60,6 +84,54 @@ pub struct PluginSpec {
     pub grants: Grants,
     #[serde(default)]
     pub limits: Limits,
+    /// The accounts whose traffic it is asked about, each with instances and state of its own;
+    /// empty: everybody's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<String>,
+    /// What answers in its place with `fail = "previous"`. Left out, it is filled in from the policy
+    /// in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousSpec>,
+    #[serde(default, skip_serializing_if = "BreakerSpec::is_default")]
+    pub breaker: BreakerSpec,
+}
+
+/// A version that is known to work: it runs with its entry's grants and limits.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreviousSpec {
+    /// Relative to the policy file. Exactly one of `path` and `digest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Default: the entry's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Value>,
+}
+
+/// When an entry that keeps failing is skipped, and for how long.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerSpec {
+    /// This many faults among the last `window` calls open it. Default 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<u32>,
+    /// Default 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
+    /// Until the first probe. Default 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_s: Option<u32>,
+    /// The pause doubles with every failed probe, up to this. Default 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_pause_s: Option<u32>,
+}
+
+impl BreakerSpec {
+    pub(super) fn is_default(&self) -> bool {
+        *self == BreakerSpec::default()
+    }
 }
 
 /// What becomes of a message where a plugin faults or is skipped.
@@ -72,6 +144,8 @@ pub enum Fail {
     Open,
     /// Routing alone: `default_route`.
     Default,
+    /// The version before answers in its place.
+    Previous,
 }
 
 impl Fail {
@@ -80,6 +154,7 @@ impl Fail {
             Fail::Closed => "closed",
             Fail::Open => "open",
             Fail::Default => "default",
+            Fail::Previous => "previous",
         }
     }
 }
@@ -149,6 +224,8 @@ pub enum ContentGrant {
     Full,
     /// The length in characters or octets.
     Length,
+    /// Not even that: the length is given as 0.
+    None,
 }
 
 /// What one call may use. Zero stands nowhere for "without limit".

@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::breaker::Settings;
 use super::engine::EngineLimits;
 use super::load::digest_text;
 use super::signature::{Signatures, Signer, Trust};
-use super::spec::{Grants, Limits, PluginSpec, PolicySpec, Source, escaped_key, parse_digest};
+use super::spec::{
+    BreakerSpec, Fail, Grants, Limits, PluginSpec, PolicySpec, Source, escaped_key, parse_digest,
+};
 use super::table::PrefixTable;
+use super::tenant::Quota;
 use super::upgrade::Upgrade;
 use crate::domain::Hook;
 
@@ -22,6 +26,11 @@ const DEFAULT_ROUTE_MAX: usize = 8;
 const NAME_CHARS_MAX: usize = 64;
 const CONFIG_BYTES_MAX: usize = 1 << 20;
 const SECRET_BYTES_MAX: usize = 4 << 10;
+const ACCOUNTS_MAX: usize = 10_000;
+const ENTRY_ACCOUNTS_MAX: usize = 64;
+const ACCOUNT_BYTES_MAX: usize = 64;
+/// An entry of an account's own holds up nobody for longer than this.
+const TENANT_DEADLINE_MS_MAX: u64 = 100;
 
 /// One thing that is wrong with a policy: where, and the rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +74,8 @@ pub(super) struct Materials {
     pub components: Vec<Vec<u8>>,
     /// By whom each is signed; a component that is not trusted enough is not here.
     pub signers: Vec<Vec<Signer>>,
+    /// By position of the plugin, where it names a version before.
+    pub previous: Vec<Option<Vec<u8>>>,
     pub secrets: Vec<BTreeMap<String, String>>,
 }
 
@@ -97,6 +108,7 @@ pub(super) fn check(spec: &PolicySpec, engine: &EngineLimits) -> Vec<Problem> {
     if spec.plugins.len() > PLUGINS_MAX {
         found.add("/plugin", format!("has more than {PLUGINS_MAX} entries"));
     }
+    found.problems.extend(check_quotas(spec, engine));
     let mut names = BTreeSet::new();
     for (n, plugin) in spec.plugins.iter().enumerate() {
         found.entry = Some(plugin.name.clone());
@@ -197,6 +209,152 @@ fn check_plugin(
     }
     check_grants(&format!("{at}/grants"), &plugin.grants, spec, found);
     check_limits(&format!("{at}/limits"), &plugin.limits, engine, found);
+    check_accounts(at, plugin, found);
+    check_breaker(&format!("{at}/breaker"), &plugin.breaker, found);
+    if let Some(previous) = &plugin.previous {
+        let at = format!("{at}/previous");
+        source(&at, "path", &previous.path, &previous.digest, found);
+        if plugin.fail != Some(Fail::Previous) {
+            found.add(&at, "goes with fail = \"previous\" alone".into());
+        }
+        let config = previous.config.as_ref().map(|c| c.to_string().len());
+        if config.is_some_and(|bytes| bytes > CONFIG_BYTES_MAX) {
+            let rule = format!("has more than {CONFIG_BYTES_MAX} bytes; put rows into a table");
+            found.add(&format!("{at}/config"), rule);
+        }
+    }
+}
+
+fn check_breaker(at: &str, breaker: &BreakerSpec, found: &mut Found) {
+    let all = [
+        ("faults", breaker.faults, 1, Settings::WINDOW_MAX),
+        ("window", breaker.window, 1, Settings::WINDOW_MAX),
+        ("pause_s", breaker.pause_s, 1, Settings::PAUSE_S_MAX),
+        ("max_pause_s", breaker.max_pause_s, 1, Settings::PAUSE_S_MAX),
+    ];
+    for (field, value, min, max) in all {
+        found.range(
+            format!("{at}/{field}"),
+            value.map(u64::from),
+            min,
+            max.into(),
+        );
+    }
+    let settings = Settings::new(breaker);
+    if settings.faults > settings.window {
+        found.add(
+            &format!("{at}/faults"),
+            format!(
+                "is {}, more than the window = {}: it would never open",
+                settings.faults, settings.window
+            ),
+        );
+    }
+    if settings.pause > settings.max_pause {
+        found.add(
+            &format!("{at}/pause_s"),
+            format!(
+                "is more than max_pause_s = {}",
+                settings.max_pause.as_secs()
+            ),
+        );
+    }
+}
+
+/// An account's traffic is its own: what its entries may do is bounded tighter than the operator's.
+fn check_accounts(at: &str, plugin: &PluginSpec, found: &mut Found) {
+    if plugin.accounts.is_empty() {
+        return;
+    }
+    if plugin.accounts.len() > ENTRY_ACCOUNTS_MAX {
+        found.add(
+            &format!("{at}/accounts"),
+            format!("has more than {ENTRY_ACCOUNTS_MAX} accounts"),
+        );
+    }
+    for (n, account) in plugin.accounts.iter().enumerate() {
+        let pointer = format!("{at}/accounts/{n}");
+        if account.is_empty() || account.len() > ACCOUNT_BYTES_MAX {
+            found.add(
+                &pointer,
+                format!("is not 1 to {ACCOUNT_BYTES_MAX} bytes of an account's id"),
+            );
+        }
+        if plugin.accounts[..n].contains(account) {
+            found.add(&pointer, format!("names {account:?} a second time"));
+        }
+    }
+    found.range(
+        format!("{at}/limits/deadline_ms"),
+        plugin.limits.deadline_ms.map(u64::from),
+        1,
+        TENANT_DEADLINE_MS_MAX,
+    );
+}
+
+/// Quotas within their bounds, and no account's entries reserving more than its quota.
+fn check_quotas(spec: &PolicySpec, engine: &EngineLimits) -> Vec<Problem> {
+    let mut found = Found::default();
+    if spec.accounts.len() > ACCOUNTS_MAX {
+        found.add(
+            "/accounts",
+            format!("has more than {ACCOUNTS_MAX} accounts"),
+        );
+    }
+    for (account, quota) in &spec.accounts {
+        let at = format!("/accounts/{}", escaped_key(account));
+        if account.is_empty() || account.len() > ACCOUNT_BYTES_MAX {
+            found.add(
+                &at,
+                format!("is not 1 to {ACCOUNT_BYTES_MAX} bytes of an account's id"),
+            );
+        }
+        let all = [
+            ("cpu_ms_per_s", quota.cpu_ms_per_s.map(u64::from), 100_000),
+            ("cpu_burst_ms", quota.cpu_burst_ms.map(u64::from), 100_000),
+            (
+                "instances",
+                quota.instances.map(u64::from),
+                engine.instances.into(),
+            ),
+            ("memory_mib", quota.memory_mib.map(u64::from), 1 << 20),
+            ("state_bytes", quota.state_bytes, 1 << 40),
+        ];
+        for (field, value, max) in all {
+            found.range(format!("{at}/{field}"), value, 1, max);
+        }
+    }
+    let mut reserved: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for (n, plugin) in spec.plugins.iter().enumerate() {
+        found.entry = Some(plugin.name.clone());
+        for account in &plugin.accounts {
+            let quota = Quota::of(spec, account);
+            let (memory, state) = reserved.entry(account).or_default();
+            // A version before has instances of its own, but only where the present one failed.
+            let versions = 1 + u64::from(plugin.fail == Some(Fail::Previous));
+            *memory += versions * quota.reserved_mib(&plugin.limits);
+            *state += plugin.grants.state.as_ref().map_or(0, |g| g.bytes);
+            if *memory > quota.memory_mib.into() {
+                found.add(
+                    &format!("/plugin/{n}/limits/memory_mib"),
+                    format!(
+                        "the entries of account {account:?} reserve {memory} MiB, more than its accounts.memory_mib = {}: lower memory_mib or instances",
+                        quota.memory_mib
+                    ),
+                );
+            }
+            if *state > quota.state_bytes {
+                found.add(
+                    &format!("/plugin/{n}/grants/state/bytes"),
+                    format!(
+                        "the entries of account {account:?} are granted {state} bytes, more than its accounts.state_bytes = {}",
+                        quota.state_bytes
+                    ),
+                );
+            }
+        }
+    }
+    found.problems
 }
 
 fn check_grants(at: &str, grants: &Grants, spec: &PolicySpec, found: &mut Found) {
@@ -377,6 +535,9 @@ fn gather_blocking(
         }
         materials.components.push(bytes);
         materials.signers.push(signers);
+        materials
+            .previous
+            .push(previous_bytes(&at, plugin, resolver, trust, &mut found));
         let mut secrets = BTreeMap::new();
         for (name, reference) in &plugin.grants.secrets {
             let pointer = format!("{at}/grants/secrets/{}", escaped_key(name));
@@ -416,6 +577,25 @@ fn signed_component(
         .check(&bytes, &given)
         .map_err(|e| format!("the component {e}"))?;
     Ok((bytes, signers))
+}
+
+fn previous_bytes(
+    at: &str,
+    plugin: &PluginSpec,
+    resolver: &dyn Resolver,
+    trust: &Trust,
+    found: &mut Found,
+) -> Option<Vec<u8>> {
+    let previous = plugin.previous.as_ref()?;
+    let at = format!("{at}/previous");
+    let source = source(&at, "path", &previous.path, &previous.digest, found)?;
+    match signed_component(&source, resolver, trust) {
+        Ok((bytes, _)) => Some(bytes),
+        Err(why) => {
+            found.add(&at, why);
+            None
+        }
+    }
 }
 
 fn same_digest(source: &Source, bytes: Vec<u8>) -> Result<Vec<u8>, String> {

@@ -25,6 +25,10 @@ pub trait StateStore: Send + Sync {
     fn delete(&self, owner: &str, key: &str);
     /// The counter under `key`, zero where there is none.
     fn count(&self, owner: &str, key: &str) -> i64;
+    /// Bytes that count towards `quota`; none where the store does not tell.
+    fn used(&self, _owner: &str) -> Option<u64> {
+        None
+    }
     /// Adds to a counter that starts at zero and expires `ttl` after its first increment.
     fn increment(
         &self,
@@ -158,6 +162,12 @@ impl StateStore for MemoryState {
         value.filter(|v| v.live(now)).map_or(0, Value::counter)
     }
 
+    fn used(&self, owner: &str) -> Option<u64> {
+        let all = self.all.lock();
+        let mine = all.get(owner).into_iter().flatten();
+        Some(mine.map(|(k, v)| (k.len() + v.bytes.len()) as u64).sum())
+    }
+
     fn increment(
         &self,
         owner: &str,
@@ -226,6 +236,7 @@ mod tests {
         state
             .set("a", "k1", &[0; 18], Some(Duration::from_secs(1)), 20)
             .unwrap();
+        assert_eq!((state.used("a"), state.used("b")), (Some(20), Some(0)));
         clock.set(Timestamp(3_000));
         assert_eq!(state.set("a", "k2", &[0; 9], None, 20), Ok(()));
     }

@@ -360,6 +360,11 @@ impl Store {
         self.inner.write(vec![(keys::meta(key), None)]).await
     }
 
+    /// Octets of the namespace that count towards its limit.
+    pub fn state_used(&self, namespace: &str) -> usize {
+        self.inner.state.used(namespace)
+    }
+
     pub fn state_get(&self, namespace: &str, key: &str) -> Option<Vec<u8>> {
         self.inner.state.get(namespace, key, self.inner.clock.now())
     }

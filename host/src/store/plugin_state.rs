@@ -62,6 +62,12 @@ impl PluginState {
         Ok(inner.note(namespace, key))
     }
 
+    /// Octets that count towards the namespace's limit.
+    pub fn used(&self, namespace: &str) -> usize {
+        let inner = self.inner.lock();
+        inner.namespaces.get(namespace).map_or(0, |n| n.octets)
+    }
+
     pub fn delete(&self, namespace: &str, key: &str) -> bool {
         let mut inner = self.inner.lock();
         let gone = inner
