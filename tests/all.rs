@@ -1,6 +1,7 @@
 //! One test binary: end-to-end scenarios over real sockets against the built server, the frozen
-//! contract, and the rules of the source tree.
+//! contract, hostile plugins, and the rules of the source tree.
 
 mod contract;
 mod e2e;
 mod tidy;
+mod zoo;

@@ -17,7 +17,7 @@ use super::signatures;
 use crate::clock::Clock;
 use crate::domain::SetId;
 use crate::plugin::{
-    Host, Inspection, LoadError, PolicySet, PolicySpec, PrefixTable, Problem, Resolver, Signatures,
+    COMPONENT_BYTES_MAX, Host, Inspection, LoadError, PolicySet, PolicySpec, PrefixTable, Problem, Resolver, Signatures,
     Signer, Source, SpecError, StateError, StateStore, Untrusted, digest_text, inspect_component,
     signers_text,
 };
@@ -629,11 +629,11 @@ impl Files {
         Ok(())
     }
 
-    fn bytes(&self, source: &Source) -> Result<Vec<u8>, String> {
+    fn bytes(&self, source: &Source, max: usize) -> Result<Vec<u8>, String> {
         match source {
             Source::Path(path) => {
                 let full = self.base.join(path);
-                let bytes = std::fs::read(&full).map_err(|e| format!("{}: {e}", full.display()))?;
+                let bytes = read_file(&full, max).map_err(|e| format!("{}: {e}", full.display()))?;
                 self.read.lock().push((path.clone(), bytes.clone()));
                 Ok(bytes)
             }
@@ -646,13 +646,39 @@ impl Files {
     }
 }
 
+/// A policy's table in a file, as large as one that is uploaded.
+const TABLE_BYTES_MAX: usize = 64 << 20;
+
+/// A file that is one, and no larger than it may be: neither a device without end nor a pipe that
+/// nobody writes to.
+fn read_file(path: &Path, max: usize) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+    let metadata = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    if !metadata.is_file() {
+        return Err("is no file".to_owned());
+    }
+    let too_large = |bytes| format!("has {bytes} bytes, which is more than {max}");
+    if metadata.len() > max as u64 {
+        return Err(too_large(metadata.len()));
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    file.take(max as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| e.to_string())?;
+    if bytes.len() > max {
+        return Err(too_large(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
 impl Resolver for Files {
     fn component(&self, source: &Source) -> Result<Vec<u8>, String> {
-        self.bytes(source)
+        self.bytes(source, COMPONENT_BYTES_MAX)
     }
 
     fn table(&self, source: &Source) -> Result<Vec<u8>, String> {
-        self.bytes(source)
+        self.bytes(source, TABLE_BYTES_MAX)
     }
 
     fn signatures(&self, source: &Source, digest: &[u8; 32]) -> Result<Signatures, String> {

@@ -28,6 +28,8 @@ pub enum CompileMode {
 }
 
 const CPU_SECONDS_MAX: u32 = 10;
+/// Nothing but standard output is written, and that is a pipe.
+const FILE_BLOCKS_MAX: u32 = 0;
 const ADDRESS_SPACE_KIB_MAX: u32 = 1 << 20;
 const WALL_TIME_MAX: Duration = Duration::from_secs(30);
 const ARTEFACT_BYTES_MAX: usize = 64 << 20;
@@ -104,8 +106,10 @@ pub fn compile_child(input: impl Read, mut output: impl Write) -> Result<(), Str
 async fn compile_in_child(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
     let broken = |e: io::Error| LoadError::Compiler(format!("the compiler process failed: {e}"));
     // The shell sets the limits and becomes the compiler: rlimits without code between fork and exec.
+    // Of the lowest priority, so that serving goes first; a system without `nice` does without.
     let script = format!(
-        "ulimit -t {CPU_SECONDS_MAX} && ulimit -v {ADDRESS_SPACE_KIB_MAX} && exec \"$0\" plugin compile-child"
+        "ulimit -t {CPU_SECONDS_MAX} && ulimit -v {ADDRESS_SPACE_KIB_MAX} && ulimit -f {FILE_BLOCKS_MAX} && ulimit -c 0 \
+         && {{ command -v nice >/dev/null && exec nice -n 19 \"$0\" plugin compile-child; exec \"$0\" plugin compile-child; }}"
     );
     let mut child = Command::new("/bin/sh")
         .arg("-c")

@@ -12,8 +12,10 @@ mod entry;
 mod guest_tests;
 pub mod host_calls;
 mod http;
+mod lane;
 mod load;
 mod pool;
+mod schema;
 mod set;
 #[cfg(test)]
 mod set_tests;
@@ -43,7 +45,7 @@ pub use host_calls::{
     HOST_CALLS_MAX, HostCall, HttpAnswer, HttpClient, HttpFailure, HttpLimits, LOG_LINES_MAX,
 };
 pub use http::HyperClient;
-pub use load::{Inspection, LoadError, Manifest, digest_text, inspect_component};
+pub use load::{COMPONENT_BYTES_MAX, Inspection, LoadError, Manifest, digest_text, inspect_component};
 pub use set::{EntryHook, EntrySummary, Host, PolicySet, SetError, SetSummary, TableSummary};
 pub use signature::{
     FormatError, KeyId, PublicKey, SIGNATURE_FILE_BYTES_MAX, SecretKey, Signature, Signatures,
@@ -129,7 +131,7 @@ pub struct CallbackAnswer {
 pub enum Fault {
     /// The plugin trapped: the reason, in WebAssembly's words.
     Trap(String),
-    /// The deadline passed.
+    /// The deadline passed, or the entry had wasted too much time before (`lane`).
     Timeout { deadline_ms: u32 },
     /// It trapped after memory or a table could not grow.
     MemoryLimit { limit_bytes: u64 },

@@ -241,6 +241,10 @@ impl Pool {
         let stats = &self.hooks[hook as usize].stats;
         stats.memory_used(state.memory().high_water);
         stats.host_called(state.host_calls());
+        match &raised {
+            Ok(Ok(_)) => state.answered(),
+            Ok(Err(_)) | Err(_) => state.failed(),
+        }
         match raised {
             Ok(Ok(answer)) => {
                 run.warm.calls_left = run.warm.calls_left.saturating_sub(1);
@@ -288,12 +292,15 @@ impl Pool {
             self.bounds.memory_bytes,
         );
         let ticks = self.bounds.configure_ms;
-        store.data_mut().begin(ticks, StateView::Preview);
+        store.data_mut().begin_making(ticks);
         store.set_epoch_deadline(1);
         let made = self.instantiate(&mut store).await;
         let (guest, answer) = match made {
             Ok(made) => made,
-            Err(error) => return Err(NotConfigured::Fault(fault_of(&mut store, &error, ticks))),
+            Err(error) => {
+                store.data_mut().failed();
+                return Err(NotConfigured::Fault(fault_of(&mut store, &error, ticks)));
+            }
         };
         match answer {
             Ok(()) => Ok(Warm {

@@ -14,6 +14,7 @@ use super::engine::Engine;
 use super::entry::Entry;
 use super::host_calls::{Capabilities, HttpClient, LogRate};
 use super::http::HttpCaller;
+use super::lane::Lane;
 use super::load::{self, Loaded, digest_text};
 use super::pool::{Bounds, NotConfigured, Pool, Terms};
 use super::signature::Signer;
@@ -525,6 +526,7 @@ async fn make_pool(
             .collect(),
         http,
         log_rate: LogRate::new(),
+        lane: Lane::new(),
     };
     let mut key = Sha256::new();
     key.update(host.pseudonym_key);
