@@ -70,7 +70,8 @@ fn router(name: &'static str, answer: Vec<u8>, outcome: Outcome) -> Inhabitant {
 fn allocator(name: &'static str, then: &str, outcome: Outcome) -> Inhabitant {
     const OCTETS: usize = 411;
     let mut one = filter(name, "", outcome);
-    one.guest.realloc = format!("(if (i32.eq (local.get $len) (i32.const {OCTETS})) (then {then}))");
+    one.guest.realloc =
+        format!("(if (i32.eq (local.get $len) (i32.const {OCTETS})) (then {then}))");
     one.text = "x".repeat(OCTETS - "! 0".len());
     one
 }
@@ -170,17 +171,34 @@ fn liars() -> Vec<Inhabitant> {
     list.guest.memory = "250";
     let refuse = |code: &str, reason: &str| {
         let (code_at, reason_at) = (FREE + 32, FREE + 32 + code.len() as u32);
-        let head = words(&[2, code_at, code.len() as u32, reason_at, reason.len() as u32, 0, 0, 0]);
+        let head = words(&[
+            2,
+            code_at,
+            code.len() as u32,
+            reason_at,
+            reason.len() as u32,
+            0,
+            0,
+            0,
+        ]);
         [head, code.as_bytes().to_vec(), reason.as_bytes().to_vec()].concat()
     };
     let replace_text = |length: u32| words(&[1, 0, 131_072, length, 0, 0, 0, 0]);
-    let mut long = answering("text-of-300-segments", replace_text(45_000), bad("255 segments"));
+    let mut long = answering(
+        "text-of-300-segments",
+        replace_text(45_000),
+        bad("255 segments"),
+    );
     long.guest.data.resize(64, 0);
     vec![
         large,
         list,
         answering("pointer-out-of-bounds", hold(0xffff_0000, 16), bad("")),
-        filter("misaligned-result", &format!("(return (i32.const {}))", FREE + 1), bad("")),
+        filter(
+            "misaligned-result",
+            &format!("(return (i32.const {}))", FREE + 1),
+            bad(""),
+        ),
         filter("result-out-of-bounds", "(return (i32.const -4))", bad("")),
         answering(
             "bad-utf-8",
@@ -189,8 +207,16 @@ fn liars() -> Vec<Inhabitant> {
         ),
         answering("no-such-case", words(&[9, 0, 0]), bad("")),
         allocator("realloc-out-of-bounds", "(return (i32.const -16))", bad("")),
-        allocator("realloc-traps", "(unreachable)", Fault("trap", "unreachable")),
-        answering("code-with-escapes", refuse("\x1b[31mred", "why"), bad("refuse.code")),
+        allocator(
+            "realloc-traps",
+            "(unreachable)",
+            Fault("trap", "unreachable"),
+        ),
+        answering(
+            "code-with-escapes",
+            refuse("\x1b[31mred", "why"),
+            bad("refuse.code"),
+        ),
         answering(
             "reason-with-escapes",
             refuse("blocked", "a\r\n\x1b[2J\u{202e}b"),
@@ -267,7 +293,11 @@ fn deciders() -> Vec<Inhabitant> {
             plan(1, "west", &[]),
             bad("no carrier it was offered"),
         ),
-        router("hops-by-the-hundred", plan(256, "sim0", &[]), bad("256 hops")),
+        router(
+            "hops-by-the-hundred",
+            plan(256, "sim0", &[]),
+            bad("256 hops"),
+        ),
         router("no-hops", plan(0, "sim0", &[]), bad("0 hops")),
         pseudonym,
         never,
@@ -278,7 +308,9 @@ fn deciders() -> Vec<Inhabitant> {
 fn talkers() -> Vec<Inhabitant> {
     use Outcome::{Fault, Goes};
     let line = |length: u32| {
-        format!("(call $log (i32.const 1) (i32.const {FREE}) (i32.const {length}) (i32.const 0) (i32.const 0))")
+        format!(
+            "(call $log (i32.const 1) (i32.const {FREE}) (i32.const {length}) (i32.const 0) (i32.const 0))"
+        )
     };
     let logging = |name, then: &str, outcome| {
         let mut one = filter(name, then, outcome);
@@ -359,7 +391,11 @@ async fn every_inhabitant_harms_its_own_messages_alone() {
     assert!(!log.contains("\x1b[2J") && !log.contains("\x1b]0;"));
     assert!(log.matches("a line of the flood").count() <= 600 + 100 * 60);
     let sent = zoo.close().await;
-    assert!(sent.accepted.len() > 200, "only {} others", sent.accepted.len());
+    assert!(
+        sent.accepted.len() > 200,
+        "only {} others",
+        sent.accepted.len()
+    );
 }
 
 async fn visit(zoo: &mut Zoo, one: &Inhabitant) {
@@ -371,7 +407,10 @@ async fn visit(zoo: &mut Zoo, one: &Inhabitant) {
         match &one.outcome {
             Outcome::Refused(code, words) => {
                 let problem = zoo.rig.refused(body).await.to_string();
-                assert!(problem.contains(code) && problem.contains(words), "{problem}");
+                assert!(
+                    problem.contains(code) && problem.contains(words),
+                    "{problem}"
+                );
             }
             Outcome::Fault(_, why) => {
                 let message = delivered(zoo, body).await;
@@ -413,7 +452,8 @@ async fn visit(zoo: &mut Zoo, one: &Inhabitant) {
             assert!(faults["trap"].as_u64() > Some(0), "{faults}");
             assert_eq!(faults["skipped"], Value::Null, "{faults}");
         }
-        (Outcome::Fault("", _), _) | (Outcome::Goes | Outcome::PutOff | Outcome::Refused(..), _) => {
+        (Outcome::Fault("", _), _)
+        | (Outcome::Goes | Outcome::PutOff | Outcome::Refused(..), _) => {
             assert_eq!(faults, serde_json::json!({}), "{name}");
         }
         (Outcome::Fault(kind, _) | Outcome::Held(kind, _), _) => {

@@ -87,37 +87,99 @@ async fn refused_at_upload() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     };
     vec![
         ("empty", Vec::new(), "is empty"),
-        ("core-module", b"\0asm\x01\0\0\0".to_vec(), "core WebAssembly module"),
+        (
+            "core-module",
+            b"\0asm\x01\0\0\0".to_vec(),
+            "core WebAssembly module",
+        ),
         ("component-in-text", b"(component)".to_vec(), "is text"),
-        ("elf", [b"\x7fELF\x02\x01\x01".to_vec(), vec![0; 64]].concat(), "native code"),
+        (
+            "elf",
+            [b"\x7fELF\x02\x01\x01".to_vec(), vec![0; 64]].concat(),
+            "native code",
+        ),
         ("cwasm", native(&good().build()).await, "native code"),
         ("garbage", vec![0xff; 4096], "is not WebAssembly"),
-        ("torn-component", good().build()[..2_000].to_vec(), "not a valid component"),
+        (
+            "torn-component",
+            good().build()[..2_000].to_vec(),
+            "not a valid component",
+        ),
         ("no-world", component(""), "does not export"),
         ("no-hook", exporting("0.1.0", ""), "no hook"),
-        ("wrong-version", exporting("0.9.0", hook), "wants heliograph:sms@0.9.0"),
+        (
+            "wrong-version",
+            exporting("0.9.0", hook),
+            "wants heliograph:sms@0.9.0",
+        ),
         ("wrong-export", exporting("0.1.0", hook), "describe"),
         ("wrong-export-type", wrong_type, ""),
-        ("imports-sockets", importing("wasi:sockets/tcp@0.2.0"), "wasi:sockets/tcp"),
-        ("imports-files", importing("wasi:filesystem/types@0.2.0"), "wasi:filesystem"),
-        ("imports-another", importing("acme:db/query@1.0.0"), "acme:db/query"),
-        ("unknown-capability", importing("heliograph:sms/secrets@0.1.0"), "secrets"),
-        ("functions-50000", module(&"(func)".repeat(50_000)), "20000 functions"),
+        (
+            "imports-sockets",
+            importing("wasi:sockets/tcp@0.2.0"),
+            "wasi:sockets/tcp",
+        ),
+        (
+            "imports-files",
+            importing("wasi:filesystem/types@0.2.0"),
+            "wasi:filesystem",
+        ),
+        (
+            "imports-another",
+            importing("acme:db/query@1.0.0"),
+            "acme:db/query",
+        ),
+        (
+            "unknown-capability",
+            importing("heliograph:sms/secrets@0.1.0"),
+            "secrets",
+        ),
+        (
+            "functions-50000",
+            module(&"(func)".repeat(50_000)),
+            "20000 functions",
+        ),
         (
             "one-huge-function",
             module(&format!("(func {})", "nop ".repeat(600_000))),
             "524288 bytes",
         ),
         ("instances-5000", nested_instances, ""),
-        ("modules-100", component(&"(core module)".repeat(100)), "16 modules"),
-        ("memory64", module("(memory i64 1)"), "not a valid component"),
-        ("two-memories", module("(memory 1) (memory 1)"), "not a valid component"),
+        (
+            "modules-100",
+            component(&"(core module)".repeat(100)),
+            "16 modules",
+        ),
+        (
+            "memory64",
+            module("(memory i64 1)"),
+            "not a valid component",
+        ),
+        (
+            "two-memories",
+            module("(memory 1) (memory 1)"),
+            "not a valid component",
+        ),
         ("memory-of-4-gib", guest(|g| g.memory = "65536"), "memory"),
-        ("table-of-100-million", guest(|g| g.more = "(table 100000000 funcref)".into()), ""),
+        (
+            "table-of-100-million",
+            guest(|g| g.more = "(table 100000000 funcref)".into()),
+            "",
+        ),
         ("start-loops", start("(loop $l (br $l))"), "1000"),
         ("start-traps", start("(unreachable)"), "trapped"),
-        ("start-eats-memory", start("(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)"), "memory"),
-        ("describe-traps", guest(|g| g.describe = "(unreachable)".into()), "trapped"),
+        (
+            "start-eats-memory",
+            start(
+                "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)",
+            ),
+            "memory",
+        ),
+        (
+            "describe-traps",
+            guest(|g| g.describe = "(unreachable)".into()),
+            "trapped",
+        ),
         (
             "describe-10-mib",
             guest(|g| {
@@ -130,14 +192,26 @@ async fn refused_at_upload() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "describe-with-escapes",
             guest(|g| {
-                g.data = [words(&[FREE + 32, 5, 1040, 5, 1056, 13, 4096, 2]), b"\x1b[31m".to_vec()].concat();
+                g.data = [
+                    words(&[FREE + 32, 5, 1040, 5, 1056, 13, 4096, 2]),
+                    b"\x1b[31m".to_vec(),
+                ]
+                .concat();
                 g.data.splice(32..32, []);
                 g.describe = format!("(i32.const {FREE})");
             }),
             "manifest.name",
         ),
-        ("schema-of-itself", with_schema(r##"{"$ref":"#"}"##.into()), "leads back to itself"),
-        ("schema-that-doubles", with_schema(doubling()), "written out"),
+        (
+            "schema-of-itself",
+            with_schema(r##"{"$ref":"#"}"##.into()),
+            "leads back to itself",
+        ),
+        (
+            "schema-that-doubles",
+            with_schema(doubling()),
+            "written out",
+        ),
         (
             "schema-from-elsewhere",
             with_schema(r#"{"$ref":"http://169.254.169.254/latest"}"#.into()),
@@ -157,7 +231,11 @@ async fn what_may_not_come_in_is_called_what_it_is() {
     for (name, bytes, words) in refused_at_upload().await {
         let (status, problem) = zoo.upload(&bytes).await;
         // An empty body is refused before it is looked at.
-        let expected = if name == "empty" { 400..=422 } else { 422..=422 };
+        let expected = if name == "empty" {
+            400..=422
+        } else {
+            422..=422
+        };
         assert!(expected.contains(&status), "{name}: {status} {problem}");
         let said = problem.to_string();
         assert!(name == "empty" || said.contains(words), "{name}: {problem}");
@@ -175,20 +253,31 @@ async fn what_may_not_be_active_keeps_the_policy_from_changing() {
     let zoo = Zoo::open(Plan::default()).await;
     let short = "limits = { configure_ms = 100 }";
     let configure = |body: &str| guest(|g| g.configure = body.to_owned());
-    let grow = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)";
+    let grow =
+        "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)";
     let calling = guest(|g| {
         g.imports = r#"(import "heliograph:sms/http@0.1.0" "send"
             (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#;
     });
     let cases = [
-        ("configure-loops", configure("(loop $l (br $l)) (unreachable)"), short, "configure failed"),
+        (
+            "configure-loops",
+            configure("(loop $l (br $l)) (unreachable)"),
+            short,
+            "configure failed",
+        ),
         (
             "realloc-loops",
             guest(|g| g.realloc = "(loop $l (br $l))".into()),
             short,
             "configure failed",
         ),
-        ("configure-eats-memory", configure(grow), "", "limits.memory_mib"),
+        (
+            "configure-eats-memory",
+            configure(grow),
+            "",
+            "limits.memory_mib",
+        ),
         ("configure-traps", configure("(unreachable)"), "", "trapped"),
         ("wants-http", calling, "", "http, which is not granted"),
         (
@@ -197,7 +286,12 @@ async fn what_may_not_be_active_keeps_the_policy_from_changing() {
             "limits = { memory_mib = 1 }",
             "memory",
         ),
-        ("opens-compliance", good().build(), "fail = \"open\"", "allow_open_compliance"),
+        (
+            "opens-compliance",
+            good().build(),
+            "fail = \"open\"",
+            "allow_open_compliance",
+        ),
     ];
     for (name, bytes, lines, words) in cases {
         let why = zoo.turned_away(name, &bytes, lines).await;
@@ -215,7 +309,10 @@ async fn what_may_not_be_active_keeps_the_policy_from_changing() {
         let policy = format!("[[plugin]]\nname = \"it\"\npath = \"{path}\"\n");
         let (status, problem) = zoo.rig.put_policy(&policy).await;
         assert_eq!(status, 422, "{problem}");
-        assert!(text(&problem["errors"][0]["detail"]).contains(words), "{problem}");
+        assert!(
+            text(&problem["errors"][0]["detail"]).contains(words),
+            "{problem}"
+        );
     }
     zoo.close().await;
 }
@@ -223,7 +320,8 @@ async fn what_may_not_be_active_keeps_the_policy_from_changing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_only_large_comes_in_and_costs_nobody() {
     let mut zoo = Zoo::open(Plan::default()).await;
-    let many = "(func (param i32) (result i32) (i32.mul (local.get 0) (i32.const 3)))".repeat(15_000);
+    let many =
+        "(func (param i32) (result i32) (i32.mul (local.get 0) (i32.const 3)))".repeat(15_000);
     let blocks = format!("(func {}{})", "(block ".repeat(5_000), ")".repeat(5_000));
     let evil = with_schema(r#"{"properties":{"a":{"pattern":"^(a+)+$"}}}"#.into());
     let backtracking = format!("config = {{ a = \"{}!\" }}", "a".repeat(30_000));
@@ -234,7 +332,10 @@ async fn what_is_only_large_comes_in_and_costs_nobody() {
         let (status, answer) = zoo.upload(&bytes).await;
         assert_eq!(status, 201, "{name}: {answer}");
         zoo.let_in(name, &bytes, "").await;
-        let id = zoo.rig.submit(heliograph_tests::sms(super::HANDSET, "behind it")).await;
+        let id = zoo
+            .rig
+            .submit(heliograph_tests::sms(super::HANDSET, "behind it"))
+            .await;
         zoo.rig.wait_for(&id, "delivered").await;
         zoo.owed.push(id);
     }

@@ -41,7 +41,11 @@ fn good() -> Guest {
         hooks: vec![
             ("content-filter", "inspect", format!("(i32.const {ZERO})")),
             ("compliance-check", "check", format!("(i32.const {ZERO})")),
-            ("routing-policy", "route", format!("(i32.const {ROUTE_PASS})")),
+            (
+                "routing-policy",
+                "route",
+                format!("(i32.const {ROUTE_PASS})"),
+            ),
         ],
         ..Guest::default()
     }
@@ -81,14 +85,20 @@ impl Zoo {
 
     /// Lets `component` in behind the house's own plugins.
     async fn let_in(&self, name: &str, component: &[u8], lines: &str) {
-        let (status, answer) = self.rig.put_policy(&self.house(name, component, lines)).await;
+        let (status, answer) = self
+            .rig
+            .put_policy(&self.house(name, component, lines))
+            .await;
         assert_eq!(status, 200, "{name}: {answer}");
     }
 
     /// The policy with `component` is refused: the first error, after the house went on as it was.
     async fn turned_away(&self, name: &str, component: &[u8], lines: &str) -> String {
         let before = self.in_force().await;
-        let (status, problem) = self.rig.put_policy(&self.house(name, component, lines)).await;
+        let (status, problem) = self
+            .rig
+            .put_policy(&self.house(name, component, lines))
+            .await;
         assert_eq!(
             (status, text(&problem["code"])),
             (422, "invalid_policy"),

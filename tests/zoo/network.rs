@@ -108,7 +108,10 @@ async fn attempt(zoo: &mut Zoo, guest: &Guest, lines: &str) -> Value {
     );
     let (status, answer) = zoo.rig.put_policy(&policy).await;
     assert_eq!(status, 200, "{lines}: {answer}");
-    let id = zoo.rig.submit(sms(super::HANDSET, "! by the adapter")).await;
+    let id = zoo
+        .rig
+        .submit(sms(super::HANDSET, "! by the adapter"))
+        .await;
     eventually("an attempt", async || {
         let message = zoo.rig.message(&id).await;
         let attempts = message["attempts"].as_array()?;
@@ -164,7 +167,9 @@ async fn no_way_of_writing_a_forbidden_address_reaches_it() {
         let message = attempt(&mut zoo, &posting(&url), lines).await;
         let said = message.to_string();
         assert!(
-            ["user name", "is not in grants.http.hosts", "malformed"].iter().any(|w| said.contains(w)),
+            ["user name", "is not in grants.http.hosts", "malformed"]
+                .iter()
+                .any(|w| said.contains(w)),
             "{url}: {message:#}"
         );
     }
@@ -186,21 +191,32 @@ async fn a_redirect_inwards_is_not_followed_and_secrets_do_not_come_back() {
     let (port, _) = target(moved).await;
     let url = format!("http://127.0.0.1:{port}");
     let private = |url: &str| {
-        format!("grants = {{ http = {{ hosts = [\"{url}\", \"http://127.0.0.1:{inner}\"], private = true }} }}")
+        format!(
+            "grants = {{ http = {{ hosts = [\"{url}\", \"http://127.0.0.1:{inner}\"], private = true }} }}"
+        )
     };
     let message = attempt(&mut zoo, &posting(&format!("{url}/")), &private(&url)).await;
     assert!(message.to_string().contains("moved"), "{message:#}");
     assert_eq!(came.load(Ordering::Relaxed), 0, "the redirect was followed");
 
     std::fs::write(zoo.rig.dir.path().join("secret"), "top-secret-value").expect("a file");
-    let (port, _) = target("HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n[top-secret-value]".into()).await;
+    let (port, _) =
+        target("HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n[top-secret-value]".into()).await;
     let url = format!("http://127.0.0.1:{port}");
     let lines = format!(
         "[plugin.grants]\nhttp = {{ hosts = [\"{url}\"], private = true }}\nsecrets = {{ KEY = \"file:{{dir}}/secret\" }}"
     );
-    let message = attempt(&mut zoo, &posting(&format!("{url}/?k={{secret:KEY}}")), &lines).await;
+    let message = attempt(
+        &mut zoo,
+        &posting(&format!("{url}/?k={{secret:KEY}}")),
+        &lines,
+    )
+    .await;
     let said = message.to_string();
-    assert!(said.contains("[***]") && !said.contains("top-secret"), "{message:#}");
+    assert!(
+        said.contains("[***]") && !said.contains("top-secret"),
+        "{message:#}"
+    );
     assert!(!zoo.rig.log().contains("top-secret"));
     zoo.close().await;
 }

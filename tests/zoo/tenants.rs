@@ -79,8 +79,12 @@ async fn no_key_of_one_entry_reaches_the_state_of_another() {
             )
         })
         .collect();
-    zoo.let_in("keeper", &keeper().build(), &format!("grants = {{ state = {{}} }}\n{thieves}"))
-        .await;
+    zoo.let_in(
+        "keeper",
+        &keeper().build(),
+        &format!("grants = {{ state = {{}} }}\n{thieves}"),
+    )
+    .await;
     for n in 0..2 {
         let id = zoo.rig.submit(sms(HANDSET, &format!("! {n}"))).await;
         let message = zoo.rig.wait_for(&id, "delivered").await;
@@ -91,13 +95,15 @@ async fn no_key_of_one_entry_reaches_the_state_of_another() {
     }
     // The keeper itself, asked by the same trick, does have it: the thief can find what is there.
     let both = Guest {
-        hooks: vec![
-            ("content-filter", "inspect", thief().hooks.remove(0).2),
-        ],
+        hooks: vec![("content-filter", "inspect", thief().hooks.remove(0).2)],
         ..thief()
     };
-    zoo.let_in("keeper", &both.build(), "fail = \"open\"\nconfig = { on = \"!\" }\ngrants = { state = {} }")
-        .await;
+    zoo.let_in(
+        "keeper",
+        &both.build(),
+        "fail = \"open\"\nconfig = { on = \"!\" }\ngrants = { state = {} }",
+    )
+    .await;
     let id = zoo.rig.submit(sms(HANDSET, "! mine")).await;
     let message = zoo.rig.wait_for(&id, "delivered").await;
     assert_eq!(call(&message, "keeper")["outcome"], "fault", "{message:#}");
@@ -121,7 +127,10 @@ fn gossip() -> Guest {
         .collect();
     let body = on_mark(&format!("(return (i32.const {FREE}))"), ZERO);
     // Kept only of texts without the mark, so that the answer is of somebody else's.
-    let body = body.replace(&format!("(i32.const {ZERO})"), &format!("{keep} (i32.const {ZERO})"));
+    let body = body.replace(
+        &format!("(i32.const {ZERO})"),
+        &format!("{keep} (i32.const {ZERO})"),
+    );
     Guest {
         hooks: vec![("content-filter", "inspect", body)],
         configure: KEEP_MARK.to_owned(),
@@ -133,20 +142,38 @@ fn gossip() -> Guest {
 /// What an account hears of another's text, by an instance that serves both.
 async fn overheard(lines: &str) -> bool {
     let mut zoo = Zoo::open(Plan::default()).await;
-    let traffic = std::mem::replace(&mut zoo.traffic, heliograph_tests::Traffic::start(&zoo.rig, 0, |_| sms(HANDSET, "")));
-    zoo.let_in("gossip", &gossip().build(), &format!("config = {{ on = \"!\" }}\n{lines}")).await;
+    let traffic = std::mem::replace(
+        &mut zoo.traffic,
+        heliograph_tests::Traffic::start(&zoo.rig, 0, |_| sms(HANDSET, "")),
+    );
+    zoo.let_in(
+        "gossip",
+        &gossip().build(),
+        &format!("config = {{ on = \"!\" }}\n{lines}"),
+    )
+    .await;
     let sent = traffic.stop().await;
     zoo.rig.wait_for_all(&sent.accepted, "delivered").await;
     let mut heard = false;
     for _ in 0..5 {
         let (status, answer) = zoo
             .rig
-            .call_as(KEY, "POST", "/v1/messages", Some(sms(HANDSET, "for acme alone..")))
+            .call_as(
+                KEY,
+                "POST",
+                "/v1/messages",
+                Some(sms(HANDSET, "for acme alone..")),
+            )
             .await;
         assert_eq!(status, 202, "{answer}");
         let (status, problem) = zoo
             .rig
-            .call_as(OTHER_KEY, "POST", "/v1/messages", Some(sms(HANDSET, "! what is new?")))
+            .call_as(
+                OTHER_KEY,
+                "POST",
+                "/v1/messages",
+                Some(sms(HANDSET, "! what is new?")),
+            )
             .await;
         assert_eq!(status, 422, "{problem}");
         heard |= problem.to_string().contains("for acme alone");
@@ -156,7 +183,10 @@ async fn overheard(lines: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_is_shared_by_accounts_unless_it_answers_one_call() {
-    assert!(!overheard("limits = { calls = 1 }").await, "a fresh instance remembers");
+    assert!(
+        !overheard("limits = { calls = 1 }").await,
+        "a fresh instance remembers"
+    );
     assert!(
         overheard("").await,
         "instances are no longer shared: README.md of the zoo says that they are"

@@ -633,7 +633,8 @@ impl Files {
         match source {
             Source::Path(path) => {
                 let full = self.base.join(path);
-                let bytes = read_file(&full, max).map_err(|e| format!("{}: {e}", full.display()))?;
+                let bytes =
+                    read_file(&full, max).map_err(|e| format!("{}: {e}", full.display()))?;
                 self.read.lock().push((path.clone(), bytes.clone()));
                 Ok(bytes)
             }

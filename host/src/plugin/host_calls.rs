@@ -289,7 +289,9 @@ impl CallState {
                 self.ticks_left = left;
                 let turn = match self.making {
                     true => self.slow.count(),
-                    false => self.slow.tick(&self.grants.lane, self.deadline, Instant::now()),
+                    false => self
+                        .slow
+                        .tick(&self.grants.lane, self.deadline, Instant::now()),
                 };
                 match turn {
                     Turn::GoOn => Ok(UpdateDeadline::Yield(1)),

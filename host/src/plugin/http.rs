@@ -570,7 +570,12 @@ mod tests {
         let public: SocketAddr = "1.1.1.1:0".parse().unwrap();
         assert_eq!(resolve(&["1.1.1.1:0"], false).unwrap(), [public]);
         // The same name a moment later, and an answer that mixes both.
-        for rebound in ["127.0.0.1:0", "169.254.169.254:0", "[::1]:0", "[::ffff:10.0.0.1]:0"] {
+        for rebound in [
+            "127.0.0.1:0",
+            "169.254.169.254:0",
+            "[::1]:0",
+            "[::ffff:10.0.0.1]:0",
+        ] {
             let error = resolve(&[rebound], false).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{rebound}");
             assert_eq!(resolve(&[rebound, "1.1.1.1:0"], false).unwrap(), [public]);

@@ -45,7 +45,9 @@ pub use host_calls::{
     HOST_CALLS_MAX, HostCall, HttpAnswer, HttpClient, HttpFailure, HttpLimits, LOG_LINES_MAX,
 };
 pub use http::HyperClient;
-pub use load::{COMPONENT_BYTES_MAX, Inspection, LoadError, Manifest, digest_text, inspect_component};
+pub use load::{
+    COMPONENT_BYTES_MAX, Inspection, LoadError, Manifest, digest_text, inspect_component,
+};
 pub use set::{EntryHook, EntrySummary, Host, PolicySet, SetError, SetSummary, TableSummary};
 pub use signature::{
     FormatError, KeyId, PublicKey, SIGNATURE_FILE_BYTES_MAX, SecretKey, Signature, Signatures,

@@ -101,9 +101,9 @@ impl<'s> Weighing<'s> {
         match self.known.get(target) {
             Some(Some(weight)) => Ok(*weight),
             Some(None) => Err(format!("the reference {shown:?} leads back to itself")),
-            None if level > LEVELS_MAX => Err(format!(
-                "it is nested more than {LEVELS_MAX} levels deep"
-            )),
+            None if level > LEVELS_MAX => {
+                Err(format!("it is nested more than {LEVELS_MAX} levels deep"))
+            }
             None => {
                 self.known.insert(target, None);
                 let weight = self.weight(found, level)?;
@@ -156,7 +156,10 @@ mod tests {
         defs.insert("d20".into(), json!({ "type": "object" }));
         let bomb = json!({ "$defs": defs, "$ref": "#/$defs/d0" });
         let why = refused(&bomb);
-        assert!(why.contains("written out") || why.contains("levels"), "{why}");
+        assert!(
+            why.contains("written out") || why.contains("levels"),
+            "{why}"
+        );
     }
 
     #[test]
@@ -165,7 +168,10 @@ mod tests {
             let mut defs = serde_json::Map::new();
             for n in 0..5_000 {
                 let name = |n: usize| format!("d{:05}", if reversed { 5_000 - n } else { n });
-                defs.insert(name(n), json!({ "$ref": format!("#/$defs/{}", name(n + 1)) }));
+                defs.insert(
+                    name(n),
+                    json!({ "$ref": format!("#/$defs/{}", name(n + 1)) }),
+                );
             }
             defs.insert(if reversed { "d00000" } else { "d05000" }.into(), json!({}));
             let first = if reversed { "d05000" } else { "d00000" };
