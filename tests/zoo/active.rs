@@ -31,8 +31,8 @@ struct Inhabitant {
     guest: Guest,
     /// Of its entry: fail mode, grants, limits.
     lines: String,
-    /// After the mark.
-    text: String,
+    /// The text is filled up to so many octets; 0: it is as long as it is.
+    octets: usize,
     outcome: Outcome,
 }
 
@@ -46,7 +46,7 @@ fn filter(name: &'static str, then: &str, outcome: Outcome) -> Inhabitant {
             ..Guest::default()
         },
         lines: "fail = \"open\"".to_owned(),
-        text: String::new(),
+        octets: 0,
         outcome,
     }
 }
@@ -68,11 +68,11 @@ fn router(name: &'static str, answer: Vec<u8>, outcome: Outcome) -> Inhabitant {
 
 /// A filter whose `cabi_realloc` does `then` for a text of exactly this length.
 fn allocator(name: &'static str, then: &str, outcome: Outcome) -> Inhabitant {
-    const OCTETS: usize = 411;
+    const OCTETS: usize = 151;
     let mut one = filter(name, "", outcome);
     one.guest.realloc =
         format!("(if (i32.eq (local.get $len) (i32.const {OCTETS})) (then {then}))");
-    one.text = "x".repeat(OCTETS - "! 0".len());
+    one.octets = OCTETS;
     one
 }
 
@@ -403,7 +403,10 @@ async fn visit(zoo: &mut Zoo, one: &Inhabitant) {
     let lines = format!("{MARK}\n{}", one.lines);
     zoo.let_in(name, &one.guest.build(), &lines).await;
     for n in 0..HITS {
-        let body = sms(HANDSET, &format!("! {n}{}", one.text));
+        let body = sms(
+            HANDSET,
+            &format!("{:x<1$}", format!("! {n} {name} "), one.octets),
+        );
         match &one.outcome {
             Outcome::Refused(code, words) => {
                 let problem = zoo.rig.refused(body).await.to_string();

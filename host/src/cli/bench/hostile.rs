@@ -298,7 +298,7 @@ fn component(body: &str, more: &str) -> Result<Vec<u8>, String> {
         .map_err(|e| failed(&e))?;
     wit_component::ComponentEncoder::default()
         .module(&module)
-        .and_then(|mut encoder| encoder.encode())
+        .and_then(|encoder| encoder.encode())
         .map_err(|e| failed(&e))
 }
 
