@@ -31,7 +31,10 @@ const CPU_SECONDS_MAX: u32 = 10;
 /// Nothing but standard output is written, and that is a pipe.
 const FILE_BLOCKS_MAX: u32 = 0;
 const ADDRESS_SPACE_KIB_MAX: u32 = 1 << 20;
-const WALL_TIME_MAX: Duration = Duration::from_secs(30);
+/// Long: on a busy machine a process that gives way waits.
+const WALL_TIME_MAX: Duration = Duration::from_secs(120);
+/// How far it gives way to a server that serves (nice(1)).
+const NICENESS: u32 = 10;
 const ARTEFACT_BYTES_MAX: usize = 64 << 20;
 const COMPLAINT_BYTES_MAX: usize = 4 << 10;
 const TAG_BYTES: usize = 32;
@@ -57,7 +60,7 @@ pub(super) async fn compile(
             blocking(move || Component::new(engine.wasm(), &*bytes).map_err(invalid)).await?
         }
         CompileMode::Child { program } => {
-            let artefact = compile_in_child(program, &bytes).await?;
+            let artefact = compile_in_child(program, &bytes, engine.is_serving()).await?;
             let engine = engine.clone();
             blocking(move || {
                 trusted(&engine, &artefact).map_err(|e| LoadError::Compiler(format!("{e:#}")))
@@ -103,13 +106,23 @@ pub fn compile_child(input: impl Read, mut output: impl Write) -> Result<(), Str
     output.write_all(&artefact).map_err(|e| e.to_string())
 }
 
-async fn compile_in_child(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+async fn compile_in_child(
+    program: &Path,
+    bytes: &[u8],
+    serving: bool,
+) -> Result<Vec<u8>, LoadError> {
     let broken = |e: io::Error| LoadError::Compiler(format!("the compiler process failed: {e}"));
     // The shell sets the limits and becomes the compiler: rlimits without code between fork and exec.
-    // Of the lowest priority, so that serving goes first; a system without `nice` does without.
+    // A system without `nice` does without.
+    let nice = match serving {
+        true => format!(
+            "command -v nice >/dev/null && exec nice -n {NICENESS} \"$0\" plugin compile-child; "
+        ),
+        false => String::new(),
+    };
     let script = format!(
         "ulimit -t {CPU_SECONDS_MAX} && ulimit -v {ADDRESS_SPACE_KIB_MAX} && ulimit -f {FILE_BLOCKS_MAX} && ulimit -c 0 \
-         && {{ command -v nice >/dev/null && exec nice -n 19 \"$0\" plugin compile-child; exec \"$0\" plugin compile-child; }}"
+         && {{ {nice}exec \"$0\" plugin compile-child; }}"
     );
     let mut child = Command::new("/bin/sh")
         .arg("-c")
@@ -287,11 +300,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_compiler_that_dies_is_a_clear_error() {
-        let error = compile_in_child(Path::new("/bin/false"), b"x")
+        let error = compile_in_child(Path::new("/bin/false"), b"x", true)
             .await
             .unwrap_err();
         assert!(matches!(error, LoadError::Compiler(_)), "{error}");
-        let error = compile_in_child(Path::new("/nonexistent"), b"x")
+        let error = compile_in_child(Path::new("/nonexistent"), b"x", false)
             .await
             .unwrap_err();
         assert!(matches!(error, LoadError::Compiler(_)), "{error}");

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -69,6 +70,8 @@ struct Inner {
     loaded: Mutex<HashMap<[u8; 32], Weak<Loaded>>>,
     /// The last ones, in use or not: what was just uploaded is about to be put into a policy.
     recent: Mutex<VecDeque<Arc<Loaded>>>,
+    /// A set is in force: compiling goes behind what it decides.
+    serving: AtomicBool,
 }
 
 /// The machine refused what the engine needs.
@@ -114,11 +117,21 @@ impl Engine {
             limits,
             loaded: Mutex::new(HashMap::new()),
             recent: Mutex::new(VecDeque::new()),
+            serving: AtomicBool::new(false),
         })))
     }
 
     pub fn limits(&self) -> &EngineLimits {
         &self.0.limits
+    }
+
+    /// The first set is ready: whatever is compiled from now on is compiled beside traffic.
+    pub(super) fn begin_serving(&self) {
+        self.0.serving.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.0.serving.load(Ordering::Relaxed)
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {

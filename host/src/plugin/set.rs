@@ -137,6 +137,7 @@ impl PolicySet {
         if !problems.is_empty() {
             return Err(SetError(problems));
         }
+        host.engine.begin_serving();
         Ok(PolicySet::of(spec, materials, built))
     }
 
