@@ -7,8 +7,6 @@ use serde_json::Value;
 
 use super::{HANDSET, Zoo, call, text};
 
-/// Every inhabitant's mark; its configuration tells it.
-const MARK: &str = "config = { on = \"!\" }";
 /// Fewer than open the breaker.
 const HITS: u64 = 3;
 
@@ -28,6 +26,8 @@ enum Outcome {
 
 struct Inhabitant {
     name: &'static str,
+    /// The first letter of its messages; its configuration tells it.
+    mark: char,
     guest: Guest,
     /// Of its entry: fail mode, grants, limits.
     lines: String,
@@ -40,6 +40,7 @@ struct Inhabitant {
 fn filter(name: &'static str, then: &str, outcome: Outcome) -> Inhabitant {
     Inhabitant {
         name,
+        mark: '!',
         guest: Guest {
             hooks: vec![("content-filter", "inspect", on_mark(then, ZERO))],
             configure: KEEP_MARK.to_owned(),
@@ -105,6 +106,8 @@ fn endless() -> Vec<Inhabitant> {
     fill.guest.memory = "4";
     let mut closed = filter("loops-closed", ENDLESS, Held("timeout", late));
     closed.lines = "fail = \"closed\"".to_owned();
+    // Its messages are tried again while others are here, who must not know them.
+    closed.mark = '?';
     let mut deep = filter(
         "recurses",
         "(drop (call $deep (i32.const 1)))",
@@ -400,12 +403,12 @@ async fn every_inhabitant_harms_its_own_messages_alone() {
 
 async fn visit(zoo: &mut Zoo, one: &Inhabitant) {
     let name = one.name;
-    let lines = format!("{MARK}\n{}", one.lines);
+    let lines = format!("config = {{ on = \"{}\" }}\n{}", one.mark, one.lines);
     zoo.let_in(name, &one.guest.build(), &lines).await;
     for n in 0..HITS {
         let body = sms(
             HANDSET,
-            &format!("{:x<1$}", format!("! {n} {name} "), one.octets),
+            &format!("{:x<1$}", format!("{} {n} {name} ", one.mark), one.octets),
         );
         match &one.outcome {
             Outcome::Refused(code, words) => {
