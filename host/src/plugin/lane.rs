@@ -141,7 +141,8 @@ impl Waiting {
     fn enter(count: Arc<AtomicUsize>) -> Option<Waiting> {
         let room = |n: usize| (n < WAITING_MAX).then_some(n + 1);
         let entered = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room);
-        entered.is_ok().then_some(Waiting(count))
+        // Made only where it was counted: its drop counts back.
+        entered.is_ok().then(|| Waiting(count))
     }
 }
 

@@ -82,6 +82,11 @@ async fn half_of_peak(args: &Args) -> Result<f64, String> {
 }
 
 async fn measure(args: &Args, rate: f64, neighbours: Neighbours) -> Result<Others, String> {
+    // Made before the load begins: making them is no work of the server's.
+    let bombs = match neighbours {
+        Neighbours::Uploads => bombs(args.seconds)?,
+        Neighbours::None | Neighbours::Plugins => Vec::new(),
+    };
     let mut rig = Rig::start(args, Hooks::On, true).await?;
     if neighbours == Neighbours::Plugins {
         rig.let_in(&component(NEIGHBOUR, "")?, &entries()).await?;
@@ -110,7 +115,7 @@ async fn measure(args: &Args, rate: f64, neighbours: Neighbours) -> Result<Other
     let (run, uploads) = match neighbours {
         Neighbours::None | Neighbours::Plugins => (loaded.await?, 0),
         Neighbours::Uploads => {
-            let (run, uploads) = tokio::join!(loaded, upload_bombs(&target, time));
+            let (run, uploads) = tokio::join!(loaded, upload_all(&target, &bombs, time));
             (run?, uploads?)
         }
     };
@@ -167,20 +172,27 @@ fn times(target: &Target, run: &Run, arrived: &std::collections::HashMap<String,
     }
 }
 
-/// Uploads one component after the other, each another one; how many were answered.
-async fn upload_bombs(target: &Target, time: Duration) -> Result<u64, String> {
-    let end = Instant::now() + time;
+/// One for each second, each another one.
+fn bombs(seconds: u64) -> Result<Vec<Vec<u8>>, String> {
     let function = "(func (param i32) (result i32) (i32.mul (local.get 0) (i32.const 3)))";
+    let functions = function.repeat(BOMB_FUNCTIONS);
+    (0..seconds.max(1))
+        .map(|n| {
+            let more = format!("{functions} (func (result i32) (i32.const {n}))");
+            component(NEIGHBOUR, &more)
+        })
+        .collect()
+}
+
+/// Uploads one component after the other until the time is over; how many were answered.
+async fn upload_all(target: &Target, bombs: &[Vec<u8>], time: Duration) -> Result<u64, String> {
+    let end = Instant::now() + time;
     let mut answered = 0;
-    while Instant::now() < end {
-        let more = format!(
-            "{} (func (result i32) (i32.const {answered}))",
-            function.repeat(BOMB_FUNCTIONS)
-        );
-        let bytes = tokio::task::spawn_blocking(move || component(NEIGHBOUR, &more))
-            .await
-            .map_err(|e| e.to_string())??;
-        upload(target, &bytes).await?;
+    for bytes in bombs {
+        if Instant::now() >= end {
+            break;
+        }
+        upload(target, bytes).await?;
         answered += 1;
         tokio::time::sleep(BETWEEN_UPLOADS).await;
     }
