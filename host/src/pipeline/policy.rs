@@ -17,9 +17,9 @@ use super::signatures;
 use crate::clock::Clock;
 use crate::domain::SetId;
 use crate::plugin::{
-    COMPONENT_BYTES_MAX, Host, Inspection, LoadError, PolicySet, PolicySpec, PrefixTable, Problem, Resolver, Signatures,
-    Signer, Source, SpecError, StateError, StateStore, Untrusted, digest_text, inspect_component,
-    signers_text,
+    COMPONENT_BYTES_MAX, Host, Inspection, LoadError, PolicySet, PolicySpec, PrefixTable, Problem,
+    Resolver, Signatures, Signer, Source, SpecError, StateError, StateStore, Untrusted,
+    digest_text, inspect_component, signers_text,
 };
 use crate::store::{Store, StoreError};
 
