@@ -1,7 +1,8 @@
 //! One test binary: end-to-end scenarios over real sockets against the built server, the frozen
-//! contract, plugins in other languages, and the rules of the source tree.
+//! contract, plugins in other languages, hostile plugins, and the rules of the source tree.
 
 mod contract;
 mod e2e;
 mod languages;
 mod tidy;
+mod zoo;

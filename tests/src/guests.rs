@@ -48,7 +48,18 @@ pub struct Guest {
     pub data: Vec<u8>,
     /// Version of the contract that it was built for.
     pub contract: &'static str,
+    /// More of the core module: globals, functions, tables, a start function.
+    pub more: String,
+    /// Its memory, in pages: the least, and the most where there is one.
+    pub memory: &'static str,
+    /// Runs at the beginning of `cabi_realloc`, with its parameters `$old $old_len $align $len`.
+    pub realloc: String,
+    /// Body of `describe`: leaves the address of the manifest on the stack.
+    pub describe: String,
 }
+
+/// Where the manifest stands that says what is true.
+pub const MANIFEST: u32 = 1200;
 
 impl Default for Guest {
     fn default() -> Guest {
@@ -59,6 +70,10 @@ impl Default for Guest {
             configure: format!("(i32.const {ZERO})"),
             data: Vec::new(),
             contract: "0.1.0",
+            more: String::new(),
+            memory: "4",
+            realloc: String::new(),
+            describe: format!("(i32.const {MANIFEST})"),
         }
     }
 }
@@ -126,6 +141,7 @@ impl Guest {
             let _ = write!(
                 hooks,
                 r#"(func (export "heliograph:sms/{hook}@0.1.0#{function}") (param $args i32) {more} (result i32)
+                    (local $n i32) (local $m i32)
                     (global.set $next (i32.const 65536))
                     {body})"#
             );
@@ -133,29 +149,35 @@ impl Guest {
         format!(
             r#"(module
                 {imports}
-                (memory (export "memory") 4)
+                (memory (export "memory") {memory})
                 (global $next (mut i32) (i32.const 65536))
                 {MARK}
                 (data (i32.const 1024) "guest")
                 (data (i32.const 1040) "1.0.0")
                 (data (i32.const 1056) "A test guest.")
-                (data (i32.const 1200) "{manifest}")
+                (data (i32.const {MANIFEST}) "{manifest}")
                 (data (i32.const {ROUTE_PASS}) "\03")
                 (data (i32.const 4096) "{schema}")
                 (data (i32.const {FREE}) "{data}")
                 (func (export "cabi_realloc") (param $old i32) (param $old_len i32) (param $align i32) (param $len i32)
                     (result i32) (local $at i32)
+                    {realloc}
                     (local.set $at (i32.and
                         (i32.add (global.get $next) (i32.sub (local.get $align) (i32.const 1)))
                         (i32.sub (i32.const 0) (local.get $align))))
                     (global.set $next (i32.add (local.get $at) (local.get $len)))
                     (local.get $at))
-                (func (export "heliograph:sms/plugin@0.1.0#describe") (result i32) (i32.const 1200))
+                (func (export "heliograph:sms/plugin@0.1.0#describe") (result i32) {describe})
                 (func (export "heliograph:sms/plugin@0.1.0#configure") (param $config i32) (param $config_len i32)
                     (result i32)
                     {configure})
-                {hooks})"#,
+                {hooks}
+                {more})"#,
             imports = self.imports,
+            memory = self.memory,
+            realloc = self.realloc,
+            describe = self.describe,
+            more = self.more,
             manifest = escaped(&manifest),
             schema = escaped(self.schema.as_bytes()),
             data = escaped(&self.data),

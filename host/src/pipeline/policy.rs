@@ -531,6 +531,7 @@ impl Policy {
             runtime: tokio::runtime::Handle::current(),
             read: Mutex::new(Vec::new()),
             signed: Mutex::new(Vec::new()),
+            component_octets_max: self.0.host.engine.limits().component.bytes(),
             previous: Mutex::new(BTreeMap::new()),
         });
         if spec.plugins.iter().any(|p| p.fail == Some(Fail::Previous)) {
@@ -680,6 +681,8 @@ pub(super) struct Files {
     read: Mutex<Vec<(String, Vec<u8>)>>,
     /// Signatures that were read, by the digest of their component.
     signed: Mutex<Vec<(String, Signatures)>>,
+    /// A larger component is not read.
+    component_octets_max: usize,
     /// The versions before that were filled in, by entry.
     previous: Mutex<BTreeMap<String, PreviousSpec>>,
 }
@@ -694,11 +697,12 @@ impl Files {
         Ok(())
     }
 
-    fn bytes(&self, source: &Source) -> Result<Vec<u8>, String> {
+    fn bytes(&self, source: &Source, max: usize) -> Result<Vec<u8>, String> {
         match source {
             Source::Path(path) => {
                 let full = self.base.join(path);
-                let bytes = std::fs::read(&full).map_err(|e| format!("{}: {e}", full.display()))?;
+                let bytes =
+                    read_file(&full, max).map_err(|e| format!("{}: {e}", full.display()))?;
                 self.read.lock().push((path.clone(), bytes.clone()));
                 Ok(bytes)
             }
@@ -711,13 +715,39 @@ impl Files {
     }
 }
 
+/// A policy's table in a file, as large as one that is uploaded.
+const TABLE_BYTES_MAX: usize = 64 << 20;
+
+/// A file that is one, and no larger than it may be: neither a device without end nor a pipe that
+/// nobody writes to.
+fn read_file(path: &Path, max: usize) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+    let metadata = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    if !metadata.is_file() {
+        return Err("is no file".to_owned());
+    }
+    let too_large = |bytes| format!("has {bytes} bytes, which is more than {max}");
+    if metadata.len() > max as u64 {
+        return Err(too_large(metadata.len()));
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    file.take(max as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| e.to_string())?;
+    if bytes.len() > max {
+        return Err(too_large(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
 impl Resolver for Files {
     fn component(&self, source: &Source) -> Result<Vec<u8>, String> {
-        self.bytes(source)
+        self.bytes(source, self.component_octets_max)
     }
 
     fn table(&self, source: &Source) -> Result<Vec<u8>, String> {
-        self.bytes(source)
+        self.bytes(source, TABLE_BYTES_MAX)
     }
 
     fn signatures(&self, source: &Source, digest: &[u8; 32]) -> Result<Signatures, String> {

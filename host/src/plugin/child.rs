@@ -27,8 +27,13 @@ pub enum CompileMode {
     Child { program: PathBuf },
 }
 
-/// Wall time for each second of CPU time: the machine has other things to do.
+/// Wall time for each second of CPU time: the machine has other things to do, and a process that gives
+/// way waits.
 const WALL_PER_CPU: u32 = 5;
+/// Nothing but standard output is written, and that is a pipe.
+const FILE_BLOCKS_MAX: u32 = 0;
+/// How far it gives way to a server that serves (nice(1)).
+const NICENESS: u32 = 10;
 const ARTEFACT_BYTES_MAX: usize = 256 << 20;
 const COMPLAINT_BYTES_MAX: usize = 4 << 10;
 const TAG_BYTES: usize = 32;
@@ -54,7 +59,8 @@ pub(super) async fn compile(
             blocking(move || Component::new(engine.wasm(), &*bytes).map_err(invalid)).await?
         }
         CompileMode::Child { program } => {
-            let artefact = compile_in_child(program, &bytes, engine.limits().component).await?;
+            let (limits, serving) = (engine.limits().component, engine.is_serving());
+            let artefact = compile_in_child(program, &bytes, limits, serving).await?;
             let engine = engine.clone();
             blocking(move || {
                 trusted(&engine, &artefact).map_err(|e| LoadError::Compiler(format!("{e:#}")))
@@ -104,12 +110,21 @@ async fn compile_in_child(
     program: &Path,
     bytes: &[u8],
     limits: ComponentLimits,
+    serving: bool,
 ) -> Result<Vec<u8>, LoadError> {
     let (seconds, mib) = (limits.compile_seconds, limits.compile_memory_mib);
     let broken = |e: io::Error| LoadError::Compiler(format!("the compiler process failed: {e}"));
     // The shell sets the limits and becomes the compiler: rlimits without code between fork and exec.
+    // A system without `nice` does without.
+    let nice = match serving {
+        true => format!(
+            "command -v nice >/dev/null && exec nice -n {NICENESS} \"$0\" plugin compile-child; "
+        ),
+        false => String::new(),
+    };
     let script = format!(
-        "ulimit -t {seconds} && ulimit -v {} && exec \"$0\" plugin compile-child",
+        "ulimit -t {seconds} && ulimit -v {} && ulimit -f {FILE_BLOCKS_MAX} && ulimit -c 0 \
+         && {{ {nice}exec \"$0\" plugin compile-child; }}",
         u64::from(mib) << 10
     );
     let mut child = Command::new("/bin/sh")
@@ -305,11 +320,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_compiler_that_dies_is_a_clear_error() {
-        let error = compile_in_child(Path::new("/bin/false"), b"x", ComponentLimits::default())
+        let limits = ComponentLimits::default();
+        let error = compile_in_child(Path::new("/bin/false"), b"x", limits, true)
             .await
             .unwrap_err();
         assert!(matches!(error, LoadError::Compiler(_)), "{error}");
-        let error = compile_in_child(Path::new("/nonexistent"), b"x", ComponentLimits::default())
+        let error = compile_in_child(Path::new("/nonexistent"), b"x", limits, false)
             .await
             .unwrap_err();
         assert!(matches!(error, LoadError::Compiler(_)), "{error}");

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -106,6 +107,8 @@ struct Inner {
     /// The last ones, in use or not: what was just uploaded is about to be put into a policy.
     recent: Mutex<VecDeque<Arc<Loaded>>>,
     ledger: Ledger,
+    /// A set is in force: compiling goes behind what it decides.
+    serving: AtomicBool,
 }
 
 /// The machine refused what the engine needs.
@@ -155,6 +158,7 @@ impl Engine {
             loaded: Mutex::new(HashMap::new()),
             recent: Mutex::new(VecDeque::new()),
             ledger: Ledger::default(),
+            serving: AtomicBool::new(false),
         })))
     }
 
@@ -165,6 +169,15 @@ impl Engine {
     /// What plugins did and used since the engine started, whatever set they were in.
     pub fn ledger(&self) -> &Ledger {
         &self.0.ledger
+    }
+
+    /// The first set is ready: whatever is compiled from now on is compiled beside traffic.
+    pub(super) fn begin_serving(&self) {
+        self.0.serving.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.0.serving.load(Ordering::Relaxed)
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {

@@ -14,6 +14,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use super::engine::TABLE_ELEMENTS;
 use super::http::HttpCaller;
+use super::lane::{Lane, Slow, Turn};
 use super::state::{StateError, StateStore};
 use super::table::PrefixTable;
 use super::wasi::{Inside, Stream, Wasi};
@@ -126,6 +127,7 @@ pub(super) struct Capabilities {
     pub tables: HashMap<String, Arc<PrefixTable>>,
     pub http: Option<HttpCaller>,
     pub log_rate: LogRate,
+    pub lane: Lane,
 }
 
 impl Capabilities {
@@ -138,6 +140,7 @@ impl Capabilities {
             tables: HashMap::new(),
             http: None,
             log_rate: LogRate::new(),
+            lane: Lane::new(),
         }
     }
 }
@@ -200,6 +203,10 @@ pub(super) struct CallState {
     memory: Memory,
     /// Epoch ticks that the call may still run through.
     ticks_left: u32,
+    deadline: Duration,
+    slow: Slow,
+    /// Making an instance takes what it takes, once: only what comes of it counts.
+    making: bool,
     host_calls_left: u32,
     /// Calls of the host in this call, by [`HostCall`].
     host_calls: [u32; HostCall::ALL.len()],
@@ -271,6 +278,9 @@ impl CallState {
                 denied: false,
             },
             ticks_left: 0,
+            deadline: Duration::ZERO,
+            slow: Slow::default(),
+            making: false,
             host_calls_left: 0,
             host_calls: [0; HostCall::ALL.len()],
             logged: (0, 0),
@@ -285,6 +295,9 @@ impl CallState {
     /// Fresh quotas for the next call.
     pub fn begin(&mut self, ticks: u32, about: About, view: StateView) {
         self.ticks_left = ticks;
+        self.deadline = Duration::from_millis(ticks.into());
+        self.slow = Slow::default();
+        self.making = false;
         self.host_calls_left = HOST_CALLS_MAX;
         self.host_calls = [0; HostCall::ALL.len()];
         self.log_lines_left = LOG_LINES_MAX;
@@ -302,7 +315,17 @@ impl CallState {
             None => Err(DeadlinePassed.into()),
             Some(left) => {
                 self.ticks_left = left;
-                Ok(UpdateDeadline::Yield(1))
+                let turn = match self.making {
+                    true => self.slow.count(),
+                    false => self
+                        .slow
+                        .tick(&self.grants.lane, self.deadline, Instant::now()),
+                };
+                match turn {
+                    Turn::GoOn => Ok(UpdateDeadline::Yield(1)),
+                    Turn::Wait(turn) => Ok(UpdateDeadline::YieldCustom(1, turn)),
+                    Turn::Stop => Err(DeadlinePassed.into()),
+                }
             }
         }
     }
@@ -310,6 +333,22 @@ impl CallState {
     /// What the call saw, once it is over.
     pub fn take_view(&mut self) -> StateView {
         std::mem::replace(&mut self.view, StateView::Preview)
+    }
+
+    /// Quotas for what makes an instance: its start function and `configure`.
+    pub fn begin_making(&mut self, ticks: u32) {
+        self.begin(ticks, About::default(), StateView::Preview);
+        self.making = true;
+    }
+
+    /// The call has its answer: others may have its turn.
+    pub fn answered(&mut self) {
+        self.slow = Slow::default();
+    }
+
+    /// The call came to nothing, and its entry pays for the time.
+    pub fn failed(&mut self) {
+        self.slow.failed(&self.grants.lane, Instant::now());
     }
 
     pub fn memory(&mut self) -> &mut Memory {
@@ -564,6 +603,7 @@ impl CallState {
         request: HttpRequest,
     ) -> Bounded<Result<HttpResponse, HttpFailure>> {
         self.host_call(HostCall::Http)?;
+        self.slow.rest();
         let grants = self.grants.clone();
         Ok(match &grants.http {
             Some(caller) => match self.view {

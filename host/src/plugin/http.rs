@@ -220,20 +220,24 @@ impl Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let private = self.private;
         Box::pin(async move {
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> = found
-                .iter()
-                .copied()
-                .filter(|a| private || is_public(a.ip()))
-                .collect();
-            if allowed.is_empty() && !found.is_empty() {
-                let why = format!("{} resolves to no public address", name.as_str());
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-            }
-            Ok(allowed.into_iter())
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(allowed(name.as_str(), found, private)?.into_iter())
         })
     }
+}
+
+/// Of a resolver's answer, what may be connected to.
+fn allowed(name: &str, found: Vec<SocketAddr>, private: bool) -> io::Result<Vec<SocketAddr>> {
+    let any = !found.is_empty();
+    let allowed: Vec<SocketAddr> = found
+        .into_iter()
+        .filter(|a| private || is_public(a.ip()))
+        .collect();
+    if allowed.is_empty() && any {
+        let why = format!("{name} resolves to no public address");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(allowed)
 }
 
 /// Scheme, host and port of a URL.
@@ -554,6 +558,28 @@ mod tests {
                 matches!(answer, Err(HttpFailure::Denied(_))),
                 "{host}: {answer:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_name_that_changes_its_answer_gains_nothing() {
+        let resolve = |answer: &[&str], private| {
+            let found = answer.iter().map(|a| a.parse().unwrap()).collect();
+            allowed("api.example.com", found, private)
+        };
+        let public: SocketAddr = "1.1.1.1:0".parse().unwrap();
+        assert_eq!(resolve(&["1.1.1.1:0"], false).unwrap(), [public]);
+        // The same name a moment later, and an answer that mixes both.
+        for rebound in [
+            "127.0.0.1:0",
+            "169.254.169.254:0",
+            "[::1]:0",
+            "[::ffff:10.0.0.1]:0",
+        ] {
+            let error = resolve(&[rebound], false).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{rebound}");
+            assert_eq!(resolve(&[rebound, "1.1.1.1:0"], false).unwrap(), [public]);
+            assert_eq!(resolve(&[rebound], true).unwrap().len(), 1);
         }
     }
 

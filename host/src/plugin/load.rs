@@ -13,6 +13,7 @@ use super::contract_v0::{self, Capability, Exports};
 use super::engine::{ComponentLimits, Engine};
 use super::host_calls::{About, Capabilities, escaped};
 use super::pool::{fault_of, new_store};
+use super::schema;
 use super::wasi;
 use super::witness::StateView;
 use crate::domain::Hook;
@@ -180,7 +181,11 @@ pub(super) async fn load(engine: &Engine, bytes: Vec<u8>) -> Result<Arc<Loaded>,
         .map_err(|e| LoadError::Compiler(e.to_string()))??;
     let component = child::compile(engine, &digest, bytes).await?;
     let manifest = describe(engine, &component, &surface).await?;
-    let schema = schema(&manifest.config_schema)?;
+    let text = manifest.config_schema.clone();
+    let schema = tokio::task::spawn_blocking(move || schema::validator(&text))
+        .await
+        .map_err(|e| LoadError::Compiler(e.to_string()))?
+        .map_err(LoadError::Schema)?;
     let loaded = Arc::new(Loaded {
         digest,
         size,
@@ -379,16 +384,6 @@ async fn describe(
             fault_of(&mut store, &error, DESCRIBE_MS).to_string(),
         )),
     }
-}
-
-/// References to other documents have nothing to resolve them and are refused here.
-fn schema(text: &str) -> Result<jsonschema::Validator, LoadError> {
-    let bad = |e: String| LoadError::Schema(e);
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
-    jsonschema::options()
-        .with_draft(jsonschema::Draft::Draft202012)
-        .build(&value)
-        .map_err(|e| bad(e.to_string()))
 }
 
 #[cfg(test)]

@@ -12,11 +12,13 @@ mod entry;
 mod guest_tests;
 pub mod host_calls;
 mod http;
+mod lane;
 mod ledger;
 mod load;
 mod meter;
 mod pool;
 mod previous;
+mod schema;
 mod set;
 #[cfg(test)]
 mod set_tests;
@@ -144,7 +146,7 @@ pub struct CallbackAnswer {
 pub enum Fault {
     /// The plugin trapped: the reason, in WebAssembly's words.
     Trap(String),
-    /// The deadline passed.
+    /// The deadline passed, or the entry had wasted too much time before (`lane`).
     Timeout { deadline_ms: u32 },
     /// It trapped after memory or a table could not grow.
     MemoryLimit { limit_bytes: u64 },

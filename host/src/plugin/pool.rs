@@ -327,6 +327,10 @@ impl Pool {
             let (written, dropped) = state.logged();
             stats.logged(written, dropped);
         }
+        match &raised {
+            Ok(Ok(_)) => state.answered(),
+            Ok(Err(_)) | Err(_) => state.failed(),
+        }
         match raised {
             Ok(Ok(answer)) => {
                 run.warm.calls_left = run.warm.calls_left.saturating_sub(1);
@@ -387,14 +391,15 @@ impl Pool {
             self.bounds.memory_bytes,
         );
         let ticks = self.bounds.configure_ms;
-        store
-            .data_mut()
-            .begin(ticks, About::default(), StateView::Preview);
+        store.data_mut().begin_making(ticks);
         store.set_epoch_deadline(1);
         let made = self.instantiate(&mut store).await;
         let (guest, answer) = match made {
             Ok(made) => made,
-            Err(error) => return Err(NotConfigured::Fault(fault_of(&mut store, &error, ticks))),
+            Err(error) => {
+                store.data_mut().failed();
+                return Err(NotConfigured::Fault(fault_of(&mut store, &error, ticks)));
+            }
         };
         match answer {
             Ok(()) => Ok(Warm {

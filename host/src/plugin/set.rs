@@ -15,6 +15,7 @@ use super::engine::Engine;
 use super::entry::Entry;
 use super::host_calls::{Capabilities, HttpClient, LogRate};
 use super::http::HttpCaller;
+use super::lane::Lane;
 use super::load::{self, Loaded, digest_text};
 use super::pool::{Bounds, NotConfigured, Pool, Terms};
 use super::signature::Signer;
@@ -159,6 +160,7 @@ impl PolicySet {
         if !problems.is_empty() {
             return Err(SetError(problems));
         }
+        host.engine.begin_serving();
         Ok(PolicySet::of(spec, materials, built))
     }
 
@@ -802,6 +804,7 @@ async fn make_pool(
             .collect(),
         http,
         log_rate: LogRate::new(),
+        lane: Lane::new(),
     };
     let disclosure = Disclosure {
         numbers: grants.numbers,

@@ -14,6 +14,20 @@ use tokio::net::TcpStream;
 pub struct Target {
     pub address: String,
     pub key: String,
+    /// Every so many submissions one begins with a mark; 0: none.
+    pub marked_every: u64,
+}
+
+/// First letters of texts at which the neighbours of `--hostile` misbehave, in turn.
+pub const MARKS: [char; 4] = ['!', '?', '%', '#'];
+
+impl Target {
+    /// The mark of submission `number`.
+    pub fn mark(&self, number: u64) -> Option<char> {
+        let turn = number.checked_div(self.marked_every)?;
+        let marked = number.is_multiple_of(self.marked_every);
+        marked.then(|| MARKS[turn as usize % MARKS.len()])
+    }
 }
 
 /// What one run of the generator saw.
@@ -202,8 +216,11 @@ impl Worker {
     async fn exchange(&mut self, number: u64) -> std::io::Result<u16> {
         use std::io::Write as _;
         let body = format!(
-            r#"{{"to":"+{}","from":"Heliograph","text":"{}","class":"transactional"}}"#,
+            r#"{{"to":"+{}","from":"Heliograph","text":"{}{}","class":"transactional"}}"#,
             recipient(number),
+            self.target
+                .mark(number)
+                .map_or(String::new(), |mark| format!("{mark} ")),
             text(number)
         );
         self.request.clear();
@@ -254,6 +271,19 @@ mod tests {
         let response = b"HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\nhello";
         assert_eq!(head(response), Some((202, response.len())));
         assert_eq!(head(b"HTTP/1.1 202 Acc"), None);
+    }
+
+    #[test]
+    fn marks_come_in_turn() {
+        let target = |marked_every| Target {
+            address: String::new(),
+            key: String::new(),
+            marked_every,
+        };
+        let marks: Vec<_> = (0..7).map(|n| target(2).mark(n)).collect();
+        let (a, b, c, d) = (Some('!'), Some('?'), Some('%'), Some('#'));
+        assert_eq!(marks, [a, None, b, None, c, None, d]);
+        assert_eq!(target(0).mark(0), None);
     }
 
     #[test]

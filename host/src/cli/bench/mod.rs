@@ -2,6 +2,7 @@
 //! simulator and this load generator. Lost and duplicated are counted from the simulator's own
 //! record, not from the server's word.
 
+mod hostile;
 mod load;
 mod rig;
 mod trials;
@@ -22,7 +23,8 @@ Examples:
   heliograph bench --runs 3 --seconds 15
   heliograph bench --backlog 1000000
   heliograph bench --swaps 20
-  heliograph bench --trials --runs 3";
+  heliograph bench --trials --runs 3
+  heliograph bench --hostile --runs 5";
 
 /// Measure the whole path on loopback, with policy hooks on and off
 #[derive(Debug, Clone, clap::Args)]
@@ -52,6 +54,9 @@ pub struct Args {
     /// Instead: what recording and shadowing cost, how fast a replay is, how long an activation takes
     #[arg(long)]
     pub trials: bool,
+    /// Instead: the same load without and with hostile plugins beside the bundled ones
+    #[arg(long)]
+    pub hostile: bool,
     /// Folder of the bundled plugins; default: beside the program
     #[arg(long, value_name = "FOLDER")]
     pub plugins: Option<PathBuf>,
@@ -98,6 +103,7 @@ struct Percentiles {
 /// Runs what was asked for.
 pub async fn run(args: Args) -> ExitCode {
     let result = match (args.backlog, args.swaps) {
+        (None, None) if args.hostile => hostile::run(&args).await,
         (Some(messages), _) => backlog(&args, messages).await,
         (None, Some(times)) => swaps(&args, times).await,
         (None, None) if args.trials => trials::run(&args).await,

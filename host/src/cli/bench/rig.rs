@@ -106,7 +106,53 @@ impl Rig {
         Target {
             address: self.http.clone(),
             key: self.key.clone(),
+            marked_every: 0,
         }
+    }
+
+    /// Adds entries to the policy file, and waits until they are in force. `component` is what they
+    /// name as `neighbour.wasm`.
+    pub async fn let_in(&self, component: &[u8], entries: &str) -> Result<(), String> {
+        let before = self.activations().await?;
+        let failed = |e: std::io::Error| e.to_string();
+        std::fs::write(self.folder.0.join("neighbour.wasm"), component).map_err(failed)?;
+        let policy = self.folder.0.join("policy.toml");
+        let text = std::fs::read_to_string(&policy).map_err(failed)? + entries;
+        let new = self.folder.0.join("policy.toml.new");
+        std::fs::write(&new, text).map_err(failed)?;
+        std::fs::rename(new, policy).map_err(failed)?;
+        let end = Instant::now() + Duration::from_secs(30);
+        while self.activations().await? == before {
+            if Instant::now() > end {
+                let log = std::fs::read_to_string(self.folder.0.join("server.log"));
+                let log = log.unwrap_or_default();
+                return Err(format!(
+                    "the policy with the neighbours is not taken:\n{log}"
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Statistics of every entry's first hook, by name.
+    pub async fn plugin_stats(&self) -> Result<BTreeMap<String, Value>, String> {
+        let (_, body) = request(&self.http, "GET", "/v1/policy", &self.key, None).await?;
+        let plugins = body["plugins"].as_array().cloned().unwrap_or_default();
+        Ok(plugins
+            .into_iter()
+            .filter_map(|p| {
+                Some((
+                    p["name"].as_str()?.to_owned(),
+                    p["hooks"][0]["stats"].clone(),
+                ))
+            })
+            .collect())
+    }
+
+    /// The server of the beginning, or none.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.server.try_wait(), Ok(None))
     }
 
     async fn ready(&mut self) -> Result<(), String> {
