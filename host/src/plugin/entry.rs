@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::breaker::BreakerState;
-use super::contract_v0::Lent;
 use super::load::Loaded;
 use super::pool::Pool;
 use super::spec::Fail;
@@ -13,8 +12,8 @@ use super::stats::EntryStats;
 use super::witness::Witness;
 use super::{CallbackAnswer, Called, CarrierView, Fault, HttpRequest, SubmitError};
 use crate::domain::{
-    CallOutcome, Context, Hook, Inbound, InboundAction, Message, RecipientProfile, Routing, Ruling,
-    Verdict,
+    CallOutcome, Context, Enriched, Hook, Inbound, InboundAction, Message, RecipientProfile,
+    Routing, Ruling, Verdict,
 };
 
 /// A plugin in a policy set, as far as one hook is concerned.
@@ -77,6 +76,26 @@ impl Entry {
         &self.pool.loaded
     }
 
+    /// `enrichment`.
+    pub async fn enrich(&self, message: &Message, context: &Context) -> Called<Enriched> {
+        let (pool, hook, started) = (&self.pool, Hook::Enrichment, Instant::now());
+        let answer = match pool.begin(hook, context.phase).await {
+            Ok(mut run) => {
+                let warm = &mut run.warm;
+                let raised = warm
+                    .guest
+                    .enrich(&mut warm.store, message, &pool.disclosure, context)
+                    .await;
+                pool.end(hook, run, raised)
+            }
+            Err(fault) => Err(fault),
+        };
+        pool.count(hook, started, answer, |enriched| match enriched {
+            Enriched::Pass => CallOutcome::Pass,
+            Enriched::Found { .. } => CallOutcome::Enrich,
+        })
+    }
+
     /// `content-filter`.
     pub async fn inspect(
         &self,
@@ -87,11 +106,10 @@ impl Entry {
         let (pool, hook, started) = (&self.pool, Hook::ContentFilter, Instant::now());
         let answer = match pool.begin(hook, context, witness).await {
             Ok(mut run) => {
-                let lent = Lent::new(message, &pool.disclosure);
-                let raised = run
-                    .warm
+                let warm = &mut run.warm;
+                let raised = warm
                     .guest
-                    .inspect(&mut run.warm.store, &lent, context)
+                    .inspect(&mut warm.store, message, &pool.disclosure, context)
                     .await;
                 pool.end(hook, run, raised, witness)
             }
@@ -117,11 +135,16 @@ impl Entry {
         let (pool, hook, started) = (&self.pool, Hook::ComplianceCheck, Instant::now());
         let answer = match pool.begin(hook, context, witness).await {
             Ok(mut run) => {
-                let lent = Lent::new(message, &pool.disclosure);
                 let warm = &mut run.warm;
                 let raised = warm
                     .guest
-                    .check(&mut warm.store, &lent, recipient, context)
+                    .check(
+                        &mut warm.store,
+                        message,
+                        &pool.disclosure,
+                        recipient,
+                        context,
+                    )
                     .await;
                 pool.end(hook, run, raised, witness)
             }
@@ -146,11 +169,16 @@ impl Entry {
         let (pool, hook, started) = (&self.pool, Hook::RoutingPolicy, Instant::now());
         let answer = match pool.begin(hook, context, witness).await {
             Ok(mut run) => {
-                let lent = Lent::new(message, &pool.disclosure);
                 let warm = &mut run.warm;
                 let raised = warm
                     .guest
-                    .route(&mut warm.store, &lent, carriers, context)
+                    .route(
+                        &mut warm.store,
+                        message,
+                        &pool.disclosure,
+                        carriers,
+                        context,
+                    )
                     .await;
                 pool.end(hook, run, raised, witness)
             }
@@ -197,9 +225,10 @@ impl Entry {
         let mut witness = Witness::absent();
         let answer = match pool.begin(hook, context, &mut witness).await {
             Ok(mut run) => {
-                let lent = Lent::new(message, &pool.disclosure);
                 let warm = &mut run.warm;
-                let call = warm.guest.submit(&mut warm.store, &lent, context);
+                let call = warm
+                    .guest
+                    .submit(&mut warm.store, message, &pool.disclosure, context);
                 match tokio::time::timeout(self.wait(), call).await {
                     Ok(raised) => pool.end(hook, run, raised, &mut witness),
                     Err(_) => Err(self.timed_out()),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::contract_v0::Capability;
+use super::contract::Capability;
 use super::engine::Engine;
 use super::entry::Entry;
 use super::host_calls::{Capabilities, HttpClient, LogRate};
@@ -473,14 +473,14 @@ fn fail_of(spec: &PluginSpec, hook: Hook) -> Result<Fail, String> {
     let default = match hook {
         Hook::ContentFilter | Hook::ComplianceCheck | Hook::CarrierAdapter => Fail::Closed,
         Hook::RoutingPolicy => Fail::Default,
-        Hook::InboundHandler => Fail::Open,
+        Hook::InboundHandler | Hook::Enrichment => Fail::Open,
     };
     match (spec.fail, hook) {
         (None, _) => Ok(default),
         (Some(_), Hook::CarrierAdapter) => {
             Err("a carrier-adapter has no fail mode: its faults are the carrier's temporary failures".into())
         }
-        (Some(Fail::Default), Hook::ContentFilter | Hook::ComplianceCheck | Hook::InboundHandler) => Err(format!(
+        (Some(Fail::Default), Hook::Enrichment | Hook::ContentFilter | Hook::ComplianceCheck | Hook::InboundHandler) => Err(format!(
             "\"default\" is for routing-policy, whose default is default_route; {} takes \"closed\" or \"open\"",
             hook.name()
         )),
@@ -490,7 +490,11 @@ fn fail_of(spec: &PluginSpec, hook: Hook) -> Result<Fail, String> {
         ),
         (
             Some(fail),
-            Hook::ContentFilter | Hook::ComplianceCheck | Hook::RoutingPolicy | Hook::InboundHandler,
+            Hook::Enrichment
+            | Hook::ContentFilter
+            | Hook::ComplianceCheck
+            | Hook::RoutingPolicy
+            | Hook::InboundHandler,
         ) => Ok(fail),
     }
 }
