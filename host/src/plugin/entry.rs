@@ -77,16 +77,21 @@ impl Entry {
     }
 
     /// `enrichment`.
-    pub async fn enrich(&self, message: &Message, context: &Context) -> Called<Enriched> {
+    pub async fn enrich(
+        &self,
+        message: &Message,
+        context: &Context,
+        witness: &mut Witness,
+    ) -> Called<Enriched> {
         let (pool, hook, started) = (&self.pool, Hook::Enrichment, Instant::now());
-        let answer = match pool.begin(hook, context.phase).await {
+        let answer = match pool.begin(hook, context.phase, witness).await {
             Ok(mut run) => {
                 let warm = &mut run.warm;
                 let raised = warm
                     .guest
                     .enrich(&mut warm.store, message, &pool.disclosure, context)
                     .await;
-                pool.end(hook, run, raised)
+                pool.end(hook, run, raised, witness)
             }
             Err(fault) => Err(fault),
         };
