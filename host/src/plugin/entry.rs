@@ -84,7 +84,7 @@ impl Entry {
         witness: &mut Witness,
     ) -> Called<Enriched> {
         let (pool, hook, started) = (&self.pool, Hook::Enrichment, Instant::now());
-        let answer = match pool.begin(hook, context.phase, witness).await {
+        let answer = match pool.begin(hook, context, witness).await {
             Ok(mut run) => {
                 let warm = &mut run.warm;
                 let raised = warm
