@@ -291,7 +291,7 @@ fn component(body: &str, more: &str) -> Result<Vec<u8>, String> {
     let mut module = wat::parse_str(text).map_err(|e| failed(&e))?;
     let mut resolve = wit_parser::Resolve::default();
     resolve
-        .push_source("sms.wit", include_str!("../../../../wit/sms.wit"))
+        .push_source("sms.wit", include_str!("../../../../wit/v0.1/sms.wit"))
         .map_err(|e| failed(&e))?;
     let world = "package bench:neighbour;
         world neighbour {
