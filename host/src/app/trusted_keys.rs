@@ -47,6 +47,7 @@ mod tests {
         let mut section = PluginsSection {
             trusted_keys: vec!["file:ops.pub".to_owned(), dev.public().line()],
             require_signature: true,
+            ..PluginsSection::default()
         };
         let trusted = trust(&section, folder.path()).unwrap();
         for key in [&ops, &dev] {
