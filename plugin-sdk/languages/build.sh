@@ -12,7 +12,7 @@ OUT=$TARGET/languages
 TOOLCHAINS=$TARGET/toolchains
 HELIOGRAPH=${HELIOGRAPH:-$TARGET/debug/heliograph}
 # The contract that the four target. It is served for ever, so this line need not change.
-CONTRACT=$root/wit/sms.wit
+CONTRACT=$root/wit/v0.1/sms.wit
 WIT=$OUT/wit
 export TARGET OUT TOOLCHAINS HELIOGRAPH WIT
 

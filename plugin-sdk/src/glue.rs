@@ -8,6 +8,7 @@ use crate::bindings::{
     carrier_adapter::exports::heliograph::sms::carrier_adapter,
     compliance_check::exports::heliograph::sms::compliance_check,
     content_filter::exports::heliograph::sms::content_filter,
+    enrichment::exports::heliograph::sms::enrichment, host::heliograph::sms::types as wire,
     inbound_handler::exports::heliograph::sms::inbound_handler,
     plugin::exports::heliograph::sms::plugin,
     routing_policy::exports::heliograph::sms::routing_policy,
@@ -64,27 +65,42 @@ impl<P: Slot> plugin::Guest for Glue<P> {
     }
 }
 
+impl<P: Slot + Enrichment> enrichment::Guest for Glue<P> {
+    fn enrich(message: wire::Message, context: Context) -> enrichment::Enriched {
+        Self::call(|plugin| plugin.enrich(&message.into(), &context).into())
+    }
+}
+
 impl<P: Slot + ContentFilter> content_filter::Guest for Glue<P> {
-    fn inspect(message: Message, context: Context) -> Verdict {
-        Self::call(|plugin| plugin.inspect(&message, &context))
+    fn inspect(message: wire::Message, context: Context) -> Verdict {
+        Self::call(|plugin| plugin.inspect(&message.into(), &context))
     }
 }
 
 impl<P: Slot + ComplianceCheck> compliance_check::Guest for Glue<P> {
-    fn check(message: Message, recipient: RecipientProfile, context: Context) -> Ruling {
-        Self::call(|plugin| plugin.check(&message, &recipient, &context))
+    fn check(message: wire::Message, recipient: RecipientProfile, context: Context) -> Ruling {
+        Self::call(|plugin| plugin.check(&message.into(), &recipient, &context))
     }
 }
 
 impl<P: Slot + RoutingPolicy> routing_policy::Guest for Glue<P> {
-    fn route(message: Message, carriers: Vec<Carrier>, context: Context) -> Routing {
-        Self::call(|plugin| plugin.route(&message, &carriers, &context))
+    fn route(
+        message: wire::Message,
+        carriers: Vec<routing_policy::Carrier>,
+        context: Context,
+    ) -> routing_policy::Routing {
+        let carriers: Vec<Carrier> = carriers.into_iter().map(Into::into).collect();
+        Self::call(|plugin| {
+            plugin
+                .route(&message.into(), &carriers, &context)
+                .among(&carriers)
+        })
     }
 }
 
 impl<P: Slot + CarrierAdapter> carrier_adapter::Guest for Glue<P> {
-    fn submit(message: Message, context: Context) -> Result<Vec<String>, SubmitError> {
-        Self::call(|plugin| plugin.submit(&message, &context))
+    fn submit(message: wire::Message, context: Context) -> Result<Vec<String>, SubmitError> {
+        Self::call(|plugin| plugin.submit(&message.into(), &context))
     }
 
     fn callback(request: HttpRequest, context: Context) -> Result<CallbackAnswer, String> {
@@ -93,8 +109,8 @@ impl<P: Slot + CarrierAdapter> carrier_adapter::Guest for Glue<P> {
 }
 
 impl<P: Slot + InboundHandler> inbound_handler::Guest for Glue<P> {
-    fn receive(inbound: Inbound, context: Context) -> Vec<Action> {
-        Self::call(|plugin| plugin.receive(&inbound, &context))
+    fn receive(inbound: inbound_handler::Inbound, context: Context) -> Vec<Action> {
+        Self::call(|plugin| plugin.receive(&inbound.into(), &context))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Write Heliograph plugins in Rust: one trait and one macro per hook, typed configuration, capabilities as
 //! functions, and a fake host so that a plugin's logic runs under native `cargo test`.
-//! The crate knows the plugin contract (`wit/sms.wit`) and nothing of the host behind it.
+//! The crate knows the plugin contract (`wit/v0.2/sms.wit`) and nothing of the host behind it.
 //!
 //! ```ignore
 //! use heliograph_plugin::{Context, ContentFilter, Message, Plugin, Verdict};
@@ -62,7 +62,12 @@ pub trait Plugin: Sized + 'static {
     fn new(config: Self::Config) -> Result<Self, String>;
 }
 
-/// Looks at the content. Runs first.
+/// Finds out more about a message, for the hooks after it: the network that it goes to, labels. Runs first.
+pub trait Enrichment: Plugin {
+    fn enrich(&self, message: &Message, context: &Context) -> Enriched;
+}
+
+/// Looks at the content. Runs after the enrichments.
 pub trait ContentFilter: Plugin {
     fn inspect(&self, message: &Message, context: &Context) -> Verdict;
 }
@@ -132,6 +137,9 @@ macro_rules! __export {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_hook {
+    (Enrichment $exported:ident) => {
+        $crate::__private::enrichment::export_enrichment!($exported with_types_in $crate::__private::enrichment);
+    };
     (ContentFilter $exported:ident) => {
         $crate::__private::content_filter::export_content_filter!($exported with_types_in $crate::__private::content_filter);
     };
@@ -153,7 +161,8 @@ macro_rules! __export_hook {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::bindings::{
-        carrier_adapter, compliance_check, content_filter, inbound_handler, plugin, routing_policy,
+        carrier_adapter, compliance_check, content_filter, enrichment, inbound_handler, plugin,
+        routing_policy,
     };
     pub use crate::glue::{Glue, Slot};
 }

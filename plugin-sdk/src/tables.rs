@@ -12,9 +12,14 @@ pub fn lookup(table: &str, key: &str) -> Option<String> {
 }
 
 /// The row whose key is the longest prefix of `key`: that key and its value.
-pub fn longest_prefix(table: &str, key: &str) -> Option<(String, String)> {
+pub fn longest_prefix<'k>(table: &str, key: &'k str) -> Option<(&'k str, String)> {
     #[cfg(target_family = "wasm")]
-    return import::longest_prefix(table, key);
+    let found = import::longest_prefix(table, key).map(|row| (row.prefix, row.value));
     #[cfg(not(target_family = "wasm"))]
-    crate::testing::with(|host| host.longest_prefix(table, key))
+    let found = crate::testing::with(|host| host.longest_prefix(table, key));
+    let (length, value) = found?;
+    let prefix = usize::try_from(length)
+        .ok()
+        .and_then(|length| key.get(..length));
+    Some((prefix.unwrap_or(key), value))
 }

@@ -6,6 +6,8 @@ mod carrier_adapter;
 mod compliance_check;
 #[path = "../template/src/content-filter.rs"]
 mod content_filter;
+#[path = "../template/src/enrichment.rs"]
+mod enrichment;
 #[path = "../template/src/inbound-handler.rs"]
 mod inbound_handler;
 #[path = "../template/src/routing-policy.rs"]

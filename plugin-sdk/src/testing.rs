@@ -16,16 +16,11 @@ pub const NOW: Timestamp = 1_781_524_800_000;
 pub fn message(to: &str, text: &str) -> Message {
     let now = with(|host| host.now);
     Message {
-        id: "01890a5d-ac96-774b-bcce-b302099a8057".to_owned(),
+        id: MessageId(0x01890a5d_ac96_774b_bcce_b302099a8057),
         account: "acme".to_owned(),
         originator: alphanumeric("Heliograph"),
         recipient: international(to),
-        network: Network {
-            country: None,
-            mcc: None,
-            mnc: None,
-            ported: false,
-        },
+        network: Network::default(),
         body: Body::Text(text.to_owned()),
         alphabet: Alphabet::Gsm7,
         segments: 1,
@@ -66,14 +61,15 @@ pub fn carrier(id: &str) -> Carrier {
 /// A text from an international handset number to the short code 61616.
 pub fn inbound(from: &str, text: &str) -> Inbound {
     Inbound {
-        id: "01890a5d-ac96-774b-bcce-b302099a8058".to_owned(),
+        id: MessageId(0x01890a5d_ac96_774b_bcce_b302099a8058),
         carrier: "north".to_owned(),
         originator: international(from),
         recipient: Address {
             ton: TypeOfNumber::Abbreviated,
             npi: NumberingPlan::Isdn,
             value: "61616".to_owned(),
-            prefix: "61616".to_owned(),
+            prefix: Digits::default(),
+            withheld: false,
         },
         body: Body::Text(text.to_owned()),
         received_at: with(|host| host.now),
@@ -110,14 +106,21 @@ pub fn response(status: u16, body: &str) -> HttpResponse {
     }
 }
 
+/// The host shows so many digits as the prefix, and hides at least four.
+const PREFIX_DIGITS_MAX: usize = 8;
+const HIDDEN_DIGITS_MIN: usize = 4;
+
 /// An international number, '+' optional.
 pub fn international(number: &str) -> Address {
     let digits = number.trim_start_matches('+').to_owned();
     Address {
         ton: TypeOfNumber::International,
         npi: NumberingPlan::Isdn,
-        prefix: digits.clone(),
+        prefix: Digits::new(
+            &digits[..PREFIX_DIGITS_MAX.min(digits.len().saturating_sub(HIDDEN_DIGITS_MIN))],
+        ),
         value: digits,
+        withheld: false,
     }
 }
 
@@ -127,7 +130,8 @@ pub fn alphanumeric(name: &str) -> Address {
         ton: TypeOfNumber::Alphanumeric,
         npi: NumberingPlan::Unknown,
         value: name.to_owned(),
-        prefix: String::new(),
+        prefix: Digits::default(),
+        withheld: false,
     }
 }
 
@@ -258,14 +262,14 @@ impl Host {
         self.tables.get(table)?.get(key).cloned()
     }
 
-    pub(crate) fn longest_prefix(&self, table: &str, key: &str) -> Option<(String, String)> {
+    pub(crate) fn longest_prefix(&self, table: &str, key: &str) -> Option<(u32, String)> {
         let rows = self.tables.get(table)?;
         let longest = rows
             .keys()
             .filter(|prefix| key.starts_with(prefix.as_str()))
             .max_by_key(|prefix| prefix.len())?;
-        rows.get_key_value(longest)
-            .map(|(prefix, value)| (prefix.clone(), value.clone()))
+        let value = rows.get(longest)?;
+        Some((u32::try_from(longest.len()).ok()?, value.clone()))
     }
 
     pub(crate) fn state_get(&self, key: &str) -> Option<Vec<u8>> {
@@ -351,7 +355,7 @@ mod tests {
         );
         assert_eq!(
             tables::longest_prefix("deck", "447700900123"),
-            Some(("447".to_owned(), "uk mobile".to_owned()))
+            Some(("447", "uk mobile".to_owned()))
         );
         assert_eq!(tables::longest_prefix("deck", "33"), None);
         assert_eq!(tables::longest_prefix("no such table", "44"), None);

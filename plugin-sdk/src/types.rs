@@ -1,5 +1,15 @@
-//! The words of the contract under one roof: every record, variant and enum of `wit/sms.wit` by its Rust name,
-//! and the few constructors that plugins write again and again.
+//! The words that authors use: the contract's own (`wit/v0.2/sms.wit`) by their Rust names, and where the
+//! contract is shaped for a cheap border, the same in the shape that is handy in Rust, made without a copy.
+//! And the few constructors that plugins write again and again.
+
+use std::fmt;
+use std::ops::Deref;
+use std::str::FromStr;
+
+use crate::bindings::enrichment::exports::heliograph::sms::enrichment as wire_enrichment;
+use crate::bindings::host::heliograph::sms::types as wire;
+use crate::bindings::inbound_handler::exports::heliograph::sms::inbound_handler as wire_inbound;
+use crate::bindings::routing_policy::exports::heliograph::sms::routing_policy as wire_routing;
 
 pub use crate::bindings::carrier_adapter::exports::heliograph::sms::carrier_adapter::{
     CallbackAnswer, Event, MessageState, MobileOriginated, Receipt, SubmitError,
@@ -12,15 +22,389 @@ pub use crate::bindings::content_filter::exports::heliograph::sms::content_filte
 };
 pub use crate::bindings::host::heliograph::sms::http::Failure as HttpFailure;
 pub use crate::bindings::host::heliograph::sms::types::{
-    Address, Alphabet, Attempt, Body, Context, HttpRequest, HttpResponse, Message, Network,
-    NumberingPlan, Octets, Outcome, Phase, Refusal, Timestamp, Tlv, TrafficClass, TypeOfNumber,
+    Alphabet, Attempt, Body, Context, HttpRequest, HttpResponse, NumberingPlan, Octets, Outcome,
+    Phase, Refusal, Timestamp, Tlv, TrafficClass, TypeOfNumber,
 };
 pub use crate::bindings::inbound_handler::exports::heliograph::sms::inbound_handler::{
-    Action, Inbound, Scope,
+    Action, Scope,
 };
-pub use crate::bindings::routing_policy::exports::heliograph::sms::routing_policy::{
-    Carrier, Hop, Plan, Postponement, Routing,
-};
+pub use crate::bindings::routing_policy::exports::heliograph::sms::routing_policy::Postponement;
+
+/// A message's id, a UUID. Written as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(pub u128);
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl From<wire::MessageId> for MessageId {
+    fn from(id: wire::MessageId) -> Self {
+        Self(u128::from(id.high) << 64 | u128::from(id.low))
+    }
+}
+
+/// A country, ISO 3166-1 alpha-2. Reads as text: `network.country.as_deref() == Some("GB")`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Country([u8; 2]);
+
+impl Country {
+    /// None where the text is not two upper-case letters.
+    pub fn new(text: &str) -> Option<Self> {
+        let letters: [u8; 2] = text.as_bytes().try_into().ok()?;
+        letters
+            .iter()
+            .all(u8::is_ascii_uppercase)
+            .then_some(Self(letters))
+    }
+
+    fn of((first, second): (char, char)) -> Option<Self> {
+        Some(Self([first.try_into().ok()?, second.try_into().ok()?]))
+    }
+}
+
+impl Deref for Country {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Country {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl fmt::Display for Country {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl FromStr for Country {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::new(text).ok_or("is not two upper-case letters (ISO 3166-1)")
+    }
+}
+
+/// Leading digits of a number, 15 at most (E.164). Reads as text.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digits {
+    octets: [u8; 15],
+    length: u8,
+}
+
+impl Digits {
+    /// As many as fit.
+    pub fn new(text: &str) -> Self {
+        let mut digits = Self::default();
+        for (place, octet) in digits.octets.iter_mut().zip(text.bytes()) {
+            *place = octet;
+            digits.length += 1;
+        }
+        digits
+    }
+}
+
+impl From<&str> for Digits {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl Deref for Digits {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        let digits = self.octets.get(..usize::from(self.length));
+        std::str::from_utf8(digits.unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Digits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl fmt::Display for Digits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+/// An SME address. `value` is E.164 digits without '+' for international numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Address {
+    pub ton: TypeOfNumber,
+    pub npi: NumberingPlan,
+    /// The number; where the grant withholds it, its real prefix and a stable pseudonym.
+    pub value: String,
+    /// Country code and leading digits, always real: enough to route on. Empty for anything but
+    /// international numbers.
+    pub prefix: Digits,
+    /// The grant withholds the number.
+    pub withheld: bool,
+}
+
+impl From<wire::Address> for Address {
+    fn from(a: wire::Address) -> Self {
+        let prefix = a.value.get(..usize::from(a.prefix)).unwrap_or_default();
+        Self {
+            ton: a.ton,
+            npi: a.npi,
+            prefix: Digits::new(prefix),
+            value: a.value,
+            withheld: a.withheld,
+        }
+    }
+}
+
+impl From<Address> for wire::Sender {
+    fn from(a: Address) -> Self {
+        Self {
+            ton: a.ton,
+            npi: a.npi,
+            value: a.value,
+        }
+    }
+}
+
+/// Where a number lives, as far as the host knows or an enrichment found out (ITU-T E.212).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    pub country: Option<Country>,
+    pub mcc: Option<u16>,
+    pub mnc: Option<u16>,
+    pub ported: bool,
+}
+
+impl From<wire::Network> for Network {
+    fn from(n: wire::Network) -> Self {
+        Self {
+            country: n.country.and_then(Country::of),
+            mcc: n.mcc,
+            mnc: n.mnc,
+            ported: n.ported,
+        }
+    }
+}
+
+impl From<Network> for wire::Network {
+    fn from(n: Network) -> Self {
+        Self {
+            country: n.country.map(|Country([a, b])| (a.into(), b.into())),
+            mcc: n.mcc,
+            mnc: n.mnc,
+            ported: n.ported,
+        }
+    }
+}
+
+/// A mobile-terminated message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    pub id: MessageId,
+    pub account: String,
+    pub originator: Address,
+    pub recipient: Address,
+    pub network: Network,
+    pub body: Body,
+    pub alphabet: Alphabet,
+    /// Segments that `body` needs as it stands.
+    pub segments: u8,
+    pub traffic: TrafficClass,
+    pub accepted_at: Timestamp,
+    /// When the message is to be sent: `send_at` for a scheduled one, otherwise `accepted_at`.
+    pub send_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// The client's own reference, empty where none was given.
+    pub reference: String,
+    /// Earlier delivery attempts of this message, oldest first.
+    pub attempts: Vec<Attempt>,
+    pub tlvs: Vec<Tlv>,
+    /// The client's, and the labels that enrichments added.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl From<wire::Message> for Message {
+    fn from(m: wire::Message) -> Self {
+        Self {
+            id: m.id.into(),
+            account: m.account,
+            originator: m.originator.into(),
+            recipient: m.recipient.into(),
+            network: m.network.into(),
+            body: m.body,
+            alphabet: m.alphabet,
+            segments: m.segments,
+            traffic: m.traffic,
+            accepted_at: m.accepted_at,
+            send_at: m.send_at,
+            expires_at: m.expires_at,
+            reference: m.reference.unwrap_or_default(),
+            attempts: m.attempts.unwrap_or_default(),
+            tlvs: m.tlvs.unwrap_or_default(),
+            metadata: m.metadata.unwrap_or_default(),
+        }
+    }
+}
+
+/// What an enrichment answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Enriched {
+    /// Found nothing.
+    Pass,
+    Found(Finding),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// Takes the place of what was known before; none leaves it as it was.
+    pub network: Option<Network>,
+    /// Added to the message's metadata; the same name replaces, whoever set it.
+    pub labels: Vec<(String, String)>,
+    pub reason: String,
+}
+
+impl From<Enriched> for wire_enrichment::Enriched {
+    fn from(answer: Enriched) -> Self {
+        match answer {
+            Enriched::Pass => Self::Pass,
+            Enriched::Found(finding) => Self::Found(wire_enrichment::Finding {
+                network: finding.network.map(Into::into),
+                labels: finding.labels,
+                reason: finding.reason,
+            }),
+        }
+    }
+}
+
+/// A carrier as a routing policy sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carrier {
+    pub id: String,
+    pub connected: bool,
+    pub queued: u32,
+    pub in_flight: u32,
+    /// Submissions per second still allowed now.
+    pub headroom: f32,
+    /// Over the carrier's recent window, 0.0 to 1.0; none until enough receipts arrived.
+    pub delivered_ratio: Option<f32>,
+    pub p50_receipt_ms: Option<u32>,
+    /// Operator's labels from the carrier's configuration.
+    pub tags: Vec<String>,
+}
+
+impl From<wire_routing::Carrier> for Carrier {
+    fn from(c: wire_routing::Carrier) -> Self {
+        Self {
+            id: c.id,
+            connected: c.connected,
+            queued: c.queued,
+            in_flight: c.in_flight,
+            headroom: c.headroom,
+            delivered_ratio: c.delivered_ratio,
+            p50_receipt_ms: c.p50_receipt_ms,
+            tags: c.tags.unwrap_or_default(),
+        }
+    }
+}
+
+/// One carrier to try.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hop {
+    /// The id of a carrier that was offered.
+    pub carrier: String,
+    /// Replaces the originator on this carrier.
+    pub originator: Option<Address>,
+    /// Price of one segment in millionths of the deck's currency, where the policy knows it.
+    pub price_micros: Option<u64>,
+    /// Added to the message's own; the same tag replaces.
+    pub tlvs: Vec<Tlv>,
+}
+
+/// Carriers in the order in which they are tried: the next one follows a refusal, a timeout or an unavailable carrier.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub hops: Vec<Hop>,
+    pub reason: String,
+}
+
+/// What a routing policy answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Routing {
+    Send(Plan),
+    Defer(Postponement),
+    Refuse(Refusal),
+    /// No opinion: the next policy decides.
+    Pass,
+}
+
+impl Routing {
+    /// In the contract a hop names its carrier by its place in the list that was offered. One that was not
+    /// offered gets a place that does not exist: the host says so.
+    pub(crate) fn among(self, carriers: &[Carrier]) -> wire_routing::Routing {
+        let place = |id: &str| {
+            let place = carriers.iter().position(|carrier| carrier.id == id);
+            place
+                .and_then(|place| u32::try_from(place).ok())
+                .unwrap_or(u32::MAX)
+        };
+        match self {
+            Self::Pass => wire_routing::Routing::Pass,
+            Self::Defer(postponement) => wire_routing::Routing::Defer(postponement),
+            Self::Refuse(refusal) => wire_routing::Routing::Refuse(refusal),
+            Self::Send(plan) => {
+                let hops = plan.hops.into_iter().map(|hop| wire_routing::Hop {
+                    carrier: place(&hop.carrier),
+                    originator: hop.originator.map(Into::into),
+                    price_micros: hop.price_micros,
+                    tlvs: hop.tlvs,
+                });
+                wire_routing::Routing::Send(wire_routing::Plan {
+                    hops: hops.collect(),
+                    reason: plan.reason,
+                })
+            }
+        }
+    }
+}
+
+/// A mobile-originated message, reassembled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inbound {
+    pub id: MessageId,
+    pub carrier: String,
+    /// The handset.
+    pub originator: Address,
+    /// The number that was texted.
+    pub recipient: Address,
+    pub body: Body,
+    pub received_at: Timestamp,
+    /// The handset has opted out of `recipient`.
+    pub opted_out: bool,
+}
+
+impl From<wire_inbound::Inbound> for Inbound {
+    fn from(i: wire_inbound::Inbound) -> Self {
+        Self {
+            id: i.id.into(),
+            carrier: i.carrier,
+            originator: i.originator.into(),
+            recipient: i.recipient.into(),
+            body: i.body,
+            received_at: i.received_at,
+            opted_out: i.opted_out,
+        }
+    }
+}
 
 impl Refusal {
     /// `code` is stable, lower_snake_case and documented by the plugin; `reason` is for a person.
@@ -54,6 +438,16 @@ impl Message {
             .iter()
             .find(|(name, _)| name == key)
             .map(|(_, value)| value.as_str())
+    }
+}
+
+impl Enriched {
+    pub fn found(network: Network, reason: impl Into<String>) -> Self {
+        Self::Found(Finding {
+            network: Some(network),
+            labels: Vec::new(),
+            reason: reason.into(),
+        })
     }
 }
 
@@ -112,5 +506,61 @@ impl Hop {
             price_micros: None,
             tlvs: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn a_prefix_is_read_off_the_value_and_a_bad_length_is_none() {
+        let address = |value: &str, prefix| {
+            Address::from(wire::Address {
+                ton: TypeOfNumber::International,
+                npi: NumberingPlan::Isdn,
+                value: value.to_owned(),
+                prefix,
+                withheld: true,
+            })
+        };
+        assert_eq!(&*address("4477p0123", 4).prefix, "4477");
+        assert_eq!(&*address("44", 3).prefix, "");
+    }
+
+    #[test]
+    fn an_id_is_written_high_half_first() {
+        let id = MessageId::from(wire::MessageId { high: 1, low: 2 });
+        assert_eq!(id.to_string(), "00000000000000010000000000000002");
+    }
+
+    #[test]
+    fn a_country_is_two_upper_case_letters() {
+        assert_eq!(Country::new("GB").as_deref(), Some("GB"));
+        for none in ["", "gb", "GBR", "G1", "ÄB"] {
+            assert_eq!(Country::new(none), None, "{none}");
+        }
+        let network = Network {
+            country: Country::new("GB"),
+            mcc: Some(234),
+            mnc: Some(10),
+            ported: true,
+        };
+        assert_eq!(Network::from(wire::Network::from(network)), network);
+    }
+
+    #[test]
+    fn hops_name_carriers_by_their_place() {
+        let carriers = [testing::carrier("north"), testing::carrier("south")];
+        let plan = Plan {
+            hops: vec![Hop::to("south"), Hop::to("nowhere")],
+            reason: String::new(),
+        };
+        let wire_routing::Routing::Send(plan) = Routing::Send(plan).among(&carriers) else {
+            panic!("a plan");
+        };
+        let places: Vec<u32> = plan.hops.iter().map(|hop| hop.carrier).collect();
+        assert_eq!(places, [1, u32::MAX]);
     }
 }

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// The contract that this release speaks.
-pub const CONTRACT: &str = include_str!("../../wit/sms.wit");
+/// The contract that guests are written for here. This release serves it beside later ones.
+pub const CONTRACT: &str = include_str!("../../wit/v0.1/sms.wit");
 
 /// Address of 256 zero octets: `pass` of a content filter, `allow`, an empty list, `ok`.
 pub const ZERO: u32 = 2048;

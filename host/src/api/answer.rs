@@ -339,7 +339,7 @@ pub struct CallView {
 impl DecisionView {
     pub fn of(decision: &Decision, sets: &Sets<'_>) -> DecisionView {
         let plugins = sets(&decision.set);
-        let mut reached = Hook::ContentFilter;
+        let mut reached = Hook::Enrichment;
         DecisionView {
             at: rfc3339(decision.at),
             phase: decision.phase.name(),
@@ -390,6 +390,7 @@ impl CallView {
 /// earlier than the one before. None where what is known leaves a choice.
 fn hook_of(plugin: &PluginRef, outcome: CallOutcome, reached: Hook) -> Option<Hook> {
     let mut possible = [
+        Hook::Enrichment,
         Hook::ContentFilter,
         Hook::ComplianceCheck,
         Hook::RoutingPolicy,
@@ -413,9 +414,12 @@ fn hook_of(plugin: &PluginRef, outcome: CallOutcome, reached: Hook) -> Option<Ho
 fn may_answer(hook: Hook, outcome: CallOutcome) -> bool {
     match outcome {
         CallOutcome::Replace | CallOutcome::Hold | CallOutcome::Drop => hook == Hook::ContentFilter,
-        CallOutcome::Pass | CallOutcome::Refuse => {
-            matches!(hook, Hook::ContentFilter | Hook::RoutingPolicy)
-        }
+        CallOutcome::Enrich => hook == Hook::Enrichment,
+        CallOutcome::Pass => matches!(
+            hook,
+            Hook::Enrichment | Hook::ContentFilter | Hook::RoutingPolicy
+        ),
+        CallOutcome::Refuse => matches!(hook, Hook::ContentFilter | Hook::RoutingPolicy),
         CallOutcome::Allow | CallOutcome::Amend | CallOutcome::Deny => {
             hook == Hook::ComplianceCheck
         }

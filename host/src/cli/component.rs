@@ -10,14 +10,16 @@ use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::TypesRef;
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
+use crate::plugin::WitVersion;
+
 /// The package whose interfaces are hooks and capabilities.
 pub const PACKAGE: &str = "heliograph:sms";
-pub const WIT_VERSION: &str = "0.1.0";
 const CAPABILITIES: [&str; 4] = ["logging", "state", "tables", "http"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hook {
+    Enrichment,
     ContentFilter,
     ComplianceCheck,
     RoutingPolicy,
@@ -26,7 +28,8 @@ pub enum Hook {
 }
 
 impl Hook {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::Enrichment,
         Self::ContentFilter,
         Self::ComplianceCheck,
         Self::RoutingPolicy,
@@ -37,6 +40,7 @@ impl Hook {
     /// The name of its interface in the contract.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Enrichment => "enrichment",
             Self::ContentFilter => "content-filter",
             Self::ComplianceCheck => "compliance-check",
             Self::RoutingPolicy => "routing-policy",
@@ -91,6 +95,19 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, String> {
             let known = exports.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
             format!("exports no {PACKAGE}/plugin, so it is a component but no Heliograph plugin (it exports: {known})")
         })?;
+    let names = exports.iter().chain(&imports);
+    let spoken: BTreeSet<&str> = names
+        .filter_map(|name| contract_interface(name))
+        .filter_map(|(_, version)| WitVersion::of(version))
+        .map(WitVersion::name)
+        .collect();
+    if spoken.len() > 1 {
+        let versions: Vec<&str> = spoken.into_iter().collect();
+        return Err(format!(
+            "mixes {PACKAGE}@{}: a component is built for one version of the contract",
+            versions.join(" and @")
+        ));
+    }
     let hooks: BTreeSet<Hook> = exports.iter().filter_map(|name| hook_of(name)).collect();
     if hooks.is_empty() {
         return Err(format!(
@@ -181,7 +198,9 @@ fn capabilities(
             _ if crate::plugin::is_empty_wasi(name) => {
                 known.insert(crate::plugin::WASI_NAME.to_owned(), Vec::new());
             }
-            Some((interface, WIT_VERSION)) if CAPABILITIES.contains(&interface) => {
+            Some((interface, version))
+                if CAPABILITIES.contains(&interface) && WitVersion::of(version).is_some() =>
+            {
                 known.insert(interface.to_owned(), functions);
             }
             Some(_) | None => unknown.push(name.clone()),
@@ -266,6 +285,20 @@ mod tests {
         assert_eq!(
             inspection.unknown_imports,
             vec!["heliograph:sms/tables@0.9.0".to_owned()]
+        );
+    }
+
+    #[test]
+    fn every_version_that_the_host_serves_is_known_and_two_at_once_are_refused() {
+        let newer = PLUGIN.replace("@0.1.0", "@0.2.0");
+        let inspection = inspect(&component(&newer)).expect("a plugin");
+        assert_eq!(inspection.wit_version, "0.2.0");
+        assert_eq!(inspection.unknown_imports, Vec::<String>::new());
+        let mixed = newer.replace("sms/tables@0.2.0", "sms/tables@0.1.0");
+        assert!(
+            refusal(&component(&mixed)).starts_with("mixes heliograph:sms@0.1.0 and @0.2.0"),
+            "{}",
+            refusal(&component(&mixed))
         );
     }
 

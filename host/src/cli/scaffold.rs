@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use super::component::{Hook, WIT_VERSION};
+use super::component::Hook;
 use super::plugin::PluginError;
+use crate::plugin::WitVersion;
 
 /// The plugin author's crate, in a checkout.
 const SDK_IN_CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-sdk");
@@ -57,7 +58,7 @@ pub fn scaffold(name: &str, hook: Hook, member: bool) -> Vec<(&'static str, Stri
         .replace("{standalone}\n", standalone);
     let readme = include_str!("../../../plugin-sdk/template/README.md.in")
         .replace("{hook}", hook.name())
-        .replace("{wit}", WIT_VERSION)
+        .replace("{wit}", WitVersion::LATEST.name())
         .replace("{config}", template.config);
     let mut files = vec![
         ("Cargo.toml", named(&manifest)),
@@ -165,6 +166,12 @@ macro_rules! template {
 
 fn template(hook: Hook) -> Template {
     match hook {
+        Hook::Enrichment => template!(
+            "enrichment",
+            "a-known-prefix",
+            "an-unknown-prefix",
+            "config = { table = \"networks\" }\ngrants = { tables = [\"networks\"] }"
+        ),
         Hook::ContentFilter => template!(
             "content-filter",
             "holds-the-word",

@@ -1,14 +1,15 @@
 //! What hooks are asked and what they answer, in the host's own words. WIT stays in
-//! `plugin/contract_v0.rs`.
+//! `plugin/contract_v*.rs`.
 
+use std::cmp::Ordering;
 use std::fmt;
 
-use super::address::Address;
+use super::address::{Address, Network};
 use super::message::{Body, CarrierId, MessageId, Tlv};
 use crate::clock::Timestamp;
 
 /// The places where a plugin may have a say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Hook {
     ContentFilter = 0,
@@ -16,15 +17,18 @@ pub enum Hook {
     RoutingPolicy = 2,
     CarrierAdapter = 3,
     InboundHandler = 4,
+    /// Runs before all others. Its number is the last because numbers are kept.
+    Enrichment = 5,
 }
 
 impl Hook {
-    pub const ALL: [Hook; 5] = [
+    pub const ALL: [Hook; 6] = [
         Hook::ContentFilter,
         Hook::ComplianceCheck,
         Hook::RoutingPolicy,
         Hook::CarrierAdapter,
         Hook::InboundHandler,
+        Hook::Enrichment,
     ];
 
     pub fn name(self) -> &'static str {
@@ -34,6 +38,19 @@ impl Hook {
             Hook::RoutingPolicy => "routing-policy",
             Hook::CarrierAdapter => "carrier-adapter",
             Hook::InboundHandler => "inbound-handler",
+            Hook::Enrichment => "enrichment",
+        }
+    }
+
+    /// Place in the order in which a message meets the hooks.
+    pub fn place(self) -> u8 {
+        match self {
+            Hook::Enrichment => 0,
+            Hook::ContentFilter => 1,
+            Hook::ComplianceCheck => 2,
+            Hook::RoutingPolicy => 3,
+            Hook::CarrierAdapter => 4,
+            Hook::InboundHandler => 5,
         }
     }
 
@@ -43,6 +60,19 @@ impl Hook {
 
     pub fn from_u8(value: u8) -> Option<Hook> {
         Hook::ALL.get(usize::from(value)).copied()
+    }
+}
+
+/// By [`Hook::place`].
+impl Ord for Hook {
+    fn cmp(&self, other: &Hook) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for Hook {
+    fn partial_cmp(&self, other: &Hook) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -100,6 +130,19 @@ pub struct Context {
 pub struct Refusal {
     pub code: String,
     pub reason: String,
+}
+
+/// What an enrichment answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enriched {
+    Pass,
+    Found {
+        /// Takes the place of what was known before; none leaves it as it was.
+        network: Option<Network>,
+        /// Added to the message's metadata; the same name replaces.
+        labels: Vec<(String, String)>,
+        reason: String,
+    },
 }
 
 /// What a content filter answers.
@@ -212,10 +255,12 @@ pub enum CallOutcome {
     Skipped = 11,
     /// The host itself decided: the opt-out registry, the default route.
     Host = 12,
+    /// An enrichment found something.
+    Enrich = 13,
 }
 
 impl CallOutcome {
-    const ALL: [CallOutcome; 13] = [
+    const ALL: [CallOutcome; 14] = [
         CallOutcome::Pass,
         CallOutcome::Replace,
         CallOutcome::Refuse,
@@ -229,6 +274,7 @@ impl CallOutcome {
         CallOutcome::Fault,
         CallOutcome::Skipped,
         CallOutcome::Host,
+        CallOutcome::Enrich,
     ];
 
     pub fn name(self) -> &'static str {
@@ -246,6 +292,7 @@ impl CallOutcome {
             CallOutcome::Fault => "fault",
             CallOutcome::Skipped => "skipped",
             CallOutcome::Host => "host",
+            CallOutcome::Enrich => "enrich",
         }
     }
 

@@ -11,8 +11,8 @@ pub mod text;
 pub use address::{Address, Network, NumberingPlan, TypeOfNumber};
 pub use case::{CarrierView, Case, CaseRef, Facts, Heard, HostAnswer, Outcome};
 pub use decision::{
-    CallOutcome, Context, Decision, Hook, HookCall, Hop, Inbound, InboundAction, Phase, Plan,
-    RecipientProfile, Refusal, Routing, Ruling, SetId, Verdict, WishScope,
+    CallOutcome, Context, Decision, Enriched, Hook, HookCall, Hop, Inbound, InboundAction, Phase,
+    Plan, RecipientProfile, Refusal, Routing, Ruling, SetId, Verdict, WishScope,
 };
 pub use message::{
     AccountId, Attempt, AttemptOutcome, Body, CarrierId, Due, Event, Lane, Message, MessageId,

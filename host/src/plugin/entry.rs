@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tracing::Span;
 
 use super::breaker::{BreakerReport, BreakerState};
-use super::contract_v0::{Bad, Lent, Raised};
+use super::answer::{Bad, Raised};
 use super::ledger::Who;
 use super::load::Loaded;
 use super::meter::metered;
@@ -19,7 +19,7 @@ use super::tenant::Quota;
 use super::witness::Witness;
 use super::{CallbackAnswer, Called, CarrierView, Fault, HttpRequest, SubmitError};
 use crate::domain::{
-    AccountId, CallOutcome, Context, Hook, Inbound, InboundAction, Message, RecipientProfile,
+    AccountId, CallOutcome, Context, Enriched, Hook, Inbound, InboundAction, Message, RecipientProfile,
     Routing, Ruling, Verdict,
 };
 
@@ -138,6 +138,32 @@ impl Entry {
         &self.pool.loaded
     }
 
+    /// `enrichment`.
+    pub async fn enrich(
+        &self,
+        message: &Message,
+        context: &Context,
+        witness: &mut Witness,
+    ) -> Called<Enriched> {
+        let (pool, hook, started) = (&self.pool, Hook::Enrichment, Instant::now());
+        let counted = !witness.recalls();
+        let bill = pool.bill(hook, counted);
+        let call = pin!(async {
+            let mut run = pool.begin(hook, context, Some(message.id), witness).await?;
+            let warm = &mut run.warm;
+            let raised = warm
+                .guest
+                .enrich(&mut warm.store, message, &pool.disclosure, context)
+                .await;
+            pool.end(hook, run, raised, witness)
+        });
+        let answer = metered(self.span(), bill, call).await;
+        pool.count(hook, started, counted, answer, |enriched| match enriched {
+            Enriched::Pass => CallOutcome::Pass,
+            Enriched::Found { .. } => CallOutcome::Enrich,
+        })
+    }
+
     /// `content-filter`.
     pub async fn inspect(
         &self,
@@ -150,11 +176,10 @@ impl Entry {
         let bill = pool.bill(hook, counted);
         let call = pin!(async {
             let mut run = pool.begin(hook, context, Some(message.id), witness).await?;
-            let lent = Lent::new(message, &pool.disclosure);
             let raised = run
                 .warm
                 .guest
-                .inspect(&mut run.warm.store, &lent, context)
+                .inspect(&mut run.warm.store, message, &pool.disclosure, context)
                 .await;
             let raised = self.unseen(raised, |v| matches!(v, Verdict::Replace { .. }));
             pool.end(hook, run, raised, witness)
@@ -182,11 +207,10 @@ impl Entry {
         let bill = pool.bill(hook, counted);
         let call = pin!(async {
             let mut run = pool.begin(hook, context, Some(message.id), witness).await?;
-            let lent = Lent::new(message, &pool.disclosure);
             let warm = &mut run.warm;
             let raised = warm
                 .guest
-                .check(&mut warm.store, &lent, recipient, context)
+                .check(&mut warm.store, message, &pool.disclosure, recipient, context)
                 .await;
             let raised = self.unseen(raised, |r| matches!(r, Ruling::Amend { .. }));
             pool.end(hook, run, raised, witness)
@@ -213,11 +237,10 @@ impl Entry {
         let bill = pool.bill(hook, counted);
         let call = pin!(async {
             let mut run = pool.begin(hook, context, Some(message.id), witness).await?;
-            let lent = Lent::new(message, &pool.disclosure);
             let warm = &mut run.warm;
             let raised = warm
                 .guest
-                .route(&mut warm.store, &lent, carriers, context)
+                .route(&mut warm.store, message, &pool.disclosure, carriers, context)
                 .await;
             pool.end(hook, run, raised, witness)
         });
@@ -266,9 +289,8 @@ impl Entry {
         let bill = pool.bill(hook, counted);
         let work = pin!(async {
             let mut run = pool.begin(hook, context, Some(message.id), witness).await?;
-            let lent = Lent::new(message, &pool.disclosure);
             let warm = &mut run.warm;
-            let call = warm.guest.submit(&mut warm.store, &lent, context);
+            let call = warm.guest.submit(&mut warm.store, message, &pool.disclosure, context);
             match tokio::time::timeout(self.wait(), call).await {
                 Ok(raised) => pool.end(hook, run, raised, witness),
                 Err(_) => Err(self.timed_out()),

@@ -1,5 +1,5 @@
 //! What a plugin may ask of the host while it runs: logs, state, tables, HTTP. Each is bounded per
-//! call and answers from what the operator granted to the entry. Knows no WIT: `contract_v0` links it.
+//! call and answers from what the operator granted to the entry. Knows no WIT: `contract_v*` links it.
 
 use std::collections::HashMap;
 use std::fmt;

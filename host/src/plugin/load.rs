@@ -9,7 +9,7 @@ use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::component::{Component, Linker};
 
 use super::child;
-use super::contract_v0::{self, Capability, Exports};
+use super::contract::{self, Capability, Exports, PACKAGE, WitVersion};
 use super::engine::{ComponentLimits, Engine};
 use super::host_calls::{About, Capabilities, escaped};
 use super::pool::{fault_of, new_store};
@@ -44,6 +44,7 @@ pub struct Inspection {
     /// SHA-256 of the component; [`digest_text`] is how it is written.
     pub digest: [u8; 32],
     pub size: usize,
+    /// The version of heliograph:sms that it was built for.
     pub wit_version: String,
 }
 
@@ -64,6 +65,14 @@ pub enum LoadError {
     WitVersion {
         wants: String,
     },
+    MixedVersions {
+        one: String,
+        other: String,
+    },
+    /// A hook that its version of the contract does not have.
+    HookOfLater {
+        export: String,
+    },
     /// An import of WASI that cannot be linked with nothing behind it, and why.
     Wasi {
         import: String,
@@ -82,7 +91,7 @@ pub enum LoadError {
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let serves = contract_v0::VERSION;
+        let serves = WitVersion::served();
         match self {
             LoadError::TooLarge { bytes, max_mib } => write!(
                 f,
@@ -103,6 +112,14 @@ impl fmt::Display for LoadError {
             LoadError::WitVersion { wants } => {
                 write!(f, "wants {wants}; this host serves {serves}")
             }
+            LoadError::MixedVersions { one, other } => write!(
+                f,
+                "mixes two versions of the contract, {one} and {other}; a component is built for one"
+            ),
+            LoadError::HookOfLater { export } => write!(
+                f,
+                "exports {export}, which that version of the contract does not have"
+            ),
             LoadError::Wasi { import, why } => write!(f, "imports {import}; {why}"),
             LoadError::UnknownImport { import } => write!(
                 f,
@@ -134,6 +151,7 @@ pub(super) struct Loaded {
     /// It imports WASI.
     pub wasi: bool,
     pub wit_version: String,
+    pub contract: WitVersion,
     pub manifest: Manifest,
     pub schema: jsonschema::Validator,
     pub component: Component,
@@ -193,6 +211,7 @@ pub(super) async fn load(engine: &Engine, bytes: Vec<u8>) -> Result<Arc<Loaded>,
         imports: surface.imports,
         wasi: surface.wasi,
         wit_version: surface.wit_version,
+        contract: surface.contract,
         manifest,
         schema,
         component,
@@ -208,25 +227,36 @@ struct Surface {
     imports: Vec<Capability>,
     wasi: bool,
     wit_version: String,
+    contract: WitVersion,
 }
 
 fn surface(bytes: &[u8], limits: &ComponentLimits) -> Result<Surface, LoadError> {
     kind(bytes)?;
     let (imports, exports) = names(bytes, limits.max_functions as usize)?;
+    let mut spoken = Spoken::default();
     let mut surface = Surface {
         hooks: Vec::new(),
         imports: Vec::new(),
         wasi: false,
         wit_version: String::new(),
+        contract: WitVersion::LATEST,
     };
     for export in &exports {
         let Some((interface, version)) = ours(export)? else {
             continue;
         };
+        let contract = spoken.hears(export, version)?;
         if interface == "plugin" {
             surface.wit_version = version.to_owned();
+            surface.contract = contract;
         }
-        surface.hooks.extend(Hook::from_name(interface));
+        let hook = Hook::from_name(interface);
+        if hook.is_some_and(|hook| !contract.has(hook)) {
+            return Err(LoadError::HookOfLater {
+                export: escaped(export),
+            });
+        }
+        surface.hooks.extend(hook);
     }
     for import in &imports {
         if wasi::is_import(import) {
@@ -242,7 +272,8 @@ fn surface(bytes: &[u8], limits: &ComponentLimits) -> Result<Surface, LoadError>
         let unknown = || LoadError::UnknownImport {
             import: escaped(import),
         };
-        let (interface, _) = ours(import)?.ok_or_else(unknown)?;
+        let (interface, version) = ours(import)?.ok_or_else(unknown)?;
+        spoken.hears(import, version)?;
         if interface == Capability::FREE {
             continue;
         }
@@ -332,22 +363,45 @@ fn names(bytes: &[u8], functions_max: usize) -> Result<(Vec<String>, Vec<String>
 /// Interface and version of a name of our package, none for another's; our package in a version
 /// that we do not serve is an error.
 fn ours(name: &str) -> Result<Option<(&str, &str)>, LoadError> {
-    let Some(rest) = name.strip_prefix(contract_v0::PACKAGE) else {
+    let Some(rest) = name.strip_prefix(PACKAGE) else {
         return Ok(None);
     };
     let Some(rest) = rest.strip_prefix('/') else {
         return Ok(None);
     };
     let wants = |version: &str| LoadError::WitVersion {
-        wants: escaped(&format!("{}@{version}", contract_v0::PACKAGE)),
+        wants: escaped(&format!("{PACKAGE}@{version}")),
     };
     let (interface, version) = rest.split_once('@').ok_or_else(|| wants("(no version)"))?;
-    // Below 1.0 the minor version is the contract: wit/README.md, rule 3.
-    let contract = |v: &str| v.rsplit_once('.').map(|(contract, _)| contract.to_owned());
-    if contract(version) != contract(contract_v0::VERSION) || version.contains('-') {
+    if WitVersion::of(version).is_none() {
         return Err(wants(version));
     }
     Ok(Some((interface, version)))
+}
+
+/// The one version of the contract that all names of a component are in.
+#[derive(Default)]
+struct Spoken(Option<(WitVersion, String)>);
+
+impl Spoken {
+    fn hears(&mut self, name: &str, version: &str) -> Result<WitVersion, LoadError> {
+        let Some(contract) = WitVersion::of(version) else {
+            return Err(LoadError::WitVersion {
+                wants: escaped(name),
+            });
+        };
+        match &self.0 {
+            None => self.0 = Some((contract, escaped(name))),
+            Some((first, _)) if *first == contract => {}
+            Some((_, one)) => {
+                return Err(LoadError::MixedVersions {
+                    one: one.clone(),
+                    other: escaped(name),
+                });
+            }
+        }
+        Ok(contract)
+    }
 }
 
 /// Asks a real instance, with every capability linked and nothing behind any of them.
@@ -358,12 +412,12 @@ async fn describe(
 ) -> Result<Manifest, LoadError> {
     let failed = |e: wasmtime::Error| LoadError::Describe(format!("{e:#}"));
     let mut linker = Linker::new(engine.wasm());
-    contract_v0::link(&mut linker, &Capability::ALL).map_err(failed)?;
+    contract::link(surface.contract, &mut linker, &Capability::ALL).map_err(failed)?;
     if surface.wasi {
         wasi::link(&mut linker, component).map_err(failed)?;
     }
     let pre = linker.instantiate_pre(component).map_err(failed)?;
-    let exports = Exports::find(&pre, &surface.hooks).map_err(failed)?;
+    let exports = Exports::find(surface.contract, &pre, &surface.hooks).map_err(failed)?;
     let grants = Arc::new(Capabilities::none("(inspection)"));
     let memory = (engine.limits().memory_max_mib as usize) << 20;
     let mut store = new_store(engine.wasm(), grants, memory);
@@ -446,8 +500,11 @@ mod tests {
             format!(r#"(instance $i) (export "heliograph:sms/plugin@{version}" (instance $i))"#)
         };
         assert!(refused(&component("")).await.contains("does not export"));
-        let newer = refused(&component(&wants("0.2.0"))).await;
-        assert_eq!(newer, "wants heliograph:sms@0.2.0; this host serves 0.1.0");
+        let newer = refused(&component(&wants("0.3.0"))).await;
+        assert_eq!(
+            newer,
+            "wants heliograph:sms@0.3.0; this host serves 0.1.0 and 0.2.0"
+        );
         assert!(
             refused(&component(&wants("0.1.0-rc")))
                 .await
@@ -457,6 +514,27 @@ mod tests {
             refused(&component(&wants("0.1.3")))
                 .await
                 .contains("no hook")
+        );
+        let hook = format!(
+            r#"{} (export "heliograph:sms/enrichment@0.1.0" (instance $i))"#,
+            wants("0.1.0")
+        );
+        let early = refused(&component(&hook)).await;
+        assert_eq!(
+            early,
+            "exports heliograph:sms/enrichment@0.1.0, which that version of the contract does not have"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_component_that_mixes_two_versions_is_refused_by_their_names() {
+        let mixed = wat::parse_str(
+            r#"(component (import "heliograph:sms/logging@0.1.0" (instance))
+                (instance $i) (export "heliograph:sms/plugin@0.2.0" (instance $i)))"#,
+        );
+        assert_eq!(
+            refused(&mixed.unwrap()).await,
+            "mixes two versions of the contract, heliograph:sms/plugin@0.2.0 and heliograph:sms/logging@0.1.0; a component is built for one"
         );
     }
 

@@ -1,11 +1,14 @@
 //! The plugin runtime: components are checked, compiled, linked with what the operator granted, and
 //! called within limits; a policy set is an immutable, ordered list of them. Knows WebAssembly and
-//! the domain's words; knows nothing of queues, carriers or HTTP routes, and WIT only in `contract_v0`.
+//! the domain's words; knows nothing of queues, carriers or HTTP routes, and WIT only in `contract_v*`.
 
 mod addresses;
+mod answer;
 mod breaker;
 mod child;
-mod contract_v0;
+mod contract;
+mod contract_v0_1;
+mod contract_v0_2;
 mod engine;
 mod entry;
 #[cfg(test)]
@@ -48,6 +51,7 @@ use crate::domain::CallOutcome;
 pub use crate::domain::CarrierView;
 pub use breaker::{BreakerReport, BreakerState};
 pub use child::{CompileMode, compile_child};
+pub use contract::WitVersion;
 pub use engine::{CodeCache, ComponentLimits, Engine, EngineError, EngineLimits};
 pub use entry::Entry;
 pub use host_calls::{

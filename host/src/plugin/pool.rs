@@ -9,8 +9,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
+use super::answer::Raised;
 use super::breaker::{Breaker, BreakerReport, BreakerState, Settings};
-use super::contract_v0::{self, Capability, Exports, Guest, Raised};
+use super::contract::{self, Capability, Exports, Guest};
 use super::engine::Engine;
 use super::host_calls::{About, CallState, Capabilities, DeadlinePassed, TooMuch};
 use super::ledger::Who;
@@ -61,7 +62,8 @@ impl Bounds {
 
     pub fn deadline_ms(&self, hook: Hook) -> u32 {
         self.deadline_ms.unwrap_or(match hook {
-            Hook::ContentFilter
+            Hook::Enrichment
+            | Hook::ContentFilter
             | Hook::ComplianceCheck
             | Hook::RoutingPolicy
             | Hook::InboundHandler => DECISION_DEADLINE_MS,
@@ -152,12 +154,12 @@ impl Pool {
         } = terms;
         let text = |e: wasmtime::Error| format!("{e:#}");
         let mut linker = Linker::new(engine.wasm());
-        contract_v0::link(&mut linker, &linked).map_err(text)?;
+        contract::link(loaded.contract, &mut linker, &linked).map_err(text)?;
         if loaded.wasi {
             wasi::link(&mut linker, &loaded.component).map_err(text)?;
         }
         let pre = linker.instantiate_pre(&loaded.component).map_err(text)?;
-        let exports = Exports::find(&pre, hooks).map_err(text)?;
+        let exports = Exports::find(loaded.contract, &pre, hooks).map_err(text)?;
         let counters = |hook| {
             engine.ledger().stats(Who {
                 entry: name.clone(),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::breaker::Settings;
-use super::contract_v0::Capability;
+use super::contract::Capability;
 use super::engine::Engine;
 use super::entry::Entry;
 use super::host_calls::{Capabilities, HttpClient, LogRate};
@@ -711,7 +711,7 @@ fn default_fail(hook: Hook) -> Fail {
     match hook {
         Hook::ContentFilter | Hook::ComplianceCheck | Hook::CarrierAdapter => Fail::Closed,
         Hook::RoutingPolicy => Fail::Default,
-        Hook::InboundHandler => Fail::Open,
+        Hook::InboundHandler | Hook::Enrichment => Fail::Open,
     }
 }
 
@@ -721,7 +721,7 @@ fn fail_of(spec: &PluginSpec, hook: Hook) -> Result<Fail, String> {
         (Some(_), Hook::CarrierAdapter) => {
             Err("a carrier-adapter has no fail mode: its faults are the carrier's temporary failures".into())
         }
-        (Some(Fail::Default), Hook::ContentFilter | Hook::ComplianceCheck | Hook::InboundHandler) => Err(format!(
+        (Some(Fail::Default), Hook::Enrichment | Hook::ContentFilter | Hook::ComplianceCheck | Hook::InboundHandler) => Err(format!(
             "\"default\" is for routing-policy, whose default is default_route; {} has nothing built in and takes \"closed\", \"open\" or \"previous\"",
             hook.name()
         )),
@@ -731,7 +731,11 @@ fn fail_of(spec: &PluginSpec, hook: Hook) -> Result<Fail, String> {
         ),
         (
             Some(fail),
-            Hook::ContentFilter | Hook::ComplianceCheck | Hook::RoutingPolicy | Hook::InboundHandler,
+            Hook::Enrichment
+            | Hook::ContentFilter
+            | Hook::ComplianceCheck
+            | Hook::RoutingPolicy
+            | Hook::InboundHandler,
         ) => Ok(fail),
     }
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::engine::{Engine, EngineLimits};
-use super::{Host, HyperClient, MemoryState, PolicySet, PolicySpec, Resolver, SetError, Source};
+use super::{
+    Host, HyperClient, MemoryState, PolicySet, PolicySpec, Resolver, SetError, Source, WitVersion,
+};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::text::Alphabet;
 use crate::domain::{
@@ -29,6 +31,8 @@ pub(super) struct Guest {
     pub more: String,
     /// Minimum and maximum of its memory, in pages.
     pub pages: &'static str,
+    /// Version of the contract that it is built for; the texts here name 0.1.0.
+    pub contract: WitVersion,
 }
 
 impl Default for Guest {
@@ -41,6 +45,7 @@ impl Default for Guest {
             answer: RESULT.into(),
             more: String::new(),
             pages: "4",
+            contract: WitVersion::V0_1,
         }
     }
 }
@@ -67,14 +72,19 @@ pub(super) fn engine() -> Engine {
 }
 
 pub(super) fn build(guest: &Guest) -> Vec<u8> {
-    let mut module = wat::parse_str(core_module(guest)).unwrap();
+    let versioned = |text: String| text.replace("@0.1.0", &format!("@{}", guest.contract.name()));
+    let mut module = wat::parse_str(versioned(core_module(guest))).unwrap();
     let mut resolve = wit_parser::Resolve::default();
-    let contract = include_str!("../../../wit/sms.wit");
+    let contract = match guest.contract {
+        WitVersion::V0_1 => include_str!("../../../wit/v0.1/sms.wit"),
+        WitVersion::V0_2 => include_str!("../../../wit/v0.2/sms.wit"),
+    };
     resolve.push_source("sms.wit", contract).unwrap();
     resolve
         .push_source("wasi.wit", include_str!("wasi/test.wit"))
         .unwrap();
-    let package = resolve.push_source("guest.wit", &world(guest)).unwrap();
+    let world = versioned(world(guest));
+    let package = resolve.push_source("guest.wit", &world).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();
     let utf8 = wit_component::StringEncoding::UTF8;
     wit_component::embed_component_metadata(&mut module, &resolve, world, utf8).unwrap();
@@ -182,6 +192,7 @@ fn hook(hook: Hook, answer: &str) -> String {
                 )
         }
         Hook::InboundHandler => function("receive", ""),
+        Hook::Enrichment => function("enrich", ""),
     }
 }
 

@@ -1,5 +1,5 @@
 //! What a plugin may see of a number: all of it, or a stable pseudonym and the digits that routing
-//! needs. Knows no WIT; `contract_v0` asks it when it lowers an address.
+//! needs. Knows no WIT; `contract_v*` asks it when it lowers an address.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

@@ -1,36 +1,32 @@
-//! WIT 0.1 and nothing else: the generated bindings, domain values lowered to what a plugin may see
-//! (`lower`), and a plugin's answers raised to domain values with every field bounded (`raise`). The
-//! only place that knows `heliograph:sms@0.1`; another version is another file beside it.
+//! WIT 0.2 and nothing else: the generated bindings, domain values lowered to what a plugin may see
+//! (`lower`), and a plugin's answers raised to domain values (`raise`). The only place that knows
+//! `heliograph:sms@0.2`; another version is another file beside it.
 
 mod lower;
 mod raise;
-
-use std::fmt;
 
 use wasmtime::component::{HasSelf, Instance, InstancePre, Linker};
 use wasmtime::{AsContextMut, Store};
 
 use self::bindings::exports::heliograph::sms as guest;
 use self::bindings::heliograph::sms::{http, logging, state, tables, types};
+use super::answer::{Raised, carrier_ids, reason};
+use super::contract::{Capability, absent};
 use super::host_calls::{CallState, HttpFailure, LogLevel};
 use super::load::Manifest;
 use super::view::Disclosure;
 use super::{CallbackAnswer, CarrierView, HttpRequest, SubmitError};
 use crate::domain::{
-    Context, Hook, Inbound, InboundAction, RecipientProfile, Routing, Ruling, Verdict,
+    Context, Enriched, Hook, Inbound, InboundAction, Message, RecipientProfile, Routing, Ruling,
+    Verdict,
 };
-use lower::{lowered_address, lowered_body, lowered_context};
-use raise::{
-    REASON_CHARS_MAX, actions, callback_answer, carrier_ids, manifest, routing, ruling, shortened,
-    submit_error, verdict,
-};
-
-pub(super) use lower::Lent;
+use lower::{Lent, lowered_address, lowered_body, lowered_context, lowered_id, withheld_value};
+use raise::{actions, callback_answer, enriched, manifest, routing, ruling, submit_error, verdict};
 
 #[allow(unsafe_code, non_camel_case_types, unused_variables, clippy::all)]
 mod bindings {
     wasmtime::component::bindgen!({
-        path: "../wit",
+        path: "../wit/v0.2",
         world: "host",
         imports: { "heliograph:sms/http": async | trappable, default: trappable },
         exports: { default: async },
@@ -39,28 +35,13 @@ mod bindings {
     });
 }
 
-pub(super) const PACKAGE: &str = "heliograph:sms";
-pub(super) const VERSION: &str = "0.1.0";
-
-/// A field of an answer and the rule it breaks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bad(pub String);
-
-impl fmt::Display for Bad {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The answer of a call that returned: as the host reads it, or what is wrong with it.
-pub(super) type Raised<T> = wasmtime::Result<Result<T, Bad>>;
-
 // ---------------------------------------------------------------------------- exports and imports
 
 /// Where a component keeps the hooks that it exports.
 #[derive(Clone)]
 pub(super) struct Exports {
     plugin: guest::plugin::GuestIndices,
+    enrichment: Option<guest::enrichment::GuestIndices>,
     content_filter: Option<guest::content_filter::GuestIndices>,
     compliance_check: Option<guest::compliance_check::GuestIndices>,
     routing_policy: Option<guest::routing_policy::GuestIndices>,
@@ -71,6 +52,7 @@ pub(super) struct Exports {
 /// The functions of one instance.
 pub(super) struct Guest {
     plugin: guest::plugin::Guest,
+    enrichment: Option<guest::enrichment::Guest>,
     content_filter: Option<guest::content_filter::Guest>,
     compliance_check: Option<guest::compliance_check::Guest>,
     routing_policy: Option<guest::routing_policy::Guest>,
@@ -84,6 +66,9 @@ impl Exports {
         let has = |hook| hooks.contains(&hook);
         Ok(Exports {
             plugin: guest::plugin::GuestIndices::new(pre)?,
+            enrichment: has(Hook::Enrichment)
+                .then(|| guest::enrichment::GuestIndices::new(pre))
+                .transpose()?,
             content_filter: has(Hook::ContentFilter)
                 .then(|| guest::content_filter::GuestIndices::new(pre))
                 .transpose()?,
@@ -109,6 +94,7 @@ impl Exports {
         instance: &Instance,
     ) -> wasmtime::Result<Guest> {
         let mut store = store.as_context_mut();
+        let enrich = self.enrichment.as_ref();
         let filter = self.content_filter.as_ref();
         let check = self.compliance_check.as_ref();
         let route = self.routing_policy.as_ref();
@@ -116,6 +102,7 @@ impl Exports {
         let inbound = self.inbound_handler.as_ref();
         Ok(Guest {
             plugin: self.plugin.load(&mut store, instance)?,
+            enrichment: enrich.map(|i| i.load(&mut store, instance)).transpose()?,
             content_filter: filter.map(|i| i.load(&mut store, instance)).transpose()?,
             compliance_check: check.map(|i| i.load(&mut store, instance)).transpose()?,
             routing_policy: route.map(|i| i.load(&mut store, instance)).transpose()?,
@@ -123,36 +110,6 @@ impl Exports {
             inbound_handler: inbound.map(|i| i.load(&mut store, instance)).transpose()?,
         })
     }
-}
-
-/// A capability that a component may import.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Capability {
-    Logging,
-    State,
-    Tables,
-    Http,
-}
-
-impl Capability {
-    pub const ALL: [Capability; 4] = [
-        Capability::Logging,
-        Capability::State,
-        Capability::Tables,
-        Capability::Http,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Capability::Logging => "logging",
-            Capability::State => "state",
-            Capability::Tables => "tables",
-            Capability::Http => "http",
-        }
-    }
-
-    /// `types` is no capability: it has no functions.
-    pub const FREE: &'static str = "types";
 }
 
 /// Links what is granted and nothing else.
@@ -219,8 +176,13 @@ impl tables::Host for CallState {
         &mut self,
         table: String,
         key: String,
-    ) -> wasmtime::Result<Option<(String, String)>> {
-        Ok(self.table_longest_prefix(&table, &key)?)
+    ) -> wasmtime::Result<Option<tables::Row>> {
+        let found = self.table_longest_prefix(&table, &key)?;
+        Ok(found.map(|(prefix, value)| tables::Row {
+            // A key is far shorter: `table` bounds it.
+            prefix: u32::try_from(prefix.len()).unwrap_or(u32::MAX),
+            value,
+        }))
     }
 }
 
@@ -252,10 +214,6 @@ impl http::Host for CallState {
 
 // ---------------------------------------------------------------------------- calls
 
-fn absent(hook: Hook) -> wasmtime::Error {
-    wasmtime::Error::msg(format!("the plugin does not export {}", hook.name()))
-}
-
 impl Guest {
     pub async fn describe(&self, store: &mut Store<CallState>) -> Raised<Manifest> {
         Ok(manifest(self.plugin.call_describe(store).await?))
@@ -268,13 +226,35 @@ impl Guest {
         config: &str,
     ) -> wasmtime::Result<Result<(), String>> {
         let answer = self.plugin.call_configure(store, config).await?;
-        Ok(answer.map_err(|why| shortened(why, REASON_CHARS_MAX)))
+        Ok(answer.map_err(reason))
+    }
+
+    pub async fn enrich(
+        &self,
+        store: &mut Store<CallState>,
+        message: &Message,
+        disclosure: &Disclosure,
+        context: &Context,
+    ) -> Raised<Enriched> {
+        let hook = self
+            .enrichment
+            .as_ref()
+            .ok_or_else(|| absent(Hook::Enrichment))?;
+        let answer = hook
+            .call_enrich(
+                store,
+                Lent::new(message, disclosure).message(),
+                lowered_context(context),
+            )
+            .await?;
+        Ok(enriched(answer))
     }
 
     pub async fn inspect(
         &self,
         store: &mut Store<CallState>,
-        lent: &Lent<'_>,
+        message: &Message,
+        disclosure: &Disclosure,
         context: &Context,
     ) -> Raised<Verdict> {
         let hook = self
@@ -282,7 +262,11 @@ impl Guest {
             .as_ref()
             .ok_or_else(|| absent(Hook::ContentFilter))?;
         let answer = hook
-            .call_inspect(store, lent.message(), lowered_context(context))
+            .call_inspect(
+                store,
+                Lent::new(message, disclosure).message(),
+                lowered_context(context),
+            )
             .await?;
         Ok(verdict(answer))
     }
@@ -290,7 +274,8 @@ impl Guest {
     pub async fn check(
         &self,
         store: &mut Store<CallState>,
-        lent: &Lent<'_>,
+        message: &Message,
+        disclosure: &Disclosure,
         recipient: &RecipientProfile,
         context: &Context,
     ) -> Raised<Ruling> {
@@ -305,7 +290,12 @@ impl Guest {
             sent_last_day: recipient.sent_last_day,
         };
         let answer = hook
-            .call_check(store, lent.message(), profile, lowered_context(context))
+            .call_check(
+                store,
+                Lent::new(message, disclosure).message(),
+                profile,
+                lowered_context(context),
+            )
             .await?;
         Ok(ruling(answer))
     }
@@ -313,7 +303,8 @@ impl Guest {
     pub async fn route(
         &self,
         store: &mut Store<CallState>,
-        lent: &Lent<'_>,
+        message: &Message,
+        disclosure: &Disclosure,
         carriers: &[CarrierView],
         context: &Context,
     ) -> Raised<Routing> {
@@ -336,11 +327,16 @@ impl Guest {
                 headroom: c.headroom,
                 delivered_ratio: c.delivered_ratio,
                 p50_receipt_ms: c.p50_receipt_ms,
-                tags,
+                tags: (!tags.is_empty()).then_some(tags),
             })
             .collect();
         let answer = hook
-            .call_route(store, lent.message(), &lowered, lowered_context(context))
+            .call_route(
+                store,
+                Lent::new(message, disclosure).message(),
+                &lowered,
+                lowered_context(context),
+            )
             .await?;
         Ok(routing(answer, carriers))
     }
@@ -356,11 +352,10 @@ impl Guest {
             .inbound_handler
             .as_ref()
             .ok_or_else(|| absent(Hook::InboundHandler))?;
-        let id = inbound.id.to_string();
-        let originator = disclosure.pseudonym(&inbound.originator);
-        let recipient = disclosure.pseudonym(&inbound.recipient);
+        let originator = withheld_value(&inbound.originator, disclosure);
+        let recipient = withheld_value(&inbound.recipient, disclosure);
         let lowered = guest::inbound_handler::Inbound {
-            id: &id,
+            id: lowered_id(inbound.id),
             carrier: inbound.carrier.as_str(),
             originator: lowered_address(&inbound.originator, originator.as_deref(), disclosure),
             recipient: lowered_address(&inbound.recipient, recipient.as_deref(), disclosure),
@@ -377,7 +372,8 @@ impl Guest {
     pub async fn submit(
         &self,
         store: &mut Store<CallState>,
-        lent: &Lent<'_>,
+        message: &Message,
+        disclosure: &Disclosure,
         context: &Context,
     ) -> Raised<Result<Vec<String>, SubmitError>> {
         let hook = self
@@ -385,7 +381,11 @@ impl Guest {
             .as_ref()
             .ok_or_else(|| absent(Hook::CarrierAdapter))?;
         let answer = hook
-            .call_submit(store, lent.message(), lowered_context(context))
+            .call_submit(
+                store,
+                Lent::new(message, disclosure).message(),
+                lowered_context(context),
+            )
             .await?;
         Ok(match answer {
             Ok(ids) => carrier_ids(ids).map(Ok),
@@ -419,7 +419,7 @@ impl Guest {
             .await?;
         Ok(match answer {
             Ok(answer) => callback_answer(answer).map(Ok),
-            Err(why) => Ok(Err(shortened(why, REASON_CHARS_MAX))),
+            Err(why) => Ok(Err(reason(why))),
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::{
 };
 
 /// A message as the plugin may see it: what has to be made is made here, the rest is borrowed.
-pub(in crate::plugin) struct Lent<'a> {
+pub(super) struct Lent<'a> {
     of: &'a Message,
     disclosure: &'a Disclosure,
     id: String,
@@ -51,7 +51,7 @@ impl<'a> Lent<'a> {
         }
     }
 
-    pub(super) fn message(&self) -> types::Message<'_> {
+    pub fn message(&self) -> types::Message<'_> {
         let of = self.of;
         types::Message {
             id: &self.id,
