@@ -200,7 +200,7 @@ impl Guard {
         class: Class,
         context: &Context,
     ) -> Option<Ruling> {
-        let country = message.network.country.as_ref();
+        let country = message.network.country.as_deref();
         let hourly = country
             .and_then(|country| self.by_country.get(country))
             .unwrap_or(&self.general);

@@ -1,7 +1,7 @@
 //! Whole decisions: configuration, message and recipient in, ruling out.
 
 use heliograph_plugin::testing::{alphanumeric, context, international, message, recipient};
-use heliograph_plugin::{Body, Consent, Octets, TrafficClass};
+use heliograph_plugin::{Body, Consent, Country, Octets, TrafficClass};
 use serde_json::{Value, json};
 
 use super::*;
@@ -21,7 +21,7 @@ fn guard(config: Value) -> Guard {
 fn promotion(country: &str) -> Message {
     let mut promotion = message("+15005550006", "Sale!");
     promotion.traffic = TrafficClass::Promotional;
-    promotion.network.country = (!country.is_empty()).then(|| country.to_owned());
+    promotion.network.country = Country::new(country);
     promotion.accepted_at = MONDAY;
     promotion.send_at = MONDAY;
     promotion.expires_at = MONDAY + 72 * HOUR;

@@ -130,13 +130,13 @@ impl Meaning {
     /// One id for the message, or one for each segment.
     fn ids(&self, document: &Document<'_>, message: &Message) -> Result<Vec<String>, SubmitError> {
         let Some(locator) = &self.id else {
-            return Ok(vec![message.id.clone()]);
+            return Ok(vec![message.id.to_string()]);
         };
         let mut ids = locator.all(document, None);
         ids.retain(|id| id.len() <= ID_OCTETS_MAX);
         if ids.is_empty() {
             return match self.missing_id {
-                MissingId::UseOwn => Ok(vec![message.id.clone()]),
+                MissingId::UseOwn => Ok(vec![message.id.to_string()]),
                 MissingId::Unknown => Err(SubmitError::Unknown(
                     "the carrier took the message but gave no id where response.id says".to_owned(),
                 )),

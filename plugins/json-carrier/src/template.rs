@@ -325,7 +325,7 @@ impl<'a> Values<'a> {
                 let units = message.text().unwrap_or("").encode_utf16();
                 Cow::Owned(hex(units.flat_map(u16::to_be_bytes)))
             }
-            Slot::Id => Cow::Borrowed(&message.id),
+            Slot::Id => Cow::Owned(message.id.to_string()),
             Slot::Account => Cow::Borrowed(&message.account),
             Slot::Reference => Cow::Borrowed(&message.reference),
             Slot::Class => Cow::Borrowed(self.class()),

@@ -16,6 +16,10 @@ pub struct Config {
     /// for each carrier in millionths of your currency, as in `north=4200; south=5100`. Only the row with the
     /// longest key counts: for a carrier that it does not name, `rates` and `default_price_micros` follow.
     pub deck: Option<String>,
+    /// Uploaded table of prices by network. Key: mobile country code and mobile network code of the recipient, without
+    /// leading zeros, as in `234-10`. Value as in `deck`. Comes before `deck`, for messages whose network is known,
+    /// as from a number-portability enrichment.
+    pub network_deck: Option<String>,
     /// Prices for small set-ups, used where neither the carrier's own deck nor `deck` has one.
     pub rates: Vec<Rate>,
     /// Price of a carrier that no deck and no rate names for the number. Without it such a carrier is not used, as
@@ -58,6 +62,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             deck: None,
+            network_deck: None,
             rates: Vec::new(),
             default_price_micros: None,
             unpriced: Unpriced::Refuse,

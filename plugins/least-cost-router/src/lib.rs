@@ -41,11 +41,10 @@ impl RoutingPolicy for LeastCostRouter {
         if let Some(reason) = self.policy.denial(message, number) {
             return Routing::refuse("destination_denied", reason);
         }
-        let row = self.policy.row(number);
-        let entries = match (&row, &self.policy.config.deck) {
-            (Some((prefix, value)), Some(deck)) => parse_row(deck, prefix, value),
-            _ => Vec::new(),
-        };
+        let row = self.policy.row(message, number);
+        let entries = row
+            .as_ref()
+            .map_or_else(Vec::new, |row| parse_row(row.deck, &row.key, &row.value));
         let (mut candidates, excluded) = self.candidates(message, number, carriers, &entries);
         let Some(ready) = candidates.iter().map(|c| c.standing).min() else {
             return self.nobody(message, number, &excluded);

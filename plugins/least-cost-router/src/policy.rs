@@ -2,7 +2,7 @@
 //! who is denied and what a carrier costs; it does not order carriers.
 
 use heliograph_plugin::{
-    Address, Message, NumberingPlan, Tlv, TrafficClass, TypeOfNumber, log, tables,
+    Address, Digits, Message, Network, NumberingPlan, Tlv, TrafficClass, TypeOfNumber, log, tables,
 };
 
 use crate::config::{CarrierRule, Class, ClassRule, Config, DenyRule, TlvRule, Weights};
@@ -44,6 +44,14 @@ pub enum Price {
     Missing,
     /// A row names the carrier, with something that is no price. No other price is taken instead.
     Malformed,
+}
+
+/// A row of a deck, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row<'a> {
+    pub deck: &'a str,
+    pub key: String,
+    pub value: String,
 }
 
 impl Policy {
@@ -106,6 +114,7 @@ impl Policy {
             }
         }
         let has_prices = config.deck.is_some()
+            || config.network_deck.is_some()
             || config.default_price_micros.is_some()
             || carriers
                 .iter()
@@ -166,15 +175,26 @@ impl Policy {
         } else {
             &said
         };
-        Some(format!("{}: {said}", shown(&prefix)))
+        Some(format!("{}: {said}", shown(prefix)))
     }
 
-    /// The common deck's row for the number.
-    pub fn row(&self, number: &str) -> Option<(String, String)> {
-        self.config
-            .deck
-            .as_deref()
-            .and_then(|deck| tables::longest_prefix(deck, number))
+    /// The row that prices this message: its network's, where that is known and has one, else the common
+    /// deck's for the number.
+    pub fn row(&self, message: &Message, number: &str) -> Option<Row<'_>> {
+        let Network { mcc, mnc, .. } = message.network;
+        if let (Some(deck), Some(mcc), Some(mnc)) = (&self.config.network_deck, mcc, mnc) {
+            let key = format!("{mcc}-{mnc}");
+            if let Some(value) = tables::lookup(deck, &key) {
+                return Some(Row { deck, key, value });
+            }
+        }
+        let deck = self.config.deck.as_deref()?;
+        let (prefix, value) = tables::longest_prefix(deck, number)?;
+        Some(Row {
+            deck,
+            key: prefix.to_owned(),
+            value,
+        })
     }
 
     /// What a segment to `number` costs on this carrier: by its own deck, the common row, the rates, the default.
@@ -193,7 +213,7 @@ impl Policy {
         {
             return price_of(&value).map_or_else(
                 || {
-                    malformed(deck, &prefix, carrier);
+                    malformed(deck, prefix, carrier);
                     Price::Malformed
                 },
                 Price::Known,
@@ -319,16 +339,12 @@ fn originator(text: &str) -> Result<Address, String> {
             ));
         }
     };
-    let prefix = if numeric {
-        digits.to_owned()
-    } else {
-        String::new()
-    };
     Ok(Address {
         ton,
         npi,
         value: digits.to_owned(),
-        prefix,
+        prefix: Digits::default(),
+        withheld: false,
     })
 }
 

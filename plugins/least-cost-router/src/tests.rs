@@ -2,8 +2,8 @@
 
 use heliograph_plugin::testing::{self, FakeHost, carrier, context, message};
 use heliograph_plugin::{
-    Attempt, Carrier, Message, Outcome, Plan, Plugin, Routing, RoutingPolicy, TrafficClass,
-    TypeOfNumber, config_schema, configure,
+    Attempt, Carrier, Country, Message, Outcome, Plan, Plugin, Routing, RoutingPolicy,
+    TrafficClass, TypeOfNumber, config_schema, configure,
 };
 use proptest::prelude::*;
 
@@ -466,7 +466,7 @@ fn originators_and_parameters_are_the_carriers_own() {
         .map(|tlv| (tlv.tag, tlv.value.as_slice()))
         .collect();
     assert_eq!(tlvs, [(5120, b"1101".as_slice()), (5121, &[0x0a, 0xff])]);
-    message.network.country = Some("US".to_owned());
+    message.network.country = Country::new("US");
     let american = plan(&router, &message, &three());
     let sender = american.hops[0].originator.as_ref().expect("an originator");
     assert_eq!(
@@ -495,11 +495,29 @@ fn denied_destinations_are_refused_by_prefix_country_or_table() {
         "88: satellite"
     );
     let mut korean = otp("+8502123456");
-    korean.network.country = Some("KP".to_owned());
+    korean.network.country = Country::new("KP");
     assert_eq!(
         refusal(&router, &korean, &three()).1,
         "KP: the operator does not send there"
     );
+}
+
+#[test]
+fn a_known_network_is_priced_by_its_own_deck_and_others_by_their_number() {
+    let host = FakeHost::new();
+    host.set_table("deck", &[("44", "north=4200;south=5100")]);
+    host.set_table("networks", &[("234-10", "south=3000;north=9000")]);
+    let router = router(r#"{"deck": "deck", "network_deck": "networks"}"#);
+    let mut message = message(UK, "hi");
+    message.network.mcc = Some(234);
+    message.network.mnc = Some(10);
+    let ported = plan(&router, &message, &three());
+    assert_eq!(ids(&ported), ["south", "north"]);
+    assert_eq!(ported.hops[0].price_micros, Some(3000));
+    message.network.mnc = Some(15);
+    assert_eq!(ids(&plan(&router, &message, &three())), ["north", "south"]);
+    message.network.mnc = None;
+    assert_eq!(ids(&plan(&router, &message, &three())), ["north", "south"]);
 }
 
 #[test]
@@ -508,7 +526,7 @@ fn a_withheld_number_is_routed_by_its_prefix() {
     host.set_table("deck", &[("44", "north=4200"), ("9", "south=1")]);
     let mut message = message(UK, "hi");
     message.recipient.value = "98a7f3".to_owned();
-    message.recipient.prefix = "4477".to_owned();
+    message.recipient.prefix = "4477".into();
     assert_eq!(
         ids(&plan(&router(r#"{"deck": "deck"}"#), &message, &three())),
         ["north"]

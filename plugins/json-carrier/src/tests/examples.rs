@@ -264,7 +264,7 @@ fn plain_get() {
     let message = message(UK, "a b&c=d#é{secret:GATEWAY_PASSWORD}");
     assert_eq!(
         carrier.submit(&message, &context()),
-        Ok(vec![message.id.clone()])
+        Ok(vec![message.id.to_string()])
     );
     let request = sent(&host);
     assert_eq!(request.method, "GET");
