@@ -16,7 +16,7 @@ use crate::plugin::{PolicySet, Witness};
 /// How a message stood before hooks changed it.
 struct Before {
     network: Network,
-    metadata: usize,
+    metadata: Vec<(String, String)>,
     /// False: an earlier decision's text is what may be at the phone already.
     own_text: bool,
 }
@@ -25,7 +25,7 @@ impl Before {
     fn of(message: &Message) -> Before {
         Before {
             network: message.network,
-            metadata: message.metadata.len(),
+            metadata: message.metadata.clone(),
             own_text: message.submitted_body.is_none(),
         }
     }
@@ -36,7 +36,7 @@ impl Before {
             restore_body(message);
         }
         message.network = self.network;
-        message.metadata.truncate(self.metadata);
+        message.metadata.clone_from(&self.metadata);
         message.plan = Plan::default();
         message.hop = 0;
     }
@@ -129,7 +129,7 @@ impl Pipeline {
                 outcome: &outcome,
                 opted_out_after,
                 network: before.network,
-                metadata_given: before.metadata,
+                metadata_given: before.metadata.len(),
                 heard: &witness.into_heard(),
             };
             self.observers.note(&case);

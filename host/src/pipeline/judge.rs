@@ -1,13 +1,13 @@
-//! One judgement: content filters, compliance checks, routing, in the order of one policy set. It
+//! One judgement: enrichments, content filters, compliance checks, routing, in the order of one policy set. It
 //! depends on its arguments alone, so that a recorded decision can be made again by another set.
-//! Changes the message's body and plan; moves no state and asks no store.
+//! Changes what the message says of its network, its labels, body and plan; moves no state and asks no store.
 
 use tracing::Instrument as _;
 
 use crate::domain::text::{self, Alphabet};
 use crate::domain::{
-    Body, CallOutcome, CarrierView, Facts, Hook, HookCall, Hop, Message, Outcome, Plan, Refusal,
-    Routing, Ruling, Verdict,
+    Body, CallOutcome, CarrierView, Enriched, Facts, Hook, HookCall, Hop, Message, Outcome, Plan,
+    Refusal, Routing, Ruling, Verdict,
 };
 use crate::plugin::{Entry, Fail, Fault, PolicySet, Witness};
 
@@ -66,6 +66,11 @@ async fn run_hooks(
 ) -> Outcome {
     let account = message.account.clone();
     let entries = |hook| set.entries_for(hook, Some(&account));
+    for entry in entries(Hook::Enrichment) {
+        if let Some(outcome) = enrich(entry, message, facts, witness, trace).await {
+            return outcome;
+        }
+    }
     for entry in entries(Hook::ContentFilter) {
         if let Some(outcome) = filter(entry, message, facts, witness, trace).await {
             return outcome;
@@ -82,6 +87,33 @@ async fn run_hooks(
         }
     }
     default_route(set, message, &facts.carriers, trace)
+}
+
+async fn enrich(
+    entry: &Entry,
+    message: &mut Message,
+    facts: &Facts,
+    witness: &mut Witness,
+    trace: &mut Trace,
+) -> Option<Outcome> {
+    let (result, nanos) = entry.enrich(message, &facts.context, witness).await;
+    match result {
+        Ok(Enriched::Pass) => {
+            trace.call(entry, CallOutcome::Pass, "", nanos);
+            None
+        }
+        Ok(Enriched::Found {
+            network,
+            labels,
+            reason,
+        }) => {
+            trace.call(entry, CallOutcome::Enrich, &reason, nanos);
+            message.network = network.unwrap_or(message.network);
+            label(&mut message.metadata, labels);
+            None
+        }
+        Err(fault) => trace.fault(entry, &fault, nanos),
+    }
 }
 
 async fn filter(
@@ -258,6 +290,16 @@ fn default_route(
     };
     message.hop = 0;
     Outcome::Send
+}
+
+/// A label takes the place of one of its name, the client's too: what a later hook trusts, no client sets.
+fn label(metadata: &mut Vec<(String, String)>, labels: Vec<(String, String)>) {
+    for (name, value) in labels {
+        match metadata.iter_mut().find(|(known, _)| *known == name) {
+            Some(same) => same.1 = value,
+            None => metadata.push((name, value)),
+        }
+    }
 }
 
 /// The plugin's body takes the place of the client's, which is kept for the record.

@@ -239,7 +239,7 @@ impl LeastCostRouter {
 /// The digits to look up: the number, or as much of it as the grant shows.
 fn destination(recipient: &Address) -> &str {
     let is_number = recipient.value.bytes().all(|b| b.is_ascii_digit());
-    if is_number && recipient.value.starts_with(&recipient.prefix) {
+    if is_number && recipient.value.starts_with(&*recipient.prefix) {
         &recipient.value
     } else {
         &recipient.prefix
