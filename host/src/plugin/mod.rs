@@ -7,6 +7,8 @@ mod answer;
 mod breaker;
 mod child;
 mod contract;
+#[cfg(test)]
+mod contract_tests;
 mod contract_v0_1;
 mod contract_v0_2;
 mod engine;

@@ -2,6 +2,7 @@
 //! simulator and this load generator. Lost and duplicated are counted from the simulator's own
 //! record, not from the server's word.
 
+mod hooks;
 mod hostile;
 mod load;
 mod rig;
@@ -24,7 +25,8 @@ Examples:
   heliograph bench --backlog 1000000
   heliograph bench --swaps 20
   heliograph bench --trials --runs 3
-  heliograph bench --hostile --runs 5";
+  heliograph bench --hostile --runs 5
+  heliograph bench --calls 100000 --json";
 
 /// Measure the whole path on loopback, with policy hooks on and off
 #[derive(Debug, Clone, clap::Args)]
@@ -57,6 +59,9 @@ pub struct Args {
     /// Instead: the same load without and with hostile plugins beside the bundled ones
     #[arg(long)]
     pub hostile: bool,
+    /// Instead: call each plugin's decision hook so many times, alone, and print its median
+    #[arg(long, value_name = "TIMES")]
+    pub calls: Option<u32>,
     /// Folder of the bundled plugins; default: beside the program
     #[arg(long, value_name = "FOLDER")]
     pub plugins: Option<PathBuf>,
@@ -102,12 +107,13 @@ struct Percentiles {
 
 /// Runs what was asked for.
 pub async fn run(args: Args) -> ExitCode {
-    let result = match (args.backlog, args.swaps) {
-        (None, None) if args.hostile => hostile::run(&args).await,
-        (Some(messages), _) => backlog(&args, messages).await,
-        (None, Some(times)) => swaps(&args, times).await,
-        (None, None) if args.trials => trials::run(&args).await,
-        (None, None) => compare(&args).await,
+    let result = match (args.calls, args.backlog, args.swaps) {
+        (Some(times), _, _) => calls(&args, times).await,
+        (None, Some(messages), _) => backlog(&args, messages).await,
+        (None, None, Some(times)) => swaps(&args, times).await,
+        (None, None, None) if args.hostile => hostile::run(&args).await,
+        (None, None, None) if args.trials => trials::run(&args).await,
+        (None, None, None) => compare(&args).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -116,6 +122,23 @@ pub async fn run(args: Args) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn calls(args: &Args, times: u32) -> Result<(), String> {
+    let folder = crate::cli::plugins_folder(args.plugins.as_deref())?;
+    let figures = hooks::measure(&folder, times.max(1)).await?;
+    if args.json {
+        let text = serde_json::to_string(&figures).map_err(|e| e.to_string())?;
+        println!("{text}");
+        return Ok(());
+    }
+    for (name, f) in &figures {
+        println!(
+            "{name:24} {:18} p50 {:6.2} µs  p99 {:6.2} µs",
+            f.hook, f.p50_us, f.p99_us
+        );
+    }
+    Ok(())
 }
 
 async fn compare(args: &Args) -> Result<(), String> {

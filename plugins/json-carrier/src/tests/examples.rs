@@ -211,7 +211,7 @@ fn infobip_like_submission_has_numbers_as_numbers_and_leaves_out_what_is_empty()
     let sent: Value = serde_json::from_str(&body(&sent(&host))).expect("JSON");
     let expect = json!({"messages": [{
         "from": "Heliograph", "text": "hi", "validityPeriod": 2880,
-        "destinations": [{"to": "447700900123", "messageId": "01890a5d-ac96-774b-bcce-b302099a8057"}],
+        "destinations": [{"to": "447700900123", "messageId": "01890a5dac96774bbcceb302099a8057"}],
         "notifyUrl": "https://sms.example.com/v1/carriers/infobip/callback"
     }]});
     assert_eq!(
