@@ -57,24 +57,10 @@ mod tests {
         testing::{self, FakeHost},
     };
 
-    #[derive(serde::Deserialize)]
-    struct Sample {
-        to: String,
-        from: String,
-        text: String,
-    }
-
-    fn sample() -> Sample {
-        serde_json::from_str(include_str!("../sample.json"))
-            .expect("sample.json is as the test expects")
-    }
-
     fn enrich() -> Enriched {
         let plugin: ExamplePlugin =
             configure(r#"{"table": "networks"}"#).expect("a valid configuration");
-        let Sample { to, from, text } = sample();
-        let mut message = testing::message(&to, &text);
-        message.originator.value = from;
+        let message = testing::message("+447700900123", "See you at eight");
         plugin.enrich(&message, &testing::context())
     }
 

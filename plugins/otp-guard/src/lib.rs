@@ -129,8 +129,8 @@ impl OtpGuard {
     /// 1, or the factor of destinations with a high risk.
     fn risk(&self, message: &Message) -> f32 {
         let risky = &self.config.high_risk;
-        let country = message.network.country.as_ref();
-        let is_risky = country.is_some_and(|country| risky.countries.contains(country))
+        let country = message.network.country.as_deref();
+        let is_risky = country.is_some_and(|country| risky.countries.iter().any(|c| c == country))
             || self.high_risk.longest(number(message)).is_some();
         if is_risky { risky.factor } else { 1.0 }
     }

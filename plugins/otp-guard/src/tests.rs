@@ -17,7 +17,7 @@ fn guard(config: Value) -> OtpGuard {
 fn otp(to: &str) -> Message {
     let mut sent = message(to, "Your code is 123456");
     sent.traffic = TrafficClass::Otp;
-    sent.network.country = Some("GB".to_owned());
+    sent.network.country = heliograph_plugin::Country::new("GB");
     sent
 }
 
@@ -139,7 +139,7 @@ fn the_daily_cap_of_a_country_starts_at_its_floor_for_each_account() {
     let mut big = otp("+447700900123");
     big.account = "big".to_owned();
     let mut abroad = otp("+33612345678");
-    abroad.network.country = Some("FR".to_owned());
+    abroad.network.country = heliograph_plugin::Country::new("FR");
     assert_eq!(ask(&guard, &big), "");
     assert_eq!(ask(&guard, &abroad), "");
 }
@@ -180,7 +180,7 @@ fn lists_come_before_counters() {
         assert_eq!(ask(&guard, &otp("+447700900123")), "");
     }
     let mut abroad = otp("+33612345678");
-    abroad.network.country = Some("FR".to_owned());
+    abroad.network.country = heliograph_plugin::Country::new("FR");
     assert_eq!(ask(&guard, &abroad), "country_not_served");
     abroad.network.country = None;
     assert_eq!(ask(&guard, &abroad), "country_not_served");
@@ -241,7 +241,7 @@ fn a_withheld_number_is_counted_by_its_pseudonym_and_prefix() {
     let mut answers = Vec::new();
     for person in 0..8 {
         sent.recipient.value = format!("p0123456789abcdef{person}");
-        sent.recipient.prefix = "44770090".to_owned();
+        sent.recipient.prefix = "44770090".into();
         answers.push(ask(&guard, &sent));
     }
     assert_eq!(answers[..6], [""; 6]);
@@ -338,7 +338,7 @@ proptest! {
         let guard = guard(json!({"client_metadata": "ip", "limits": {"account_per_hour": 5}}));
         let mut sent = otp("+447700900123");
         sent.recipient.value = value.clone();
-        sent.recipient.prefix = prefix;
+        sent.recipient.prefix = prefix.as_str().into();
         sent.account = account;
         sent.metadata = vec![("ip".to_owned(), value)];
         ask(&guard, &sent);

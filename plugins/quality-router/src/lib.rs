@@ -101,7 +101,7 @@ impl QualityRouter {
             max_queued: config.max_queued,
             floor: rule.floor.unwrap_or(config.floor),
         };
-        let country = message.network.country.as_ref();
+        let country = message.network.country.as_deref();
         let mut candidates = Vec::with_capacity(carriers.len());
         let mut excluded = Vec::new();
         for (index, carrier) in carriers.iter().enumerate() {
@@ -112,7 +112,8 @@ impl QualityRouter {
             let fault = if own.is_some_and(|own| own.disabled) {
                 Some(Exclusion::Disabled)
             } else if own.is_some_and(|own| {
-                !own.countries.is_empty() && country.is_none_or(|c| !own.countries.contains(c))
+                !own.countries.is_empty()
+                    && country.is_none_or(|c| !own.countries.iter().any(|own| own == c))
             }) {
                 Some(Exclusion::Country)
             } else {

@@ -212,7 +212,7 @@ fn the_worse_of_now_and_there_counts() {
     let carriers = [quality("north", 0.99, 1_000), quality("south", 0.95, 4_000)];
     let mut sent = message(UK, "hi");
     assert_eq!(ids(&plan_of(&router, &sent, &carriers, CALM))[0], "north");
-    sent.network.country = Some("GB".to_owned());
+    sent.network.country = heliograph_plugin::Country::new("GB");
     let plan = plan_of(&router, &sent, &carriers, CALM);
     assert_eq!(ids(&plan)[0], "south");
     assert!(
@@ -280,7 +280,7 @@ fn carriers_are_disabled_limited_to_countries_and_given_a_bonus() {
         "west": {"disabled": true}, "north": {"countries": ["FR"]}, "south": {"bonus": -0.5}}}));
     let mut sent = message(UK, "hi");
     assert_eq!(ids(&plan_of(&router, &sent, &carriers, CALM)), ["south"]);
-    sent.network.country = Some("FR".to_owned());
+    sent.network.country = heliograph_plugin::Country::new("FR");
     assert_eq!(
         ids(&plan_of(&router, &sent, &carriers, CALM)),
         ["north", "south"]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use heliograph_plugin::{Address, NumberingPlan, TrafficClass, TypeOfNumber};
+use heliograph_plugin::{Address, Digits, NumberingPlan, TrafficClass, TypeOfNumber};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -162,7 +162,8 @@ pub fn originator(text: &str) -> Result<Address, String> {
         ton,
         npi,
         value: digits.to_owned(),
-        prefix: prefix.to_owned(),
+        prefix: Digits::new(prefix),
+        withheld: false,
     })
 }
 

@@ -64,7 +64,7 @@ impl RoutingPolicy for StickySender {
                 ),
             };
         };
-        let country = message.network.country.as_ref();
+        let country = message.network.country.as_deref();
         let kinds = country
             .and_then(|country| self.countries.get(country))
             .or_else(|| self.countries.get("*"));

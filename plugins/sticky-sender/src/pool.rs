@@ -63,12 +63,12 @@ impl Pool {
     }
 
     pub fn is_for(&self, message: &Message) -> bool {
-        let country = message.network.country.as_ref();
+        let country = message.network.country.as_deref();
         let config = &self.config;
         (config.classes.is_empty() || config.classes.contains(&Class::of(message.traffic)))
             && (config.accounts.is_empty() || config.accounts.contains(&message.account))
             && (config.countries.is_empty()
-                || country.is_some_and(|country| config.countries.contains(country)))
+                || country.is_some_and(|country| config.countries.iter().any(|c| c == country)))
             && (self.replaces.is_empty()
                 || self
                     .replaces
@@ -122,10 +122,10 @@ impl Sender {
     }
 
     /// Whether the sender may be used in the country, which takes these kinds.
-    pub fn is_allowed(&self, country: Option<&String>, kinds: Option<&Vec<Kind>>) -> bool {
+    pub fn is_allowed(&self, country: Option<&str>, kinds: Option<&Vec<Kind>>) -> bool {
         kinds.is_none_or(|kinds| kinds.contains(&self.kind))
             && (self.countries.is_empty()
-                || country.is_some_and(|country| self.countries.contains(country)))
+                || country.is_some_and(|country| self.countries.iter().any(|c| c == country)))
     }
 
     /// An exponential variable of rate `weight`, drawn by hashing: the least of several is each one's in proportion to

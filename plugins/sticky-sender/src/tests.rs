@@ -22,7 +22,7 @@ fn three() -> Vec<Carrier> {
 
 fn to(number: &str, country: &str) -> Message {
     let mut sent = message(number, "hi");
-    sent.network.country = (!country.is_empty()).then(|| country.to_owned());
+    sent.network.country = heliograph_plugin::Country::new(country);
     sent
 }
 

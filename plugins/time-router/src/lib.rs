@@ -169,11 +169,11 @@ impl Timed {
     fn is_for(&self, message: &Message) -> bool {
         let rule = &self.rule;
         let number = destination(&message.recipient);
-        let country = message.network.country.as_ref();
+        let country = message.network.country.as_deref();
         (rule.classes.is_empty() || rule.classes.contains(&Class::of(message.traffic)))
             && (rule.accounts.is_empty() || rule.accounts.contains(&message.account))
             && (rule.countries.is_empty()
-                || country.is_some_and(|country| rule.countries.contains(country)))
+                || country.is_some_and(|country| rule.countries.iter().any(|c| c == country)))
             && (rule.prefixes.is_empty()
                 || rule.prefixes.iter().any(|p| number.starts_with(p.as_str())))
     }

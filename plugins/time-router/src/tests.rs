@@ -27,7 +27,7 @@ fn three() -> Vec<Carrier> {
 fn sent() -> Message {
     let mut sent = message("+447700900123", "hi");
     sent.expires_at = u64::MAX;
-    sent.network.country = Some("GB".to_owned());
+    sent.network.country = heliograph_plugin::Country::new("GB");
     sent
 }
 

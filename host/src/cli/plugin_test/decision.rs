@@ -7,10 +7,51 @@ use serde_json::{Map, Value, json};
 use super::input::header_pairs;
 use crate::api::wire::rfc3339;
 use crate::domain::{
-    Address, Body, Hop, InboundAction, Refusal, Routing, Ruling, Tlv, TypeOfNumber, Verdict,
-    WishScope,
+    Address, Body, Enriched, Hop, InboundAction, Network, Refusal, Routing, Ruling, Tlv,
+    TypeOfNumber, Verdict, WishScope,
 };
 use crate::plugin::{AdapterEvent, AdapterState, CallbackAnswer, Fault, SubmitError};
+
+pub fn enriched(enriched: &Enriched) -> Value {
+    match enriched {
+        Enriched::Pass => json!({ "outcome": "pass" }),
+        Enriched::Found {
+            network,
+            labels,
+            reason,
+        } => {
+            let mut told = json!({ "outcome": "enrich", "reason": reason });
+            if let Some(network) = network {
+                told["network"] = network_told(network);
+            }
+            if !labels.is_empty() {
+                let labels: Map<String, Value> = labels
+                    .iter()
+                    .map(|(name, value)| (name.clone(), json!(value)))
+                    .collect();
+                told["labels"] = Value::Object(labels);
+            }
+            told
+        }
+    }
+}
+
+fn network_told(network: &Network) -> Value {
+    let mut told = Map::new();
+    if let Some(country) = network.country {
+        let letters: String = country.iter().copied().map(char::from).collect();
+        told.insert("country".to_owned(), json!(letters));
+    }
+    for (name, code) in [("mcc", network.mcc), ("mnc", network.mnc)] {
+        if let Some(code) = code {
+            told.insert(name.to_owned(), json!(code));
+        }
+    }
+    if network.ported {
+        told.insert("ported".to_owned(), json!(true));
+    }
+    Value::Object(told)
+}
 
 pub fn verdict(verdict: &Verdict) -> Value {
     match verdict {

@@ -142,7 +142,9 @@ enum Takes {
 
 fn takes(hook: Hook) -> Takes {
     match hook {
-        Hook::ContentFilter | Hook::ComplianceCheck | Hook::RoutingPolicy => Takes::Message,
+        Hook::Enrichment | Hook::ContentFilter | Hook::ComplianceCheck | Hook::RoutingPolicy => {
+            Takes::Message
+        }
         Hook::CarrierAdapter => Takes::Either,
         Hook::InboundHandler => Takes::Inbound,
     }
@@ -307,6 +309,12 @@ async fn one_call(entry: &Entry, case: &Case) -> Called<Value> {
             },
             hook,
         ) => match hook {
+            Hook::Enrichment => {
+                let called = entry
+                    .enrich(message, &context, &mut Witness::absent())
+                    .await;
+                told(called, decision::enriched)
+            }
             Hook::ContentFilter => told(
                 entry
                     .inspect(message, &context, &mut Witness::absent())
