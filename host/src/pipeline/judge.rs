@@ -96,23 +96,32 @@ async fn enrich(
     witness: &mut Witness,
     trace: &mut Trace,
 ) -> Option<Outcome> {
-    let (result, nanos) = entry.enrich(message, &facts.context, witness).await;
-    match result {
-        Ok(Enriched::Pass) => {
-            trace.call(entry, CallOutcome::Pass, "", nanos);
-            None
+    let mut asked = entry;
+    loop {
+        let called = asked.enrich(message, &facts.context, witness);
+        let (result, nanos) = called.await;
+        let fault = match result {
+            Ok(Enriched::Pass) => {
+                trace.call(asked, CallOutcome::Pass, "", nanos);
+                return None;
+            }
+            Ok(Enriched::Found {
+                network,
+                labels,
+                reason,
+            }) => {
+                trace.call(asked, CallOutcome::Enrich, &reason, nanos);
+                message.network = network.unwrap_or(message.network);
+                label(&mut message.metadata, labels);
+                return None;
+            }
+            Err(fault) => fault,
+        };
+        match trace.fault(asked, &fault, nanos) {
+            Then::Ask(previous) => asked = previous,
+            Then::End(outcome) => return Some(outcome),
+            Then::Next => return None,
         }
-        Ok(Enriched::Found {
-            network,
-            labels,
-            reason,
-        }) => {
-            trace.call(entry, CallOutcome::Enrich, &reason, nanos);
-            message.network = network.unwrap_or(message.network);
-            label(&mut message.metadata, labels);
-            None
-        }
-        Err(fault) => trace.fault(entry, &fault, nanos),
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
-use super::breaker::{BreakerReport, BreakerState};
 use super::answer::{Bad, Raised};
+use super::breaker::{BreakerReport, BreakerState};
 use super::ledger::Who;
 use super::load::Loaded;
 use super::meter::metered;
@@ -19,8 +19,8 @@ use super::tenant::Quota;
 use super::witness::Witness;
 use super::{CallbackAnswer, Called, CarrierView, Fault, HttpRequest, SubmitError};
 use crate::domain::{
-    AccountId, CallOutcome, Context, Enriched, Hook, Inbound, InboundAction, Message, RecipientProfile,
-    Routing, Ruling, Verdict,
+    AccountId, CallOutcome, Context, Enriched, Hook, Inbound, InboundAction, Message,
+    RecipientProfile, Routing, Ruling, Verdict,
 };
 
 /// A plugin in a policy set, as far as one hook is concerned.
@@ -210,7 +210,13 @@ impl Entry {
             let warm = &mut run.warm;
             let raised = warm
                 .guest
-                .check(&mut warm.store, message, &pool.disclosure, recipient, context)
+                .check(
+                    &mut warm.store,
+                    message,
+                    &pool.disclosure,
+                    recipient,
+                    context,
+                )
                 .await;
             let raised = self.unseen(raised, |r| matches!(r, Ruling::Amend { .. }));
             pool.end(hook, run, raised, witness)
@@ -240,7 +246,13 @@ impl Entry {
             let warm = &mut run.warm;
             let raised = warm
                 .guest
-                .route(&mut warm.store, message, &pool.disclosure, carriers, context)
+                .route(
+                    &mut warm.store,
+                    message,
+                    &pool.disclosure,
+                    carriers,
+                    context,
+                )
                 .await;
             pool.end(hook, run, raised, witness)
         });
@@ -290,7 +302,9 @@ impl Entry {
         let work = pin!(async {
             let mut run = pool.begin(hook, context, Some(message.id), witness).await?;
             let warm = &mut run.warm;
-            let call = warm.guest.submit(&mut warm.store, message, &pool.disclosure, context);
+            let call = warm
+                .guest
+                .submit(&mut warm.store, message, &pool.disclosure, context);
             match tokio::time::timeout(self.wait(), call).await {
                 Ok(raised) => pool.end(hook, run, raised, witness),
                 Err(_) => Err(self.timed_out()),

@@ -157,6 +157,7 @@ pub(super) fn lowered_body(body: &Body, grant: ContentGrant) -> types::BodyParam
         }
         (ContentGrant::Length, Body::Text(text)) => length(text.chars().count()),
         (ContentGrant::Length, Body::Binary { data, .. }) => length(data.len()),
+        (ContentGrant::None, Body::Text(_) | Body::Binary { .. }) => length(0),
     }
 }
 
