@@ -110,8 +110,8 @@ pub struct Case {
     pub opted_out_after: bool,
     /// Where the number lived before any hook said otherwise.
     pub network: Network,
-    /// Pairs of metadata that the client gave; what follows them came from hooks.
-    pub metadata_given: usize,
+    /// The metadata before any hook labelled it, where one might have.
+    pub metadata: Option<Vec<(String, String)>>,
     pub heard: Vec<Heard>,
 }
 
@@ -124,7 +124,7 @@ pub struct CaseRef<'a> {
     pub outcome: &'a Outcome,
     pub opted_out_after: bool,
     pub network: Network,
-    pub metadata_given: usize,
+    pub metadata: Option<&'a [(String, String)]>,
     pub heard: &'a [Heard],
 }
 
@@ -137,7 +137,7 @@ impl CaseRef<'_> {
             outcome: self.outcome.clone(),
             opted_out_after: self.opted_out_after,
             network: self.network,
-            metadata_given: self.metadata_given,
+            metadata: self.metadata.map(<[_]>::to_vec),
             heard: self.heard.to_vec(),
         }
     }
@@ -155,7 +155,9 @@ impl Case {
             }
         }
         message.network = self.network;
-        message.metadata.truncate(self.metadata_given);
+        if let Some(metadata) = &self.metadata {
+            message.metadata.clone_from(metadata);
+        }
         message.plan = super::decision::Plan::default();
         message.hop = 0;
         message.decisions.clear();

@@ -109,9 +109,9 @@ struct Percentiles {
 pub async fn run(args: Args) -> ExitCode {
     let result = match (args.calls, args.backlog, args.swaps) {
         (Some(times), _, _) => calls(&args, times).await,
-        (None, None, None) if args.hostile => hostile::run(&args).await,
         (None, Some(messages), _) => backlog(&args, messages).await,
         (None, None, Some(times)) => swaps(&args, times).await,
+        (None, None, None) if args.hostile => hostile::run(&args).await,
         (None, None, None) if args.trials => trials::run(&args).await,
         (None, None, None) => compare(&args).await,
     };

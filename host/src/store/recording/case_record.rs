@@ -59,7 +59,12 @@ pub fn write(case: &CaseRef<'_>, said: &mut Said, out: &mut Vec<u8>) {
     }
     put_outcome(out, facts.context.now.0, case.outcome);
     put_network(out, &case.network);
-    put_varint(out, case.metadata_given as u64);
+    put_option(out, case.metadata, |out, pairs| {
+        put_list(out, pairs, |out, (name, value)| {
+            put_str(out, name);
+            put_str(out, value);
+        });
+    });
     put_list(out, case.heard, put_heard);
     message_record::write(case.message, out);
 }
@@ -97,7 +102,9 @@ pub fn read(r: &mut Reader<'_>, said: &mut Said) -> Result<Case, Damage> {
         facts,
         opted_out_after: bits & 8 != 0,
         network: network(r)?,
-        metadata_given: usize::try_from(r.varint()?).map_err(|_| Damage::Field("metadata"))?,
+        metadata: option(r, |r| {
+            r.list(|r| Ok((r.string("metadata")?, r.string("metadata")?)))
+        })?,
         heard: r.list(read_heard)?,
         message: message_record::read(r)?,
     })

@@ -72,7 +72,7 @@ fn case(n: u64, carriers: &Arc<Vec<CarrierView>>) -> Case {
     }];
     Case {
         network: message.network,
-        metadata_given: message.metadata.len(),
+        metadata: (n % 2 == 0).then(|| vec![("given".into(), "then".into())]),
         message,
         set: SetId([7; 16]),
         facts: Facts {
@@ -133,7 +133,7 @@ fn record(recorder: &Recorder, case: &Case) {
         outcome: &case.outcome,
         opted_out_after: case.opted_out_after,
         network: case.network,
-        metadata_given: case.metadata_given,
+        metadata: case.metadata.as_deref(),
         heard: &case.heard,
     };
     recorder.record(&lent, case.facts.context.now);
