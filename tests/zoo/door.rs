@@ -115,14 +115,14 @@ async fn refused_at_upload() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("wrong-export", exporting("0.1.0", hook), "describe"),
         ("wrong-export-type", wrong_type, ""),
         (
-            "imports-sockets",
-            importing("wasi:sockets/tcp@0.2.0"),
-            "wasi:sockets/tcp",
+            "imports-wasi-http",
+            importing("wasi:http/outgoing-handler@0.2.0"),
+            "wasi:http/outgoing-handler",
         ),
         (
-            "imports-files",
-            importing("wasi:filesystem/types@0.2.0"),
-            "wasi:filesystem",
+            "imports-another-wasi",
+            importing("wasi:filesystem/types@0.3.0"),
+            "WASI 0.2 and no other",
         ),
         (
             "imports-another",
@@ -137,7 +137,7 @@ async fn refused_at_upload() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "functions-50000",
             module(&"(func)".repeat(50_000)),
-            "20000 functions",
+            "40000 functions (plugins.max_functions)",
         ),
         (
             "one-huge-function",
@@ -146,9 +146,9 @@ async fn refused_at_upload() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ),
         ("instances-5000", nested_instances, ""),
         (
-            "modules-100",
-            component(&"(core module)".repeat(100)),
-            "16 modules",
+            "modules-200",
+            component(&"(core module)".repeat(200)),
+            "128 modules",
         ),
         (
             "memory64",
@@ -161,7 +161,7 @@ async fn refused_at_upload() -> Vec<(&'static str, Vec<u8>, &'static str)> {
                 "0.1.0",
                 &format!("{hook} (core module (memory 1) (memory 1))"),
             ),
-            "not a valid component",
+            "",
         ),
         ("memory-of-4-gib", guest(|g| g.memory = "65536"), "memory"),
         (
@@ -249,7 +249,7 @@ async fn what_may_not_come_in_is_called_what_it_is() {
         ("authorization", &*bearer(ADMIN_KEY)),
         ("content-type", "application/wasm"),
     ];
-    let large = Some(vec![0; 32 << 20]);
+    let large = Some(vec![0; (32 << 20) + 1]);
     let answer = zoo
         .rig
         .try_call("POST", "/v1/plugins", large, &headers)
