@@ -8,35 +8,39 @@ use super::judge::{self, EXEMPT, judge};
 use crate::clock::Timestamp;
 use crate::domain::text;
 use crate::domain::{
-    CaseRef, Context, Decision, Facts, HookCall, Message, Network, Outcome, Phase, Plan, Reason,
-    RecipientProfile, State,
+    CaseRef, Context, Decision, Facts, Hook, HookCall, Message, Network, Outcome, Phase, Plan,
+    Reason, RecipientProfile, State,
 };
 use crate::plugin::{PolicySet, Witness};
 
 /// How a message stood before hooks changed it.
 struct Before {
     network: Network,
-    metadata: Vec<(String, String)>,
+    /// Kept where an enrichment may label the message.
+    metadata: Option<Vec<(String, String)>>,
     /// False: an earlier decision's text is what may be at the phone already.
     own_text: bool,
 }
 
 impl Before {
-    fn of(message: &Message) -> Before {
+    fn of(message: &Message, set: &PolicySet) -> Before {
+        let labels = set.entries(Hook::Enrichment).next().is_some();
         Before {
             network: message.network,
-            metadata: message.metadata.clone(),
+            metadata: labels.then(|| message.metadata.clone()),
             own_text: message.submitted_body.is_none(),
         }
     }
 
     /// Takes back what a decision changed.
-    fn restore(&self, message: &mut Message) {
+    fn restore(self, message: &mut Message) {
         if self.own_text {
             restore_body(message);
         }
         message.network = self.network;
-        message.metadata.clone_from(&self.metadata);
+        if let Some(metadata) = self.metadata {
+            message.metadata = metadata;
+        }
         message.plan = Plan::default();
         message.hop = 0;
     }
@@ -73,7 +77,7 @@ impl Pipeline {
         // A possible copy at the phone already is no matter for a trial.
         let trial = message.state != State::SubmitUnknown && canary.takes(&message.recipient);
         if trial {
-            let before = Before::of(message);
+            let before = Before::of(message, &canary.set);
             // Boxed: trials are rare, and every attempt would carry the room for them.
             let outcome = Box::pin(self.decide(&canary.set, message, phase, now, exempt)).await;
             if canary.note_candidate(message, &outcome) {
@@ -100,7 +104,7 @@ impl Pipeline {
         exempt: bool,
     ) -> Outcome {
         let facts = self.facts(message, phase, now, exempt);
-        let before = Before::of(message);
+        let before = Before::of(message, set);
         let kept = phase != Phase::Preview && before.own_text && self.observers.wanted();
         let mut witness = if kept {
             Witness::listening()
@@ -129,7 +133,7 @@ impl Pipeline {
                 outcome: &outcome,
                 opted_out_after,
                 network: before.network,
-                metadata_given: before.metadata.len(),
+                metadata: before.metadata.as_deref(),
                 heard: &witness.into_heard(),
             };
             self.observers.note(&case);

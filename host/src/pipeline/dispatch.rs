@@ -202,6 +202,8 @@ impl Pipeline {
         // repetition stays the text that may be at the phone already.
         if message.state != State::SubmitUnknown {
             restore_body(message);
+            // What an enrichment of another set found is that set's.
+            message.network = self.numbers.network(&message.recipient);
         }
         let outcome = self.decide_in_force(message, phase, now, false).await;
         if message.state != State::SubmitUnknown {
