@@ -129,7 +129,7 @@ impl Pipeline {
                 outcome: &outcome,
                 opted_out_after,
                 network: before.network,
-                metadata_given: before.metadata.len(),
+                metadata: (message.metadata != before.metadata).then_some(&before.metadata),
                 heard: &witness.into_heard(),
             };
             self.observers.note(&case);
