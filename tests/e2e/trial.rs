@@ -539,7 +539,7 @@ async fn a_planted_change_is_found_exactly_in_a_hundred_thousand_recorded_decisi
             outcome: &judgement.outcome,
             opted_out_after: false,
             network,
-            metadata_given: 0,
+            metadata: None,
             heard: &witness.into_heard(),
         };
         recorder.record(&case, Timestamp(n));
