@@ -74,7 +74,7 @@ impl RoutingPolicy for StickySender {
         let recipient = recipient_hash(message);
         let allowed = |sender: &Sender| sender.is_allowed(country, kinds);
         let Some(first) = kept.or_else(|| pool.choose(recipient, allowed)) else {
-            let place = country.map_or("a number of unknown country", String::as_str);
+            let place = country.unwrap_or("a number of unknown country");
             return Routing::refuse(
                 "no_sender",
                 format!(
