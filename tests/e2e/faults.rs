@@ -22,6 +22,7 @@ const BETTER: &str = r#"
     [[plugin]]
     name = "words"
     path = "{dir}/better.wasm"
+    hooks = ["content-filter"]
     config = { on = "!" }
     fail = "previous"
     breaker = { faults = 2, window = 4, pause_s = 1, max_pause_s = 1 }
@@ -219,7 +220,7 @@ async fn compliance_is_opened_by_nobody_unawares() {
     let rig = rig().await;
     let open = BETTER
         .replace("\"previous\"", "\"open\"")
-        .replace("breaker", "hooks = [\"compliance-check\"]\n    breaker");
+        .replace("content-filter", "compliance-check");
     let (status, refused) = rig.put_policy(&open).await;
     assert_eq!(status, 422, "{refused:#}");
     assert_eq!(refused["errors"][0]["pointer"], "/plugin/0/fail");
