@@ -449,7 +449,7 @@ async fn set(folder: &std::path::Path, toml: &str) -> PolicySet {
 }
 
 fn message(n: u64) -> Message {
-    let mark = if n % PLANTED == 0 { "!" } else { "" };
+    let mark = if n.is_multiple_of(PLANTED) { "!" } else { "" };
     Message {
         id: MessageId(n.into()),
         account: AccountId::from("acme"),

@@ -329,6 +329,9 @@ const PLUGIN_FIGURES: [Figure; 8] = [
     ),
 ];
 
+/// Counts of one kind, by name.
+type Counts = fn(&EntryStats) -> &[(&'static str, u64)];
+
 fn plugins(page: &mut Page, api: &Api) {
     let set = api.pipeline.policy.active();
     page.head("heliograph_policy_info", "gauge", "The policy set in force");
@@ -345,7 +348,7 @@ fn plugins(page: &mut Page, api: &Api) {
             page.line(name, &labels_of(who), figure(stats));
         }
     }
-    let kinds: [(_, _, _, fn(&EntryStats) -> &[(&'static str, u64)]); 3] = [
+    let kinds: [(&str, &str, &str, Counts); 3] = [
         (
             "heliograph_plugin_answers_total",
             "outcome",
@@ -409,8 +412,10 @@ fn call_seconds(page: &mut Page, totals: &[(Who, EntryStats)]) {
     }
 }
 
+type UsageFigure = fn(&AccountUsage) -> f64;
+
 fn accounts(page: &mut Page, usages: &[AccountUsage]) {
-    let figures: [(_, _, fn(&AccountUsage) -> f64); 3] = [
+    let figures: [(&str, &str, UsageFigure); 3] = [
         (
             "heliograph_account_plugin_cpu_seconds_total",
             "Time in which a thread worked for the account's own plugins",

@@ -283,7 +283,7 @@ fn note(moves: &mut Moves, from: &str, to: &str) {
 
 fn told_of(side: &Side<'_>) -> Told {
     let hops = side.message.plan.hops.iter().filter(|_| side.sends());
-    let reasons = side.calls.iter().filter(|c| !c.why.is_empty());
+    let mut reasons = side.calls.iter().filter(|c| !c.why.is_empty());
     Told {
         outcome: side.outcome.name(),
         code: match side.outcome {
@@ -293,7 +293,10 @@ fn told_of(side: &Side<'_>) -> Told {
         carriers: hops.map(|h| h.carrier.to_string()).collect(),
         price_micros: side.price_micros(),
         segments: side.message.segments,
-        reason: reasons.last().map(|c| c.why.clone()).unwrap_or_default(),
+        reason: reasons
+            .next_back()
+            .map(|c| c.why.clone())
+            .unwrap_or_default(),
     }
 }
 

@@ -1,3 +1,5 @@
+//! What was recorded comes back in order, in spans, and around damage.
+
 use std::sync::Arc;
 
 use super::*;
@@ -72,7 +74,7 @@ fn case(n: u64, carriers: &Arc<Vec<CarrierView>>) -> Case {
     }];
     Case {
         network: message.network,
-        metadata: (n % 2 == 0).then(|| vec![("given".into(), "then".into())]),
+        metadata: (n.is_multiple_of(2)).then(|| vec![("given".into(), "then".into())]),
         message,
         set: SetId([7; 16]),
         facts: Facts {
@@ -82,13 +84,13 @@ fn case(n: u64, carriers: &Arc<Vec<CarrierView>>) -> Case {
                 phase: Phase::Admission,
             },
             profile: RecipientProfile {
-                opted_out: n % 2 == 0,
+                opted_out: n.is_multiple_of(2),
                 utc_offset_minutes: Some(-90),
                 sent_last_day: 4,
             },
             carriers: carriers.clone(),
-            released: n % 3 == 0,
-            exempt: n % 5 == 0,
+            released: n.is_multiple_of(3),
+            exempt: n.is_multiple_of(5),
         },
         outcome: match n % 4 {
             0 => Outcome::Send,
@@ -102,7 +104,7 @@ fn case(n: u64, carriers: &Arc<Vec<CarrierView>>) -> Case {
             },
             _ => Outcome::OptedOut,
         },
-        opted_out_after: n % 7 == 0,
+        opted_out_after: n.is_multiple_of(7),
         heard: vec![Heard {
             entry: "guard".into(),
             hook: Hook::ComplianceCheck,
@@ -156,7 +158,7 @@ async fn written(folder: &Path, count: u64) {
     let recorder = Recorder::open(options(folder), Clock::manual(Timestamp(1))).unwrap();
     let mut carriers = Arc::new(vec![view("north", 0)]);
     for n in 1..=count {
-        if n % 10 == 0 {
+        if n.is_multiple_of(10) {
             carriers = Arc::new(vec![
                 view("north", u32::try_from(n).unwrap()),
                 view("south", 1),
