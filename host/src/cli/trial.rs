@@ -213,18 +213,33 @@ pub async fn export(args: Export) -> Result<(), Failure> {
     let shown = client.get("/v1/policy").await?;
     let spec = PolicySpec::from_json(shown["policy"].to_string().as_bytes());
     let mut spec = spec.map_err(|e| Failure::Failed(e.to_string()))?;
-    let failed =
-        |path: &Path, e: std::io::Error| Failure::Failed(format!("{}: {e}", path.display()));
-    std::fs::create_dir_all(&args.folder).map_err(|e| failed(&args.folder, e))?;
+    let plain = |name: &&String| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        !name.is_empty() && name.bytes().all(good)
+    };
+    let mut names = spec
+        .plugins
+        .iter()
+        .map(|p| &p.name)
+        .chain(spec.tables.keys());
+    // They become names of files, and the server is somebody else's machine.
+    if let Some(odd) = names.find(|name| !plain(name)) {
+        return Err(Failure::Failed(format!("{odd:?} is no name of a policy")));
+    }
+    let made = std::fs::create_dir_all(&args.folder);
+    made.map_err(|e| Failure::Failed(format!("{}: {e}", args.folder.display())))?;
     for plugin in &mut spec.plugins {
-        if let Some(digest) = plugin.digest.take() {
-            let name = format!("{}.wasm", plugin.name);
-            let bytes = client
-                .bytes(&format!("/v1/plugins/{}", escaped(&digest)))
-                .await?;
-            let path = args.folder.join(&name);
-            std::fs::write(&path, &bytes).map_err(|e| failed(&path, e))?;
-            plugin.path = Some(name);
+        let previous = plugin.previous.as_mut();
+        let previous = previous.map(|p| ("-previous", &mut p.path, &mut p.digest));
+        let own = ("", &mut plugin.path, &mut plugin.digest);
+        for (ending, path, digest) in std::iter::once(own).chain(previous) {
+            let Some(digest) = digest.take() else {
+                continue;
+            };
+            let file = format!("{}{ending}.wasm", plugin.name);
+            let from = format!("/v1/plugins/{}", escaped(&digest));
+            write(&args.folder.join(&file), &client.bytes(&from).await?)?;
+            *path = Some(file);
         }
     }
     for (name, table) in &mut spec.tables {
@@ -233,20 +248,24 @@ pub async fn export(args: Export) -> Result<(), Failure> {
             let bytes = client
                 .bytes(&format!("/v1/tables/{}", escaped(&digest)))
                 .await?;
-            let path = args.folder.join(&file);
-            std::fs::write(&path, &bytes).map_err(|e| failed(&path, e))?;
+            write(&args.folder.join(&file), &bytes)?;
             table.file = Some(file);
         }
     }
     let toml = toml::to_string(&spec)
         .map_err(|e| Failure::Failed(format!("the policy has no TOML: {e}")))?;
     let path = args.folder.join("policy.toml");
-    std::fs::write(&path, toml).map_err(|e| failed(&path, e))?;
+    write(&path, toml.as_bytes())?;
     let answer = json!({ "set": shown["id"], "file": path });
     print(&answer, args.target.json, |a| {
         format!("policy set {} is in {}", text(a, "set"), text(a, "file"))
     });
     Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let written = std::fs::write(path, bytes);
+    written.map_err(|e| Failure::Failed(format!("{}: {e}", path.display())))
 }
 
 async fn put(client: &Client, path: &str, body: &Value) -> Result<Value, Failure> {

@@ -29,6 +29,9 @@ const HOT_MAX: usize = 8;
 /// History that is kept and shown.
 const HISTORY_MAX: usize = 1_000;
 
+/// Characters of an event that tells why a policy was refused.
+const EVENT_DETAIL_MAX: usize = 1_000;
+
 /// Rows of each kind that are read back.
 const SCAN_MAX: usize = 10_000;
 
@@ -255,7 +258,13 @@ impl Policy {
         by: &str,
     ) -> Result<Applied, PolicyError> {
         let _changing = self.0.changing.lock().await;
-        self.apply_alone(spec, base, by).await
+        let applied = self.apply_alone(spec, base, by).await;
+        if let Err(error) = &applied {
+            let why = format!("{by}: {error}");
+            let why: String = why.chars().take(EVENT_DETAIL_MAX).collect();
+            self.0.events.emit(EventKind::PolicyRefused, "", why);
+        }
+        applied
     }
 
     async fn apply_alone(
@@ -397,7 +406,10 @@ impl Policy {
             keep.map_err(StageError::Store)?;
         }
         let signed = signers_text(&staged.signatures);
-        tracing::info!(plugin = staged.name, version = staged.version, digest = staged.digest, %signed, "staged");
+        let what = format!("{} {}, {signed}", staged.name, staged.version);
+        self.0
+            .events
+            .emit(EventKind::PluginStaged, &*staged.digest, what);
         let value = serde_json::to_vec(&staged).unwrap_or_default();
         let key = format!("{STAGED_PREFIX}{name}");
         self.0

@@ -16,7 +16,7 @@ use super::entry::Entry;
 use super::host_calls::{Capabilities, HttpClient, LogRate};
 use super::http::HttpCaller;
 use super::lane::Lane;
-use super::load::{self, Loaded, digest_text};
+use super::load::{self, LoadError, Loaded, digest_text};
 use super::pool::{Bounds, NotConfigured, Pool, Terms};
 use super::signature::Signer;
 use super::spec::{
@@ -151,8 +151,9 @@ impl PolicySet {
             .map_err(SetError)?;
         let mut problems = Vec::new();
         let mut built = Vec::new();
-        for (index, plugin) in spec.plugins.iter().enumerate() {
-            match build_entry(index, spec, plugin, &materials, host, previous).await {
+        let loads = load_all(&host.engine, &materials.components).await;
+        for ((index, plugin), loaded) in spec.plugins.iter().enumerate().zip(loads) {
+            match build_entry(index, spec, plugin, loaded, &materials, host, previous).await {
                 Ok(entry) => built.push(entry),
                 Err(more) => problems.extend(more),
             }
@@ -309,10 +310,39 @@ struct Ground<'a> {
     previous: Option<&'a PolicySet>,
 }
 
+/// Loads components side by side, as many at once as the machine has cores; each once, however often
+/// it stands in the policy.
+async fn load_all(engine: &Engine, components: &[Vec<u8>]) -> Vec<Result<Arc<Loaded>, LoadError>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let turns = Arc::new(tokio::sync::Semaphore::new(cores));
+    let mut under_way: Vec<(&[u8], tokio::task::JoinHandle<_>)> = Vec::new();
+    let mut places = Vec::with_capacity(components.len());
+    for bytes in components {
+        let known = under_way.iter().position(|(same, _)| *same == &bytes[..]);
+        places.push(known.unwrap_or(under_way.len()));
+        if known.is_none() {
+            let (engine, turns, owned) = (engine.clone(), turns.clone(), bytes.clone());
+            let load = async move {
+                // Never closed.
+                let _turn = turns.acquire().await;
+                load::load(&engine, owned).await
+            };
+            under_way.push((bytes, tokio::spawn(load)));
+        }
+    }
+    let mut loaded = Vec::with_capacity(under_way.len());
+    for (_, load) in under_way {
+        let ended = load.await;
+        loaded.push(ended.unwrap_or_else(|e| Err(LoadError::Compiler(e.to_string()))));
+    }
+    places.into_iter().map(|n| loaded[n].clone()).collect()
+}
+
 async fn build_entry(
     index: usize,
     policy: &PolicySpec,
     spec: &PluginSpec,
+    loaded: Result<Arc<Loaded>, LoadError>,
     materials: &Materials,
     host: &Host,
     previous: Option<&PolicySet>,
@@ -335,10 +365,7 @@ async fn build_entry(
     } else {
         "/digest"
     };
-    let bytes = materials.components.get(index).cloned().unwrap_or_default();
-    let loaded = load::load(&host.engine, bytes)
-        .await
-        .map_err(|e| vec![at(source, format!("the component {e}"))])?;
+    let loaded = loaded.map_err(|e| vec![at(source, format!("the component {e}"))])?;
     let (hooks, mut problems) = hooks_of(spec, &loaded, &at);
     problems.extend(ungranted(spec, &loaded, &hooks, previous, &at));
     problems.extend(schema_problems(spec, &loaded, &at));
