@@ -331,12 +331,20 @@ async fn a_good_canary_steps_outlives_a_restart_and_is_promoted() {
         .admin("PUT", "/v1/policy/canary", Some(body.clone()))
         .await;
     assert_eq!(status, 200, "{canary}");
-    let (status, problem) = rig.admin("PUT", "/v1/policy/canary", Some(body)).await;
+    let (status, problem) = rig.admin("PUT", "/v1/policy/canary", Some(body.clone())).await;
     assert_eq!(
         (status, text(&problem["code"])),
         (409, "conflict"),
         "{problem}"
     );
+    // Going back from a canary is ending it.
+    let (status, back) = rig.admin("POST", "/v1/policy/rollback", None).await;
+    assert_eq!((status, &back["set"]), (200, &canary["baseline"]), "{back}");
+    assert_eq!(rig.admin("GET", "/v1/policy/canary", None).await.0, 404);
+    let (status, canary) = rig
+        .admin("PUT", "/v1/policy/canary", Some(body.clone()))
+        .await;
+    assert_eq!(status, 200, "{canary}");
     rig.kill().await;
     rig.launch().await;
     let (status, resumed) = rig.admin("GET", "/v1/policy/canary", None).await;

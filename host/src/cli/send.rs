@@ -127,11 +127,14 @@ async fn wait(client: &Client, id: &str, at_most: Duration) -> Result<Value, Fai
 
 /// Prints an answer as it came, or in words.
 pub fn print(answer: &Value, as_json: bool, words: impl Fn(&Value) -> String) {
-    if as_json {
-        println!("{answer:#}");
+    use std::io::Write as _;
+    let text = if as_json {
+        format!("{answer:#}")
     } else {
-        println!("{}", words(answer));
-    }
+        words(answer)
+    };
+    // Whoever reads has enough of it, as `head` has: no reason to complain.
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 pub fn text<'a>(answer: &'a Value, name: &str) -> &'a str {

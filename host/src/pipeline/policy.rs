@@ -319,6 +319,13 @@ impl Policy {
     /// Back to the policy before the one in force, or to the newest with the id `to`.
     pub async fn rollback(&self, to: Option<&str>, by: &str) -> Result<Applied, PolicyError> {
         let _changing = self.0.changing.lock().await;
+        // A canary under way is the last change: going back is ending it.
+        if to.is_none() && self.end_running_canary(by).await {
+            return Ok(Applied {
+                set: self.active().id(),
+                changed: true,
+            });
+        }
         let active = self.active().id().to_string();
         let target = self
             .history()

@@ -124,6 +124,11 @@ impl Policy {
         Ok(id)
     }
 
+    /// Within a change. False where none is under way.
+    pub(super) async fn end_running_canary(&self, by: &str) -> bool {
+        self.end_canary(EventKind::CanaryAborted, by).await.is_ok()
+    }
+
     /// Ends a canary because another policy came into force. Within a change.
     pub(super) async fn supersede_canary(&self, by: &str) {
         if self.in_force().canary.is_some() {
