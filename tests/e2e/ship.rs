@@ -503,8 +503,8 @@ async fn a_component_goes_through_a_registry_that_wants_tokens_and_redirects_blo
     for (lie, told) in [
         (Lie::Changed, "changed or damaged"),
         (Lie::Longer, "larger than its manifest says"),
-        (Lie::BlobsElsewhere, "no https address"),
-        (Lie::TokensElsewhere, "no https address"),
+        (Lie::BlobsElsewhere, "is no https address"),
+        (Lie::TokensElsewhere, "is no https address"),
         (Lie::TwoLineToken, "as no registry does"),
     ] {
         registry.tell(lie);

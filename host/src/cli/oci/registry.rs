@@ -31,6 +31,7 @@ const SAID_CHARS_MAX: usize = 300;
 /// Every connection without TLS is to go by this proxy, and nobody listens at port 0: wherever a
 /// registry sends us for tokens, uploads or blobs, it is https. The environment's proxies are not asked.
 const NO_PLAIN_HTTP: &str = "http://127.0.0.1:0";
+const NO_PLAIN_HTTP_ADDRESS: &str = " 127.0.0.1:0,";
 /// With --plain-http, these are excepted.
 const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
 
@@ -203,19 +204,17 @@ impl Registry {
             OciDistributionError::IoError(error) if error.kind() == ErrorKind::WriteZero => {
                 "gives a component larger than its manifest says".to_owned()
             }
-            OciDistributionError::RequestError(error) => {
-                let (http, host) = match error.url() {
-                    Some(url) => (url.scheme() == "http", url.host_str().unwrap_or_default()),
-                    None => (false, ""),
-                };
-                if http && !(self.plain_http && is_this_machine(host)) {
-                    format!("leads to {}, which is no https address", shortened(host))
-                } else if !self.plain_http && is_this_machine(host) {
-                    let why = reason(error);
-                    format!("{why} (a registry of this machine without TLS needs --plain-http)")
-                } else {
-                    reason(error)
-                }
+            // Which address it was stands in no public field; only these words hang on it.
+            OciDistributionError::RequestError(error)
+                if format!("{error:?}").contains(NO_PLAIN_HTTP_ADDRESS) =>
+            {
+                "leads to an address that is no https address".to_owned()
+            }
+            OciDistributionError::RequestError(error)
+                if !self.plain_http && is_this_machine(self.name.registry()) =>
+            {
+                let why = reason(error);
+                format!("{why} (a registry of this machine without TLS needs --plain-http)")
             }
             // The rest says what a registry's answer was not.
             _ => shortened(&reason(error)),
