@@ -3,7 +3,7 @@
 
 use heliograph::plugin::{SecretKey, Signature, Signatures};
 use heliograph_tests::guests::Guest;
-use heliograph_tests::registry::{DockerRegistry, Registry};
+use heliograph_tests::registry::{DockerRegistry, Lie, Registry};
 use heliograph_tests::{ADMIN_KEY, Plan, Rig, bearer, eventually, run_in, sms};
 use serde_json::{Value, json};
 
@@ -497,15 +497,22 @@ async fn a_component_goes_through_a_registry_that_wants_tokens_and_redirects_blo
     let place = format!("{}/acme/words", registry.address);
     round_trip(&place, &["--plain-http"]).await;
     assert!(registry.tokens() > 0 && registry.redirects() > 0);
-    // It lies: other bytes under the layer's digest.
-    registry.tamper();
     let folder = tempfile::tempdir().expect("a folder");
     let tagged = format!("{place}:1.0.0");
     let pull = ["plugin", "pull", &tagged, "--out", "x.wasm", "--plain-http"];
-    let (code, _, error) = run_in(folder.path(), &pull).await;
-    assert_eq!(code, Some(1));
-    assert!(error.contains("changed or damaged"), "{error}");
-    assert!(!folder.path().join("x.wasm").exists());
+    for (lie, told) in [
+        (Lie::Changed, "changed or damaged"),
+        (Lie::Longer, "larger than its manifest says"),
+        (Lie::BlobsElsewhere, "is no https address"),
+        (Lie::TokensElsewhere, "is no https address"),
+        (Lie::TwoLineToken, "as no registry does"),
+    ] {
+        registry.tell(lie);
+        let (code, _, error) = run_in(folder.path(), &pull).await;
+        assert_eq!(code, Some(1), "{lie:?}: {error}");
+        assert!(error.contains(told), "{lie:?}: {error}");
+        assert!(!folder.path().join("x.wasm").exists());
+    }
 }
 
 /// Where the distribution's own registry is installed, it has the last word on what we speak.

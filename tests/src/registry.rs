@@ -20,6 +20,23 @@ use tokio::process::{Child, Command};
 use crate::{eventually, free_address, http};
 
 const TOKEN: &str = "a-token-of-the-registry";
+/// Of no machine anywhere (RFC 5737).
+const ELSEWHERE: &str = "192.0.2.1";
+
+/// What it does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Every blob has one octet changed.
+    Changed,
+    /// Every blob has one octet more.
+    Longer,
+    /// Blobs are on another machine, without TLS.
+    BlobsElsewhere,
+    /// And so are tokens.
+    TokensElsewhere,
+    /// Its tokens cannot stand in a header.
+    TwoLineToken,
+}
 
 #[derive(Default)]
 struct State {
@@ -29,7 +46,7 @@ struct State {
     uploads: usize,
     tokens: usize,
     redirects: usize,
-    lies: bool,
+    lie: Option<Lie>,
 }
 
 /// It asks for a token, wants blobs in one piece at an address of its own choice, and gives them from
@@ -69,9 +86,9 @@ impl Registry {
         self.state.lock().expect("the state").redirects
     }
 
-    /// From now on every blob has one octet changed.
-    pub fn tamper(&self) {
-        self.state.lock().expect("the state").lies = true;
+    /// From now on.
+    pub fn tell(&self, lie: Lie) {
+        self.state.lock().expect("the state").lie = Some(lie);
     }
 }
 
@@ -92,7 +109,11 @@ async fn answer(
     if path == "/token" {
         state.tokens += 1;
         let right = query.contains("service=here") && query.contains("repository%3Aacme%2Fwords");
-        let token = if right { TOKEN } else { "" };
+        let token = match state.lie {
+            Some(Lie::TwoLineToken) => "two\\nlines",
+            Some(_) | None if right => TOKEN,
+            Some(_) | None => "",
+        };
         return reply(200, &[], format!("{{\"token\":\"{token}\"}}").into());
     }
     if let Some(digest) = path.strip_prefix("/storage/") {
@@ -104,15 +125,21 @@ async fn answer(
             return reply(404, &[], Bytes::new());
         };
         let mut blob = blob.to_vec();
-        if state.lies {
-            blob[0] ^= 1;
+        match state.lie {
+            Some(Lie::Changed) => blob[0] ^= 1,
+            Some(Lie::Longer) => blob.push(0),
+            Some(Lie::BlobsElsewhere | Lie::TokensElsewhere | Lie::TwoLineToken) | None => {}
         }
         return reply(200, &[], blob.into());
     }
     let known = head.headers.get("authorization").map(|v| v.as_bytes());
     if known != Some(format!("Bearer {TOKEN}").as_bytes()) {
+        let realm = match state.lie {
+            Some(Lie::TokensElsewhere) => ELSEWHERE,
+            Some(_) | None => name,
+        };
         let challenge = format!(
-            "Bearer realm=\"http://{name}/token\",service=\"here\",scope=\"repository:acme/words:pull,push\""
+            "Bearer realm=\"http://{realm}/token\",service=\"here\",scope=\"repository:acme/words:pull,push\""
         );
         return reply(401, &[("www-authenticate", &challenge)], Bytes::new());
     }
@@ -131,8 +158,9 @@ async fn answer(
             if digest != digest_of(&body) || !query.contains("state=x") {
                 return reply(400, &[], Bytes::new());
             }
+            let place = format!("/v2/acme/words/blobs/{digest}");
             state.blobs.insert(digest, body);
-            reply(201, &[], Bytes::new())
+            reply(201, &[("location", &place)], Bytes::new())
         }
         (&Method::HEAD, Some(("blobs", digest))) => {
             let status = if state.blobs.contains_key(digest) {
@@ -145,10 +173,11 @@ async fn answer(
         (&Method::GET, Some(("blobs", digest))) => {
             state.redirects += 1;
             // Another name, so another place to a client.
-            let place = format!(
-                "http://{}/storage/{digest}",
-                name.replace("127.0.0.1", "localhost")
-            );
+            let host = match state.lie {
+                Some(Lie::BlobsElsewhere) => ELSEWHERE.to_owned(),
+                Some(_) | None => name.replace("127.0.0.1", "localhost"),
+            };
+            let place = format!("http://{host}/storage/{digest}");
             reply(307, &[("location", &place)], Bytes::new())
         }
         (&Method::PUT, Some(("manifests", place))) => {

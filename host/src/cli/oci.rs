@@ -3,7 +3,6 @@
 //! and `registry`. Nothing is taken whose digest is not the one that was asked for.
 
 mod artifact;
-mod challenge;
 mod layout;
 mod reference;
 mod registry;
@@ -72,18 +71,22 @@ pub async fn push(args: &Push, out: &mut dyn Write) -> Result<(), PluginError> {
     let signatures = beside(&args.file).map_err(PluginError::Failed)?;
     let artifact = Artifact::of(bytes, &shown, &signatures);
     if let Some(wanted) = &reference.digest
-        && *wanted != artifact.digest
+        && *wanted != artifact.manifest.digest
     {
-        let why = format!("the artifact is {}", artifact.digest);
+        let why = format!("the artifact is {}", artifact.manifest.digest);
         return Err(failed(&args.reference, why));
     }
+    let digest = artifact.manifest.digest.clone();
     match &reference.place {
         Place::Layout(folder) => Layout::new(folder).push(&artifact, reference.tag.as_deref()),
-        Place::Registry { .. } => Registry::new(&reference)?.push(&artifact).await,
+        Place::Registry { name, plain_http } => {
+            let registry = Registry::new(name, *plain_http)?;
+            registry.push(artifact, reference.tag.clone()).await
+        }
     }?;
-    let pinned = reference.pinned(&artifact.digest);
+    let pinned = reference.pinned(&digest);
     let made = json!({
-        "reference": pinned, "tag": reference.tag, "digest": artifact.digest,
+        "reference": pinned, "tag": reference.tag, "digest": digest,
         "component": shown.digest, "signatures": signatures.iter().count(),
     });
     let signed = match signatures.iter().count() {
@@ -102,7 +105,10 @@ pub async fn pull(args: &Pull, out: &mut dyn Write) -> Result<(), PluginError> {
     let reference = Reference::parse(&args.reference, args.plain_http)?;
     let fetched = match &reference.place {
         Place::Layout(folder) => Layout::new(folder).pull(&reference),
-        Place::Registry { .. } => Registry::new(&reference)?.pull(&reference).await,
+        Place::Registry { name, plain_http } => {
+            let registry = Registry::new(name, *plain_http)?;
+            registry.pull(&reference).await
+        }
     }?;
     let Fetched {
         digest,
@@ -111,7 +117,7 @@ pub async fn pull(args: &Pull, out: &mut dyn Write) -> Result<(), PluginError> {
         signatures,
     } = fetched;
     if let Some(wanted) = &args.digest
-        && *wanted != component
+        && wanted != component.as_ref()
     {
         let why = format!(
             "{}: the component is {component}, not {wanted}",

@@ -2,18 +2,20 @@
 //! that tells imports and exports, one layer that is the component; our signatures are an annotation of
 //! the manifest. The same file and signatures make the same digests everywhere, at any time.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
+use bytes::Bytes;
+use oci_spec::image::{
+    Descriptor, Digest, ImageManifest, ImageManifestBuilder, MediaType, SCHEMA_VERSION,
+};
 use serde_json::json;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::failed;
 use crate::cli::component::{Inspection, PACKAGE};
 use crate::cli::plugin::{MAX_COMPONENT_BYTES, PluginError};
 use crate::plugin::{SIGNATURE_FILE_BYTES_MAX, Signatures, digest_text};
 
-pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.wasm.config.v0+json";
 const LAYER_TYPE: &str = "application/wasm";
 /// Holds what FILE.sig holds.
@@ -22,54 +24,27 @@ pub const SIGNATURES: &str = "org.heliograph.plugin.signatures";
 pub const MANIFEST_BYTES_MAX: usize = 256 << 10;
 
 /// What is pushed: three blobs.
+#[derive(Clone)]
 pub struct Artifact {
-    /// Of the manifest.
-    pub digest: String,
-    pub manifest: Vec<u8>,
+    pub manifest: Blob,
     pub config: Blob,
     pub layer: Blob,
 }
 
+#[derive(Clone)]
 pub struct Blob {
-    pub digest: String,
-    pub bytes: Vec<u8>,
+    pub digest: Digest,
+    pub bytes: Bytes,
 }
 
 /// What was pulled: every digest on the way was right.
 pub struct Fetched {
     /// Of the manifest.
-    pub digest: String,
+    pub digest: Digest,
     /// Of the component.
-    pub component: String,
+    pub component: Digest,
     pub bytes: Vec<u8>,
     pub signatures: Signatures,
-}
-
-/// A reference to a blob (image-spec, descriptor.md).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    pub media_type: String,
-    pub digest: String,
-    pub size: u64,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-    /// What else it says is kept.
-    #[serde(flatten)]
-    pub more: BTreeMap<String, serde_json::Value>,
-}
-
-/// image-spec, manifest.md.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Manifest {
-    pub schema_version: u32,
-    #[serde(default)]
-    pub media_type: Option<String>,
-    pub config: Descriptor,
-    pub layers: Vec<Descriptor>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
 }
 
 impl Artifact {
@@ -94,21 +69,20 @@ impl Artifact {
             "component": { "exports": exports, "imports": imports },
         });
         let config = Blob::of(config.to_string().into_bytes());
-        let mut annotations = BTreeMap::new();
+        let mut manifest = ImageManifestBuilder::default()
+            .schema_version(SCHEMA_VERSION)
+            .media_type(MediaType::ImageManifest)
+            .config(config.descriptor(CONFIG_TYPE.into()))
+            .layers([layer.descriptor(LAYER_TYPE.into())]);
         if !signatures.is_empty() {
-            annotations.insert(SIGNATURES.to_owned(), signatures.text());
+            // One annotation: with more, their order would be another every time.
+            let text = (SIGNATURES.to_owned(), signatures.text());
+            manifest = manifest.annotations(HashMap::from([text]));
         }
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(MANIFEST_TYPE.to_owned()),
-            config: config.descriptor(CONFIG_TYPE),
-            layers: vec![layer.descriptor(LAYER_TYPE)],
-            annotations,
-        };
-        let manifest = serde_json::to_vec(&manifest).unwrap_or_default();
+        let manifest = manifest.build().ok();
+        let manifest = manifest.and_then(|manifest| serde_json::to_vec(&manifest).ok());
         Artifact {
-            digest: digest_of(&manifest),
-            manifest,
+            manifest: Blob::of(manifest.expect("a manifest with all that it needs")),
             config,
             layer,
         }
@@ -116,13 +90,7 @@ impl Artifact {
 
     /// As an index lists it.
     pub fn descriptor(&self) -> Descriptor {
-        Descriptor {
-            media_type: MANIFEST_TYPE.to_owned(),
-            digest: self.digest.clone(),
-            size: self.manifest.len() as u64,
-            annotations: BTreeMap::new(),
-            more: BTreeMap::new(),
-        }
+        self.manifest.descriptor(MediaType::ImageManifest)
     }
 }
 
@@ -130,56 +98,51 @@ impl Blob {
     fn of(bytes: Vec<u8>) -> Blob {
         Blob {
             digest: digest_of(&bytes),
-            bytes,
+            bytes: bytes.into(),
         }
     }
 
-    fn descriptor(&self, media_type: &str) -> Descriptor {
-        Descriptor {
-            media_type: media_type.to_owned(),
-            digest: self.digest.clone(),
-            size: self.bytes.len() as u64,
-            annotations: BTreeMap::new(),
-            more: BTreeMap::new(),
-        }
+    fn descriptor(&self, media_type: MediaType) -> Descriptor {
+        Descriptor::new(media_type, self.bytes.len() as u64, self.digest.clone())
     }
 }
 
 /// The component's layer and the signatures, out of a manifest whose digest was checked.
 pub fn read_manifest(from: &str, manifest: &[u8]) -> Result<(Descriptor, Signatures), PluginError> {
-    let manifest: Manifest = serde_json::from_slice(manifest)
+    let manifest: ImageManifest = serde_json::from_slice(manifest)
         .map_err(|e| failed(from, format!("its manifest cannot be read: {e}")))?;
-    if manifest.config.media_type != CONFIG_TYPE {
-        let why = format!(
-            "is no Wasm artifact: its config is {:?}, not {CONFIG_TYPE}",
-            shortened(&manifest.config.media_type)
-        );
+    let config = manifest.config().media_type().as_ref();
+    if config != CONFIG_TYPE {
+        let config = shortened(config);
+        let why = format!("is no Wasm artifact: its config is {config:?}, not {CONFIG_TYPE}");
         return Err(failed(from, why));
     }
-    let [layer] = manifest.layers.as_slice() else {
-        let count = manifest.layers.len();
+    let [layer] = manifest.layers().as_slice() else {
+        let count = manifest.layers().len();
         let why = format!("has {count} layers; a Wasm artifact has one");
         return Err(failed(from, why));
     };
-    if layer.media_type != LAYER_TYPE {
-        let kind = shortened(&layer.media_type);
+    let kind = layer.media_type().as_ref();
+    if kind != LAYER_TYPE {
+        let kind = shortened(kind);
         return Err(failed(
             from,
             format!("its layer is {kind:?}, not {LAYER_TYPE}"),
         ));
     }
-    if !is_digest(&layer.digest) {
-        let digest = shortened(&layer.digest);
+    if layer.as_digest_sha256().is_none() {
+        let digest = shortened(layer.digest().as_ref());
         return Err(failed(from, format!("its layer's digest is {digest:?}")));
     }
-    if layer.size > MAX_COMPONENT_BYTES {
+    if layer.size() > MAX_COMPONENT_BYTES {
         let why = format!(
             "its component has {} bytes; {MAX_COMPONENT_BYTES} are the most",
-            layer.size
+            layer.size()
         );
         return Err(failed(from, why));
     }
-    let text = manifest.annotations.get(SIGNATURES);
+    let text = manifest.annotations().as_ref();
+    let text = text.and_then(|all| all.get(SIGNATURES));
     let text = text.map(String::as_str).unwrap_or_default();
     if text.len() > SIGNATURE_FILE_BYTES_MAX {
         return Err(failed(from, "its signatures are too many"));
@@ -190,29 +153,21 @@ pub fn read_manifest(from: &str, manifest: &[u8]) -> Result<(Descriptor, Signatu
 }
 
 /// Whether these are the bytes that a descriptor means.
-pub fn same(from: &str, wanted: &str, bytes: &[u8]) -> Result<(), PluginError> {
+pub fn same(from: &str, wanted: &Digest, bytes: &[u8]) -> Result<(), PluginError> {
     let found = digest_of(bytes);
-    match found == wanted {
+    match found == *wanted {
         true => Ok(()),
-        false => Err(failed(
-            from,
-            format!("{wanted} was asked for, and {found} is there: it was changed or damaged"),
-        )),
+        false => Err(failed(from, changed(wanted, &found))),
     }
 }
 
-pub fn digest_of(bytes: &[u8]) -> String {
-    digest_text(&Sha256::digest(bytes).into())
+pub fn changed(wanted: impl std::fmt::Display, found: impl std::fmt::Display) -> String {
+    format!("{wanted} was asked for, and {found} is there: it was changed or damaged")
 }
 
-/// `sha256:` and 64 lower-case hexadecimal digits: nothing that could lead out of a folder.
-pub fn is_digest(text: &str) -> bool {
-    text.strip_prefix("sha256:").is_some_and(|hex| {
-        hex.len() == 64
-            && hex
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    })
+pub fn digest_of(bytes: &[u8]) -> Digest {
+    let text = digest_text(&Sha256::digest(bytes).into());
+    text.parse().expect("64 hexadecimal digits")
 }
 
 fn shortened(text: &str) -> String {

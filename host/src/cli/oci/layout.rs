@@ -1,37 +1,26 @@
 //! An OCI image layout (image-spec, image-layout.md): `oci-layout`, `index.json` and `blobs/sha256/`.
 //! Other tools may share the folder: what the index says of their artifacts stays as it is.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-
-use super::artifact::{
-    self, Artifact, Blob, Descriptor, Fetched, MANIFEST_BYTES_MAX, MANIFEST_TYPE, is_digest,
+use oci_spec::image::{
+    ANNOTATION_REF_NAME as TAG, Descriptor, Digest, ImageIndex, ImageIndexBuilder, MediaType,
+    OciLayout, OciLayoutBuilder, SCHEMA_VERSION,
 };
+
+use super::artifact::{self, Artifact, Fetched, MANIFEST_BYTES_MAX};
 use super::failed;
 use super::reference::Reference;
 use crate::cli::plugin::{MAX_COMPONENT_BYTES, PluginError, replace_file};
 
-const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+const VERSION: &str = "1.0.0";
+const MARKER_BYTES_MAX: usize = 4 << 10;
 const INDEX_BYTES_MAX: usize = 4 << 20;
-/// Where a tag stands in an index.
-const TAG: &str = "org.opencontainers.image.ref.name";
 
 pub struct Layout {
     folder: PathBuf,
-}
-
-/// image-spec, image-index.md.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    schema_version: u32,
-    manifests: Vec<Descriptor>,
-    #[serde(flatten)]
-    more: BTreeMap<String, Value>,
 }
 
 impl Layout {
@@ -53,36 +42,36 @@ impl Layout {
                     "is a folder with other contents, not an OCI layout",
                 ));
             }
-            false => Index {
-                schema_version: 2,
-                manifests: Vec::new(),
-                more: BTreeMap::from([("mediaType".to_owned(), json!(INDEX_TYPE))]),
-            },
+            false => ImageIndexBuilder::default()
+                .schema_version(SCHEMA_VERSION)
+                .media_type(MediaType::ImageIndex)
+                .manifests([])
+                .build()
+                .map_err(|e| failed(&self.name(), e))?,
         };
-        let manifest = Blob {
-            digest: artifact.digest.clone(),
-            bytes: artifact.manifest.clone(),
-        };
-        for blob in [&artifact.layer, &artifact.config, &manifest] {
+        for blob in [&artifact.layer, &artifact.config, &artifact.manifest] {
             replace_file(&self.blob(&blob.digest), &blob.bytes)?;
         }
-        let tag_of = |d: &Descriptor| d.annotations.get(TAG).cloned();
-        index.manifests.retain(|d| {
-            let same_tag = tag.is_some() && tag_of(d).as_deref() == tag;
-            let same_untagged = d.digest == artifact.digest && tag_of(d).is_none();
-            !(same_tag || same_untagged)
-        });
         let mut descriptor = artifact.descriptor();
         if let Some(tag) = tag {
-            descriptor
-                .annotations
-                .insert(TAG.to_owned(), tag.to_owned());
+            let tag = (TAG.to_owned(), tag.to_owned());
+            descriptor.set_annotations(Some(HashMap::from([tag])));
         }
-        index.manifests.push(descriptor);
+        let mut manifests = index.manifests().clone();
+        manifests.retain(|d| {
+            let same_tag = tag.is_some() && tag_of(d) == tag;
+            let same_untagged = *d.digest() == artifact.manifest.digest && tag_of(d).is_none();
+            !(same_tag || same_untagged)
+        });
+        manifests.push(descriptor);
+        index.set_manifests(manifests);
         let bytes = serde_json::to_vec(&index).map_err(|e| failed(&self.name(), e))?;
         replace_file(&index_file, &bytes)?;
         if !marker.exists() {
-            replace_file(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+            let version = OciLayoutBuilder::default().image_layout_version(VERSION);
+            let version = version.build().and_then(|version| version.to_string());
+            let version = version.map_err(|e| failed(&self.name(), e))?;
+            replace_file(&marker, version.as_bytes())?;
         }
         Ok(())
     }
@@ -90,20 +79,20 @@ impl Layout {
     pub fn pull(&self, reference: &Reference) -> Result<Fetched, PluginError> {
         let index = self.index()?;
         let entry = self.entry(&index, reference)?;
-        if entry.media_type != MANIFEST_TYPE {
-            let kind: String = entry.media_type.chars().take(80).collect();
+        if *entry.media_type() != MediaType::ImageManifest {
+            let kind: String = entry.media_type().as_ref().chars().take(80).collect();
             return Err(failed(
                 &self.name(),
                 format!("is {kind:?}, no single artifact"),
             ));
         }
-        let manifest = self.read(&entry.digest, MANIFEST_BYTES_MAX)?;
+        let manifest = self.read(entry.digest(), MANIFEST_BYTES_MAX)?;
         let (layer, signatures) = artifact::read_manifest(&self.name(), &manifest)?;
         let max = usize::try_from(MAX_COMPONENT_BYTES).unwrap_or(usize::MAX);
-        let bytes = self.read(&layer.digest, max)?;
+        let bytes = self.read(layer.digest(), max)?;
         Ok(Fetched {
-            digest: entry.digest.clone(),
-            component: layer.digest,
+            digest: entry.digest().clone(),
+            component: layer.digest().clone(),
             bytes,
             signatures,
         })
@@ -112,44 +101,37 @@ impl Layout {
     /// By digest, by tag, or the only one there is.
     fn entry<'a>(
         &self,
-        index: &'a Index,
+        index: &'a ImageIndex,
         reference: &Reference,
     ) -> Result<&'a Descriptor, PluginError> {
-        let matches = |d: &&Descriptor| {
-            let tag = d.annotations.get(TAG).map(String::as_str);
-            let by_tag = reference.digest.is_some()
-                || reference.tag.is_none()
-                || tag == reference.tag.as_deref();
-            by_tag
-                && reference
-                    .digest
-                    .as_ref()
-                    .is_none_or(|wanted| *wanted == d.digest)
+        let matches = |d: &&Descriptor| match (&reference.digest, reference.tag.as_deref()) {
+            (Some(digest), _) => d.digest() == digest,
+            (None, Some(tag)) => tag_of(d) == Some(tag),
+            (None, None) => true,
         };
-        let mut found: Vec<&Descriptor> = index.manifests.iter().filter(matches).collect();
-        found.dedup_by(|a, b| a.digest == b.digest);
+        let mut found: Vec<&Descriptor> = index.manifests().iter().filter(matches).collect();
+        found.dedup_by(|a, b| a.digest() == b.digest());
         match found[..] {
-            [one] if is_digest(&one.digest) => Ok(one),
-            [_] => Err(failed(&self.name(), "its index has a digest that is none")),
+            [one] if one.as_digest_sha256().is_some() => Ok(one),
+            [_] => Err(failed(&self.name(), "its digest is not of SHA-256")),
             [] => Err(failed(&self.name(), "has no such artifact")),
             [_, _, ..] => {
-                let tags = index
-                    .manifests
-                    .iter()
-                    .filter_map(|d| d.annotations.get(TAG));
-                let tags: Vec<&str> = tags.map(String::as_str).take(20).collect();
+                let tags = index.manifests().iter().filter_map(tag_of);
+                let tags: Vec<&str> = tags.take(20).collect();
                 let why = format!("holds several artifacts; name one: {}", tags.join(", "));
                 Err(failed(&self.name(), why))
             }
         }
     }
 
-    fn index(&self) -> Result<Index, PluginError> {
+    fn index(&self) -> Result<ImageIndex, PluginError> {
         let marker = self.folder.join("oci-layout");
-        let marker = read_limited(&marker, 4 << 10).map_err(|e| failed(&self.name(), e))?;
-        let version: Value = serde_json::from_slice(&marker).unwrap_or_default();
-        if version["imageLayoutVersion"] != "1.0.0" {
-            return Err(failed(&self.name(), "is no OCI layout of version 1.0.0"));
+        let marker =
+            read_limited(&marker, MARKER_BYTES_MAX).map_err(|e| failed(&self.name(), e))?;
+        let marker: Option<OciLayout> = serde_json::from_slice(&marker).ok();
+        if marker.is_none_or(|layout| layout.image_layout_version() != VERSION) {
+            let why = format!("is no OCI layout of version {VERSION}");
+            return Err(failed(&self.name(), why));
         }
         let index = read_limited(&self.folder.join("index.json"), INDEX_BYTES_MAX)
             .map_err(|e| failed(&self.name(), e))?;
@@ -158,17 +140,16 @@ impl Layout {
     }
 
     /// The blob of this digest, or an error: what is stored under it is hashed again.
-    fn read(&self, digest: &str, max: usize) -> Result<Vec<u8>, PluginError> {
+    fn read(&self, digest: &Digest, max: usize) -> Result<Vec<u8>, PluginError> {
         let bytes = read_limited(&self.blob(digest), max)
             .map_err(|e| failed(&self.name(), format!("{digest}: {e}")))?;
         artifact::same(&self.name(), digest, &bytes)?;
         Ok(bytes)
     }
 
-    /// `digest` was checked: it leads nowhere else.
-    fn blob(&self, digest: &str) -> PathBuf {
-        let hex = digest.trim_start_matches("sha256:");
-        self.folder.join("blobs/sha256").join(hex)
+    /// A digest's characters lead nowhere else, whoever wrote it.
+    fn blob(&self, digest: &Digest) -> PathBuf {
+        self.folder.join("blobs/sha256").join(digest.digest())
     }
 
     fn holds_something(&self) -> bool {
@@ -178,6 +159,11 @@ impl Layout {
     fn name(&self) -> String {
         self.folder.display().to_string()
     }
+}
+
+fn tag_of(descriptor: &Descriptor) -> Option<&str> {
+    let annotations = descriptor.annotations().as_ref()?;
+    annotations.get(TAG).map(String::as_str)
 }
 
 fn read_limited(path: &Path, max: usize) -> std::io::Result<Vec<u8>> {
@@ -194,6 +180,8 @@ fn read_limited(path: &Path, max: usize) -> std::io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::cli::component;
     use crate::plugin::{SecretKey, Signatures};
@@ -227,11 +215,11 @@ mod tests {
         for rest in [
             String::new(),
             ":1.0.0".to_owned(),
-            format!("@{}", made.digest),
+            format!("@{}", made.manifest.digest),
         ] {
             let fetched = layout.pull(&reference(folder.path(), &rest)).unwrap();
             assert_eq!(fetched.bytes, bytes, "{rest}");
-            assert_eq!(fetched.digest, made.digest);
+            assert_eq!(fetched.digest, made.manifest.digest);
             assert_eq!(fetched.component, artifact::digest_of(&bytes));
             assert_eq!(fetched.signatures, signatures);
         }
@@ -242,7 +230,7 @@ mod tests {
     #[test]
     fn the_format_is_that_of_the_wasm_working_group() {
         let (bytes, made, signatures) = artifact("", true);
-        let manifest: Value = serde_json::from_slice(&made.manifest).unwrap();
+        let manifest: Value = serde_json::from_slice(&made.manifest.bytes).unwrap();
         let config: Value = serde_json::from_slice(&made.config.bytes).unwrap();
         assert_eq!(
             manifest["mediaType"],
@@ -281,7 +269,7 @@ mod tests {
         layout.push(&second, Some("new")).unwrap();
         let pulled = |rest: &str| layout.pull(&reference(folder.path(), rest));
         assert_eq!(pulled(":new").unwrap().bytes, second_bytes);
-        assert_eq!(pulled(":old").unwrap().digest, first.digest);
+        assert_eq!(pulled(":old").unwrap().digest, first.manifest.digest);
         let why = pulled("").err().map(|e| e.to_string()).unwrap_or_default();
         assert!(why.contains("old, new"), "{why}");
     }
@@ -289,7 +277,7 @@ mod tests {
     #[test]
     fn a_changed_blob_is_refused_wherever_it_is() {
         let (_, made, _) = artifact("", true);
-        for blob in [&made.digest, &made.layer.digest] {
+        for blob in [&made.manifest.digest, &made.layer.digest] {
             let folder = tempfile::tempdir().unwrap();
             let layout = Layout::new(folder.path());
             layout.push(&made, Some("1")).unwrap();
@@ -312,9 +300,13 @@ mod tests {
         layout.push(&made, Some("1")).unwrap();
         let index = folder.path().join("index.json");
         let text = std::fs::read_to_string(&index).unwrap();
-        std::fs::write(&index, text.replace(&made.digest, "sha256:../../../secret")).unwrap();
+        std::fs::write(
+            &index,
+            text.replace(made.manifest.digest.as_ref(), "sha256:../../../secret"),
+        )
+        .unwrap();
         let why = layout.pull(&reference(folder.path(), ":1")).err();
-        assert!(why.is_some_and(|e| e.to_string().contains("digest that is none")));
+        assert!(why.is_some_and(|e| e.to_string().contains("index.json")));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What a REF means: a folder or a registry, and which artifact in it. Reads no folder and opens no
-//! connection.
+//! connection. How names, tags and digests are written is known to oci-spec; what a folder is, here.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::artifact::is_digest;
+use oci_client::Reference as Name;
+use oci_spec::image::{Digest, DigestAlgorithm};
+
 use crate::cli::plugin::PluginError;
 
 /// One artifact, by a tag or by its manifest's digest.
@@ -12,133 +14,94 @@ use crate::cli::plugin::PluginError;
 pub struct Reference {
     pub place: Place,
     pub tag: Option<String>,
-    pub digest: Option<String>,
+    pub digest: Option<Digest>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// An OCI image layout.
     Layout(PathBuf),
-    Registry {
-        /// Name and port.
-        host: String,
-        repository: String,
-        plain_http: bool,
-    },
+    /// Host and repository; the tag and the digest are the reference's own.
+    Registry { name: Name, plain_http: bool },
 }
 
 impl Reference {
     pub fn parse(text: &str, plain_http: bool) -> Result<Reference, PluginError> {
         let usage = |why: &str| PluginError::Usage(format!("{text:?} {why}"));
-        let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) if is_digest(digest) => (rest, Some(digest.to_owned())),
-            Some(_) => {
-                return Err(usage(
-                    "has no sha256: and 64 hexadecimal digits behind its @",
-                ));
-            }
-            None => (text, None),
-        };
-        if let Some(folder) = rest.strip_prefix("oci:") {
-            if plain_http {
+        let folder = text.strip_prefix("oci:");
+        let (name, rest) = split(folder.unwrap_or(text));
+        let host = name.split_once('/').map(|(host, _)| host);
+        let whole = match folder {
+            Some(_) if plain_http => {
                 return Err(usage("is a folder; --plain-http is for registries"));
             }
-            let (folder, tag) = tag_of(folder);
-            if folder.is_empty() {
-                return Err(usage("names no folder"));
+            Some(_) if name.is_empty() => return Err(usage("names no folder")),
+            // A folder may have any name; its tag and digest are written as a registry's.
+            Some(_) => format!("localhost/folder{rest}"),
+            None if host.is_some_and(|h| h == "localhost" || h.contains(['.', ':'])) => {
+                text.to_owned()
             }
-            checked_tag(tag).map_err(|why| usage(&why))?;
-            return Ok(Reference {
-                place: Place::Layout(PathBuf::from(folder)),
-                tag: tag.map(str::to_owned),
-                digest,
-            });
-        }
-        let (name, tag) = tag_of(rest);
-        checked_tag(tag).map_err(|why| usage(&why))?;
-        let rule = "is neither HOST/NAME:TAG of a registry nor oci:FOLDER:TAG";
-        let (host, repository) = name.split_once('/').ok_or_else(|| usage(rule))?;
-        if !is_host(host) || !is_repository(repository) {
-            return Err(usage(rule));
-        }
-        if plain_http && !is_this_machine(host) {
-            return Err(usage(
-                "is not on this machine; --plain-http is for loopback addresses alone",
-            ));
-        }
-        Ok(Reference {
-            place: Place::Registry {
-                host: host.to_owned(),
-                repository: repository.to_owned(),
+            // The parser would take Docker's registry for it.
+            None => {
+                return Err(usage(
+                    "is neither HOST/NAME:TAG of a registry nor oci:FOLDER:TAG",
+                ));
+            }
+        };
+        let parsed: Name = whole
+            .parse()
+            .map_err(|e| usage(&format!("is no reference: {e}")))?;
+        let digest = parsed.digest().map(|digest| {
+            sha256(digest).ok_or_else(|| {
+                usage("has no sha256: and 64 lower-case hexadecimal digits behind its @")
+            })
+        });
+        let digest = digest.transpose()?;
+        // The parser says "latest" where nothing stands.
+        let tag = parsed.tag().filter(|_| rest.starts_with(':'));
+        let tag = tag.map(str::to_owned);
+        let place = match folder {
+            Some(_) => Place::Layout(PathBuf::from(name)),
+            None if plain_http && !is_this_machine(parsed.registry()) => {
+                return Err(usage(
+                    "is not on this machine; --plain-http is for loopback addresses alone",
+                ));
+            }
+            None => Place::Registry {
+                name: parsed,
                 plain_http,
             },
-            tag: tag.map(str::to_owned),
-            digest,
-        })
+        };
+        Ok(Reference { place, tag, digest })
     }
 
     /// The reference that means this manifest and no other.
-    pub fn pinned(&self, digest: &str) -> String {
+    pub fn pinned(&self, digest: &Digest) -> String {
         match &self.place {
             Place::Layout(folder) => format!("oci:{}@{digest}", folder.display()),
-            Place::Registry {
-                host, repository, ..
-            } => format!("{host}/{repository}@{digest}"),
+            Place::Registry { name, .. } => name.clone_with_digest(digest.to_string()).to_string(),
         }
     }
 }
 
-/// A colon in the last step of a path begins a tag; one before it is a port's.
-fn tag_of(text: &str) -> (&str, Option<&str>) {
-    let last = text.rfind('/').map_or(0, |slash| slash + 1);
-    match text[last..].find(':') {
-        Some(colon) => (&text[..last + colon], Some(&text[last + colon + 1..])),
-        None => (text, None),
-    }
+/// A name, and the tag and digest behind it. A colon in the last step of a path begins a tag; one
+/// before it is a port's.
+fn split(text: &str) -> (&str, &str) {
+    let end = text.find('@').unwrap_or(text.len());
+    let last = text[..end].rfind('/').map_or(0, |slash| slash + 1);
+    let end = text[last..end].find(':').map_or(end, |colon| last + colon);
+    text.split_at(end)
 }
 
-/// distribution-spec: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
-fn checked_tag(tag: Option<&str>) -> Result<(), String> {
-    let good = |tag: &str| {
-        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        (1..=128).contains(&tag.len())
-            && tag.bytes().take(1).all(word)
-            && tag.bytes().all(|b| word(b) || b == b'.' || b == b'-')
-    };
-    match tag {
-        Some(tag) if !good(tag) => {
-            Err("has a tag that is not 1 to 128 letters, digits and . _ -".to_owned())
-        }
-        Some(_) | None => Ok(()),
-    }
+/// `sha256:` and 64 lower-case hexadecimal digits: nothing that could lead out of a folder.
+fn sha256(text: &str) -> Option<Digest> {
+    let digest: Option<Digest> = text.parse().ok();
+    digest.filter(|d| *d.algorithm() == DigestAlgorithm::Sha256)
 }
 
-fn is_host(host: &str) -> bool {
-    let known = host == "localhost" || host.contains(['.', ':']);
-    known
-        && host.len() <= 255
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b))
-}
-
-fn is_repository(name: &str) -> bool {
-    let step = |step: &str| {
-        let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        edge(step.bytes().next())
-            && edge(step.bytes().last())
-            && step
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
-    };
-    name.len() <= 255 && name.split('/').all(step)
-}
-
+/// Of a host and perhaps a port.
 pub fn is_this_machine(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
+    let name = host.split(':').next().unwrap_or_default();
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
@@ -158,20 +121,28 @@ mod tests {
         assert_eq!(layout.place, Place::Layout("some/plugins.oci".into()));
         assert_eq!(layout.tag.as_deref(), Some("no-links-1.0"));
         let pinned = parse(&format!("oci:plugins@{DIGEST}")).unwrap();
-        assert_eq!(pinned.digest.as_deref(), Some(DIGEST));
-        assert_eq!(pinned.pinned(DIGEST), format!("oci:plugins@{DIGEST}"));
+        let digest = pinned.digest.clone().unwrap();
+        assert_eq!(digest.as_ref(), DIGEST);
+        assert_eq!(pinned.pinned(&digest), format!("oci:plugins@{DIGEST}"));
         let registry = parse("registry.example:5000/acme/no-links:1.0.0").unwrap();
-        let Place::Registry {
-            host, repository, ..
-        } = &registry.place
-        else {
+        let Place::Registry { name, .. } = &registry.place else {
             panic!("a folder")
         };
         assert_eq!(
-            (&**host, &**repository),
+            (name.registry(), name.repository()),
             ("registry.example:5000", "acme/no-links")
         );
         assert_eq!(registry.tag.as_deref(), Some("1.0.0"));
+        let whole = format!("registry.example:5000/acme/no-links@{DIGEST}");
+        assert_eq!(registry.pinned(&digest), whole);
+    }
+
+    #[test]
+    fn where_no_tag_stands_there_is_none() {
+        for text in ["registry.example/a", "oci:x"] {
+            let bare = parse(text).unwrap();
+            assert_eq!((bare.tag, bare.digest), (None, None), "{text}");
+        }
     }
 
     #[test]
@@ -180,8 +151,11 @@ mod tests {
             "",
             "no-links",
             "acme/no-links",
+            "no.links:1",
             "oci:",
             "oci::1",
+            "oci:x:",
+            "oci:x:a b",
             "oci:x:a/b@sha256:00",
             "registry.example/Acme/x",
             "registry.example/../x",
@@ -190,6 +164,11 @@ mod tests {
             "registry.example/a:b c",
             "registry.example/a@sha512:00",
             "regi stry.example/a",
+            &format!(
+                "registry.example/a@{}",
+                DIGEST.replace("sha256:e", "sha256:E")
+            ),
+            &format!("registry.example/a@sha512:{0}{0}", &DIGEST[7..]),
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
@@ -197,12 +176,7 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_this_machine_alone() {
-        for host in [
-            "localhost",
-            "localhost:5000",
-            "127.0.0.1:5000",
-            "[::1]:5000",
-        ] {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:5000"] {
             assert!(
                 Reference::parse(&format!("{host}/a:1"), true).is_ok(),
                 "{host}"

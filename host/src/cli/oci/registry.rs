@@ -1,354 +1,230 @@
-//! A registry, by the OCI distribution specification: tokens, blobs in one piece, manifests. As much of
-//! it as one component needs, over the HTTP client that is here anyway; what comes back is bounded, and
-//! hashed by whoever asked.
+//! A registry, by oci-client: which artifact, with which credentials, over which connections. What comes
+//! back is hashed before it is used. The component is read into room of the size that its manifest says;
+//! oci-client reads manifests and refusals whole, so time is what bounds those.
 
+use std::io::{Cursor, ErrorKind};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::http::{HeaderMap, Method, Request, StatusCode, Uri, header};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use serde_json::Value;
+use axum::http::HeaderValue;
+use oci_client::client::{Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
+use oci_client::errors::{DigestError, OciDistributionError};
+use oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Reference as Name, RegistryOperation};
 
-use super::artifact::{self, Artifact, Blob, Fetched, MANIFEST_BYTES_MAX, MANIFEST_TYPE};
-use super::challenge::Challenge;
+use super::artifact::{self, Artifact, Fetched, MANIFEST_BYTES_MAX};
 use super::failed;
-use super::reference::{Place, Reference, is_this_machine};
-use crate::cli::client::{escaped, reason};
+use super::reference::{Reference, is_this_machine};
+use crate::cli::client::reason;
 use crate::cli::plugin::PluginError;
 
 /// Credentials; without both, the registry is asked as anybody.
 const USER: &str = "HELIOGRAPH_REGISTRY_USER";
 const PASSWORD: &str = "HELIOGRAPH_REGISTRY_PASSWORD";
-/// One request and its answer.
-const TIMEOUT: Duration = Duration::from_secs(120);
-const REDIRECTS_MAX: usize = 4;
-/// Answers that are neither manifests nor blobs.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Between two pieces of an answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// One push or pull.
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// What a registry says may be this long in an error of ours.
+const SAID_CHARS_MAX: usize = 300;
+/// Every connection without TLS is to go by this proxy, and nobody listens at port 0: wherever a
+/// registry sends us for tokens, uploads or blobs, it is https. The environment's proxies are not asked.
+const NO_PLAIN_HTTP: &str = "http://127.0.0.1:0";
+const NO_PLAIN_HTTP_ADDRESS: &str = " 127.0.0.1:0,";
+/// With --plain-http, these are excepted.
+const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
 
+#[derive(Clone)]
 pub struct Registry {
-    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    credentials: Option<String>,
+    client: Client,
+    auth: RegistryAuth,
+    name: Name,
     plain_http: bool,
-    host: String,
-    repository: String,
-    tag: Option<String>,
-    name: String,
-}
-
-/// What a registry said.
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-/// One request, which may have to be made twice: without a token and with one.
-struct Ask<'a> {
-    method: Method,
-    url: String,
-    headers: &'a [(&'a str, &'a str)],
-    body: Bytes,
-    max: usize,
 }
 
 impl Registry {
-    pub fn new(reference: &Reference) -> Result<Registry, PluginError> {
-        let Place::Registry {
-            host,
-            repository,
-            plain_http,
-        } = &reference.place
-        else {
-            return Err(PluginError::Usage("a registry was expected".to_owned()));
+    pub fn new(name: &Name, plain_http: bool) -> Result<Registry, PluginError> {
+        // Where it is installed already, it is the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+        let config = ClientConfig {
+            protocol: match plain_http {
+                true => ClientProtocol::Http,
+                false => ClientProtocol::Https,
+            },
+            use_monolithic_push: true,
+            // As everywhere in Heliograph, whatever the machine trusts.
+            tls_certs_only: roots
+                .map(|root| Certificate {
+                    encoding: CertificateEncoding::Der,
+                    data: root.to_vec(),
+                })
+                .collect(),
+            platform_resolver: None,
+            read_timeout: Some(READ_TIMEOUT),
+            connect_timeout: Some(CONNECT_TIMEOUT),
+            user_agent: concat!("heliograph/", env!("CARGO_PKG_VERSION")),
+            http_proxy: Some(NO_PLAIN_HTTP.to_owned()),
+            no_proxy: plain_http.then(|| THIS_MACHINE.to_owned()),
+            ..ClientConfig::default()
         };
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .map_err(|e| failed(host, e))?
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let credentials = match (std::env::var(USER), std::env::var(PASSWORD)) {
-            (Ok(user), Ok(password)) => Some(STANDARD.encode(format!("{user}:{password}"))),
-            _ => None,
+        let auth = match (std::env::var(USER), std::env::var(PASSWORD)) {
+            (Ok(user), Ok(password)) => RegistryAuth::Basic(user, password),
+            _ => RegistryAuth::Anonymous,
         };
         Ok(Registry {
-            http: Client::builder(TokioExecutor::new()).build(connector),
-            credentials,
-            plain_http: *plain_http,
-            host: host.clone(),
-            repository: repository.clone(),
-            tag: reference.tag.clone(),
-            name: format!("{host}/{repository}"),
+            client: Client::try_from(config).map_err(|e| failed(name.registry(), reason(&e)))?,
+            auth,
+            name: name.clone(),
+            plain_http,
         })
     }
 
     /// Blobs first, the manifest last, under its tag where there is one.
-    pub async fn push(&self, artifact: &Artifact) -> Result<(), PluginError> {
-        let mut token = None;
-        for blob in [&artifact.layer, &artifact.config] {
-            self.push_blob(blob, &mut token).await?;
-        }
-        let place = self.tag.as_deref().unwrap_or(&artifact.digest);
-        let ask = Ask {
-            method: Method::PUT,
-            url: self.url(&format!("manifests/{place}")),
-            headers: &[("content-type", MANIFEST_TYPE)],
-            body: artifact.manifest.clone().into(),
-            max: ANSWER_BYTES_MAX,
-        };
-        let answer = self.ask(ask, &mut token).await?;
-        self.expect(&answer, &[StatusCode::CREATED])
-    }
-
-    async fn push_blob(&self, blob: &Blob, token: &mut Option<String>) -> Result<(), PluginError> {
-        let ask = |method, url, body: Bytes| Ask {
-            method,
-            url,
-            headers: &[("content-type", "application/octet-stream")],
-            body,
-            max: ANSWER_BYTES_MAX,
-        };
-        let there = self.url(&format!("blobs/{}", blob.digest));
-        let known = self
-            .ask(ask(Method::HEAD, there, Bytes::new()), token)
-            .await?;
-        if known.status == StatusCode::OK {
-            return Ok(());
-        }
-        let begin = ask(Method::POST, self.url("blobs/uploads/"), Bytes::new());
-        let begun = self.ask(begin, token).await?;
-        self.expect(&begun, &[StatusCode::ACCEPTED])?;
-        let location = self.location(&begun)?;
-        let joint = if location.contains('?') { '&' } else { '?' };
-        let url = format!("{location}{joint}digest={}", escaped(&blob.digest));
-        let put = ask(Method::PUT, url, blob.bytes.clone().into());
-        let done = self.ask(put, token).await?;
-        self.expect(&done, &[StatusCode::CREATED])
+    pub async fn push(&self, artifact: Artifact, tag: Option<String>) -> Result<(), PluginError> {
+        let this = self.clone();
+        self.contained(async move {
+            this.authorize(RegistryOperation::Push).await?;
+            for blob in [artifact.layer, artifact.config] {
+                let digest = blob.digest.as_ref();
+                // Where this cannot be told, it is pushed again.
+                if !matches!(this.client.blob_exists(&this.name, digest).await, Ok(true)) {
+                    let pushed = this.client.push_blob(&this.name, blob.bytes, digest).await;
+                    pushed.map_err(|e| this.refused(&e))?;
+                }
+            }
+            // The place is the same for both; oci-client wants it as a tag where no Location is answered.
+            let place = tag.unwrap_or_else(|| artifact.manifest.digest.to_string());
+            let place = this.at(place);
+            let kind = HeaderValue::from_static(OCI_IMAGE_MEDIA_TYPE);
+            let manifest = artifact.manifest.bytes;
+            let pushed = this.client.push_manifest_raw(&place, manifest, kind).await;
+            pushed.map(drop).map_err(|e| this.refused(&e))
+        })
+        .await
     }
 
     pub async fn pull(&self, reference: &Reference) -> Result<Fetched, PluginError> {
-        let Some(place) = reference.digest.as_ref().or(self.tag.as_ref()) else {
-            let why = "name a :TAG or a @sha256: digest to pull";
-            return Err(PluginError::Usage(format!("{}: {why}", self.name)));
-        };
-        let mut token = None;
-        let get = |path: String, max: usize| Ask {
-            method: Method::GET,
-            url: self.url(&path),
-            headers: &[("accept", MANIFEST_TYPE)],
-            body: Bytes::new(),
-            max,
-        };
-        let ask = get(format!("manifests/{place}"), MANIFEST_BYTES_MAX);
-        let manifest = self.ask(ask, &mut token).await?;
-        self.expect(&manifest, &[StatusCode::OK])?;
-        let digest = artifact::digest_of(&manifest.body);
-        if let Some(wanted) = &reference.digest {
-            artifact::same(&self.name, wanted, &manifest.body)?;
-        }
-        let (layer, signatures) = artifact::read_manifest(&self.name, &manifest.body)?;
-        // What was announced, and no octet more.
-        let max = usize::try_from(layer.size).unwrap_or(usize::MAX);
-        let ask = get(format!("blobs/{}", layer.digest), max.max(ANSWER_BYTES_MAX));
-        let blob = self.ask(ask, &mut token).await?;
-        self.expect(&blob, &[StatusCode::OK])?;
-        artifact::same(&self.name, &layer.digest, &blob.body)?;
-        Ok(Fetched {
-            digest,
-            component: layer.digest,
-            bytes: blob.body.to_vec(),
-            signatures,
-        })
-    }
-
-    fn url(&self, path: &str) -> String {
-        let scheme = if self.plain_http { "http" } else { "https" };
-        format!("{scheme}://{}/v2/{}/{path}", self.host, self.repository)
-    }
-
-    /// Asks; where the registry wants to know who asks, fetches a token and asks again.
-    async fn ask(&self, ask: Ask<'_>, token: &mut Option<String>) -> Result<Answer, PluginError> {
-        let answer = self.follow(&ask, token.as_deref()).await?;
-        if answer.status != StatusCode::UNAUTHORIZED {
-            return Ok(answer);
-        }
-        let challenge = answer.headers.get(header::WWW_AUTHENTICATE);
-        let challenge = challenge.and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let granted = match (Challenge::parse(challenge), &self.credentials) {
-            (Some(Challenge::Basic), Some(credentials)) => format!("Basic {credentials}"),
-            (Some(Challenge::Bearer { realm, query }), _) => {
-                format!("Bearer {}", self.token(&realm, &query).await?)
-            }
-            (Some(Challenge::Basic) | None, _) => {
-                let why = format!("refuses access; {USER} and {PASSWORD} give credentials");
-                return Err(failed(&self.name, why));
+        let place = match (&reference.digest, &reference.tag) {
+            (Some(digest), _) => self.name.clone_with_digest(digest.to_string()),
+            (None, Some(tag)) => self.at(tag.clone()),
+            (None, None) => {
+                let why = "name a :TAG or a @sha256: digest to pull";
+                return Err(PluginError::Usage(format!("{}: {why}", self.title())));
             }
         };
-        let answer = self.follow(&ask, Some(&granted)).await?;
-        *token = Some(granted);
-        Ok(answer)
-    }
-
-    async fn token(&self, realm: &str, query: &str) -> Result<String, PluginError> {
-        let joint = if realm.contains('?') { '&' } else { '?' };
-        let url = format!("{realm}{joint}{query}");
-        let parsed = self.allowed(&url)?;
-        let basic = self.credentials.as_ref().map(|c| format!("Basic {c}"));
-        let ask = Ask {
-            method: Method::GET,
-            url,
-            headers: &[],
-            body: Bytes::new(),
-            max: ANSWER_BYTES_MAX,
-        };
-        let answer = self.once(&ask, &parsed, basic.as_deref()).await?;
-        let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let token = json["token"].as_str().or(json["access_token"].as_str());
-        match token {
-            Some(token) if answer.status.is_success() => Ok(token.to_owned()),
-            _ => {
-                let why = format!(
-                    "gives no token ({}); {USER} and {PASSWORD} give credentials",
-                    answer.status
-                );
-                Err(failed(&self.name, why))
+        let (this, wanted) = (self.clone(), reference.digest.clone());
+        self.contained(async move {
+            let name = this.title();
+            this.authorize(RegistryOperation::Pull).await?;
+            let accepted = [OCI_IMAGE_MEDIA_TYPE];
+            let manifest = this.client.pull_manifest_raw(&place, &this.auth, &accepted);
+            let (manifest, _) = manifest.await.map_err(|e| this.refused(&e))?;
+            if manifest.len() > MANIFEST_BYTES_MAX {
+                let why = format!("its manifest has more than {MANIFEST_BYTES_MAX} octets");
+                return Err(failed(&name, why));
             }
-        }
-    }
-
-    /// Blobs may be somewhere else; what authorises us at the registry goes nowhere else.
-    async fn follow(&self, ask: &Ask<'_>, granted: Option<&str>) -> Result<Answer, PluginError> {
-        let mut url = ask.url.clone();
-        for _ in 0..=REDIRECTS_MAX {
-            let parsed = self.allowed(&url)?;
-            let ours = parsed.authority().is_some_and(|a| a.as_str() == self.host);
-            let answer = self.once(ask, &parsed, granted.filter(|_| ours)).await?;
-            let moved = answer.status.is_redirection() && answer.status != StatusCode::NOT_MODIFIED;
-            if !moved || ask.method != Method::GET {
-                return Ok(answer);
+            let digest = artifact::digest_of(&manifest);
+            if let Some(wanted) = &wanted {
+                artifact::same(&name, wanted, &manifest)?;
             }
-            url = self.location(&answer)?;
-        }
-        Err(failed(
-            &self.name,
-            format!("redirects more than {REDIRECTS_MAX} times"),
-        ))
-    }
-
-    async fn once(
-        &self,
-        ask: &Ask<'_>,
-        url: &Uri,
-        granted: Option<&str>,
-    ) -> Result<Answer, PluginError> {
-        let mut request = Request::builder()
-            .method(ask.method.clone())
-            .uri(url)
-            .header(
-                header::USER_AGENT,
-                concat!("heliograph/", env!("CARGO_PKG_VERSION")),
-            );
-        for (name, value) in ask.headers {
-            request = request.header(*name, *value);
-        }
-        if let Some(granted) = granted {
-            request = request.header(header::AUTHORIZATION, granted);
-        }
-        let request = request
-            .body(Full::new(ask.body.clone()))
-            .map_err(|e| failed(&self.name, e))?;
-        let exchange = async {
-            let response = self.http.request(request).await;
-            let response = response.map_err(|e| failed(&self.name, self.unreachable(&e)))?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, ask.max).collect().await;
-            let body = body.map_err(|e| failed(&self.name, e))?.to_bytes();
-            Ok(Answer {
-                status: head.status,
-                headers: head.headers,
-                body,
+            let (layer, signatures) = artifact::read_manifest(&name, &manifest)?;
+            // What was announced, and no octet more.
+            let size = usize::try_from(layer.size()).unwrap_or(usize::MAX);
+            let mut bytes = vec![0; size];
+            let mut room = Cursor::new(&mut bytes[..]);
+            let blob = layer.digest().as_ref();
+            let pulled = this.client.pull_blob(&this.name, blob, &mut room).await;
+            pulled.map_err(|e| this.refused(&e))?;
+            artifact::same(&name, layer.digest(), &bytes)?;
+            Ok(Fetched {
+                digest,
+                component: layer.digest().clone(),
+                bytes,
+                signatures,
             })
-        };
-        match tokio::time::timeout(TIMEOUT, exchange).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let seconds = TIMEOUT.as_secs();
-                Err(failed(
-                    &self.name,
-                    format!("no answer within {seconds} seconds"),
-                ))
-            }
-        }
-    }
-
-    fn unreachable(&self, error: &dyn std::error::Error) -> String {
-        let why = reason(error);
-        match !self.plain_http && is_this_machine(&self.host) {
-            true => format!("{why} (a registry of this machine without TLS needs --plain-http)"),
-            false => why,
-        }
-    }
-
-    /// Without TLS, this machine alone is spoken to, and only where that was asked for.
-    fn allowed(&self, url: &str) -> Result<Uri, PluginError> {
-        let parsed: Option<Uri> = url.parse().ok();
-        let good = |uri: &Uri| match (uri.scheme_str(), uri.authority()) {
-            (Some("https"), Some(_)) => true,
-            (Some("http"), Some(at)) => self.plain_http && is_this_machine(at.as_str()),
-            _ => false,
-        };
-        parsed.filter(good).ok_or_else(|| {
-            let url: String = url.chars().take(200).collect();
-            failed(
-                &self.name,
-                format!("leads to {url:?}, which is no https address"),
-            )
         })
+        .await
     }
 
-    /// Where an answer leads; relative to the registry.
-    fn location(&self, answer: &Answer) -> Result<String, PluginError> {
-        let location = answer.headers.get(header::LOCATION);
-        let location = location.and_then(|l| l.to_str().ok()).ok_or_else(|| {
-            failed(
-                &self.name,
-                format!("answered {} and no place", answer.status),
-            )
-        })?;
-        Ok(match location.starts_with('/') {
-            true => {
-                let scheme = if self.plain_http { "http" } else { "https" };
-                format!("{scheme}://{}{location}", self.host)
+    /// Here oci-client says why there is no token; later it goes on without one.
+    async fn authorize(&self, operation: RegistryOperation) -> Result<(), PluginError> {
+        let token = self.client.auth(&self.name, &self.auth, operation).await;
+        token.map(drop).map_err(|e| self.refused(&e))
+    }
+
+    /// As a task of its own, for a limited time: oci-client trusts a registry's tokens and addresses to
+    /// be well written, and where they are not, that is an error and no panic of ours.
+    async fn contained<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, PluginError>> + Send + 'static,
+    ) -> Result<T, PluginError> {
+        match tokio::spawn(tokio::time::timeout(TIMEOUT, work)).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => {
+                let why = format!("not done within {} seconds", TIMEOUT.as_secs());
+                Err(failed(&self.title(), why))
             }
-            false => location.to_owned(),
-        })
+            Err(_) => Err(failed(&self.title(), "answers as no registry does")),
+        }
     }
 
-    fn expect(&self, answer: &Answer, wanted: &[StatusCode]) -> Result<(), PluginError> {
-        if wanted.contains(&answer.status) {
-            return Ok(());
-        }
-        let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let said = &json["errors"][0];
-        let part = |name: &str| -> String {
-            let text = said[name].as_str().unwrap_or_default();
-            text.chars().filter(|c| !c.is_control()).take(200).collect()
-        };
-        let why = match part("code").is_empty() {
-            true => format!("answered {}", answer.status),
-            false => format!(
-                "answered {}: {} {}",
-                answer.status,
-                part("code"),
-                part("message")
-            ),
-        };
-        Err(failed(&self.name, why))
+    fn at(&self, place: String) -> Name {
+        let (host, repository) = (self.name.registry(), self.name.repository());
+        Name::with_tag(host.to_owned(), repository.to_owned(), place)
     }
+
+    fn title(&self) -> String {
+        format!("{}/{}", self.name.registry(), self.name.repository())
+    }
+
+    fn refused(&self, error: &OciDistributionError) -> PluginError {
+        let credentials = format!("{USER} and {PASSWORD} give credentials");
+        let why = match error {
+            OciDistributionError::DigestError(DigestError::VerificationError {
+                expected,
+                actual,
+            }) => artifact::changed(expected, actual),
+            OciDistributionError::UnauthorizedError { .. }
+            | OciDistributionError::ServerError {
+                code: 401 | 403, ..
+            } => format!("refuses access; {credentials}"),
+            OciDistributionError::AuthenticationFailure(said) => {
+                format!("gives no token ({}); {credentials}", shortened(said))
+            }
+            OciDistributionError::RegistryError { envelope, .. } => {
+                let first = envelope.errors.first();
+                let said = first.map(|e| format!("{:?}: {}", e.code, e.message));
+                format!("answered {}", shortened(&said.unwrap_or_default()))
+            }
+            OciDistributionError::ServerError { code, message, .. } => {
+                format!("answered {code}: {}", shortened(message))
+            }
+            OciDistributionError::IoError(error) if error.kind() == ErrorKind::WriteZero => {
+                "gives a component larger than its manifest says".to_owned()
+            }
+            // Which address it was stands in no public field; only these words hang on it.
+            OciDistributionError::RequestError(error)
+                if format!("{error:?}").contains(NO_PLAIN_HTTP_ADDRESS) =>
+            {
+                "leads to an address that is no https address".to_owned()
+            }
+            OciDistributionError::RequestError(error)
+                if !self.plain_http && is_this_machine(self.name.registry()) =>
+            {
+                let why = reason(error);
+                format!("{why} (a registry of this machine without TLS needs --plain-http)")
+            }
+            // The rest says what a registry's answer was not.
+            _ => shortened(&reason(error)),
+        };
+        failed(&self.title(), why)
+    }
+}
+
+/// What a registry said, fit for a terminal.
+fn shortened(text: &str) -> String {
+    let shown = text.chars().filter(|c| !c.is_control());
+    shown.take(SAID_CHARS_MAX).collect()
 }
