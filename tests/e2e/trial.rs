@@ -331,7 +331,9 @@ async fn a_good_canary_steps_outlives_a_restart_and_is_promoted() {
         .admin("PUT", "/v1/policy/canary", Some(body.clone()))
         .await;
     assert_eq!(status, 200, "{canary}");
-    let (status, problem) = rig.admin("PUT", "/v1/policy/canary", Some(body.clone())).await;
+    let (status, problem) = rig
+        .admin("PUT", "/v1/policy/canary", Some(body.clone()))
+        .await;
     assert_eq!(
         (status, text(&problem["code"])),
         (409, "conflict"),
