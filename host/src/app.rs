@@ -386,7 +386,7 @@ async fn open_policy(
     let http = HyperClient::new().map_err(StartError)?;
     let host = Host {
         engine,
-        state: Arc::new(crate::pipeline::policy::PluginState(store.clone())),
+        state: Arc::new(crate::pipeline::sources::PluginState(store.clone())),
         http: Arc::new(http),
         pseudonym_key: key,
     };

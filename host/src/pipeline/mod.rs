@@ -22,6 +22,7 @@ pub mod replay;
 pub mod retry;
 pub mod shadow;
 pub mod signatures;
+pub mod sources;
 pub mod submit;
 pub mod trial;
 pub mod watch;

@@ -13,6 +13,7 @@ mod contract_v0_1;
 mod contract_v0_2;
 mod engine;
 mod entry;
+mod entry_check;
 #[cfg(test)]
 mod guest_tests;
 pub mod host_calls;
