@@ -161,6 +161,14 @@ async fn a_replay_of_the_policy_in_force_changes_nothing_and_a_candidate_shows_w
     let (_, report) = rig.admin("POST", "/v1/policy/replay", Some(body)).await;
     assert_eq!(report["different"], report["replayed"], "{report:#}");
     assert_eq!(text(&report["carriers"][0]["after"]), "sim1");
+    let (_, _, page) = heliograph_tests::http(&rig.address, "GET", "/metrics", None, &[])
+        .await
+        .expect("the metrics");
+    let page = String::from_utf8_lossy(&page).into_owned();
+    assert!(
+        page.contains("\nheliograph_recording_dropped_total 0\n"),
+        "{page}"
+    );
     // Nothing of it came into force, and nothing was sent twice.
     assert_eq!(in_force(&rig).await["default_route"], json!(["sim0"]));
     assert!(rig.taken(1).is_empty());

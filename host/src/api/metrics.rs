@@ -55,6 +55,7 @@ pub fn exposition(api: &Api) -> String {
     queues(&mut page, api);
     carriers(&mut page, api);
     plugins(&mut page, api);
+    observers(&mut page, api);
     (api.more_metrics)(&mut page.0);
     page.0
 }
@@ -207,6 +208,56 @@ fn store(page: &mut Page, stats: &StoreStats, accepting: bool) {
     ];
     for (name, help, value) in gauges {
         page.head(name, "gauge", help);
+        page.line(name, &[], value);
+    }
+}
+
+/// What the recording kept of the decisions, and what a shadow saw of them.
+fn observers(page: &mut Page, api: &Api) {
+    let observers = &api.pipeline.observers;
+    let mut figures = Vec::new();
+    if let Some(recorder) = observers.recorder() {
+        let stats = recorder.stats();
+        figures.extend([
+            (
+                "heliograph_recording_decisions_total",
+                "Decisions taken for replay",
+                stats.recorded,
+            ),
+            (
+                "heliograph_recording_dropped_total",
+                "Decisions that the disk had no time or room for",
+                stats.dropped,
+            ),
+            (
+                "heliograph_recording_octets_total",
+                "Octets of recordings written",
+                stats.octets,
+            ),
+        ]);
+    }
+    if let Some(shadow) = observers.shadow() {
+        let report = shadow.report();
+        figures.extend([
+            (
+                "heliograph_shadow_shown_total",
+                "Decisions that the shadow was shown",
+                report.shown,
+            ),
+            (
+                "heliograph_shadow_not_shown_total",
+                "Decisions that the shadow had no time for",
+                report.not_shown,
+            ),
+            (
+                "heliograph_shadow_different_total",
+                "Decisions that the shadow would make otherwise",
+                report.tally.different,
+            ),
+        ]);
+    }
+    for (name, help, value) in figures {
+        page.head(name, "counter", help);
         page.line(name, &[], value);
     }
 }
