@@ -122,7 +122,7 @@ impl PushTime {
         let all = [century?, in_century?, month, day, hour, minute, second];
         all.iter()
             .all(|n| *n < 100)
-            .then(|| PushTime(all.map(|n| n / 10 << 4 | n % 10)))
+            .then(|| PushTime(all.map(|n| ((n / 10) << 4) | (n % 10))))
     }
 
     /// Zeros at the end are left out (WAP-167, 8.2.2).
@@ -340,7 +340,10 @@ mod tests {
         let push = Push::Indication(Indication {
             created: PushTime::new(1999, [6, 25, 15, 23, 15]),
             expires: PushTime::new(1999, [6, 30, 0, 0, 0]),
-            ..indication("http://www.xyz.com/email/123/abc.wml", "You have 4 new emails")
+            ..indication(
+                "http://www.xyz.com/email/123/abc.wml",
+                "You have 4 new emails",
+            )
         });
         let mut expected = vec![0x02, 0x05, 0x6A, 0x00, 0x45, 0xC6, 0x0D, 0x03];
         expected.extend(b"xyz\0\x85\x03email/123/abc.wml\0");

@@ -8,10 +8,11 @@ use super::shift::{Codec, has_locking};
 use super::transliterate::{Change, transliterate};
 use super::{Alphabet, Language, ShiftTables, gsm};
 
-/// What a client allows, its account's wishes where it says nothing.
+/// What a client allows. The default says nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TextWish {
-    pub encoding: EncodingWish,
+    /// None: [`EncodingWish::Auto`].
+    pub encoding: Option<EncodingWish>,
     /// Whose shift tables may be used.
     pub languages: Languages,
     /// Whether a text may be rewritten where that saves segments; none: as the carrier has it.
@@ -103,9 +104,26 @@ impl FromIterator<Language> for Languages {
 }
 
 impl TextWish {
+    /// These wishes, and `others` where they say nothing.
+    pub fn or(self, others: TextWish) -> TextWish {
+        TextWish {
+            encoding: self.encoding.or(others.encoding),
+            languages: if self.languages.is_empty() {
+                others.languages
+            } else {
+                self.languages
+            },
+            transliterate: self.transliterate.or(others.transliterate),
+        }
+    }
+
+    pub fn encoding(&self) -> EncodingWish {
+        self.encoding.unwrap_or_default()
+    }
+
     /// The languages whose tables may be used.
     fn allowed(&self) -> Languages {
-        match self.encoding {
+        match self.encoding() {
             EncodingWish::Auto => self.languages,
             EncodingWish::National if self.languages.is_empty() => Languages::all(),
             EncodingWish::National => self.languages,
@@ -147,7 +165,7 @@ pub fn choose<'a>(
         shift,
         changes: Vec::new(),
     };
-    if wish.encoding == EncodingWish::Ucs2 {
+    if wish.encoding() == EncodingWish::Ucs2 {
         return Ok(as_it_is(Alphabet::Ucs2, ShiftTables::default()));
     }
     // What most messages are.
@@ -170,7 +188,7 @@ pub fn choose<'a>(
         };
         let saves = other.segments < own.segments
             || (other.alphabet == Alphabet::Gsm7 && own.alphabet == Alphabet::Ucs2);
-        let allowed = wish.encoding != EncodingWish::Gsm7 || other.alphabet == Alphabet::Gsm7;
+        let allowed = wish.encoding() != EncodingWish::Gsm7 || other.alphabet == Alphabet::Gsm7;
         if saves && allowed {
             return Ok(Choice {
                 text: Cow::Owned(rewritten.text),
@@ -180,10 +198,16 @@ pub fn choose<'a>(
             });
         }
     }
-    if wish.encoding == EncodingWish::Gsm7 {
-        let stranger = text.chars().enumerate().find(|(_, c)| gsm::septets(*c) == 0);
+    if wish.encoding() == EncodingWish::Gsm7 {
+        let stranger = text
+            .chars()
+            .enumerate()
+            .find(|(_, c)| gsm::septets(*c) == 0);
         let (position, character) = stranger.unwrap_or_default();
-        return Err(TextError::NotGsm7 { character, position });
+        return Err(TextError::NotGsm7 {
+            character,
+            position,
+        });
     }
     Ok(as_it_is(own.alphabet, own.shift))
 }
@@ -233,9 +257,12 @@ fn cheapest(text: &str, languages: Languages, reference: Reference) -> Way {
         .into_iter()
         .flatten()
         .map(|shift| Way::of(text, Alphabet::Gsm7, shift, reference));
-    tried.fold(ucs2, |best, way| {
-        if way.rank() < best.rank() { way } else { best }
-    })
+    tried.fold(
+        ucs2,
+        |best, way| {
+            if way.rank() < best.rank() { way } else { best }
+        },
+    )
 }
 
 /// The best single shift table, locking shift table and pair that hold every character of `text`.
@@ -244,12 +271,12 @@ fn candidates(text: &str, languages: Languages) -> [Option<ShiftTables>; 3] {
     let letters = census(text);
     let units = |shift: ShiftTables| {
         let codec = Codec::of(shift);
-        letters.iter().try_fold(0, |sum, (letter, times)| {
-            match codec.septets(*letter) {
+        letters
+            .iter()
+            .try_fold(0, |sum, (letter, times)| match codec.septets(*letter) {
                 0 => None,
                 septets => Some(sum + septets * times),
-            }
-        })
+            })
     };
     let best = |pairs: &mut dyn Iterator<Item = ShiftTables>| {
         let counted = pairs.filter_map(|shift| Some((units(shift)?, shift)));

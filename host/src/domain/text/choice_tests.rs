@@ -6,7 +6,7 @@ use super::*;
 
 fn wish(encoding: EncodingWish, languages: &[Language]) -> TextWish {
     TextWish {
-        encoding,
+        encoding: Some(encoding),
         languages: languages.iter().copied().collect(),
         transliterate: Some(false),
     }
@@ -39,17 +39,32 @@ const HINDI: &str = "आपका ऑर्डर भेज दिया गय�
 fn shift_tables_are_used_only_where_they_are_allowed() {
     let ucs2 = (Alphabet::Ucs2, ShiftTables::default());
     assert_eq!(chosen(TURKISH, &TextWish::default()), ucs2);
-    assert_eq!(chosen(TURKISH, &wish(EncodingWish::Auto, &[Language::Spanish])), ucs2);
-    assert_eq!(chosen(TURKISH, &wish(EncodingWish::Ucs2, &[Language::Turkish])), ucs2);
+    assert_eq!(
+        chosen(TURKISH, &wish(EncodingWish::Auto, &[Language::Spanish])),
+        ucs2
+    );
+    assert_eq!(
+        chosen(TURKISH, &wish(EncodingWish::Ucs2, &[Language::Turkish])),
+        ucs2
+    );
     let turkish = (Alphabet::Gsm7, single(Language::Turkish));
-    assert_eq!(chosen(TURKISH, &wish(EncodingWish::Auto, &[Language::Turkish])), turkish);
-    assert_eq!(chosen(TURKISH, &wish(EncodingWish::National, &[])).0, Alphabet::Gsm7);
+    assert_eq!(
+        chosen(TURKISH, &wish(EncodingWish::Auto, &[Language::Turkish])),
+        turkish
+    );
+    assert_eq!(
+        chosen(TURKISH, &wish(EncodingWish::National, &[])).0,
+        Alphabet::Gsm7
+    );
     let cannot = Abilities {
         shift_tables: false,
         ..ABLE
     };
     let all = wish(EncodingWish::National, &[]);
-    assert_eq!(choose(TURKISH, &all, cannot).unwrap().alphabet, Alphabet::Ucs2);
+    assert_eq!(
+        choose(TURKISH, &all, cannot).unwrap().alphabet,
+        Alphabet::Ucs2
+    );
 }
 
 #[test]
@@ -57,7 +72,10 @@ fn what_costs_no_more_in_ucs2_travels_in_it() {
     // Every phone reads it; the tables would save nothing.
     let short = "Teşekkürler";
     let all = wish(EncodingWish::National, &[]);
-    assert_eq!(chosen(short, &all), (Alphabet::Ucs2, ShiftTables::default()));
+    assert_eq!(
+        chosen(short, &all),
+        (Alphabet::Ucs2, ShiftTables::default())
+    );
 }
 
 #[test]
@@ -66,7 +84,12 @@ fn a_locking_shift_table_carries_a_script_of_its_own() {
     assert_eq!(shift.locking, Some(Language::Hindi));
     let plan = plan_coded(HINDI, Alphabet::Gsm7, shift, Reference::Bits8(0)).unwrap();
     assert_eq!(plan.segments, 1);
-    let ucs2 = plan_coded(HINDI, Alphabet::Ucs2, ShiftTables::default(), Reference::Bits8(0));
+    let ucs2 = plan_coded(
+        HINDI,
+        Alphabet::Ucs2,
+        ShiftTables::default(),
+        Reference::Bits8(0),
+    );
     assert_eq!(ucs2.unwrap().segments, 2);
 }
 
@@ -75,7 +98,10 @@ fn two_tables_are_used_where_one_does_not_hold_it() {
     // Letters of the locking shift table, Latin capitals of the single one.
     let text = format!("{HINDI} ABC");
     let shift = chosen(&text, &wish(EncodingWish::Auto, &[Language::Hindi])).1;
-    assert_eq!((shift.locking, shift.single), (Some(Language::Hindi), Some(Language::Hindi)));
+    assert_eq!(
+        (shift.locking, shift.single),
+        (Some(Language::Hindi), Some(Language::Hindi))
+    );
 }
 
 #[test]
@@ -88,7 +114,10 @@ fn gsm7_alone_names_the_first_stranger() {
             position: 5
         })
     );
-    assert_eq!(choose("é ok €", &gsm7, ABLE).unwrap().alphabet, Alphabet::Gsm7);
+    assert_eq!(
+        choose("é ok €", &gsm7, ABLE).unwrap().alphabet,
+        Alphabet::Gsm7
+    );
 }
 
 #[test]
@@ -98,17 +127,29 @@ fn a_text_is_rewritten_only_where_that_saves() {
         ..TextWish::default()
     };
     let choice = choose("It’s", &willing, ABLE).unwrap();
-    assert_eq!((choice.text.as_ref(), choice.alphabet), ("It's", Alphabet::Gsm7));
+    assert_eq!(
+        (choice.text.as_ref(), choice.alphabet),
+        ("It's", Alphabet::Gsm7)
+    );
     assert_eq!(choice.changes.len(), 1);
     // The emoji needs UCS-2 in any case, so the quotation mark stays.
     let choice = choose("It’s 😀", &willing, ABLE).unwrap();
-    assert_eq!((choice.text.as_ref(), choice.alphabet), ("It’s 😀", Alphabet::Ucs2));
+    assert_eq!(
+        (choice.text.as_ref(), choice.alphabet),
+        ("It’s 😀", Alphabet::Ucs2)
+    );
     assert_eq!(choice.changes, []);
     // One segment less, in UCS-2 still: each bold letter takes a surrogate pair.
     let bold = format!("{}ж", "𝐀".repeat(40));
-    assert_eq!(choose(&bold, &willing, ABLE).unwrap().text, format!("{}ж", "A".repeat(40)));
-    willing.encoding = EncodingWish::Gsm7;
-    assert_eq!(choose("It’s", &willing, ABLE).unwrap().alphabet, Alphabet::Gsm7);
+    assert_eq!(
+        choose(&bold, &willing, ABLE).unwrap().text,
+        format!("{}ж", "A".repeat(40))
+    );
+    willing.encoding = Some(EncodingWish::Gsm7);
+    assert_eq!(
+        choose("It’s", &willing, ABLE).unwrap().alphabet,
+        Alphabet::Gsm7
+    );
     assert!(choose("It’s 😀", &willing, ABLE).is_err());
 }
 
@@ -135,14 +176,34 @@ fn allowed_letters_are_not_rewritten_where_they_cost_nothing() {
         ..wish(EncodingWish::Auto, &[Language::Turkish])
     };
     let choice = choose(TURKISH, &wish, ABLE).unwrap();
-    assert_eq!((choice.shift, choice.changes.len()), (single(Language::Turkish), 0));
+    assert_eq!(
+        (choice.shift, choice.changes.len()),
+        (single(Language::Turkish), 0)
+    );
+}
+
+#[test]
+fn a_message_says_more_than_its_account() {
+    let account = wish(EncodingWish::Auto, &[Language::Turkish]);
+    let message = TextWish {
+        transliterate: Some(true),
+        ..TextWish::default()
+    };
+    let both = message.or(account);
+    assert_eq!(both.languages, account.languages);
+    assert_eq!(both.transliterate, Some(true));
+    let plain = wish(EncodingWish::Ucs2, &[]);
+    assert_eq!(plain.or(account).encoding(), EncodingWish::Ucs2);
 }
 
 #[test]
 fn sets_of_languages_survive_the_record() {
     let some: Languages = [Language::Turkish, Language::Urdu].into_iter().collect();
     assert_eq!(Languages::from_bits(some.bits()), some);
-    assert_eq!(some.iter().collect::<Vec<_>>(), [Language::Turkish, Language::Urdu]);
+    assert_eq!(
+        some.iter().collect::<Vec<_>>(),
+        [Language::Turkish, Language::Urdu]
+    );
     assert_eq!(Languages::from_bits(u16::MAX), Languages::all());
     for encoding in EncodingWish::ALL {
         assert_eq!(EncodingWish::from_u8(encoding as u8), Some(encoding));

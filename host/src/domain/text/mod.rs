@@ -19,9 +19,7 @@ use super::message::Body;
 
 pub use choice::{EncodingWish, Languages, TextWish};
 pub use language::{Language, ShiftTables};
-pub use render::{
-    Manner, Rewritten, Segment, Segmented, plan, plan_for, render, segment,
-};
+pub use render::{Manner, Rewritten, Segment, Segmented, plan, plan_for, render, segment};
 pub use segment::{ESM_CLASS_UDHI, SEGMENTS_MAX, SegmentPlan, TextError, Unit};
 pub use shift::{IE_LOCKING_SHIFT, IE_SINGLE_SHIFT};
 pub use style::{ClassStyle, DataCodings, DefaultAlphabet, Multipart, TextStyle, Wire};

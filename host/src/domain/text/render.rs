@@ -3,13 +3,11 @@
 
 use super::choice::{Abilities, TextWish, choose};
 use super::segment::{
-    Limits, Reference, SegmentPlan, TextError, Unit, USER_DATA_OCTETS, count_text, cut, finish,
+    Limits, Reference, SegmentPlan, TextError, USER_DATA_OCTETS, Unit, count_text, cut, finish,
     plan_coded,
 };
 use super::shift::{Codec, IE_LOCKING_SHIFT, IE_SINGLE_SHIFT};
-use super::style::{
-    Labels, Multipart, TextStyle, Wire, charset_of, ends_in_escape, latin1,
-};
+use super::style::{Labels, Multipart, TextStyle, Wire, charset_of, ends_in_escape, latin1};
 use super::transliterate::Change;
 use super::udh::{Concat, IE_PORTS_8, IE_PORTS_16, Udh};
 use super::{Alphabet, Charset, ShiftTables, encode_ucs2, gsm};
@@ -65,6 +63,15 @@ pub struct Rewritten {
 }
 
 impl Segment {
+    pub fn new(udh: Vec<u8>, payload: Vec<u8>) -> Segment {
+        Segment {
+            end: payload.len(),
+            udh,
+            payload,
+            sar: None,
+        }
+    }
+
     /// Whether esm_class needs [`super::ESM_CLASS_UDHI`].
     pub fn udhi(&self) -> bool {
         !self.udh.is_empty()
@@ -96,6 +103,25 @@ impl Segment {
 }
 
 impl Segmented {
+    /// One short message as somebody else made it, `units` in its alphabet.
+    pub fn ready(alphabet: Alphabet, data_coding: u8, units: usize, segment: Segment) -> Segmented {
+        Segmented {
+            alphabet,
+            shift: ShiftTables::default(),
+            wire: match alphabet {
+                Alphabet::Gsm7 => Wire::Gsm7,
+                Alphabet::Ucs2 => Wire::Ucs2,
+                Alphabet::Octets => Wire::Octets,
+            },
+            data_coding,
+            dest_addr_subunit: None,
+            segments: vec![segment],
+            count: 1,
+            units,
+            rewritten: None,
+        }
+    }
+
     /// Whether the SMSC cuts, so that the one submit_sm stands for `count` short messages.
     pub fn is_payload(&self) -> bool {
         self.segments.len() < usize::from(self.count)
@@ -108,11 +134,7 @@ pub fn plan(body: &Body) -> Result<SegmentPlan, TextError> {
 }
 
 /// Counts, without writing a segment.
-pub fn plan_for(
-    body: &Body,
-    manner: &Manner,
-    style: &TextStyle,
-) -> Result<SegmentPlan, TextError> {
+pub fn plan_for(body: &Body, manner: &Manner, style: &TextStyle) -> Result<SegmentPlan, TextError> {
     match body {
         Body::Text(text) => {
             let way = Way::of(text, manner, style)?;
@@ -170,7 +192,7 @@ impl<'a> Way<'a> {
         };
         let choice = choose(text, &manner.wish, able)?;
         let class = manner.message_class;
-        let forced = manner.wish.encoding == super::EncodingWish::Ucs2;
+        let forced = manner.wish.encoding() == super::EncodingWish::Ucs2;
         let wire = match choice.alphabet {
             Alphabet::Gsm7 if !choice.shift.is_default() => Some(Wire::Gsm7),
             Alphabet::Gsm7 => style.gsm_wire(&choice.text, class),
@@ -263,11 +285,19 @@ fn render_text(
         Multipart::Udh8 | Multipart::Udh16 | Multipart::Sar => usize::from(plan.segments),
     };
     let mut end = 0;
-    let pieces = way.cut(parts, way.limits(reference)).into_iter().map(|part| {
-        end += part.len();
-        (way.write(part), end)
-    });
-    let segments = tie(pieces.collect(), &way.shift.elements(), way.multipart, number);
+    let pieces = way
+        .cut(parts, way.limits(reference))
+        .into_iter()
+        .map(|part| {
+            end += part.len();
+            (way.write(part), end)
+        });
+    let segments = tie(
+        pieces.collect(),
+        &way.shift.elements(),
+        way.multipart,
+        number,
+    );
     let labels = style.labels(way.wire, manner.message_class);
     Ok(Segmented {
         alphabet: plan.alphabet,
@@ -327,11 +357,7 @@ struct BinaryWay<'a> {
 }
 
 impl<'a> BinaryWay<'a> {
-    fn of(
-        udh: &'a [u8],
-        manner: &Manner,
-        style: &TextStyle,
-    ) -> Result<BinaryWay<'a>, TextError> {
+    fn of(udh: &'a [u8], manner: &Manner, style: &TextStyle) -> Result<BinaryWay<'a>, TextError> {
         Udh::new(udh).map_err(TextError::Udh)?;
         let mut labels = style.labels(Wire::Octets, manner.message_class);
         if let Some(data_coding) = manner.data_coding {
@@ -398,7 +424,12 @@ impl<'a> BinaryWay<'a> {
         } else {
             self.ends(data, limits.part).count()
         };
-        finish(Alphabet::Octets, ShiftTables::default(), segments, data.len())
+        finish(
+            Alphabet::Octets,
+            ShiftTables::default(),
+            segments,
+            data.len(),
+        )
     }
 
     /// Where parts of at most `limit` octets end: inside no pair of octets, escape or surrogate pair.

@@ -15,7 +15,7 @@ fn text(text: impl Into<String>) -> Body {
 fn national() -> Manner {
     Manner {
         wish: TextWish {
-            encoding: EncodingWish::National,
+            encoding: Some(EncodingWish::National),
             ..TextWish::default()
         },
         ..Manner::default()
@@ -44,7 +44,8 @@ fn shift_tables_cost_what_the_specification_says() {
             plan_for(&body, &manner, &tied_by(multipart)).unwrap()
         };
         assert_eq!(plan(155).shift.single, Some(Language::Spanish));
-        (2..700).filter(|n| plan(*n).alphabet == Alphabet::Gsm7)
+        (2..700)
+            .filter(|n| plan(*n).alphabet == Alphabet::Gsm7)
             .scan(0, |last, n| {
                 let segments = plan(n).segments;
                 let new = segments != std::mem::replace(last, segments);
@@ -72,21 +73,42 @@ fn shift_tables_stand_in_the_header_of_every_part() {
     assert_eq!(segmented.segments[0].udh, [0, 3, 0x34, 2, 1, 0x24, 1, 1]);
     assert_eq!(segmented.segments[1].udh, [0, 3, 0x34, 2, 2, 0x24, 1, 1]);
     assert_eq!(lengths(&segmented), [149, 13]);
-    let single = render(&text(format!("{}ğ", "a".repeat(100))), &national(), &TextStyle::default(), 1);
+    let single = render(
+        &text(format!("{}ğ", "a".repeat(100))),
+        &national(),
+        &TextStyle::default(),
+        1,
+    );
     let single = single.unwrap().segments.remove(0);
     assert_eq!(single.udh, [0x24, 1, 1]);
     let octets = single.short_message();
     assert_eq!(octets[..4], [3, 0x24, 1, 1]);
-    assert_eq!(decode(0, true, &octets).body, text(format!("{}ğ", "a".repeat(100))));
+    assert_eq!(
+        decode(0, true, &octets).body,
+        text(format!("{}ğ", "a".repeat(100)))
+    );
 }
 
 #[test]
 fn sar_parts_have_no_header_and_their_numbers() {
-    let segmented = render(&text("a".repeat(310)), &Manner::default(), &tied_by(Multipart::Sar), 0xABCD).unwrap();
+    let segmented = render(
+        &text("a".repeat(310)),
+        &Manner::default(),
+        &tied_by(Multipart::Sar),
+        0xABCD,
+    )
+    .unwrap();
     assert_eq!(lengths(&segmented), [153, 153, 4]);
     for (i, segment) in (1..).zip(&segmented.segments) {
         assert!(!segment.udhi());
-        assert_eq!(segment.sar, Some(Concat { reference: 0xABCD, total: 3, index: i }));
+        assert_eq!(
+            segment.sar,
+            Some(Concat {
+                reference: 0xABCD,
+                total: 3,
+                index: i
+            })
+        );
     }
     let single = render(&text("a"), &Manner::default(), &tied_by(Multipart::Sar), 1).unwrap();
     assert_eq!(single.segments[0].sar, None);
@@ -94,11 +116,23 @@ fn sar_parts_have_no_header_and_their_numbers() {
 
 #[test]
 fn a_payload_is_one_submission_of_many_segments() {
-    let segmented = render(&text("a".repeat(500)), &Manner::default(), &tied_by(Multipart::Payload), 1).unwrap();
+    let segmented = render(
+        &text("a".repeat(500)),
+        &Manner::default(),
+        &tied_by(Multipart::Payload),
+        1,
+    )
+    .unwrap();
     assert_eq!((lengths(&segmented), segmented.count), (vec![500], 4));
     assert!(segmented.is_payload());
     assert_eq!(segmented.segments[0].end, 500);
-    let short = render(&text("a"), &Manner::default(), &tied_by(Multipart::Payload), 1).unwrap();
+    let short = render(
+        &text("a"),
+        &Manner::default(),
+        &tied_by(Multipart::Payload),
+        1,
+    )
+    .unwrap();
     assert!(!short.is_payload());
 }
 
@@ -120,17 +154,38 @@ fn a_carrier_with_another_default_alphabet_gets_its_octets() {
     };
     let latin1 = style(DefaultAlphabet::Latin1);
     let segmented = render(&text("é@_[ñ"), &Manner::default(), &latin1, 1).unwrap();
-    assert_eq!(segmented.segments[0].payload, [0xE9, b'@', b'_', b'[', 0xF1]);
-    assert_eq!((segmented.data_coding, segmented.units), (0, 6), "as the phone counts it");
+    assert_eq!(
+        segmented.segments[0].payload,
+        [0xE9, b'@', b'_', b'[', 0xF1]
+    );
+    assert_eq!(
+        (segmented.data_coding, segmented.units),
+        (0, 6),
+        "as the phone counts it"
+    );
     // No euro sign in ISO-8859-1, no accent in ASCII.
     let euro = render(&text("5 €"), &Manner::default(), &latin1, 1).unwrap();
     assert_eq!((euro.data_coding, euro.wire), (8, Wire::Ucs2));
     let ascii = style(DefaultAlphabet::Ascii);
-    assert_eq!(render(&text("a@"), &Manner::default(), &ascii, 1).unwrap().segments[0].payload, b"a@");
-    assert_eq!(render(&text("é"), &Manner::default(), &ascii, 1).unwrap().wire, Wire::Ucs2);
+    assert_eq!(
+        render(&text("a@"), &Manner::default(), &ascii, 1)
+            .unwrap()
+            .segments[0]
+            .payload,
+        b"a@"
+    );
+    assert_eq!(
+        render(&text("é"), &Manner::default(), &ascii, 1)
+            .unwrap()
+            .wire,
+        Wire::Ucs2
+    );
     // Its SMSC turns ISO-8859-1 into GSM by itself, so it cannot know shift tables.
     let long = text(format!("{}ğ", "a".repeat(100)));
-    assert_eq!(render(&long, &national(), &latin1, 1).unwrap().wire, Wire::Ucs2);
+    assert_eq!(
+        render(&long, &national(), &latin1, 1).unwrap().wire,
+        Wire::Ucs2
+    );
 }
 
 #[test]
@@ -141,16 +196,32 @@ fn iso_8859_1_travels_where_the_carrier_takes_it() {
     };
     let segmented = render(&text("façade".repeat(23)), &Manner::default(), &style, 1).unwrap();
     assert_eq!((segmented.data_coding, segmented.count), (3, 1));
-    assert_eq!(segmented.segments[0].payload[..6], [b'f', b'a', 0xE7, b'a', b'd', b'e']);
+    assert_eq!(
+        segmented.segments[0].payload[..6],
+        [b'f', b'a', 0xE7, b'a', b'd', b'e']
+    );
     let long = render(&text("façade".repeat(24)), &Manner::default(), &style, 1).unwrap();
     assert_eq!(lengths(&long), [134, 10]);
-    assert_eq!(render(&text("plain"), &Manner::default(), &style, 1).unwrap().data_coding, 0);
-    assert_eq!(render(&text("ça 😀"), &Manner::default(), &style, 1).unwrap().data_coding, 8);
+    assert_eq!(
+        render(&text("plain"), &Manner::default(), &style, 1)
+            .unwrap()
+            .data_coding,
+        0
+    );
+    assert_eq!(
+        render(&text("ça 😀"), &Manner::default(), &style, 1)
+            .unwrap()
+            .data_coding,
+        8
+    );
     let flash = Manner {
         message_class: Some(0),
         ..Manner::default()
     };
-    assert_eq!(render(&text("ça"), &flash, &style, 1).unwrap().data_coding, 0x18);
+    assert_eq!(
+        render(&text("ça"), &flash, &style, 1).unwrap().data_coding,
+        0x18
+    );
 }
 
 #[test]
@@ -160,13 +231,22 @@ fn a_class_changes_data_coding_and_no_octet() {
         ..Manner::default()
     };
     let segmented = render(&text("now"), &flash, &TextStyle::default(), 1).unwrap();
-    assert_eq!((segmented.data_coding, segmented.segments[0].payload.as_slice()), (0x10, b"now".as_slice()));
+    assert_eq!(
+        (
+            segmented.data_coding,
+            segmented.segments[0].payload.as_slice()
+        ),
+        (0x10, b"now".as_slice())
+    );
     let subunit = TextStyle {
         message_class: ClassStyle::Subunit,
         ..TextStyle::default()
     };
     let segmented = render(&text("ж"), &flash, &subunit, 1).unwrap();
-    assert_eq!((segmented.data_coding, segmented.dest_addr_subunit), (8, Some(1)));
+    assert_eq!(
+        (segmented.data_coding, segmented.dest_addr_subunit),
+        (8, Some(1))
+    );
 }
 
 #[test]
@@ -196,7 +276,11 @@ fn data_under_a_coding_of_its_own_is_counted_by_it() {
     assert_eq!(lengths(&under(0, vec![b'a'; 160])), [160]);
     let mut septets = vec![b'a'; 161];
     septets[152] = gsm::ESCAPE;
-    assert_eq!(lengths(&under(0, septets)), [152, 9], "an escape stays with what it announces");
+    assert_eq!(
+        lengths(&under(0, septets)),
+        [152, 9],
+        "an escape stays with what it announces"
+    );
     let mut units = vec![0; 142];
     units[132] = 0xD8;
     let cut = under(8, units);
@@ -207,10 +291,19 @@ fn data_under_a_coding_of_its_own_is_counted_by_it() {
 #[test]
 fn headers_without_room_for_data_are_refused() {
     let ports = ports_element(1, 2).repeat(22);
-    let body = |n| Body::Binary { udh: ports.clone(), data: vec![1; n] };
+    let body = |n| Body::Binary {
+        udh: ports.clone(),
+        data: vec![1; n],
+    };
     assert!(plan(&body(7)).is_ok());
-    assert_eq!(plan(&body(8)), Err(TextError::BinaryTooLong { octets: 141 }));
-    let huge = Body::Binary { udh: ports_element(1, 2).repeat(40), data: vec![] };
+    assert_eq!(
+        plan(&body(8)),
+        Err(TextError::BinaryTooLong { octets: 141 })
+    );
+    let huge = Body::Binary {
+        udh: ports_element(1, 2).repeat(40),
+        data: vec![],
+    };
     assert_eq!(plan(&huge), Err(TextError::BinaryTooLong { octets: 241 }));
 }
 
@@ -232,7 +325,10 @@ fn what_was_rewritten_is_told() {
 fn content_with_shift_tables_is_text_and_with_ports_is_not() {
     assert_eq!(decode_content(0, &[0x24, 1, 1], b"\x1bg"), text("ğ"));
     let ports = ports_element(80, 0);
-    let binary = Body::Binary { udh: ports.to_vec(), data: b"x".to_vec() };
+    let binary = Body::Binary {
+        udh: ports.to_vec(),
+        data: b"x".to_vec(),
+    };
     assert_eq!(decode_content(0, &ports, b"x"), binary);
     assert_eq!(decode_content(8, &[0x24, 1, 1], &[0, 0x61]), text("a"));
 }
@@ -262,33 +358,41 @@ fn any_style() -> impl Strategy<Value = TextStyle> {
         ]),
         any::<[bool; 3]>(),
     )
-        .prop_map(|(multipart, default_alphabet, [latin1, no_shift_tables, transliterate])| TextStyle {
-            multipart,
-            default_alphabet,
-            latin1,
-            no_shift_tables,
-            transliterate,
-            ..TextStyle::default()
-        })
+        .prop_map(
+            |(multipart, default_alphabet, [latin1, no_shift_tables, transliterate])| TextStyle {
+                multipart,
+                default_alphabet,
+                latin1,
+                no_shift_tables,
+                transliterate,
+                ..TextStyle::default()
+            },
+        )
 }
 
 fn any_manner() -> impl Strategy<Value = Manner> {
-    let encodings = vec![EncodingWish::Auto, EncodingWish::Ucs2, EncodingWish::National];
+    let encodings = vec![
+        EncodingWish::Auto,
+        EncodingWish::Ucs2,
+        EncodingWish::National,
+    ];
     (
-        proptest::sample::select(encodings),
+        proptest::option::of(proptest::sample::select(encodings)),
         any::<u16>(),
         proptest::option::of(any::<bool>()),
         proptest::option::of(0_u8..4),
     )
-        .prop_map(|(encoding, languages, transliterate, message_class)| Manner {
-            wish: TextWish {
-                encoding,
-                languages: Languages::from_bits(languages),
-                transliterate,
+        .prop_map(
+            |(encoding, languages, transliterate, message_class)| Manner {
+                wish: TextWish {
+                    encoding,
+                    languages: Languages::from_bits(languages),
+                    transliterate,
+                },
+                message_class,
+                data_coding: None,
             },
-            message_class,
-            data_coding: None,
-        })
+        )
 }
 
 /// As a phone reads it: each part by its own header, all of them joined.
@@ -299,7 +403,10 @@ fn read_back(segmented: &Segmented, style: &TextStyle) -> String {
         assert_eq!(decoded.fault, None);
         let concat = decoded.concat.or(segment.sar);
         let many = segmented.segments.len() > 1;
-        assert_eq!(concat.map(|c| usize::from(c.total)), many.then_some(segmented.segments.len()));
+        assert_eq!(
+            concat.map(|c| usize::from(c.total)),
+            many.then_some(segmented.segments.len())
+        );
         match decoded.body {
             Body::Text(text) => text,
             Body::Binary { .. } => panic!("text became binary"),

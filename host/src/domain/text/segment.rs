@@ -27,6 +27,18 @@ pub struct SegmentPlan {
     pub units: usize,
 }
 
+impl SegmentPlan {
+    /// One segment, under no shift table.
+    pub fn one(alphabet: Alphabet, units: usize) -> SegmentPlan {
+        SegmentPlan {
+            alphabet,
+            shift: ShiftTables::default(),
+            segments: 1,
+            units,
+        }
+    }
+}
+
 /// Ties the parts of a message together; the number is to differ between messages to one
 /// recipient that travel at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,7 +265,12 @@ fn count_parts(text: &str, limit: usize, width: impl Fn(char) -> usize) -> usize
 
 /// Cuts `text` into `count` parts, the fewest there can be: between characters, and where the
 /// parts have room to spare for it between combining sequences.
-pub fn cut(text: &str, count: usize, limit: usize, width: impl Fn(char) -> usize + Copy) -> Vec<&str> {
+pub fn cut(
+    text: &str,
+    count: usize,
+    limit: usize,
+    width: impl Fn(char) -> usize + Copy,
+) -> Vec<&str> {
     let mut parts = Vec::with_capacity(count);
     // Seldom needed: few cuts meet a sequence.
     let mut earliest = None;

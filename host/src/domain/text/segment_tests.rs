@@ -340,3 +340,29 @@ proptest! {
         prop_assert_eq!(decode_payload(4, &joined), body);
     }
 }
+
+#[test]
+fn counts_are_those_of_another_calculator() {
+    let mut lines = 0;
+    for line in include_str!("golden/segments.tsv").lines() {
+        let [piece, times, end, encoding, segments, units] =
+            line.split('\t').collect::<Vec<_>>()[..]
+        else {
+            panic!("{line}");
+        };
+        let body = text(format!("{}{end}", piece.repeat(times.parse().unwrap())));
+        let plan = plan(&body).unwrap();
+        assert_eq!(plan.alphabet.name(), encoding, "{line}");
+        assert_eq!(plan.units.to_string(), units, "{line}");
+        let theirs: u8 = segments.parse().unwrap();
+        // It never cuts a sequence of characters, even where that costs a segment.
+        if matches!(piece, "e\u{301}" | "👍🏽" | "👩\u{200d}👧" | "🇫🇷" | "क्षि ")
+        {
+            assert!(plan.segments <= theirs, "{line}");
+        } else {
+            assert_eq!(plan.segments, theirs, "{line}");
+        }
+        lines += 1;
+    }
+    assert_eq!(lines, 18 * 26 * 3);
+}

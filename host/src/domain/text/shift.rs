@@ -232,9 +232,7 @@ impl Codec {
 
     fn plain(self, code: u8) -> char {
         match self.locking {
-            Some(table) => table
-                .character(code)
-                .unwrap_or(char::REPLACEMENT_CHARACTER),
+            Some(table) => table.character(code).unwrap_or(char::REPLACEMENT_CHARACTER),
             None => gsm::default_character(code),
         }
     }

@@ -49,12 +49,22 @@ fn judged() -> Vec<Judged> {
 #[test]
 fn every_code_of_every_table_is_what_the_judge_reads() {
     let judged = judged();
-    assert_eq!(judged.len(), 27, "default, 12 locking, 13 single and its extension");
+    assert_eq!(
+        judged.len(),
+        27,
+        "default, 12 locking, 13 single and its extension"
+    );
     for table in &judged {
         let shift = if table.locking {
-            ShiftTables { locking: table.language, single: None }
+            ShiftTables {
+                locking: table.language,
+                single: None,
+            }
         } else {
-            ShiftTables { locking: None, single: table.language }
+            ShiftTables {
+                locking: None,
+                single: table.language,
+            }
         };
         let codec = Codec::of(shift);
         for (code, point) in (0_u8..).zip(&table.points) {
@@ -84,7 +94,10 @@ fn every_code_of_every_table_is_what_the_judge_reads() {
 
 #[test]
 fn a_misprinted_letter_is_read_and_never_written() {
-    let kannada = ShiftTables { locking: Some(Language::Kannada), single: None };
+    let kannada = ShiftTables {
+        locking: Some(Language::Kannada),
+        single: None,
+    };
     let codec = Codec::of(kannada);
     assert_eq!(codec.decode(&[0x24]), "\u{CA1}");
     assert_eq!(codec.count("\u{CA1}"), None);
@@ -97,33 +110,55 @@ fn a_misprinted_letter_is_read_and_never_written() {
 fn turkish_letters_have_the_codes_of_the_specification() {
     let turkish = Some(Language::Turkish);
     // 3GPP TS 23.038, A.2.1: behind an escape the letter that looks alike.
-    let single = Codec::of(ShiftTables { locking: None, single: turkish });
+    let single = Codec::of(ShiftTables {
+        locking: None,
+        single: turkish,
+    });
     let mut out = Vec::new();
     single.encode("ĞİŞğışç€", &mut out).unwrap();
     assert_eq!(out, b"\x1bG\x1bI\x1bS\x1bg\x1bi\x1bs\x1bc\x1be");
     // A.3.1.
-    let locking = Codec::of(ShiftTables { locking: turkish, single: None });
+    let locking = Codec::of(ShiftTables {
+        locking: turkish,
+        single: None,
+    });
     let mut out = Vec::new();
     locking.encode("€ıĞğŞşİç[", &mut out).unwrap();
-    assert_eq!(out, [0x04, 0x07, 0x0B, 0x0C, 0x1C, 0x1D, 0x40, 0x60, 0x1B, 0x3C]);
+    assert_eq!(
+        out,
+        [0x04, 0x07, 0x0B, 0x0C, 0x1C, 0x1D, 0x40, 0x60, 0x1B, 0x3C]
+    );
     assert_eq!(locking.count("è"), None, "the euro sign has its place");
 }
 
 #[test]
 fn a_single_shift_table_takes_the_place_of_the_extension_table() {
-    let spanish = Codec::of(ShiftTables { locking: None, single: Some(Language::Spanish) });
+    let spanish = Codec::of(ShiftTables {
+        locking: None,
+        single: Some(Language::Spanish),
+    });
     let mut out = Vec::new();
     spanish.encode("Áéú€", &mut out).unwrap();
     assert_eq!(out, [0x1B, 0x41, 0x05, 0x1B, 0x75, 0x1B, 0x65]);
     // A code that it does not have is one of the default alphabet.
     assert_eq!(spanish.decode(&[0x1B, 0x42, 0x1B, 0x1B, 0x1B]), "B  ");
-    let hindi = Codec::of(ShiftTables { locking: Some(Language::Hindi), single: Some(Language::Hindi) });
-    assert_eq!(hindi.decode(&[0x1B, 0x7F]), "\u{97F}", "or of the locking shift table");
+    let hindi = Codec::of(ShiftTables {
+        locking: Some(Language::Hindi),
+        single: Some(Language::Hindi),
+    });
+    assert_eq!(
+        hindi.decode(&[0x1B, 0x7F]),
+        "\u{97F}",
+        "or of the locking shift table"
+    );
 }
 
 #[test]
 fn the_elements_name_the_tables() {
-    let shift = ShiftTables { locking: Some(Language::Portuguese), single: Some(Language::Spanish) };
+    let shift = ShiftTables {
+        locking: Some(Language::Portuguese),
+        single: Some(Language::Spanish),
+    };
     assert_eq!(shift.elements(), [0x25, 1, 3, 0x24, 1, 2]);
     for shift in every_pair() {
         let elements = shift.elements();
@@ -134,16 +169,25 @@ fn the_elements_name_the_tables() {
     assert!(named(&[0x24, 1, 200]).is_default(), "reserved");
     assert!(named(&[0x25, 1, 2]).is_default(), "Spanish has none");
     assert!(named(&[0x24, 2, 1, 1]).is_default(), "of the wrong size");
-    assert_eq!(named(&[0x24, 1, 1, 0x24, 1, 3]).single, Some(Language::Portuguese));
+    assert_eq!(
+        named(&[0x24, 1, 1, 0x24, 1, 3]).single,
+        Some(Language::Portuguese)
+    );
 }
 
 #[test]
 fn a_part_from_a_phone_is_read_by_its_tables() {
     let octets = b"\x03\x24\x01\x01da\x1bg a\x1bs\x1bi";
     let (udh, rest) = parse_udh(octets).unwrap();
-    assert_eq!(Codec::of(ShiftTables::named_by(&udh)).decode(rest), "dağ aşı");
+    assert_eq!(
+        Codec::of(ShiftTables::named_by(&udh)).decode(rest),
+        "dağ aşı"
+    );
     let decoded = crate::domain::text::decode(0, true, octets);
-    assert_eq!(decoded.body, crate::domain::Body::Text("dağ aşı".to_owned()));
+    assert_eq!(
+        decoded.body,
+        crate::domain::Body::Text("dağ aşı".to_owned())
+    );
     // In UCS-2 the tables mean nothing.
     assert!(matches!(Charset::of(8), Charset::Ucs2));
 }
@@ -156,7 +200,13 @@ fn encode_slowly(shift: ShiftTables, text: &str) -> Option<Vec<u8>> {
     let codec = Codec::of(shift);
     let misprint = |c: char| shift.locking == Some(Language::Kannada) && c == '\u{CA1}';
     let mut out = Vec::new();
-    for character in text.chars().map(|c| if c == char::REPLACEMENT_CHARACTER { '\0' } else { c }) {
+    for character in text.chars().map(|c| {
+        if c == char::REPLACEMENT_CHARACTER {
+            '\0'
+        } else {
+            c
+        }
+    }) {
         let plain = |code| Some(codec.plain(code));
         if let Some(code) = find(&plain, character).filter(|_| !misprint(character)) {
             out.push(code);

@@ -50,7 +50,11 @@ pub fn transliterate(text: &str) -> Option<Transliteration> {
             changes.push(Change {
                 position: at,
                 from: [letter, character].iter().collect(),
-                to: out.chars().next_back().map(String::from).unwrap_or_default(),
+                to: out
+                    .chars()
+                    .next_back()
+                    .map(String::from)
+                    .unwrap_or_default(),
             });
             continue;
         }
@@ -89,9 +93,9 @@ fn styled(character: char) -> Option<char> {
     const LETTERS: &[u8; 52] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     match u32::from(character) {
         point @ 0xFF01..=0xFF5E => char::from_u32(point - 0xFEE0).filter(|c| gsm::septets(*c) > 0),
-        point @ 0x1D400..=0x1D6A3 => {
-            Some(char::from(LETTERS[(point - 0x1D400) as usize % LETTERS.len()]))
-        }
+        point @ 0x1D400..=0x1D6A3 => Some(char::from(
+            LETTERS[(point - 0x1D400) as usize % LETTERS.len()],
+        )),
         point @ 0x1D7CE..=0x1D7FF => char::from_digit((point - 0x1D7CE) % 10, 10),
         _ => None,
     }
@@ -161,8 +165,16 @@ mod tests {
         assert_eq!(
             t.changes,
             [
-                Change { position: 3, from: "e\u{301}".into(), to: "é".into() },
-                Change { position: 6, from: "c\u{327}".into(), to: "c".into() },
+                Change {
+                    position: 3,
+                    from: "e\u{301}".into(),
+                    to: "é".into()
+                },
+                Change {
+                    position: 6,
+                    from: "c\u{327}".into(),
+                    to: "c".into()
+                },
             ]
         );
         assert_eq!(rewritten("\u{301}a"), "\u{301}a", "a mark on nothing");
@@ -173,7 +185,10 @@ mod tests {
         assert_eq!(rewritten("РауРаl"), "PayPal");
         assert_eq!(rewritten("Привет 你好 😀"), "Пpивeт 你好 😀");
         assert_eq!(rewritten("Καλημέρα"), "KAΛHMEPA");
-        assert_eq!(rewritten("Ｆｕｌｌ　ｗｉｄｔｈ！ 𝐁𝐨𝐥𝐝 𝟗"), "Full width! Bold 9");
+        assert_eq!(
+            rewritten("Ｆｕｌｌ　ｗｉｄｔｈ！ 𝐁𝐨𝐥𝐝 𝟗"),
+            "Full width! Bold 9"
+        );
     }
 
     #[test]
