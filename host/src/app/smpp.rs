@@ -39,6 +39,7 @@ pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfi
             ReceiptId::DecimalInResponse => IdForm::DecimalInResponse,
         },
         tags: section.tags.clone(),
+        text: section.text.style(section.multipart),
         ..SmppConfig::new(id, &section.address, &section.system_id, &password)
     })
 }

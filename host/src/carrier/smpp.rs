@@ -19,6 +19,7 @@ use super::smpp_inbound::Inbox;
 use super::smpp_submit::{self, Part, SubmitStyle, Verdict};
 use super::{BoxFuture, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome};
 use crate::domain::CarrierId;
+use crate::domain::text::TextStyle;
 use crate::smpp::encode::{PASSWORD_MAX, SYSTEM_ID_MAX};
 use crate::smpp::link::{Answer, Link, LinkSettings, LinkState, link};
 use crate::smpp::session::{BindMode, CloseReason, Credentials, Role};
@@ -140,6 +141,10 @@ impl Carrier for SmppCarrier {
 
     fn status(&self) -> CarrierStatus {
         self.inner.status()
+    }
+
+    fn text_style(&self) -> TextStyle {
+        self.inner.config.text
     }
 
     fn ready(&self) -> BoxFuture<'_, usize> {
@@ -457,6 +462,7 @@ impl Seat {
             carrier: config.id.clone(),
             id_form: config.id_form,
             receipts_by_text: config.receipts_by_text,
+            text: config.text,
             counters: Arc::clone(counters),
         };
         let role = Role::Esme(self.credentials());
