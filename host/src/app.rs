@@ -23,9 +23,9 @@ use crate::carrier::smpp::{Binding, SmppCarrier, SmppConfig};
 use crate::carrier::{Carrier, CarrierEvent};
 use crate::clock::Clock;
 use crate::config::{
-    AccountSection, Bind, CarrierSection, Config, ReceiptId, ScopeName, SmppSection,
+    AccountSection, Bind, CarrierSection, Config, ReceiptId, ReceiptPer, ScopeName, SmppSection,
 };
-use crate::domain::receipt::IdForm;
+use crate::domain::receipt::{IdForm, Per};
 use crate::domain::{AccountId, CarrierId, TrafficClass};
 use crate::pipeline::account::WebhookSecret;
 use crate::pipeline::numbers::Numbers;
@@ -581,6 +581,13 @@ fn smpp_config(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfi
             ReceiptId::AsIs => IdForm::AsIs,
             ReceiptId::HexInResponse => IdForm::HexInResponse,
             ReceiptId::DecimalInResponse => IdForm::DecimalInResponse,
+            ReceiptId::DashesInResponse => IdForm::DashesInResponse,
+            ReceiptId::DashesInReceipt => IdForm::DashesInReceipt,
+        },
+        receipt_per: match section.receipt_per {
+            ReceiptPer::Auto => Per::Auto,
+            ReceiptPer::Segment => Per::Segment,
+            ReceiptPer::Message => Per::Message,
         },
         tags: section.tags.clone(),
         ..SmppConfig::new(id, &section.address, &section.system_id, &password)

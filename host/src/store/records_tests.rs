@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::text::{Alphabet, Language, ShiftTables};
 use crate::domain::{
-    Attempt, AttemptOutcome, CallOutcome, Decision, Due, Event, HookCall, Hop, Lane, Network,
-    OnUnknown, Part, Phase, Plan, Reason, ReceiptsWanted, SetId, SmParameters, Source, Tlv,
-    TrafficClass,
+    Attempt, AttemptOutcome, CallOutcome, Decision, Due, Event, FailedDelivery, HookCall, Hop,
+    Lane, Network, OnUnknown, Part, Phase, Plan, Reason, ReceiptsWanted, Reroute, SetId,
+    SmParameters, Source, Tlv, TrafficClass,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -82,7 +82,11 @@ fn some_plan() -> impl Strategy<Value = Plan> {
         price_micros,
         tlvs,
     });
-    (few(hop), text()).prop_map(|(hops, reason)| Plan { hops, reason })
+    (few(hop), text()).prop_map(|(hops, reason)| Plan {
+        hops,
+        reason,
+        reroute: None,
+    })
 }
 
 fn some_outcome() -> impl Strategy<Value = AttemptOutcome> {
@@ -142,14 +146,44 @@ fn some_event() -> impl Strategy<Value = Event> {
 
 fn some_part() -> impl Strategy<Value = Part> {
     let state = proptest::sample::select(&PartState::ALL[..]);
-    (name(), text(), state, text(), proptest::option::of(time())).prop_map(
-        |(carrier, carrier_message_id, state, error, done_at)| Part {
-            carrier,
-            carrier_message_id,
-            state,
-            error,
-            done_at,
-        },
+    let ids = (name(), text());
+    (
+        ids,
+        state,
+        text(),
+        any::<Option<u8>>(),
+        proptest::option::of(time()),
+    )
+        .prop_map(
+            |((carrier, carrier_message_id), state, error, network_type, done_at)| Part {
+                carrier,
+                carrier_message_id,
+                state,
+                error,
+                network_type,
+                done_at,
+            },
+        )
+}
+
+fn some_reroute() -> impl Strategy<Value = Reroute> {
+    let on = few(proptest::sample::select(&State::ALL[..]));
+    (on, few(text()), any::<u8>(), any::<Option<u32>>()).prop_map(|(on, errors, max, within)| {
+        Reroute {
+            on,
+            errors,
+            max,
+            within: within.map(|s| std::time::Duration::from_secs(s.into())),
+        }
+    })
+}
+
+fn some_failed() -> impl Strategy<Value = Vec<FailedDelivery>> {
+    few(
+        (few(some_part()), any::<Option<u64>>()).prop_map(|(parts, price_micros)| FailedDelivery {
+            parts,
+            price_micros,
+        }),
     )
 }
 
@@ -178,7 +212,7 @@ prop_compose! {
             reference: String::new(), metadata: Vec::new(), tlvs: Vec::new(), receipt_url: None,
             sm: SmParameters::default(), source: Source::Http, shift: ShiftTables::default(),
             on_unknown: OnUnknown::Resend, duplicate_risk: false, state: State::Queued, due: None,
-            plan: Plan::default(), hop: 0, attempts: Vec::new(), parts: Vec::new(), decisions: Vec::new(),
+            plan: Plan::default(), hop: 0, attempts: Vec::new(), parts: Vec::new(), failed: Vec::new(), decisions: Vec::new(),
             events: Vec::new(),
         }
     }
