@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use super::records::Lessons;
 use super::types::ReceiptReport;
 use crate::domain::CarrierId;
-use crate::domain::receipt::{IdForm, IdLearner, Per, PerLearner, ReceiptStyle};
+use crate::domain::receipt::{IdForm, IdLearner, Likeness, Per, PerLearner, ReceiptStyle};
 
 /// Kinds of receipts and of ids, for operators. The names are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub(super) enum Count {
     Dropped,
     /// May speak of several messages: kept, and applied to none.
     Ambiguous,
+    /// Names another handset than the message it would meet, at a carrier that names them rightly:
+    /// kept, and not applied.
+    WrongHandset,
     /// Its message went on to another carrier.
     Rerouted,
     /// Responses without an id: no receipt can ever name them.
@@ -43,7 +46,7 @@ pub(super) enum Count {
     OverlongId,
 }
 
-const COUNTS: [(Count, &str); 12] = [
+const COUNTS: [(Count, &str); 13] = [
     (Count::Matched, "matched"),
     (Count::Intermediate, "intermediate"),
     (Count::Duplicate, "duplicate"),
@@ -52,11 +55,15 @@ const COUNTS: [(Count, &str); 12] = [
     (Count::Adopted, "adopted"),
     (Count::Dropped, "dropped"),
     (Count::Ambiguous, "ambiguous"),
+    (Count::WrongHandset, "wrong_handset"),
     (Count::Rerouted, "rerouted"),
     (Count::EmptyId, "empty_id"),
     (Count::ReusedId, "reused_id"),
     (Count::OverlongId, "overlong_id"),
 ];
+
+/// So many receipts that named their handset, for each that did not, and the carrier is believed.
+const NAMED_MIN: u64 = 20;
 
 /// One carrier's page.
 #[derive(Default)]
@@ -66,6 +73,8 @@ pub(super) struct CarrierPage {
     pub ids: Mutex<IdLearner>,
     pub per: Mutex<PerLearner>,
     counts: [AtomicU64; COUNTS.len()],
+    /// Receipts that named their message's handset, and that named another number.
+    named: (AtomicU64, AtomicU64),
     /// Orphans kept just now.
     pub orphans: AtomicU64,
 }
@@ -73,6 +82,24 @@ pub(super) struct CarrierPage {
 impl CarrierPage {
     pub fn count(&self, what: Count) {
         self.counts[what as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a receipt that speaks so of a handset is to be kept from its message: it names another,
+    /// and this carrier's receipts have named theirs all the time.
+    pub fn doubts(&self, likeness: Likeness) -> bool {
+        let (same, other) = &self.named;
+        let named = same.load(Ordering::Relaxed);
+        match likeness {
+            Likeness::Unsaid => false,
+            Likeness::Same => {
+                same.store(named.saturating_add(1), Ordering::Relaxed);
+                false
+            }
+            Likeness::Other => {
+                let strays = other.fetch_add(1, Ordering::Relaxed) + 1;
+                named >= NAMED_MIN && named / NAMED_MIN >= strays
+            }
+        }
     }
 
     /// What holds for a carrier with these settings: what is set, else what was learned.

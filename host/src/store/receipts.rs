@@ -266,6 +266,11 @@ impl Committer {
         page: &CarrierPage,
         now: Timestamp,
     ) -> Result<Applied, StoreError> {
+        let handset = &message.recipient.value;
+        if page.doubts(incoming.receipt.evidence.speaks_of(handset)) {
+            page.count(Count::WrongHandset);
+            return Ok(Applied::Unmatched);
+        }
         let before = Before::of(&message);
         let report = &incoming.receipt.report;
         let response = message.parts.get(part);

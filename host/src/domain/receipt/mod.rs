@@ -683,3 +683,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "samples_tests.rs"]
+mod samples_tests;

@@ -198,6 +198,34 @@ async fn one_id_for_several_messages_is_told_apart_by_the_handset() {
 }
 
 #[tokio::test]
+async fn a_carrier_that_names_handsets_rightly_is_believed_against_an_id() {
+    let rig = Rig::new();
+    for n in 0..20 {
+        rig.accept_to(&NUMBERS[..1]).await;
+        rig.send("north", &[&format!("m-{n}")]).await;
+        rig.receipt_from(NUMBERS[0], &format!("m-{n}")).await;
+    }
+    // The id of another message, given to this one by mistake.
+    let ids = rig.accept_to(&NUMBERS[..1]).await;
+    rig.send("north", &["x-1"]).await;
+    let matched = rig.receipt_from(NUMBERS[1], "x-1").await;
+    assert_eq!(matched, ReceiptMatch::Orphaned);
+    assert_eq!(rig.state(ids[0]).await, State::Enroute);
+    assert_eq!(rig.counted("wrong_handset"), 1);
+}
+
+#[tokio::test]
+async fn a_carrier_that_names_other_numbers_all_the_time_is_matched_by_id_alone() {
+    let rig = Rig::new();
+    for n in 0..30 {
+        let ids = rig.accept_to(&NUMBERS[..1]).await;
+        rig.send("north", &[&format!("m-{n}")]).await;
+        rig.receipt_from("4400000000", &format!("m-{n}")).await;
+        assert_eq!(rig.state(ids[0]).await, State::Delivered);
+    }
+}
+
+#[tokio::test]
 async fn a_carrier_that_answers_everything_with_one_id_fills_nothing() {
     let rig = Rig::new();
     for _ in 0..40 {
