@@ -14,7 +14,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-pub use self::smpp::{Bind, ReceiptId, SmppSection};
+pub use self::smpp::{Bind, ReceiptId, ReceiptPer, SmppSection};
 pub use self::text::{AccountText, CarrierText};
 use crate::plugin::EngineLimits;
 
