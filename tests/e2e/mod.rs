@@ -16,5 +16,6 @@ mod schedule;
 mod ship;
 mod smpp_bytes;
 mod tenants;
+mod text;
 mod trial;
 mod unanswered;
