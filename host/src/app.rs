@@ -1,8 +1,10 @@
 //! The server put together: what is made in which order, and taken apart in which. Knows every
 //! part and does no part's work.
 
+mod numbers;
 mod policy_file;
 mod trusted_keys;
+mod watched;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,7 +30,7 @@ use crate::config::{
 use crate::domain::receipt::IdForm;
 use crate::domain::{AccountId, CarrierId, TrafficClass};
 use crate::pipeline::account::WebhookSecret;
-use crate::pipeline::numbers::Numbers;
+use crate::pipeline::numbers::{Numbers, TableFiles};
 use crate::pipeline::{
     Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox,
     receive, trial, watch as watch_plugins,
@@ -70,8 +72,9 @@ pub struct Server {
     work: Vec<JoinHandle<()>>,
     back: Vec<JoinHandle<()>>,
     reload: Arc<Notify>,
-    /// Keeps the policy file applied for as long as the server runs.
-    keeper: Option<AbortHandle>,
+    /// Keep the policy file and the tables of numbers applied for as long as the server runs.
+    keepers: Vec<AbortHandle>,
+    reload_tables: Arc<Notify>,
 }
 
 /// Everything of a configuration that can be checked without starting anything.
@@ -79,6 +82,7 @@ struct Checked {
     accounts: Vec<Account>,
     keys: Vec<KeySpec>,
     numbers: Numbers,
+    tables: TableFiles,
     smpp: Vec<SmppConfig>,
     adapters: Vec<AdapterConfig>,
     limits: Limits,
@@ -94,6 +98,7 @@ pub async fn check(config: &Config, base: &Path) -> Result<String, StartError> {
         checked.keys.len(),
         config.carriers.len()
     )];
+    lines.extend(numbers::check(&checked.tables).await?);
     if let Some(file) = &config.policy.file {
         let mut file = PolicyFile::new(&base.join(file));
         let spec = file.read().await.map_err(|e| failed(&file.name(), e))?;
@@ -117,6 +122,7 @@ pub async fn check(config: &Config, base: &Path) -> Result<String, StartError> {
 /// Starts the server. `base` is what relative paths of the configuration are relative to.
 pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     let checked = check_config(config, base)?;
+    numbers::load(&checked.tables, &checked.numbers).await?;
     let clock = Clock::system();
     let listener = listen(config.http.listen).await?;
     let admin = match config.http.admin_listen {
@@ -184,7 +190,9 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         callbacks,
         more_metrics: Arc::new(move |out| smpp_metrics(&sessions, out)),
     });
-    Ok(run(config, file, pipeline, api, received, listener, admin))
+    let mut server = run(config, file, pipeline, api, received, listener, admin);
+    server.keep_tables(checked.tables);
+    Ok(server)
 }
 
 fn run(
@@ -247,21 +255,31 @@ fn run(
         work,
         back,
         reload,
-        keeper,
+        keepers: keeper.into_iter().collect(),
+        reload_tables: Arc::default(),
     }
 }
 
 impl Server {
-    /// Reads the policy file again: SIGHUP.
+    /// Reads the policy file and the tables of numbers again: SIGHUP.
     pub fn reload(&self) {
         self.reload.notify_one();
+        self.reload_tables.notify_one();
+    }
+
+    fn keep_tables(&mut self, files: TableFiles) {
+        if files == TableFiles::default() {
+            return;
+        }
+        let keep = numbers::keep(self.pipeline.clone(), files, self.reload_tables.clone());
+        self.keepers.push(tokio::spawn(keep).abort_handle());
     }
 
     /// No new submissions; what is under way is finished; carriers get their unbind; all is synced.
     pub async fn shutdown(self) {
         let _ = self.stop_api.send(true);
         join(self.api).await;
-        if let Some(keeper) = self.keeper {
+        for keeper in self.keepers {
             keeper.abort();
         }
         let _ = self.stop_work.send(true);
@@ -464,9 +482,7 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
         }
         accounts.push(account(section, base, &at)?);
     }
-    let overrides = config.numbers.timezones.clone();
-    let numbers = Numbers::new(overrides)
-        .map_err(|e| StartError(format!("numbers.timezones: {:?} is no IANA time zone", e.0)))?;
+    let numbers = numbers::of(config)?;
     let mut smpp = Vec::new();
     let mut adapters = Vec::new();
     for (i, carrier) in config.carriers.iter().enumerate() {
@@ -490,6 +506,7 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
         accounts,
         keys,
         numbers,
+        tables: numbers::files(config, base),
         smpp,
         adapters,
         limits: limits(config),

@@ -194,6 +194,32 @@ pub struct NumbersSection {
     /// Number prefix (digits) to IANA time zone, for countries with several:
     /// `1212 = "America/New_York"`.
     pub timezones: BTreeMap<String, String>,
+    /// Where numbers without a country code are dialled: ISO 3166-1 alpha-2, `GB`. Without it they
+    /// are refused.
+    pub default_region: Option<String>,
+    /// How much a recipient's number must be.
+    pub validate: ValidateName,
+    /// Kinds of numbers that nothing is sent to, such as `premium_rate`.
+    #[schemars(length(max = 11))]
+    pub refuse_kinds: Vec<String>,
+    /// Whether a short code may be written to.
+    pub short_code_recipients: bool,
+    /// Table of networks, read again when it changes: prefix, country, mcc, mnc, operator.
+    pub networks: Option<PathBuf>,
+    /// Table of ported numbers and ranges, which comes first: number, mcc, mnc, operator.
+    pub ported: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ValidateName {
+    /// 7 to 15 digits.
+    Shape,
+    /// A country's code, and as many digits as its numbers have.
+    #[default]
+    Possible,
+    /// Of a range that is in use.
+    Valid,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -265,6 +291,9 @@ pub struct AccountSection {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub throughput: Option<u32>,
+    /// In the place of `numbers.default_region`.
+    #[serde(default)]
+    pub default_region: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -8,7 +8,7 @@ pub mod message;
 pub mod receipt;
 pub mod text;
 
-pub use address::{Address, Network, NumberingPlan, TypeOfNumber};
+pub use address::{Address, Network, NetworkSource, NumberingPlan, TypeOfNumber};
 pub use case::{CarrierView, Case, CaseRef, Facts, Heard, HostAnswer, Outcome};
 pub use decision::{
     CallOutcome, Context, Decision, Enriched, Hook, HookCall, Hop, Inbound, InboundAction, Phase,

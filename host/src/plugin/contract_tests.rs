@@ -78,6 +78,7 @@ async fn an_enrichment_tells_where_a_number_lives() {
                 mcc: Some(234),
                 mnc: Some(10),
                 ported: true,
+                source: NetworkSource::Plugin,
             }),
             labels: Vec::new(),
             reason: "seen".into(),

@@ -59,12 +59,14 @@ fn some_network() -> impl Strategy<Value = Network> {
         any::<Option<u16>>(),
         any::<Option<u16>>(),
         any::<bool>(),
+        0u8..5,
     )
-        .prop_map(|(country, mcc, mnc, ported)| Network {
+        .prop_map(|(country, mcc, mnc, ported, source)| Network {
             country,
             mcc,
             mnc,
             ported,
+            source: NetworkSource::from_u8(source).unwrap(),
         })
 }
 

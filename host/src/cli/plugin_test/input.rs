@@ -361,6 +361,7 @@ fn network_of(
         mcc: network.mcc,
         mnc: network.mnc,
         ported: network.ported,
+        source: NetworkSource::Unknown,
     })
 }
 
