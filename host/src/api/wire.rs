@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::json::Checked;
 use super::problem::{Code, FieldError, Problem};
 use crate::clock::Timestamp;
-use crate::domain::{AccountId, Address, Body, MessageId, OnUnknown, Tlv, TrafficClass};
+use crate::domain::{
+    AccountId, Body, MessageId, OnUnknown, SmParameters, Source, Tlv, TrafficClass,
+};
 use crate::pipeline::Submission;
 use crate::pipeline::numbers::{Numbers, Region};
 use crate::store::{OptOut, OptOutScope};
@@ -228,6 +230,8 @@ impl SubmissionRequest {
             reference: self.reference,
             metadata: self.metadata.into_iter().collect(),
             tlvs,
+            sm: SmParameters::default(),
+            source: Source::Http,
             on_unknown: self
                 .on_unknown
                 .as_deref()
@@ -401,7 +405,9 @@ mod tests {
     use serde_json::json;
 
     fn read(value: Value) -> Result<Submission, Vec<FieldError>> {
-        Requests::default().submission(value).map_err(|problem| {
+        let numbers = Numbers::new([]).unwrap();
+        let read = Requests::default().submission(value, &numbers, &AccountId::from("acme"));
+        read.map_err(|problem| {
             assert_eq!(problem.status.as_u16(), 400);
             assert_eq!(problem.body.code, "invalid_request");
             problem.body.errors

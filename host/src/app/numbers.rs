@@ -44,7 +44,9 @@ pub fn of(config: &Config) -> Result<Numbers, StartError> {
     for (i, account) in config.accounts.iter().enumerate() {
         let at = format!("accounts[{i}] ({}).default_region", account.id);
         if let Some(region) = region(&at, &account.default_region)? {
-            settings.regions.insert(AccountId::from(account.id.as_str()), region);
+            settings
+                .regions
+                .insert(AccountId::from(account.id.as_str()), region);
         }
     }
     Ok(zones.with_settings(settings))
@@ -124,7 +126,10 @@ pub async fn keep(pipeline: Arc<Pipeline>, files: TableFiles, asked: Arc<Notify>
             }
             Err(error) => {
                 pipeline.numbers.note_reload(false);
-                tracing::error!(error, "a table of numbers is refused; those before stay in force");
+                tracing::error!(
+                    error,
+                    "a table of numbers is refused; those before stay in force"
+                );
             }
         }
     }

@@ -243,7 +243,8 @@ fn split_extension(text: &str) -> (&str, &str) {
                 .iter()
                 .find_map(|word| tail.strip_prefix(word))
                 .unwrap_or("-");
-            tail.chars().all(|c| c.is_ascii_digit() || " .:=".contains(c))
+            tail.chars()
+                .all(|c| c.is_ascii_digit() || " .:=".contains(c))
         }
         _ => false,
     };
@@ -304,7 +305,8 @@ impl Address {
             return Address::international(trimmed);
         }
         if trimmed.bytes().all(|b| b.is_ascii_digit()) {
-            return Address::short_code(trimmed).map_or_else(|| Address::international(trimmed), Ok);
+            return Address::short_code(trimmed)
+                .map_or_else(|| Address::international(trimmed), Ok);
         }
         if is_number_like(trimmed) {
             return Address::international(trimmed);
@@ -325,9 +327,10 @@ impl Address {
     /// A sender of 1 to 11 characters, at least one a letter (3GPP TS 23.040, 9.1.2.5).
     pub fn alphanumeric(text: &str) -> Result<Address, AddressError> {
         let characters = text.chars().count();
-        if let Some(c) = text.chars().find(|c| {
-            !(c.is_ascii_alphanumeric() || *c == ' ' || ALPHANUMERIC_SIGNS.contains(*c))
-        }) {
+        if let Some(c) = text
+            .chars()
+            .find(|c| !(c.is_ascii_alphanumeric() || *c == ' ' || ALPHANUMERIC_SIGNS.contains(*c)))
+        {
             return Err(AddressError::Alphabet(c));
         }
         if characters > ALPHANUMERIC_CHARACTERS_MAX {
@@ -454,9 +457,15 @@ mod tests {
         check("60777", Ok((TypeOfNumber::Abbreviated, "60777")));
         check("Acme", Ok((TypeOfNumber::Alphanumeric, "Acme")));
         check("Acme & Sons Ltd", Err(AddressError::TooLong(15)));
-        check("Acme#1@UK/x", Ok((TypeOfNumber::Alphanumeric, "Acme#1@UK/x")));
+        check(
+            "Acme#1@UK/x",
+            Ok((TypeOfNumber::Alphanumeric, "Acme#1@UK/x")),
+        );
         check("(020) 7946-0123", Err(AddressError::LeadingZero));
-        check("44 7700-900123", Ok((TypeOfNumber::International, "447700900123")));
+        check(
+            "44 7700-900123",
+            Ok((TypeOfNumber::International, "447700900123")),
+        );
         check("##", Err(AddressError::NoLetter));
         check("Acme{1}", Err(AddressError::Alphabet('{')));
         check("Ac\u{e9}me", Err(AddressError::Alphabet('\u{e9}')));

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::address::{Address, Network};
 use super::decision::{Decision, Plan, SetId};
-use super::text::Alphabet;
+use super::sm::{SmParameters, Source};
+use super::text::{Alphabet, ShiftTables};
 use crate::clock::Timestamp;
 
 /// A UUID version 7: ordered by time of acceptance. Written as 32 hexadecimal digits.
@@ -436,6 +437,8 @@ pub struct Message {
     /// As the client sent it, where a hook changed it.
     pub submitted_body: Option<Body>,
     pub alphabet: Alphabet,
+    /// National tables in place of the default ones, where `alphabet` is GSM.
+    pub shift: ShiftTables,
     /// Segments that `body` needs, 1 to 255.
     pub segments: u8,
     pub accepted_at: Timestamp,
@@ -445,6 +448,8 @@ pub struct Message {
     pub reference: String,
     pub metadata: Vec<(String, String)>,
     pub tlvs: Vec<Tlv>,
+    pub sm: SmParameters,
+    pub source: Source,
     pub receipt_url: Option<String>,
     pub on_unknown: OnUnknown,
     /// An earlier copy may have reached the carrier.
@@ -670,6 +675,7 @@ pub mod tests_support {
             body: Body::Text("Your parcel arrives today.".to_owned()),
             submitted_body: None,
             alphabet: Alphabet::Gsm7,
+            shift: ShiftTables::default(),
             segments: 1,
             accepted_at: now,
             send_at: now,
@@ -677,6 +683,8 @@ pub mod tests_support {
             reference: String::new(),
             metadata: Vec::new(),
             tlvs: Vec::new(),
+            sm: SmParameters::default(),
+            source: Source::Http,
             receipt_url: None,
             on_unknown: OnUnknown::Resend,
             duplicate_risk: false,

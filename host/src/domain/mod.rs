@@ -6,6 +6,7 @@ pub mod case;
 pub mod decision;
 pub mod message;
 pub mod receipt;
+pub mod sm;
 pub mod text;
 
 pub use address::{Address, Network, NetworkSource, NumberingPlan, TypeOfNumber};
@@ -18,3 +19,4 @@ pub use message::{
     AccountId, Attempt, AttemptOutcome, Body, CarrierId, Due, Event, Lane, Message, MessageId,
     OnUnknown, Part, PartState, Reason, State, Tlv, TrafficClass,
 };
+pub use sm::{FinalReceipt, ReceiptsWanted, SmParameters, Source};

@@ -226,8 +226,7 @@ impl Numbers {
             national: described
                 .as_ref()
                 .map_or_else(|| address.to_string(), |d| d.national.clone()),
-            international: described
-                .map_or_else(|| address.to_string(), |d| d.international),
+            international: described.map_or_else(|| address.to_string(), |d| d.international),
             utc_offset_minutes: self.utc_offset_minutes(&address, &network, now),
             network,
             address,
@@ -356,7 +355,8 @@ mod tests {
 
     fn with_tables() -> Numbers {
         let numbers = numbers();
-        let networks = "44,GB,,,\n447700,GB,234,10,O2\n447800,GB,234,30,EE\n3906698,VA,222,01,TIM\n";
+        let networks =
+            "44,GB,,,\n447700,GB,234,10,O2\n447800,GB,234,30,EE\n3906698,VA,222,01,TIM\n";
         let ported = "447700900123,234,30\n447700900124,234,20,Three\n";
         numbers.set_tables(Tables {
             networks: NetworkTable::parse(networks.as_bytes(), Columns::Networks).unwrap(),
@@ -368,9 +368,15 @@ mod tests {
     #[track_caller]
     fn network(number: &str, expect: (&str, Option<(u16, u16)>, NetworkSource)) {
         let network = with_tables().network(&Address::international(number).unwrap());
-        let country = network.country.map(|c| String::from_utf8(c.to_vec()).unwrap());
+        let country = network
+            .country
+            .map(|c| String::from_utf8(c.to_vec()).unwrap());
         assert_eq!(
-            (country.as_deref().unwrap_or(""), network.mcc.zip(network.mnc), network.source),
+            (
+                country.as_deref().unwrap_or(""),
+                network.mcc.zip(network.mnc),
+                network.source
+            ),
             expect
         );
         assert_eq!(network.ported, expect.2 == NetworkSource::Ported);
@@ -378,10 +384,19 @@ mod tests {
 
     #[test]
     fn portability_comes_before_the_range_and_that_before_the_plan() {
-        network("+447700900123", ("GB", Some((234, 30)), NetworkSource::Ported));
-        network("+447700900999", ("GB", Some((234, 10)), NetworkSource::Table));
+        network(
+            "+447700900123",
+            ("GB", Some((234, 30)), NetworkSource::Ported),
+        );
+        network(
+            "+447700900999",
+            ("GB", Some((234, 10)), NetworkSource::Table),
+        );
         network("+442079460123", ("GB", None, NetworkSource::Table));
-        network("+390669812345", ("VA", Some((222, 1)), NetworkSource::Table));
+        network(
+            "+390669812345",
+            ("VA", Some((222, 1)), NetworkSource::Table),
+        );
         network("+33612345678", ("FR", None, NetworkSource::Plan));
         network("+2101234567", ("", None, NetworkSource::Unknown));
     }
@@ -435,7 +450,10 @@ mod tests {
             ported: Some(write("ported.csv", "447700900123,234\n")),
         };
         let error = files.read().unwrap_err();
-        assert!(error.contains("ported.csv: line 1: has no mcc and mnc"), "{error}");
+        assert!(
+            error.contains("ported.csv: line 1: has no mcc and mnc"),
+            "{error}"
+        );
         write("ported.csv", "447700900123,234,30\n");
         let tables = files.read().unwrap();
         assert_eq!((tables.networks.len(), tables.ported.len()), (1, 1));

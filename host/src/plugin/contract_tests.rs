@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::test_guests::*;
 use super::*;
-use crate::domain::{Enriched, Hook, Network, Routing, Verdict};
+use crate::domain::{Enriched, Hook, Network, NetworkSource, Routing, Verdict};
 
 fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|w| w.to_le_bytes()).collect()

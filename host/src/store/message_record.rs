@@ -4,11 +4,11 @@
 use super::bytes::{Damage, Reader, put_bytes, put_near, put_str, put_varint};
 use super::records::{address, body, flags, option, put_address, put_body, put_list, put_option};
 use crate::clock::Timestamp;
-use crate::domain::text::Alphabet;
+use crate::domain::text::{Alphabet, Language, ShiftTables};
 use crate::domain::{
     AccountId, Attempt, AttemptOutcome, CallOutcome, CarrierId, Decision, Due, Event, HookCall,
-    Hop, Lane, Message, MessageId, Network, NetworkSource, OnUnknown, Part, PartState, Phase, Plan, Reason, SetId,
-    State, Tlv, TrafficClass,
+    Hop, Lane, Message, MessageId, Network, NetworkSource, OnUnknown, Part, PartState, Phase, Plan,
+    Reason, ReceiptsWanted, SetId, SmParameters, Source, State, Tlv, TrafficClass,
 };
 
 /// Names that recur within a record are written once and referred to by number.
@@ -85,7 +85,8 @@ pub(super) fn write(m: &Message, out: &mut Vec<u8>) {
         m.state as u8,
         m.hop,
     ]);
-    out.push(u8::from(m.duplicate_risk));
+    let extras = has_extras(m);
+    out.push(u8::from(m.duplicate_risk) | u8::from(extras) << 1);
     put_body(out, &m.body);
     put_option(out, m.submitted_body.as_ref(), put_body);
     put_varint(out, base);
@@ -148,6 +149,9 @@ pub(super) fn write(m: &Message, out: &mut Vec<u8>) {
         put_str(out, &event.detail);
         put_option(out, event.set.as_ref(), |out, s| names.put_set(out, *s));
     });
+    if extras {
+        put_extras(out, m);
+    }
 }
 
 pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
@@ -161,10 +165,11 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
     let on_unknown = OnUnknown::from_u8(r.u8()?).ok_or(Damage::Field("on_unknown"))?;
     let state = State::from_u8(r.u8()?).ok_or(Damage::Field("state"))?;
     let hop = r.u8()?;
-    let duplicate_risk = flags(r, 1)? != 0;
+    let bits = flags(r, 0b11)?;
+    let (duplicate_risk, extras) = (bits & 1 != 0, bits & 2 != 0);
     let (body_now, submitted_body) = (body(r)?, option(r, body)?);
     let base = r.varint()?;
-    Ok(Message {
+    let mut message = Message {
         id,
         account,
         originator,
@@ -174,6 +179,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
         body: body_now,
         submitted_body,
         alphabet,
+        shift: ShiftTables::default(),
         segments,
         accepted_at: Timestamp(base),
         send_at: Timestamp(r.near(base)?),
@@ -181,6 +187,8 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
         reference: r.string("reference")?,
         metadata: r.list(|r| Ok((r.string("metadata")?, r.string("metadata")?)))?,
         tlvs: r.list(tlv)?,
+        sm: SmParameters::default(),
+        source: Source::Http,
         receipt_url: option(r, |r| r.string("receipt_url"))?,
         on_unknown,
         duplicate_risk,
@@ -210,7 +218,77 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
         })?,
         decisions: r.list(|r| read_decision(r, &mut names, base))?,
         events: r.list(|r| read_event(r, &mut names, base))?,
-    })
+    };
+    if extras {
+        read_extras(r, &mut message)?;
+    }
+    Ok(message)
+}
+
+/// Few messages say how they want to travel; the others spend no octet on it, and their records are
+/// those of releases that knew nothing of it.
+fn has_extras(m: &Message) -> bool {
+    m.sm != SmParameters::default() || m.source != Source::Http || !m.shift.is_default()
+}
+
+fn put_extras(out: &mut Vec<u8>, m: &Message) {
+    let (sm, shift) = (&m.sm, m.shift);
+    put_option(out, m.source.system_id(), put_str);
+    out.extend_from_slice(&[
+        shift.locking.map_or(0, |l| l as u8),
+        shift.single.map_or(0, |l| l as u8),
+    ]);
+    put_str(out, &sm.service_type);
+    for octet in [
+        sm.protocol_id,
+        sm.priority_flag,
+        sm.data_coding,
+        sm.message_class,
+    ] {
+        put_option(out, octet.as_ref(), |out, octet| out.push(*octet));
+    }
+    out.extend_from_slice(&[
+        u8::from(sm.replace_if_present)
+            | u8::from(sm.reply_path) << 1
+            | (sm.messaging_mode & 3) << 2,
+        sm.sm_default_msg_id,
+        sm.receipts.registered_delivery(),
+    ]);
+}
+
+fn read_extras(r: &mut Reader<'_>, m: &mut Message) -> Result<(), Damage> {
+    m.source = match option(r, |r| r.string("system_id"))? {
+        Some(system_id) => Source::Smpp { system_id },
+        None => Source::Http,
+    };
+    let language = |code: u8| match code {
+        0 => Ok(None),
+        code => Language::from_code(code)
+            .map(Some)
+            .ok_or(Damage::Field("shift")),
+    };
+    m.shift = ShiftTables {
+        locking: language(r.u8()?)?,
+        single: language(r.u8()?)?,
+    };
+    let service_type = r.string("service_type")?;
+    let mut octet = || option(r, |r| r.u8());
+    let (protocol_id, priority_flag) = (octet()?, octet()?);
+    let (data_coding, message_class) = (octet()?, octet()?);
+    let bits = flags(r, 0b1111)?;
+    m.sm = SmParameters {
+        service_type,
+        protocol_id,
+        priority_flag,
+        data_coding,
+        message_class,
+        replace_if_present: bits & 1 != 0,
+        reply_path: bits & 2 != 0,
+        messaging_mode: bits >> 2,
+        sm_default_msg_id: r.u8()?,
+        receipts: ReceiptsWanted::from_registered_delivery(r.u8()?),
+    };
+    Ok(())
 }
 
 fn read_hop(r: &mut Reader<'_>, names: &mut KnownNames) -> Result<Hop, Damage> {

@@ -3,10 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::text::Alphabet;
+use crate::domain::text::{Alphabet, Language, ShiftTables};
 use crate::domain::{
     Attempt, AttemptOutcome, CallOutcome, Decision, Due, Event, HookCall, Hop, Lane, Network,
-    OnUnknown, Part, Phase, Plan, Reason, SetId, Tlv, TrafficClass,
+    NetworkSource, OnUnknown, Part, Phase, Plan, Reason, ReceiptsWanted, SetId, SmParameters,
+    Source, Tlv, TrafficClass,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -177,6 +178,7 @@ prop_compose! {
             id: MessageId(id), account: AccountId::from(account.as_str()), originator, recipient, network, class,
             body, submitted_body, alphabet, segments, accepted_at: times.0, send_at: times.1, expires_at: times.2,
             reference: String::new(), metadata: Vec::new(), tlvs: Vec::new(), receipt_url: None,
+            sm: SmParameters::default(), source: Source::Http, shift: ShiftTables::default(),
             on_unknown: OnUnknown::Resend, duplicate_risk: false, state: State::Queued, due: None,
             plan: Plan::default(), hop: 0, attempts: Vec::new(), parts: Vec::new(), decisions: Vec::new(),
             events: Vec::new(),
@@ -184,9 +186,42 @@ prop_compose! {
     }
 }
 
+fn some_extras() -> impl Strategy<Value = (SmParameters, Source, ShiftTables)> {
+    let octet = || proptest::option::of(any::<u8>());
+    let language = || proptest::option::of(proptest::sample::select(Language::ALL));
+    let octets = (octet(), octet(), octet(), octet(), any::<u8>(), 0u8..0x20);
+    let rest = (any::<bool>(), any::<bool>(), 0u8..4, language(), language());
+    (text(), proptest::option::of(text()), octets, rest).prop_map(
+        |(service_type, system_id, o, r)| {
+            let sm = SmParameters {
+                service_type,
+                protocol_id: o.0,
+                priority_flag: o.1,
+                data_coding: o.2,
+                message_class: o.3,
+                sm_default_msg_id: o.4,
+                receipts: ReceiptsWanted::from_registered_delivery(o.5),
+                replace_if_present: r.0,
+                reply_path: r.1,
+                messaging_mode: r.2,
+            };
+            let source = system_id.map_or(Source::Http, |system_id| Source::Smpp { system_id });
+            (
+                sm,
+                source,
+                ShiftTables {
+                    locking: r.3,
+                    single: r.4,
+                },
+            )
+        },
+    )
+}
+
 prop_compose! {
     fn message()(
         content in content(),
+        extras in proptest::option::of(some_extras()),
         reference in text(),
         metadata in few((text(), text())),
         tlvs in few(some_tlv()),
@@ -201,8 +236,9 @@ prop_compose! {
     ) -> Message {
         let (duplicate_risk, hop, due, plan) = rest;
         let attempts = attempts.into_iter().map(|(carrier, at, outcome)| Attempt { carrier, at, outcome }).collect();
+        let (sm, source, shift) = extras.unwrap_or_default();
         Message {
-            reference, metadata, tlvs, receipt_url, on_unknown, state, duplicate_risk, hop, due, plan, attempts,
+            sm, source, shift, reference, metadata, tlvs, receipt_url, on_unknown, state, duplicate_risk, hop, due, plan, attempts,
             parts, decisions, events, ..content
         }
     }

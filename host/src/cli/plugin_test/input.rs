@@ -308,6 +308,9 @@ fn message_of(message: MessageIn, now: Timestamp, numbers: &Numbers) -> Result<M
             .map(|(n, tlv)| tlv_of(tlv).map_err(|e| format!("tlvs[{n}].{e}")))
             .collect::<Result<_, _>>()?,
         receipt_url: None,
+        sm: crate::domain::SmParameters::default(),
+        source: crate::domain::Source::Http,
+        shift: crate::domain::text::ShiftTables::default(),
         on_unknown: OnUnknown::Resend,
         duplicate_risk: false,
         state: State::Queued,
@@ -361,7 +364,7 @@ fn network_of(
         mcc: network.mcc,
         mnc: network.mnc,
         ported: network.ported,
-        source: NetworkSource::Unknown,
+        source: Default::default(),
     })
 }
 

@@ -4,11 +4,13 @@
 
 mod cluster;
 pub mod gsm;
+mod language;
 mod segment;
 mod udh;
 
 use super::message::Body;
 
+pub use language::{Language, ShiftTables};
 pub use segment::{
     ESM_CLASS_UDHI, Reference, SEGMENTS_MAX, Segment, SegmentPlan, Segmented, TextError, plan,
     plan_with, segment, segment_with,

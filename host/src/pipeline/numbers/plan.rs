@@ -96,6 +96,18 @@ pub struct Rules {
     pub short_codes: bool,
 }
 
+impl Rules {
+    /// The same without judging a number: any that can be read, short codes too.
+    pub fn by_shape(self) -> Rules {
+        Rules {
+            validate: Validate::Shape,
+            refused: Kinds::default(),
+            short_codes: true,
+            ..self
+        }
+    }
+}
+
 /// The recipient that a client wrote. `+` and digits take no library and no allocation but the
 /// number's own.
 pub fn recipient(text: &str, rules: &Rules) -> Result<Address, AddressError> {
@@ -140,9 +152,7 @@ pub fn originator(text: &str, rules: &Rules) -> Result<Address, AddressError> {
 fn short_code(digits: &str, region: Option<Region>) -> Option<Address> {
     let code = Address::short_code(digits)?;
     let is_number = digits.len() > 6
-        && region.is_some_and(|region| {
-            national(digits, region).is_some_and(|n| n.is_valid())
-        });
+        && region.is_some_and(|region| national(digits, region).is_some_and(|n| n.is_valid()));
     (!is_number).then_some(code)
 }
 
@@ -194,7 +204,9 @@ fn dialled(digits: &str, region: Region) -> Result<Address, AddressError> {
 
 /// Dialled with a 0 at home that is no digit of the number (in Italy it is one).
 fn has_trunk_zero(number: &PhoneNumber) -> bool {
-    number.format_as(PhoneNumberFormat::National).starts_with('0')
+    number
+        .format_as(PhoneNumberFormat::National)
+        .starts_with('0')
         && !number.get_national_significant_number().starts_with('0')
 }
 
@@ -311,9 +323,14 @@ pub fn describe(digits: &str) -> Option<Described> {
     Some(Described {
         possible: is_possible(&number),
         valid: number.is_valid(),
-        kind: KINDS.iter().find(|(_, k)| *k == kind).map(|(name, _)| *name),
+        kind: KINDS
+            .iter()
+            .find(|(_, k)| *k == kind)
+            .map(|(name, _)| *name),
         national: number.format_as(PhoneNumberFormat::National).into_owned(),
-        international: number.format_as(PhoneNumberFormat::International).into_owned(),
+        international: number
+            .format_as(PhoneNumberFormat::International)
+            .into_owned(),
     })
 }
 

@@ -1,6 +1,5 @@
 //! The operator's tables of networks: number prefixes, or whole numbers, to the network that they are
-//! in. Millions of rows in eight octets each and some room, found in one or two cache misses a
-//! length. Read whole or refused whole; which table says what, and when it is read again, is decided
+//! in. Millions of rows in eight octets each and some room, found in a cache miss or two a length. Read whole or refused whole; which table says what, and when it is read again, is decided
 //! elsewhere.
 
 use std::collections::HashMap;
@@ -17,6 +16,7 @@ const OPERATOR_CHARACTERS_MAX: usize = 64;
 /// E.164, 6.2.
 const DIGITS_MAX: usize = 15;
 const NETWORK_BITS: u32 = 13;
+const KEY_BITS: u32 = 51;
 /// Digits of a number that may stand in an error.
 const SHOWN_DIGITS: usize = 6;
 
@@ -72,7 +72,10 @@ impl Columns {
 pub enum TableError {
     Io(std::io::Error),
     /// A line, from 1, and the rule that it breaks.
-    Line { line: usize, rule: String },
+    Line {
+        line: usize,
+        rule: String,
+    },
 }
 
 impl fmt::Display for TableError {
@@ -94,11 +97,14 @@ impl From<std::io::Error> for TableError {
 
 /// Prefixes and their networks. Built once, never changed.
 ///
-/// A slot is the digits behind a leading 1, so that `044` and `44` differ, above the place of the
-/// network in `networks`; zero where it is free. Open addressing, three quarters full.
+/// A slot is the scrambled digits above the place of the network in `networks`; zero where it is
+/// free. The slots are sorted, with a free one for every three, so that a row stands within a few
+/// slots of the place that its digits name, and where a larger one stands it is not there.
 #[derive(Default)]
 pub struct NetworkTable {
     slots: Vec<u64>,
+    /// Places that digits may name; the last rows may stand behind them.
+    homes: usize,
     rows: usize,
     networks: Vec<NetworkRow>,
     /// Bit n: there is a prefix of n digits.
@@ -119,7 +125,8 @@ impl fmt::Debug for NetworkTable {
 impl NetworkTable {
     /// Reads a file. Blocking: large ones take a second.
     pub fn load(path: &Path, columns: Columns) -> Result<NetworkTable, TableError> {
-        let open = || std::fs::File::open(path).map(|f| std::io::BufReader::with_capacity(1 << 16, f));
+        let open =
+            || std::fs::File::open(path).map(|f| std::io::BufReader::with_capacity(1 << 16, f));
         match NetworkTable::read(open()?, columns)? {
             Ok(table) => Ok(table),
             Err(key) => Err(twice(open()?, columns, key)?),
@@ -134,18 +141,23 @@ impl NetworkTable {
         }
     }
 
-    /// The inner error is a key that two rows give to different networks.
-    fn read(input: impl BufRead, columns: Columns) -> Result<Result<NetworkTable, u64>, TableError> {
+    /// The inner error is the scrambled digits that two rows give to different networks.
+    fn read(
+        input: impl BufRead,
+        columns: Columns,
+    ) -> Result<Result<NetworkTable, u64>, TableError> {
         let mut networks = Networks::default();
         let mut packed: Vec<u64> = Vec::new();
         let mut lengths = 0u16;
         each_row(input, columns, |_, digits, row| {
             if packed.len() == ROWS_MAX {
-                return Err(format!("is beyond the {ROWS_MAX} rows that a table may have"));
+                return Err(format!(
+                    "is beyond the {ROWS_MAX} rows that a table may have"
+                ));
             }
             let network = networks.place_of(row)?;
             lengths |= 1 << digits.len();
-            packed.push(key_of(digits) << NETWORK_BITS | u64::from(network));
+            packed.push(scrambled(key_of(digits)) << NETWORK_BITS | u64::from(network));
             Ok(())
         })?;
         packed.sort_unstable();
@@ -157,16 +169,19 @@ impl NetworkTable {
             return Ok(Err(clash[0] >> NETWORK_BITS));
         }
         let rows = packed.len();
-        let mut slots = vec![0u64; if rows == 0 { 0 } else { rows + rows / 3 + 1 }];
+        let homes = rows + rows / 3 + 1;
+        let mut slots: Vec<u64> = Vec::with_capacity(homes + 64);
         for entry in packed {
-            let mut at = home(entry >> NETWORK_BITS, slots.len());
-            while slots[at] != 0 {
-                at = if at + 1 == slots.len() { 0 } else { at + 1 };
+            let home = home(entry >> NETWORK_BITS, homes);
+            if slots.len() < home {
+                slots.resize(home, 0);
             }
-            slots[at] = entry;
+            slots.push(entry);
         }
+        slots.shrink_to_fit();
         Ok(Ok(NetworkTable {
             slots,
+            homes,
             rows,
             networks: networks.rows,
             lengths,
@@ -220,18 +235,17 @@ impl NetworkTable {
     }
 
     fn find(&self, key: u64) -> Option<&NetworkRow> {
-        let mut at = home(key, self.slots.len());
-        loop {
-            let slot = self.slots[at];
-            if slot == 0 {
-                return None;
-            }
-            if slot >> NETWORK_BITS == key {
-                let network = slot & ((1 << NETWORK_BITS) - 1);
-                return self.networks.get(network as usize);
-            }
-            at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
+        let wanted = scrambled(key);
+        let from = self.slots.get(home(wanted, self.homes)..)?;
+        let slot = from
+            .iter()
+            .take_while(|slot| **slot != 0)
+            .find(|slot| **slot >> NETWORK_BITS >= wanted)?;
+        if slot >> NETWORK_BITS != wanted {
+            return None;
         }
+        let network = slot & ((1 << NETWORK_BITS) - 1);
+        self.networks.get(network as usize)
     }
 }
 
@@ -245,19 +259,25 @@ const POWERS: [u64; DIGITS_MAX + 1] = {
     powers
 };
 
-/// 1 to 15 digits behind a leading 1: at most 51 bits.
+/// 1 to 15 digits behind a leading 1, so that `044` and `44` differ: at most 51 bits.
 fn key_of(digits: &str) -> u64 {
     digits
         .bytes()
         .fold(1, |key, b| key * 10 + u64::from(b - b'0'))
 }
 
-/// Where the search for a key begins: a multiplicative hash, spread over all slots (D. Lemire, "Fast
-/// random integer generation in an interval", 2019), so that their number need be no power of two.
-fn home(key: u64, slots: usize) -> usize {
-    let mixed = (key ^ (key >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    ((u128::from(mixed) * slots as u128) >> 64) as usize
+/// Digits spread evenly over 51 bits, none like another: each step can be undone.
+fn scrambled(key: u64) -> u64 {
+    const MASK: u64 = (1 << KEY_BITS) - 1;
+    let key = (key ^ (key >> 25)).wrapping_mul(0x9e37_79b9_7f4a_7c15) & MASK;
+    let key = (key ^ (key >> 27)).wrapping_mul(0xd6e8_feb8_6659_fd93) & MASK;
+    key ^ (key >> 26)
+}
+
+/// The place that scrambled digits name: larger ones never name an earlier place.
+fn home(scrambled: u64, homes: usize) -> usize {
+    // Less than `homes`, since the digits are less than 2^51.
+    ((u128::from(scrambled) * homes as u128) >> KEY_BITS) as usize
 }
 
 /// The networks of a table, each kept once.
@@ -312,7 +332,8 @@ fn each_row(
         if std::mem::take(&mut first) && matches!(digits, "prefix" | "number") {
             continue;
         }
-        if !(1..=DIGITS_MAX).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        if !(1..=DIGITS_MAX).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit())
+        {
             let rule = "its first column is not 1 to 15 digits of a number in international form";
             return Err(broken(format!("{rule} (columns: {})", columns.names())));
         }
@@ -358,7 +379,8 @@ fn network_of(rest: &str, columns: Columns) -> Result<NetworkRow, String> {
     if mcc.is_empty() && !mnc.is_empty() {
         return Err("has an mnc without an mcc".to_owned());
     }
-    if operator.chars().count() > OPERATOR_CHARACTERS_MAX || operator.chars().any(char::is_control) {
+    if operator.chars().count() > OPERATOR_CHARACTERS_MAX || operator.chars().any(char::is_control)
+    {
         return Err(format!(
             "its operator is not at most {OPERATOR_CHARACTERS_MAX} printable characters"
         ));
@@ -372,7 +394,10 @@ fn network_of(rest: &str, columns: Columns) -> Result<NetworkRow, String> {
         value.map(Some).ok_or_else(|| {
             let sizes = (*sizes.start()..=*sizes.end()).map(|n| n.to_string());
             let sizes: Vec<String> = sizes.collect();
-            format!("its {name} {text:?} is not {} digits (ITU-T E.212)", sizes.join(" or "))
+            format!(
+                "its {name} {text:?} is not {} digits (ITU-T E.212)",
+                sizes.join(" or ")
+            )
         })
     };
     Ok(NetworkRow {
@@ -399,13 +424,14 @@ fn twice(input: impl BufRead, columns: Columns, key: u64) -> Result<TableError, 
     let mut seen: Option<(usize, NetworkRow)> = None;
     let mut clash = None;
     each_row(input, columns, |line, digits, row| {
-        if clash.is_some() || key_of(digits) != key {
+        if clash.is_some() || scrambled(key_of(digits)) != key {
             return Ok(());
         }
         match &seen {
             Some((first, known)) if *known != row => {
                 let shown = digits.get(..SHOWN_DIGITS).unwrap_or(digits);
-                let rule = format!("{shown}... stands on line {first} already, with another network");
+                let rule =
+                    format!("{shown}... stands on line {first} already, with another network");
                 clash = Some(TableError::Line { line, rule });
             }
             Some(_) => {}
@@ -432,7 +458,11 @@ mod tests {
     fn found(table: &NetworkTable, digits: &str) -> Option<(u8, Option<String>, String)> {
         let found = table.longest(digits)?;
         let network = found.network;
-        Some((found.prefix_digits, network.mcc_mnc(), network.operator.to_string()))
+        Some((
+            found.prefix_digits,
+            network.mcc_mnc(),
+            network.operator.to_string(),
+        ))
     }
 
     #[test]
@@ -443,10 +473,19 @@ mod tests {
         let answer = |digits: u8, code: Option<&str>, name: &str| {
             Some((digits, code.map(str::to_owned), name.to_owned()))
         };
-        assert_eq!(found(&table, "447700900123"), answer(6, Some("234-10"), "O2, UK"));
-        assert_eq!(found(&table, "447911123456"), answer(3, Some("234-15"), "Vodafone"));
+        assert_eq!(
+            found(&table, "447700900123"),
+            answer(6, Some("234-10"), "O2, UK")
+        );
+        assert_eq!(
+            found(&table, "447911123456"),
+            answer(3, Some("234-15"), "Vodafone")
+        );
         assert_eq!(found(&table, "442079460123"), answer(2, None, ""));
-        assert_eq!(found(&table, "12025550143"), answer(1, Some("310-004"), "Verizon, Inc"));
+        assert_eq!(
+            found(&table, "12025550143"),
+            answer(1, Some("310-004"), "Verizon, Inc")
+        );
         assert_eq!(found(&table, "33612345678"), None);
         assert_eq!(found(&table, ""), None);
         assert_eq!(found(&table, "44a"), None);
@@ -456,7 +495,8 @@ mod tests {
 
     #[test]
     fn whole_numbers_and_prefixes_stand_in_one_portability_table() {
-        let text = "number,mcc,mnc\n447700900123,234,30\n4477009,234,20,Three\n447700900123,234,30\n";
+        let text =
+            "number,mcc,mnc\n447700900123,234,30\n4477009,234,20,Three\n447700900123,234,30\n";
         let table = NetworkTable::parse(text.as_bytes(), Columns::Ported).unwrap();
         assert_eq!(table.len(), 2);
         assert_eq!(found(&table, "447700900123").map(|f| f.0), Some(12));
@@ -475,7 +515,11 @@ mod tests {
         refused(b"44,GB\nx4,GB\n", Networks, "line 2: its first column");
         refused(b"44,gb\n", Networks, "line 1: its country \"gb\"");
         refused(b"44,GB,23,10\n", Networks, "its mcc \"23\" is not 3 digits");
-        refused(b"44,GB,234,1\n", Networks, "its mnc \"1\" is not 2 or 3 digits");
+        refused(
+            b"44,GB,234,1\n",
+            Networks,
+            "its mnc \"1\" is not 2 or 3 digits",
+        );
         refused(b"44,GB,,10\n", Networks, "an mnc without an mcc");
         refused(b"44,GB,234,10,a\x07b\n", Networks, "its operator");
         refused(b"44,\xff\n", Networks, "line 1: is not UTF-8");

@@ -26,7 +26,15 @@ fn vectors() -> impl Iterator<Item = Vector> {
         };
         let region = (!region.is_empty()).then(|| Region::parse(region).unwrap());
         let valid = valid == "valid";
-        Vector { region, text, e164, possible, valid, kind, country }
+        Vector {
+            region,
+            text,
+            e164,
+            possible,
+            valid,
+            kind,
+            country,
+        }
     })
 }
 
@@ -49,14 +57,26 @@ fn every_valid_number_of_the_world_is_read_as_it_is() {
     let mut wrong = Vec::new();
     // A local number without its area code is valid to the yardstick where it is a short service.
     for v in vectors().filter(|v| v.valid && fits(v) && v.possible == "possible") {
-        let rules = Rules { region: v.region, validate: Validate::Valid, ..Rules::default() };
+        let rules = Rules {
+            region: v.region,
+            validate: Validate::Valid,
+            ..Rules::default()
+        };
         let read = recipient(v.text, &rules).map(|a| a.value);
         if read.as_deref() != Ok(v.e164) {
-            wrong.push(format!("{:?} {}: {read:?}, not {}", v.region, v.text, v.e164));
+            wrong.push(format!(
+                "{:?} {}: {read:?}, not {}",
+                v.region, v.text, v.e164
+            ));
         }
         count += 1;
     }
-    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {count}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     assert!(count > 2_000, "{count}");
 }
 
@@ -76,9 +96,20 @@ fn lengths_are_judged_as_by_the_yardstick() {
             assert!(!v.valid, "{}", v.text);
             continue;
         }
-        assert_eq!(read.is_ok(), v.possible == "possible", "{}: {read:?}", v.text);
+        assert_eq!(
+            read.is_ok(),
+            v.possible == "possible",
+            "{}: {read:?}",
+            v.text
+        );
         if let Err(error) = read {
-            assert!(matches!(error, AddressError::NationalLength { .. } | AddressError::Length(_)), "{error}");
+            assert!(
+                matches!(
+                    error,
+                    AddressError::NationalLength { .. } | AddressError::Length(_)
+                ),
+                "{error}"
+            );
             refused += 1;
         }
     }
@@ -142,13 +173,21 @@ fn refuses(region: Option<&str>, text: &str, rule: &str) {
 #[test]
 fn what_is_refused_names_its_rule() {
     refuses(None, "07700900123", "begins with 0");
-    refuses(None, "+4477009001", "has 8 digits after the country code; numbers of GB have 7, 9 or 10");
+    refuses(
+        None,
+        "+4477009001",
+        "has 8 digits after the country code; numbers of GB have 7, 9 or 10",
+    );
     refuses(None, "+15550143", "numbers of US have 10");
     refuses(None, "+2101234567", "begins with no country code");
     refuses(None, "+44077009001", "has a 0 after the country code");
     refuses(None, "60777", "as a short code");
     refuses(None, "+60777", "has 5 digits; an international number");
-    refuses(None, "+44 20 7946 0123 ext. 5", "has the extension \"ext. 5\"");
+    refuses(
+        None,
+        "+44 20 7946 0123 ext. 5",
+        "has the extension \"ext. 5\"",
+    );
     refuses(None, "1-800-FLOWERS", "contains 'F'");
     refuses(Some("GB"), "077009001", "numbers of GB have");
     refuses(Some("GB"), "0", "has 1 digits");
@@ -173,17 +212,33 @@ fn validity_and_kinds_are_the_operators_choice() {
     };
     let kind = |text| recipient(text, &refused).map(|_| ());
     assert_eq!(kind("+442079460123"), Err(AddressError::Kind("fixed_line")));
-    assert_eq!(kind("+449091234567"), Err(AddressError::Kind("premium_rate")));
+    assert_eq!(
+        kind("+449091234567"),
+        Err(AddressError::Kind("premium_rate"))
+    );
     assert_eq!(kind("+447400123456"), Ok(()));
-    assert!(Kinds::named(["landline"]).unwrap_err().contains("fixed_line"));
+    assert!(
+        Kinds::named(["landline"])
+            .unwrap_err()
+            .contains("fixed_line")
+    );
 }
 
 #[test]
 fn short_codes_are_written_to_where_the_operator_says_so() {
-    let allowed = Rules { short_codes: true, ..rules(Some("GB"), Validate::Possible) };
+    let allowed = Rules {
+        short_codes: true,
+        ..rules(Some("GB"), Validate::Possible)
+    };
     let code = recipient("60777", &allowed).unwrap();
-    assert_eq!((code.ton, code.value.as_str()), (TypeOfNumber::Abbreviated, "60777"));
-    assert_eq!(recipient("07700 900123", &allowed).unwrap().value, "447700900123");
+    assert_eq!(
+        (code.ton, code.value.as_str()),
+        (TypeOfNumber::Abbreviated, "60777")
+    );
+    assert_eq!(
+        recipient("07700 900123", &allowed).unwrap().value,
+        "447700900123"
+    );
 }
 
 #[test]
@@ -202,7 +257,10 @@ fn originators() {
     is(Some("NO"), "40612345", International, "4740612345");
     is(Some("NO"), "Acme", Alphanumeric, "Acme");
     is(None, "+1 202 555 0143", International, "12025550143");
-    assert_eq!(of(Some("GB"), "Acme & Sons Ltd"), Err(AddressError::TooLong(15)));
+    assert_eq!(
+        of(Some("GB"), "Acme & Sons Ltd"),
+        Err(AddressError::TooLong(15))
+    );
     assert_eq!(of(None, "07700900123"), Err(AddressError::LeadingZero));
 }
 
