@@ -1,6 +1,7 @@
 //! The server put together: what is made in which order, and taken apart in which. Knows every
 //! part and does no part's work.
 
+mod adapter;
 mod numbers;
 mod policy_file;
 mod smpp;
@@ -152,11 +153,13 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         carriers.push(carrier);
     }
     let mut callbacks = HashMap::new();
+    let mut adapters = Vec::new();
     for adapter in checked.adapters {
         let in_force = policy.clone();
         let active = Arc::new(move || in_force.active());
         let carrier = AdapterCarrier::new(adapter, active, clock.clone(), events.clone());
         callbacks.insert(carrier.id().clone(), carrier.clone());
+        adapters.push(carrier.clone());
         carriers.push(carrier);
     }
     drop(events);
@@ -186,7 +189,10 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         pipeline: pipeline.clone(),
         keys,
         callbacks,
-        more_metrics: Arc::new(move |out| smpp::metrics(&sessions, out)),
+        more_metrics: Arc::new(move |out| {
+            smpp::metrics(&sessions, out);
+            adapter::metrics(&adapters, out);
+        }),
     });
     let mut server = run(config, file, pipeline, api, received, listener, admin);
     server.keep_tables(checked.tables);
@@ -452,13 +458,9 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
                 config.check().map_err(|e| failed(&at, e))?;
                 smpp.push(config);
             }
-            CarrierSection::Plugin(section) => adapters.push(AdapterConfig {
-                id: CarrierId::from(section.id.as_str()),
-                plugin: section.plugin.clone(),
-                window: section.window,
-                throughput: section.throughput,
-                tags: section.tags.clone(),
-            }),
+            CarrierSection::Plugin(section) => {
+                adapters.push(adapter::carrier(section, base, &at)?);
+            }
         }
     }
     Ok(Checked {

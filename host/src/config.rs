@@ -1,6 +1,7 @@
 //! The configuration file: one TOML document, checked whole before anything starts. Errors name
 //! the line and the key. Policy is another file (`plugin::set`), because it changes while we run.
 
+mod adapter;
 mod smpp;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,9 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub use self::adapter::{
+    AdapterSection, AlgorithmName, CallbackSection, EncodingName, VerifyName, VonageMethodName,
+};
 pub use self::smpp::{Bind, ReceiptId, SmppSection};
 use crate::plugin::EngineLimits;
 
@@ -352,24 +356,6 @@ impl CarrierSection {
             CarrierSection::Plugin(c) => &c.id,
         }
     }
-}
-
-/// A carrier that a `carrier-adapter` plugin of the policy set speaks to.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AdapterSection {
-    #[schemars(length(min = 1, max = 64))]
-    pub id: String,
-    /// The entry's name in the policy file.
-    pub plugin: String,
-    #[serde(default = "smpp::defaults::window")]
-    #[schemars(range(min = 1, max = 10_000))]
-    pub window: usize,
-    /// Messages per second; 0: no limit.
-    #[serde(default)]
-    pub throughput: u32,
-    #[serde(default)]
-    pub tags: Vec<String>,
 }
 
 /// A secret by reference: `env:NAME`, `file:PATH`, or `literal:TEXT` for what is none.
