@@ -27,7 +27,7 @@ use crate::carrier::smpp::{SmppCarrier, SmppConfig};
 use crate::carrier::{Carrier, CarrierEvent};
 use crate::clock::Clock;
 use crate::config::{AccountSection, CarrierSection, Config, ScopeName};
-use crate::domain::{AccountId, CarrierId, TrafficClass};
+use crate::domain::{AccountId, TrafficClass};
 use crate::pipeline::account::WebhookSecret;
 use crate::pipeline::numbers::{Numbers, TableFiles};
 use crate::pipeline::{

@@ -125,8 +125,9 @@ pub fn recipient(text: &str, rules: &Rules) -> Result<Address, AddressError> {
     {
         return Ok(code);
     }
+    let digits = written.digits.len();
     match number(&written, rules) {
-        Err(AddressError::Length(digits)) if !written.plus && (3..=6).contains(&digits) => {
+        Err(_) if !written.plus && (3..=6).contains(&digits) => {
             Err(AddressError::ShortCode(digits))
         }
         other => checked(other?, rules),

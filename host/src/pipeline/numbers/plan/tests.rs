@@ -182,6 +182,7 @@ fn what_is_refused_names_its_rule() {
     refuses(None, "+2101234567", "begins with no country code");
     refuses(None, "+44077009001", "has a 0 after the country code");
     refuses(None, "60777", "as a short code");
+    refuses(Some("GB"), "60777", "as a short code");
     refuses(None, "+60777", "has 5 digits; an international number");
     refuses(
         None,
