@@ -3,6 +3,7 @@
 
 mod adapter;
 mod smpp;
+mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,7 @@ pub use self::adapter::{
     AdapterSection, AlgorithmName, CallbackSection, EncodingName, VerifyName, VonageMethodName,
 };
 pub use self::smpp::{Bind, ReceiptId, ReceiptPer, SmppSection};
+pub use self::text::{AccountText, CarrierText};
 use crate::plugin::EngineLimits;
 
 /// Everything an operator sets. Every key has a default but those that cannot.
@@ -301,6 +303,12 @@ pub struct AccountSection {
     /// In the place of `numbers.default_region`.
     #[serde(default)]
     pub default_region: Option<String>,
+    /// In which encodings texts may travel.
+    #[serde(default)]
+    pub text: AccountText,
+    /// May send short message type 0 (3GPP TS 23.040, 9.2.3.9), which a phone takes and shows nobody.
+    #[serde(default)]
+    pub silent_messages: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
