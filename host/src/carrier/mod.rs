@@ -18,6 +18,7 @@ pub mod smpp;
 mod smpp_config;
 mod smpp_inbound;
 mod smpp_submit;
+pub mod verify;
 
 /// One message on its way to one carrier.
 pub struct Outgoing<'a> {
