@@ -102,7 +102,7 @@ async fn turkish_travels_under_its_own_tables_both_ways() {
     let long = text.repeat(3);
     let message = with(sms(TO, &long), json!({ "encoding": "national" }));
     let (parts, ..) = as_previewed(&rig, message).await;
-    assert_eq!(parts.len(), 3);
+    assert_eq!(parts.len(), 2);
     assert_eq!(joined(&parts), long);
 
     // From a phone, in two parts of which each names its table.
