@@ -15,6 +15,7 @@ mod receipts;
 mod schedule;
 mod ship;
 mod smpp_bytes;
+mod smpp_tls;
 mod tenants;
 mod trial;
 mod unanswered;

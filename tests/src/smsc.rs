@@ -5,8 +5,9 @@ use rusmpp::pdus::{BindTransceiverResp, DeliverSm, SubmitSm, SubmitSmResp};
 use rusmpp::tokio_codec::CommandCodec;
 use rusmpp::types::COctetString;
 use rusmpp::{Command, CommandStatus, Pdu};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::bytes::BytesMut;
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -15,12 +16,28 @@ use crate::PATIENCE;
 /// Listens; each accepted connection is one session.
 pub struct Smsc {
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Smsc {
     pub async fn listen() -> Smsc {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        Smsc { listener }
+        Smsc::listen_on("127.0.0.1:0").await
+    }
+
+    pub async fn listen_on(address: &str) -> Smsc {
+        let listener = TcpListener::bind(address).await.expect("a port");
+        Smsc {
+            listener,
+            tls: None,
+        }
+    }
+
+    /// With TLS from the first octet on.
+    pub async fn listen_tls(acceptor: TlsAcceptor) -> Smsc {
+        Smsc {
+            tls: Some(acceptor),
+            ..Smsc::listen().await
+        }
     }
 
     pub fn address(&self) -> String {
@@ -34,6 +51,10 @@ impl Smsc {
             .await
             .expect("a connection in time")
             .expect("a connection");
+        let stream: Box<dyn Connection> = match &self.tls {
+            None => Box::new(stream),
+            Some(acceptor) => Box::new(acceptor.accept(stream).await.expect("a TLS handshake")),
+        };
         Session {
             stream,
             codec: CommandCodec::new(),
@@ -55,8 +76,13 @@ impl Smsc {
     }
 }
 
+/// Plain or TLS.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
 pub struct Session {
-    pub stream: TcpStream,
+    pub stream: Box<dyn Connection>,
     codec: CommandCodec,
     input: BytesMut,
     next: u32,
@@ -111,6 +137,7 @@ impl Session {
             .write_all(&out)
             .await
             .expect("an open connection");
+        self.stream.flush().await.expect("an open connection");
     }
 
     /// ESME_ROK with `message_id`.

@@ -15,7 +15,9 @@ pub mod pace;
 pub mod simulator;
 pub mod smpp;
 mod smpp_config;
+mod smpp_hosts;
 mod smpp_inbound;
+mod smpp_seat;
 mod smpp_submit;
 
 /// One message on its way to one carrier.

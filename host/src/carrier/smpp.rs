@@ -5,23 +5,24 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::pace::Pacer;
-pub use super::smpp_config::{Binding, ConfigError, SmppConfig, SmppCounters};
-use super::smpp_inbound::Inbox;
+pub use super::smpp_config::{Binding, ConfigError, SmppConfig, SmppCounters, TlsConfig};
+pub use super::smpp_hosts::HostOrder;
+use super::smpp_hosts::Hosts;
+use super::smpp_seat::Seat;
 use super::smpp_submit::{self, Part, SubmitStyle, Verdict};
 use super::{BoxFuture, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome};
 use crate::domain::CarrierId;
 use crate::smpp::encode::{PASSWORD_MAX, SYSTEM_ID_MAX};
-use crate::smpp::link::{Answer, Link, LinkSettings, LinkState, link};
-use crate::smpp::session::{BindMode, CloseReason, Credentials, Role};
+use crate::smpp::link::{Answer, Link};
+use crate::smpp::session::BindMode;
 use crate::smpp::status;
 
 /// A running SMPP carrier.
@@ -31,11 +32,14 @@ pub struct SmppCarrier {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-struct Inner {
-    config: SmppConfig,
+pub(super) struct Inner {
+    pub(super) config: SmppConfig,
     style: SubmitStyle,
     /// One for each session that may submit.
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
+    hosts: Mutex<Hosts>,
+    /// Connections in the making.
+    pub(super) connecting: Semaphore,
     pacer: Mutex<Pacer>,
     /// Those whom the pacer makes wait, in their order.
     queue: Semaphore,
@@ -43,13 +47,13 @@ struct Inner {
     changed: Notify,
     /// Since when no session may submit; none while one may.
     down_since: watch::Sender<Option<Instant>>,
-    counters: Arc<SmppCounters>,
+    pub(super) counters: Arc<SmppCounters>,
 }
 
-struct Slot {
-    link: Mutex<Option<Link>>,
+pub(super) struct Slot {
+    pub(super) link: Mutex<Option<Link>>,
     /// The session's window.
-    permits: Arc<Semaphore>,
+    pub(super) permits: Arc<Semaphore>,
 }
 
 impl Slot {
@@ -66,8 +70,8 @@ const READY_RECHECK: Duration = Duration::from_millis(200);
 /// A message of which some segments are taken already is completed with that many more tries.
 const COMPLETION_TRIES: u32 = 3;
 const COMPLETION_PAUSE: Duration = Duration::from_millis(500);
-/// A session that lived so long has earned a quick reconnect.
-const STABLE: Duration = Duration::from_secs(10);
+/// Connections that are made at once.
+const CONNECTING_MAX: usize = 4;
 
 impl SmppCarrier {
     /// Begins to connect. Must be called within a tokio runtime. `seed` spreads reconnects: carriers
@@ -95,6 +99,13 @@ impl SmppCarrier {
                     permits: Arc::new(Semaphore::new(config.window)),
                 })
                 .collect(),
+            hosts: Mutex::new(Hosts::new(
+                &config.addresses,
+                config.host_order,
+                config.reconnect_min,
+                config.reconnect_max,
+            )),
+            connecting: Semaphore::new(CONNECTING_MAX),
             pacer: Mutex::new(Pacer::new(config.throughput, now.into_std())),
             queue: Semaphore::new(1),
             changed: Notify::new(),
@@ -181,6 +192,10 @@ fn modes(binding: Binding) -> &'static [BindMode] {
 }
 
 impl Inner {
+    pub(super) fn hosts(&self) -> std::sync::MutexGuard<'_, Hosts> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pacer(&self) -> std::sync::MutexGuard<'_, Pacer> {
         self.pacer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -380,7 +395,7 @@ impl Inner {
     }
 
     /// Notes whether any session may submit.
-    fn note_connection(&self) {
+    pub(super) fn note_connection(&self) {
         let connected = self.slots.iter().any(|s| s.link().is_some());
         self.down_since.send_if_modified(|since| {
             if connected == since.is_none() {
@@ -391,193 +406,6 @@ impl Inner {
         });
         self.changed.notify_waiters();
     }
-}
-
-/// One session's place: fills it, and fills it again.
-struct Seat {
-    inner: Arc<Inner>,
-    slot: usize,
-    mode: BindMode,
-    events: mpsc::Sender<CarrierEvent>,
-    random: StdRng,
-}
-
-impl Seat {
-    async fn keep(mut self, mut stop: watch::Receiver<bool>) {
-        let mut failures = 0;
-        loop {
-            let began = Instant::now();
-            let end = self.session(&mut stop).await;
-            if *stop.borrow() {
-                return;
-            }
-            let refused = matches!(end, Some(CloseReason::BindRefused(_)));
-            failures = if began.elapsed() >= STABLE && !refused {
-                0
-            } else {
-                failures + 1
-            };
-            let pause = self.back_off(failures, refused);
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = told_to_stop(&mut stop) => return,
-            }
-        }
-    }
-
-    /// Connects, binds and stays until the session ends.
-    async fn session(&mut self, stop: &mut watch::Receiver<bool>) -> Option<CloseReason> {
-        let config = &self.inner.config;
-        let counters = &self.inner.counters;
-        let connecting = timeout(
-            config.bind_timeout,
-            TcpStream::connect(config.address.as_str()),
-        );
-        let connected = tokio::select! {
-            connected = connecting => connected,
-            () = told_to_stop(stop) => return None,
-        };
-        let stream = match connected {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                SmppCounters::count(&counters.bind_failures);
-                warn!(carrier = %config.id, address = %config.address, %error, "cannot connect");
-                return None;
-            }
-            Err(_) => {
-                SmppCounters::count(&counters.bind_failures);
-                warn!(carrier = %config.id, address = %config.address, "cannot connect in time");
-                return None;
-            }
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(carrier = %config.id, %error, "TCP_NODELAY");
-        }
-        let inbox = Inbox {
-            carrier: config.id.clone(),
-            id_form: config.id_form,
-            receipts_by_text: config.receipts_by_text,
-            counters: Arc::clone(counters),
-        };
-        let role = Role::Esme(self.credentials());
-        let (link, driver) = match link(
-            stream,
-            role,
-            self.link_settings(),
-            inbox,
-            self.events.clone(),
-        ) {
-            Ok(pair) => pair,
-            Err(error) => {
-                warn!(carrier = %config.id, %error, "cannot bind");
-                return None;
-            }
-        };
-        let driver = tokio::spawn(driver.run());
-        self.attend(&link, stop).await;
-        let reason = link.closed().await;
-        // The driver ends with its session; a panic in it has closed the session as well.
-        let _ = driver.await;
-        match reason {
-            CloseReason::BindRefused(_) | CloseReason::BindTimeout => {
-                SmppCounters::count(&counters.bind_failures);
-            }
-            _ => SmppCounters::count(&counters.disconnects),
-        }
-        let stopping = *stop.borrow();
-        if stopping {
-            debug!(carrier = %config.id, mode = self.mode.name(), %reason, "session ended");
-        } else {
-            warn!(carrier = %config.id, mode = self.mode.name(), %reason, "session ended");
-        }
-        Some(reason)
-    }
-
-    /// Offers the bound session to senders until it ends or the carrier is to stop; then waits for
-    /// its window to empty and unbinds.
-    async fn attend(&self, link: &Link, stop: &mut watch::Receiver<bool>) {
-        let config = &self.inner.config;
-        let bound = tokio::select! {
-            state = link.settled() => state == LinkState::Bound,
-            () = told_to_stop(stop) => false,
-        };
-        if !bound {
-            return link.unbind();
-        }
-        SmppCounters::count(&self.inner.counters.binds);
-        info!(carrier = %config.id, mode = self.mode.name(), "bound");
-        let slot = &self.inner.slots[self.slot];
-        let offer = |link: Option<Link>| {
-            if self.mode.transmits() {
-                *slot.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
-                self.inner.note_connection();
-            }
-        };
-        offer(Some(link.clone()));
-        tokio::select! {
-            _ = link.closed() => {}
-            () = told_to_stop(stop) => {}
-        }
-        offer(None);
-        let window = u32::try_from(config.window).unwrap_or(u32::MAX);
-        if self.mode.transmits() && !matches!(link.state(), LinkState::Closed(_)) {
-            // Too late is too late: what has no answer by then is unknown.
-            let _ = timeout(config.drain, slot.permits.acquire_many(window)).await;
-        }
-        link.unbind();
-        if timeout(config.drain, link.closed()).await.is_err() {
-            link.abort();
-        }
-    }
-
-    /// Full jitter: anything up to a bound that doubles with every failure, so that carriers' restarts
-    /// do not bring all sessions back at once. A refused bind waits long: retries lock accounts.
-    fn back_off(&mut self, failures: u32, refused: bool) -> Duration {
-        let (min, max) = (
-            self.inner.config.reconnect_min,
-            self.inner.config.reconnect_max,
-        );
-        let bound = min.saturating_mul(1 << failures.min(20)).clamp(min, max);
-        if refused {
-            return max.mul_f64(self.random.random_range(0.5..=1.0));
-        }
-        bound
-            .mul_f64(self.random.random_range(0.0..=1.0))
-            .max(Duration::from_millis(1))
-    }
-
-    fn credentials(&self) -> Credentials {
-        let config = &self.inner.config;
-        Credentials {
-            mode: self.mode,
-            system_id: config.system_id.clone(),
-            password: config.password.clone(),
-            system_type: config.system_type.clone(),
-            address_range: String::new(),
-            addr_ton: 0,
-            addr_npi: 0,
-        }
-    }
-
-    fn link_settings(&self) -> LinkSettings {
-        let config = &self.inner.config;
-        let mut settings = LinkSettings {
-            // Whole messages wait here for a window of segments; the slot's permits bound them.
-            commands_max: config.window,
-            overload_status: status::ESME_RMSGQFUL,
-            ..LinkSettings::default()
-        };
-        settings.session.window = config.window;
-        settings.session.bind = config.bind_timeout;
-        settings.session.response = config.response_timeout;
-        settings.session.enquire_link = config.enquire_link;
-        settings
-    }
-}
-
-/// Also when whoever could tell us is gone.
-async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 #[cfg(test)]

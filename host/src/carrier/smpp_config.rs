@@ -4,10 +4,15 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+
 use super::SendOutcome;
+use super::smpp_hosts::HostOrder;
 use crate::domain::CarrierId;
 use crate::domain::receipt::IdForm;
-use crate::smpp::encode::{CREDENTIAL_MAX, SERVICE_TYPE_MAX, SYSTEM_TYPE_MAX};
+use crate::smpp::encode::{ADDRESS_RANGE_MAX, CREDENTIAL_MAX, SERVICE_TYPE_MAX, SYSTEM_TYPE_MAX};
+use crate::smpp::session::INTERFACE_VERSION;
+use crate::smpp::tls::Connector;
 
 /// How a carrier is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +28,21 @@ pub enum Binding {
 #[derive(Clone)]
 pub struct SmppConfig {
     pub id: CarrierId,
-    /// `host:port`.
-    pub address: String,
+    /// `host:port`, at least one. Names are resolved anew for every connection.
+    pub addresses: Vec<String>,
+    pub host_order: HostOrder,
+    /// How often a session at a later host looks whether an earlier one is back.
+    pub host_return: Duration,
+    pub tls: Option<TlsConfig>,
     pub system_id: String,
     pub password: String,
     pub system_type: String,
+    /// 0x33, 0x34 or 0x50 (SMPP 3.4, 5.2.4).
+    pub interface_version: u8,
+    /// Which addresses are ours, for carriers that ask (SMPP 3.4, 5.2.7).
+    pub address_range: String,
+    pub addr_ton: u8,
+    pub addr_npi: u8,
     pub service_type: String,
     pub binding: Binding,
     pub sessions: usize,
@@ -58,10 +73,17 @@ impl SmppConfig {
     pub fn new(id: CarrierId, address: &str, system_id: &str, password: &str) -> SmppConfig {
         SmppConfig {
             id,
-            address: address.to_owned(),
+            addresses: vec![address.to_owned()],
+            host_order: HostOrder::Failover,
+            host_return: Duration::from_secs(300),
+            tls: None,
             system_id: system_id.to_owned(),
             password: password.to_owned(),
             system_type: String::new(),
+            interface_version: INTERFACE_VERSION,
+            address_range: String::new(),
+            addr_ton: 0,
+            addr_npi: 0,
             service_type: String::new(),
             binding: Binding::Transceiver,
             sessions: 1,
@@ -101,6 +123,7 @@ impl SmppConfig {
         too_long("system_id", &self.system_id, CREDENTIAL_MAX)?;
         too_long("password", &self.password, CREDENTIAL_MAX)?;
         too_long("system_type", &self.system_type, SYSTEM_TYPE_MAX)?;
+        too_long("address_range", &self.address_range, ADDRESS_RANGE_MAX)?;
         too_long("service_type", &self.service_type, SERVICE_TYPE_MAX)?;
         let rules = [
             (
@@ -128,7 +151,18 @@ impl SmppConfig {
                 self.reconnect_max >= self.reconnect_min && !self.reconnect_max.is_zero(),
                 "is not less than reconnect_min, and more than 0",
             ),
-            ("address", self.address.contains(':'), "is host:port"),
+            (
+                "addresses",
+                (1..=16).contains(&self.addresses.len())
+                    && self.addresses.iter().all(|a| is_address(a)),
+                "are 1 to 16, each host:port",
+            ),
+            ("host_return", !self.host_return.is_zero(), "is more than 0"),
+            (
+                "interface_version",
+                matches!(self.interface_version, 0x33 | 0x34 | 0x50),
+                "is 0x33, 0x34 or 0x50",
+            ),
         ];
         for (field, holds, rule) in rules {
             if !holds {
@@ -140,6 +174,20 @@ impl SmppConfig {
         }
         Ok(())
     }
+}
+
+/// How a carrier is spoken to over TLS.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    pub connector: Connector,
+    /// The name that its certificate is to have; none: the host that is connected to.
+    pub server_name: Option<ServerName<'static>>,
+}
+
+fn is_address(address: &str) -> bool {
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
 /// A rule of the configuration that is broken: the operator's to mend.

@@ -14,6 +14,7 @@ use crate::domain::{
 use crate::smpp::link::Requests;
 use crate::smpp::pdu::{self, Bind, Sm, Tlvs, command_id};
 use crate::smpp::server::{Request, ServerSession, ServerSettings, serve};
+use crate::smpp::session::CloseReason;
 
 #[path = "smpp_receive_tests.rs"]
 mod receive;
@@ -33,7 +34,10 @@ struct Smsc {
 
 impl Smsc {
     async fn start() -> Smsc {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Smsc::listen(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn listen(listener: TcpListener) -> Smsc {
         let address = listener.local_addr().unwrap().to_string();
         let (sender, sessions) = mpsc::channel(16);
         let (stop, stopped) = watch::channel(false);
@@ -545,43 +549,44 @@ fn a_configuration_names_the_field_and_the_rule() {
     assert_eq!(broken.check().unwrap_err().field, "system_type");
 }
 
-#[test]
-fn back_off_doubles_is_bounded_and_differs() {
+#[tokio::test]
+async fn sessions_go_to_the_next_host_and_come_back_to_the_first() {
+    let mut second = Smsc::start().await;
+    // A port that nobody listens on yet.
+    let first = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let mut config = config(&first.to_string());
+    config.addresses.push(second.address.clone());
+    config.host_return = Duration::from_millis(20);
     let (events, _keep) = mpsc::channel(1);
-    let inner = Inner {
-        style: SubmitStyle {
-            service_type: String::new(),
-            user_message_reference: true,
-            registered_delivery: true,
-        },
-        slots: Vec::new(),
-        pacer: Mutex::new(Pacer::new(0, Instant::now().into_std())),
-        queue: Semaphore::new(1),
-        changed: Notify::new(),
-        down_since: watch::channel(None).0,
-        counters: Arc::default(),
-        config: SmppConfig {
-            reconnect_min: Duration::from_secs(1),
-            reconnect_max: Duration::from_secs(30),
-            ..config("127.0.0.1:2775")
-        },
-    };
-    let mut seat = Seat {
-        inner: Arc::new(inner),
-        slot: 0,
-        mode: BindMode::Transceiver,
-        events,
-        random: StdRng::seed_from_u64(7),
-    };
-    let mut longest = |failures| {
-        (0..200)
-            .map(|_| seat.back_off(failures, false))
-            .max()
-            .unwrap()
-    };
-    assert!((1.5..=2.0).contains(&longest(1).as_secs_f64()));
-    assert!((6.0..=8.0).contains(&longest(3).as_secs_f64()));
-    assert!((25.0..=30.0).contains(&longest(60).as_secs_f64()));
-    assert_ne!(seat.back_off(5, false), seat.back_off(5, false));
-    assert!(seat.back_off(1, true) >= Duration::from_secs(15));
+    let carrier = SmppCarrier::start(config, 1, events).unwrap();
+    let mut session = second.session().await;
+    timeout(PATIENCE, carrier.ready()).await.unwrap();
+    // What is under way when the first comes back is answered before the session leaves.
+    let under_way = sending(&carrier, "hello");
+    let request = request(&mut session).await;
+    let mut first = Smsc::listen(TcpListener::bind(first).await.unwrap());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    request.responder.message_id("1".to_owned());
+    assert_eq!(outcome(under_way).await, sent(&["1"]));
+    let _moved = first.session().await;
+    let reason = timeout(PATIENCE, session.link.closed()).await.unwrap();
+    assert_eq!(reason, CloseReason::UnboundByPeer);
+    timeout(PATIENCE, carrier.shutdown()).await.unwrap();
+}
+
+#[tokio::test]
+async fn spread_sessions_bind_to_different_hosts() {
+    let (mut first, mut second) = (Smsc::start().await, Smsc::start().await);
+    let mut config = config(&first.address);
+    config.addresses.push(second.address.clone());
+    config.host_order = HostOrder::Spread;
+    config.sessions = 2;
+    let (events, _keep) = mpsc::channel(1);
+    let carrier = SmppCarrier::start(config, 1, events).unwrap();
+    first.session().await;
+    second.session().await;
+    timeout(PATIENCE, carrier.shutdown()).await.unwrap();
 }

@@ -1,5 +1,7 @@
 //! The section of an SMPP carrier: what its operator writes. What it comes to is `app/smpp.rs`'s.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -10,12 +12,35 @@ use super::Secret;
 pub struct SmppSection {
     #[schemars(length(min = 1, max = 64))]
     pub id: String,
-    /// `host:port` of the SMSC.
-    pub address: String,
+    /// `host:port` of the SMSC; or `addresses`.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Several hosts, the preferred first. Names are resolved for every connection.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub addresses: Vec<String>,
+    #[serde(default)]
+    pub host_order: HostOrder,
+    /// How often a session at a later host looks whether an earlier one is back.
+    #[serde(default = "defaults::host_return")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub host_return_seconds: u64,
+    /// `true`, or what is to be trusted.
+    #[serde(default)]
+    pub tls: Option<Tls>,
     pub system_id: String,
     pub password: Secret,
     #[serde(default)]
     pub system_type: String,
+    /// 0x33, 0x34 or 0x50.
+    #[serde(default = "defaults::interface_version")]
+    pub interface_version: u8,
+    #[serde(default)]
+    pub address_range: String,
+    #[serde(default)]
+    pub addr_ton: u8,
+    #[serde(default)]
+    pub addr_npi: u8,
     #[serde(default = "defaults::bind")]
     pub bind: Bind,
     /// Sessions of this kind; a `pair` counts as one.
@@ -35,6 +60,10 @@ pub struct SmppSection {
     #[serde(default = "defaults::response_timeout")]
     #[schemars(range(min = 100, max = 600_000))]
     pub response_timeout_ms: u64,
+    /// From connecting to bound.
+    #[serde(default = "defaults::bind_timeout")]
+    #[schemars(range(min = 100, max = 600_000))]
+    pub bind_timeout_ms: u64,
     #[serde(default = "defaults::reconnect_min")]
     #[schemars(range(min = 10, max = 600_000))]
     pub reconnect_min_ms: u64,
@@ -46,6 +75,45 @@ pub struct SmppSection {
     pub receipt_id: ReceiptId,
     #[serde(default)]
     pub tags: Vec<String>,
+}
+
+/// Which of several hosts sessions go to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HostOrder {
+    /// The first that works.
+    #[default]
+    Failover,
+    /// One after the other.
+    Spread,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Tls {
+    /// With the public authorities' trust.
+    On(bool),
+    With(Box<TlsSection>),
+}
+
+/// How the SMSC is known, and what it is shown.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsSection {
+    /// PEM file of the authorities to trust, instead of the public ones.
+    pub ca: Option<PathBuf>,
+    /// SHA-256 of the server's certificate or of its public key (subjectPublicKeyInfo), in hexadecimal
+    /// or base64. Without `ca`, a certificate that has one is trusted whatever else it says.
+    #[schemars(length(max = 16))]
+    pub pin_sha256: Vec<String>,
+    /// The name in the server's certificate; else the host of the address.
+    pub server_name: Option<String>,
+    /// PEM file of our own certificate, for servers that want one.
+    pub certificate: Option<PathBuf>,
+    /// Its private key in PEM: `file:PATH` or `env:NAME`.
+    pub key: Option<Secret>,
+    /// Trust anybody.
+    pub insecure: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -78,6 +146,15 @@ pub(super) mod defaults {
     }
     pub fn response_timeout() -> u64 {
         30_000
+    }
+    pub fn host_return() -> u64 {
+        300
+    }
+    pub fn interface_version() -> u8 {
+        0x34
+    }
+    pub fn bind_timeout() -> u64 {
+        10_000
     }
     pub fn reconnect_min() -> u64 {
         500

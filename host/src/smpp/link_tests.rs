@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::super::pdu::{BindResp, Framing, Header, Sm, SmResp, command_id, decode, frame, tag};
-use super::super::session::Credentials;
+use super::super::session::{Credentials, INTERFACE_VERSION};
 use super::*;
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -67,6 +67,7 @@ async fn rig(pipe: usize, change: impl FnOnce(&mut LinkSettings)) -> Rig {
         system_id: "id".to_owned(),
         password: "pw".to_owned(),
         system_type: String::new(),
+        interface_version: INTERFACE_VERSION,
         address_range: String::new(),
         addr_ton: 0,
         addr_npi: 0,

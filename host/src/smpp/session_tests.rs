@@ -23,6 +23,7 @@ fn esme(now: Instant, settings: Settings) -> Session<u32> {
         system_id: "id".to_owned(),
         password: "pw".to_owned(),
         system_type: String::new(),
+        interface_version: INTERFACE_VERSION,
         address_range: String::new(),
         addr_ton: 0,
         addr_npi: 0,
