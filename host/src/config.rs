@@ -13,7 +13,10 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-pub use self::smpp::{Bind, HostOrder, ReceiptId, SmppSection, Tls, TlsSection};
+pub use self::smpp::{
+    AddressRuleSection, AddressShape, Bind, HostOrder, Operation, ReceiptId, SmppSection,
+    StatusAction, StatusSection, SubmitSection, Tls, TlsSection, TlvSection, ValidityForm,
+};
 use crate::plugin::EngineLimits;
 
 /// Everything an operator sets. Every key has a default but those that cannot.

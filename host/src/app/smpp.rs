@@ -1,5 +1,6 @@
 //! SMPP carriers put together from their sections, and what is told of them.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,10 +9,17 @@ use std::time::Duration;
 
 use super::{StartError, failed};
 use crate::carrier::Carrier;
-use crate::carrier::smpp::{Binding, HostOrder, SmppCarrier, SmppConfig, TlsConfig};
-use crate::config::{self, Bind, ReceiptId, SmppSection, Tls, TlsSection};
-use crate::domain::CarrierId;
+use crate::carrier::smpp::{
+    AddressRule, Binding, HostOrder, Shape, SmppCarrier, SmppConfig, StatusRule, Statuses,
+    SubmitDefaults, Supports, TlsConfig, Validity,
+};
+use crate::config::{
+    self, AddressRuleSection, AddressShape, Bind, Operation, ReceiptId, SmppSection, StatusAction,
+    StatusSection, SubmitSection, Tls, TlsSection, TlvSection, ValidityForm,
+};
 use crate::domain::receipt::IdForm;
+use crate::domain::{CarrierId, Tlv};
+use crate::smpp::status::{self, Class};
 use crate::smpp::tls::{ClientSettings, Connector, Identity, server_name};
 
 /// An SMPP carrier as its section describes it. `at` names the section in errors.
@@ -32,6 +40,13 @@ pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfi
         },
         host_return: Duration::from_secs(section.host_return_seconds),
         tls,
+        submit: submit(section, at)?,
+        statuses: statuses(&section.status, at)?,
+        supports: Supports {
+            data_sm: section.supports.contains(&Operation::DataSm),
+            query_sm: section.supports.contains(&Operation::Query),
+            cancel_sm: section.supports.contains(&Operation::Cancel),
+        },
         system_type: section.system_type.clone(),
         interface_version: section.interface_version,
         address_range: section.address_range.clone(),
@@ -68,6 +83,107 @@ fn addresses(section: &SmppSection, at: &str) -> Result<Vec<String>, StartError>
         (None, addresses) => Ok(addresses.to_vec()),
         (Some(_), _) => Err(failed(at, "has both address and addresses; give one")),
     }
+}
+
+fn submit(section: &SmppSection, at: &str) -> Result<SubmitDefaults, StartError> {
+    let SubmitSection {
+        service_type,
+        protocol_id,
+        priority,
+        registered_delivery,
+        replace_if_present,
+        sm_default_msg_id,
+        validity,
+        tlvs,
+    } = &section.submit;
+    let tlv = |(i, section): (usize, &TlvSection)| {
+        tlv(section).map_err(|e| failed(&format!("{at}.submit.tlvs[{i}]"), e))
+    };
+    Ok(SubmitDefaults {
+        service_type: service_type.clone(),
+        protocol_id: *protocol_id,
+        priority_flag: *priority,
+        registered_delivery: *registered_delivery,
+        replace_if_present: *replace_if_present,
+        sm_default_msg_id: *sm_default_msg_id,
+        validity: match validity {
+            ValidityForm::Relative => Validity::Relative,
+            ValidityForm::Absolute => Validity::Absolute,
+            ValidityForm::None => Validity::None,
+        },
+        tlvs: tlvs.iter().enumerate().map(tlv).collect::<Result<_, _>>()?,
+        source: section.source.iter().map(address_rule).collect(),
+        destination: section.destination.iter().map(address_rule).collect(),
+    })
+}
+
+fn tlv(section: &TlvSection) -> Result<Tlv, &'static str> {
+    let value = match (&section.text, &section.hex) {
+        (Some(text), None) => text.as_bytes().to_vec(),
+        (None, Some(hex)) => {
+            let digits: Option<Vec<u8>> = hex
+                .chars()
+                .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+                .collect();
+            let digits = digits.filter(|d| d.len() % 2 == 0);
+            let digits = digits.ok_or("hex is pairs of hexadecimal digits")?;
+            digits
+                .chunks(2)
+                .map(|pair| pair[0] << 4 | pair[1])
+                .collect()
+        }
+        _ => return Err("has text or hex, and not both"),
+    };
+    Ok(Tlv {
+        tag: section.tag,
+        value,
+    })
+}
+
+fn address_rule(section: &AddressRuleSection) -> AddressRule {
+    AddressRule {
+        shape: match section.shape {
+            AddressShape::Any => Shape::Any,
+            AddressShape::International => Shape::International,
+            AddressShape::Short => Shape::Short,
+            AddressShape::Alphanumeric => Shape::Alphanumeric,
+        },
+        prefix: section.prefix.clone(),
+        min_length: section.min_length,
+        max_length: section.max_length,
+        replace: section.replace.clone(),
+        plus: section.plus,
+        ton: section.ton,
+        npi: section.npi,
+    }
+}
+
+fn statuses(sections: &BTreeMap<String, StatusSection>, at: &str) -> Result<Statuses, StartError> {
+    let mut rules = HashMap::new();
+    for (name, section) in sections {
+        let at = format!("{at}.status.{name}");
+        let command_status = status::from_name(name)
+            .ok_or_else(|| failed(&at, "is no command_status: a number, or a name of SMPP"))?;
+        if command_status == status::ESME_ROK {
+            return Err(failed(&at, "is success, and nothing else"));
+        }
+        let (action, retry_after_ms) = match section {
+            StatusSection::Plain(action) => (*action, None),
+            StatusSection::Delayed(delayed) => (delayed.action, Some(delayed.retry_after_ms)),
+        };
+        let class = match action {
+            StatusAction::Retry => Class::Temporary,
+            StatusAction::Throttle => Class::Throttled,
+            StatusAction::Reject => Class::Permanent,
+            StatusAction::Taken => Class::Ok,
+        };
+        let rule = StatusRule {
+            class,
+            retry_after: retry_after_ms.map(|ms| Duration::from_millis(ms.into())),
+        };
+        rules.insert(command_status, rule);
+    }
+    Ok(Statuses::new(rules))
 }
 
 fn tls(section: &TlsSection, base: &Path, at: &str) -> Result<TlsConfig, StartError> {

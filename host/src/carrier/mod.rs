@@ -17,7 +17,9 @@ pub mod smpp;
 mod smpp_config;
 mod smpp_hosts;
 mod smpp_inbound;
+mod smpp_parameters;
 mod smpp_seat;
+mod smpp_status;
 mod smpp_submit;
 
 /// One message on its way to one carrier.
@@ -43,16 +45,21 @@ pub enum SendOutcome {
         status: u32,
         retry_after_ms: Option<u32>,
     },
+    /// As `Throttled`, `retry_after_ms`.
     Temporary {
         status: u32,
         detail: String,
+        retry_after_ms: Option<u32>,
     },
     Permanent {
         status: u32,
         detail: String,
     },
-    /// It went out, or may have, and no answer came.
-    Unknown,
+    /// It went out, or may have, and no answer came. `taken` has the carrier's ids of those segments that
+    /// it did answer for, in segment order; it is empty where none is told apart.
+    Unknown {
+        taken: Vec<Option<String>>,
+    },
     /// It never left.
     Unavailable,
 }

@@ -13,17 +13,20 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
 use super::pace::Pacer;
+pub use super::smpp_config::Supports;
 pub use super::smpp_config::{Binding, ConfigError, SmppConfig, SmppCounters, TlsConfig};
 pub use super::smpp_hosts::HostOrder;
 use super::smpp_hosts::Hosts;
+pub use super::smpp_parameters::{AddressRule, Shape, SubmitDefaults, Validity};
 use super::smpp_seat::Seat;
+pub use super::smpp_status::{StatusRule, Statuses};
 use super::smpp_submit::{self, Part, SubmitStyle, Verdict};
 use super::{BoxFuture, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome};
 use crate::domain::CarrierId;
 use crate::smpp::encode::{PASSWORD_MAX, SYSTEM_ID_MAX};
 use crate::smpp::link::{Answer, Link};
 use crate::smpp::session::BindMode;
-use crate::smpp::status;
+use crate::smpp::status::Class;
 
 /// A running SMPP carrier.
 pub struct SmppCarrier {
@@ -89,9 +92,13 @@ impl SmppCarrier {
         let (down_since, _) = watch::channel(Some(now));
         let inner = Arc::new(Inner {
             style: SubmitStyle {
-                service_type: config.service_type.clone(),
+                carrier: config.id.clone(),
+                defaults: config.submit.clone(),
+                interface_version: config.interface_version,
                 user_message_reference: config.user_message_reference,
-                registered_delivery: config.binding != Binding::Transmitter,
+                receives: config.binding != Binding::Transmitter,
+                data_sm: config.supports.data_sm,
+                statuses: config.statuses.clone(),
             },
             slots: (0..config.sessions)
                 .map(|_| Slot {
@@ -310,19 +317,20 @@ impl Inner {
         let mut pause = COMPLETION_PAUSE;
         for tries_left in (0..=COMPLETION_TRIES).rev() {
             self.submit(&mut parts).await;
-            match smpp_submit::verdict(&parts) {
+            match smpp_submit::verdict(&parts, &self.style.statuses) {
                 Verdict::Final(outcome) => return outcome,
-                Verdict::Incomplete if tries_left == 0 => return SendOutcome::Unknown,
+                Verdict::Incomplete if tries_left == 0 => break,
                 Verdict::Incomplete => sleep(pause).await,
             }
             pause *= 2;
         }
-        SendOutcome::Unknown
+        smpp_submit::unanswered(&parts, &self.style.statuses)
     }
 
     /// Submits those parts that have no final answer.
     async fn submit(&self, parts: &mut [Part]) {
-        let open = parts.iter().filter(|p| p.is_open()).count();
+        let statuses = &self.style.statuses;
+        let open = parts.iter().filter(|p| p.is_open(statuses)).count();
         if !self.wait_for_pace(open).await {
             return;
         }
@@ -332,20 +340,44 @@ impl Inner {
         self.counters
             .submitted
             .fetch_add(open as u64, Ordering::Relaxed);
-        let requests = smpp_submit::requests(parts);
+        let requests = smpp_submit::requests(parts, statuses);
+        let began = Instant::now();
         let answers = link.send(requests).await;
         drop(permits);
-        let complains = |a: &Answer| match a {
-            Answer::Answered { command_status, .. } => {
-                status::class(*command_status) == status::Class::Throttled
-            }
-            Answer::TimedOut | Answer::Lost | Answer::Unsent => false,
-        };
-        if answers.iter().any(complains) && self.pacer().complaint(Instant::now().into_std()) {
-            info!(carrier = %self.config.id, "throttled by the carrier: sending slower");
-        }
-        for (part, answer) in parts.iter_mut().filter(|p| p.is_open()).zip(answers) {
+        self.heed(&answers, link.congestion(), began.elapsed());
+        let waiting = parts.iter_mut().filter(|p| p.is_open(statuses));
+        for (part, answer) in waiting.zip(answers) {
             part.answer = answer;
+        }
+    }
+
+    /// Lets the pace follow what the carrier makes of what it was sent.
+    fn heed(&self, answers: &[Answer], congestion: Option<u8>, latency: Duration) {
+        let (mut taken, mut complains) = (0, false);
+        for answer in answers {
+            match answer {
+                Answer::Answered { command_status, .. } => {
+                    match self.style.statuses.class(*command_status) {
+                        Class::Throttled => complains = true,
+                        Class::Ok => taken += 1,
+                        Class::Temporary | Class::Permanent => {}
+                    }
+                }
+                Answer::TimedOut | Answer::Lost | Answer::Unsent => {}
+            }
+        }
+        let now = Instant::now().into_std();
+        let mut pacer = self.pacer();
+        if taken > 0 && pacer.took(now, taken, latency) {
+            debug!(carrier = %self.config.id, "the carrier answers slowly: sending slower");
+        }
+        if complains && pacer.complaint(now) {
+            info!(carrier = %self.config.id, rate = pacer.rate(now), "throttled by the carrier: sending slower");
+        }
+        if let Some(state) = congestion
+            && pacer.congestion(now, state)
+        {
+            debug!(carrier = %self.config.id, state, "the carrier is congested: sending slower");
         }
     }
 

@@ -8,6 +8,9 @@ use rustls::pki_types::ServerName;
 
 use super::SendOutcome;
 use super::smpp_hosts::HostOrder;
+use super::smpp_parameters::SubmitDefaults;
+use super::smpp_status::Statuses;
+use super::smpp_submit;
 use crate::domain::CarrierId;
 use crate::domain::receipt::IdForm;
 use crate::smpp::encode::{ADDRESS_RANGE_MAX, CREDENTIAL_MAX, SERVICE_TYPE_MAX, SYSTEM_TYPE_MAX};
@@ -43,7 +46,11 @@ pub struct SmppConfig {
     pub address_range: String,
     pub addr_ton: u8,
     pub addr_npi: u8,
-    pub service_type: String,
+    pub submit: SubmitDefaults,
+    /// What its command_status values mean where they mean something else.
+    pub statuses: Statuses,
+    /// Operations beside submit_sm that it has.
+    pub supports: Supports,
     pub binding: Binding,
     pub sessions: usize,
     /// submit_sm without an answer, on each session.
@@ -84,7 +91,9 @@ impl SmppConfig {
             address_range: String::new(),
             addr_ton: 0,
             addr_npi: 0,
-            service_type: String::new(),
+            submit: SubmitDefaults::default(),
+            statuses: Statuses::default(),
+            supports: Supports::default(),
             binding: Binding::Transceiver,
             sessions: 1,
             window: 10,
@@ -124,8 +133,24 @@ impl SmppConfig {
         too_long("password", &self.password, CREDENTIAL_MAX)?;
         too_long("system_type", &self.system_type, SYSTEM_TYPE_MAX)?;
         too_long("address_range", &self.address_range, ADDRESS_RANGE_MAX)?;
-        too_long("service_type", &self.service_type, SERVICE_TYPE_MAX)?;
+        too_long("service_type", &self.submit.service_type, SERVICE_TYPE_MAX)?;
+        for tlv in &self.submit.tlvs {
+            smpp_submit::fits(tlv).map_err(|unfit| ConfigError {
+                field: "submit.tlvs",
+                rule: unfit.to_string(),
+            })?;
+        }
         let rules = [
+            (
+                "submit.tlvs",
+                self.interface_version >= INTERFACE_VERSION || self.submit.tlvs.is_empty(),
+                "need interface_version 0x34 at least",
+            ),
+            (
+                "submit.priority",
+                self.submit.priority_flag.is_none_or(|p| p <= 3),
+                "is 0 to 3",
+            ),
             (
                 "sessions",
                 self.sessions >= 1 && self.sessions <= 64,
@@ -174,6 +199,14 @@ impl SmppConfig {
         }
         Ok(())
     }
+}
+
+/// PDUs that not every message centre has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Supports {
+    pub data_sm: bool,
+    pub query_sm: bool,
+    pub cancel_sm: bool,
 }
 
 /// How a carrier is spoken to over TLS.
@@ -235,7 +268,7 @@ impl SmppCounters {
             SendOutcome::Throttled { .. } => &self.throttled,
             SendOutcome::Temporary { .. } => &self.temporary,
             SendOutcome::Permanent { .. } => &self.permanent,
-            SendOutcome::Unknown => &self.unknown,
+            SendOutcome::Unknown { .. } => &self.unknown,
             SendOutcome::Unavailable => &self.unavailable,
         });
     }

@@ -15,6 +15,7 @@ use crate::smpp::link::Requests;
 use crate::smpp::pdu::{self, Bind, Sm, Tlvs, command_id};
 use crate::smpp::server::{Request, ServerSession, ServerSettings, serve};
 use crate::smpp::session::CloseReason;
+use crate::smpp::status;
 
 #[path = "smpp_receive_tests.rs"]
 mod receive;
@@ -178,6 +179,10 @@ fn sent(ids: &[&str]) -> SendOutcome {
     }
 }
 
+fn unknown() -> SendOutcome {
+    SendOutcome::Unknown { taken: vec![None] }
+}
+
 const LONG: &str = "0123456789012345678901234567890123456789012345678901234567890123456789\
     01234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
 
@@ -288,7 +293,7 @@ async fn no_answer_in_time_is_unknown() {
     let mut rig = rig(|c| c.response_timeout = Duration::from_millis(50)).await;
     let sending = sending(&rig.carrier, "hello");
     let _unanswered = request(&mut rig.session).await;
-    assert_eq!(outcome(sending).await, SendOutcome::Unknown);
+    assert_eq!(outcome(sending).await, unknown());
 }
 
 #[tokio::test]
@@ -297,7 +302,7 @@ async fn a_connection_lost_after_the_submit_is_unknown_and_comes_back() {
     let lost = sending(&rig.carrier, "hello");
     let _unanswered = request(&mut rig.session).await;
     rig.session.link.abort();
-    assert_eq!(outcome(lost).await, SendOutcome::Unknown);
+    assert_eq!(outcome(lost).await, unknown());
     rig.session = rig.smsc.session().await;
     timeout(PATIENCE, rig.carrier.ready()).await.unwrap();
     let again = sending(&rig.carrier, "hello");
@@ -589,4 +594,101 @@ async fn spread_sessions_bind_to_different_hosts() {
     first.session().await;
     second.session().await;
     timeout(PATIENCE, carrier.shutdown()).await.unwrap();
+}
+
+/// A carrier that takes `answered` of what its window holds and dies.
+#[tokio::test]
+async fn a_session_that_dies_leaves_no_more_unknown_than_its_window_and_none_that_was_answered() {
+    let mut rig = rig(|c| c.window = 4).await;
+    let sendings: Vec<_> = (0..10).map(|_| sending(&rig.carrier, "hello")).collect();
+    for id in ["1", "2"] {
+        request(&mut rig.session)
+            .await
+            .responder
+            .message_id(id.to_owned());
+    }
+    // The window has filled up again.
+    let mut unanswered = Vec::new();
+    for _ in 0..4 {
+        unanswered.push(request(&mut rig.session).await);
+    }
+    rig.session.link.abort();
+    let (mut taken, mut lost, mut unsent) = (0, 0, 0);
+    for sending in sendings {
+        match outcome(sending).await {
+            SendOutcome::Sent { .. } => taken += 1,
+            SendOutcome::Unknown { taken } => {
+                assert_eq!(taken, [None]);
+                lost += 1;
+            }
+            SendOutcome::Unavailable => unsent += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((taken, lost), (2, 4));
+    assert_eq!(unsent, 4);
+}
+
+#[tokio::test]
+async fn segments_that_were_answered_before_a_session_died_are_not_sent_again() {
+    let Rig {
+        mut smsc,
+        mut session,
+        carrier,
+        events: _events,
+    } = rig(|_| {}).await;
+    let mut message = message(LONG);
+    let segmented = segmented(&message);
+    let send = async |message: &Message| {
+        let outgoing = Outgoing {
+            message,
+            originator: &message.originator,
+            segmented: &segmented,
+            tlvs: &[],
+            now: NOW,
+        };
+        timeout(PATIENCE, carrier.send(outgoing)).await.unwrap()
+    };
+    let die = async {
+        request(&mut session)
+            .await
+            .responder
+            .message_id("1".to_owned());
+        let _unanswered = request(&mut session).await;
+        // The first answer is read before the end comes.
+        while carrier.inner.slots[0].link().unwrap().in_flight() > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        session.link.abort();
+    };
+    let (first, ()) = tokio::join!(send(&message), die);
+    let taken = vec![Some("1".to_owned()), None];
+    assert_eq!(first, SendOutcome::Unknown { taken });
+
+    message.state = State::SubmitUnknown;
+    let part = |id: &str, state| crate::domain::Part {
+        carrier: CarrierId::from("north"),
+        carrier_message_id: id.to_owned(),
+        state,
+        error: String::new(),
+        done_at: None,
+    };
+    message.parts = vec![
+        part("1", PartState::Delivered),
+        part("", PartState::Unanswered),
+    ];
+    let mut session = smsc.session().await;
+    timeout(PATIENCE, carrier.ready()).await.unwrap();
+    let take = async {
+        let again = request(&mut session).await;
+        let pdu = again.pdu().unwrap();
+        let pdu::Body::SubmitSm(sm) = pdu.body else {
+            panic!("{pdu:?}")
+        };
+        assert_eq!(&sm.short_message[..6], b"\x05\x00\x03\x07\x02\x02");
+        again.responder.message_id("2".to_owned());
+    };
+    let (again, ()) = tokio::join!(send(&message), take);
+    assert_eq!(again, sent(&["1", "2"]));
+    assert!(session.requests.is_empty());
 }

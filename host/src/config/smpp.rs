@@ -1,5 +1,6 @@
 //! The section of an SMPP carrier: what its operator writes. What it comes to is `app/smpp.rs`'s.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -70,6 +71,24 @@ pub struct SmppSection {
     #[serde(default = "defaults::reconnect_max")]
     #[schemars(range(min = 10, max = 3_600_000))]
     pub reconnect_max_ms: u64,
+    /// Parameters of every submit_sm that the message does not set itself.
+    #[serde(default)]
+    pub submit: SubmitSection,
+    /// How originators are written; the first rule that fits holds.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub source: Vec<AddressRuleSection>,
+    /// How recipients are written.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub destination: Vec<AddressRuleSection>,
+    /// What command_status values mean where the SMSC means something else by them: number or name to
+    /// `retry`, `throttle`, `reject` or `taken`, or to a table with a delay.
+    #[serde(default)]
+    pub status: BTreeMap<String, StatusSection>,
+    /// PDUs beside submit_sm that the SMSC takes.
+    #[serde(default)]
+    pub supports: Vec<Operation>,
     /// How the id of a response comes back in a receipt.
     #[serde(default = "defaults::receipt_id")]
     pub receipt_id: ReceiptId,
@@ -94,6 +113,119 @@ pub enum Tls {
     /// With the public authorities' trust.
     On(bool),
     With(Box<TlsSection>),
+}
+
+/// Defaults of submit_sm (SMPP 3.4, 4.4.1).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SubmitSection {
+    #[schemars(length(max = 5))]
+    pub service_type: String,
+    pub protocol_id: u8,
+    /// 0 to 3; else 1 for OTPs and alerts and 0 for others.
+    #[schemars(range(min = 0, max = 3))]
+    pub priority: Option<u8>,
+    /// Sent as it is; else a final receipt is asked for, and an intermediate one where the client wants it.
+    pub registered_delivery: Option<u8>,
+    pub replace_if_present: bool,
+    pub sm_default_msg_id: u8,
+    pub validity: ValidityForm,
+    #[schemars(length(max = 32))]
+    pub tlvs: Vec<TlvSection>,
+}
+
+/// How validity_period is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ValidityForm {
+    #[default]
+    Relative,
+    /// In UTC.
+    Absolute,
+    /// Not at all.
+    None,
+}
+
+/// An optional parameter: its tag, and its value as `text` or as `hex` digits.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlvSection {
+    pub tag: u16,
+    #[serde(default)]
+    pub text: Option<String>,
+    #[serde(default)]
+    pub hex: Option<String>,
+}
+
+/// What is done to the addresses that fit.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AddressRuleSection {
+    /// `any`, `international`, `short` or `alphanumeric`.
+    #[serde(rename = "match")]
+    pub shape: AddressShape,
+    /// Only addresses that begin so; international ones without '+'.
+    pub prefix: String,
+    pub min_length: Option<usize>,
+    pub max_length: Option<usize>,
+    /// Put in the place of `prefix`.
+    pub replace: Option<String>,
+    /// Write international numbers with '+'.
+    pub plus: bool,
+    pub ton: Option<u8>,
+    pub npi: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AddressShape {
+    #[default]
+    Any,
+    International,
+    /// Digits that are no international number.
+    Short,
+    Alphanumeric,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum StatusSection {
+    Plain(StatusAction),
+    Delayed(DelayedStatus),
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DelayedStatus {
+    pub action: StatusAction,
+    /// The message rests at least that long.
+    #[schemars(range(min = 0, max = 86_400_000))]
+    pub retry_after_ms: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StatusAction {
+    /// Try again later, elsewhere at once.
+    Retry,
+    /// As `retry`, and send slower.
+    Throttle,
+    /// Never take this message here.
+    Reject,
+    /// It is taken.
+    Taken,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// Used for datagram and transaction mode, and for addresses of more than 20 octets.
+    #[serde(rename = "data_sm")]
+    DataSm,
+    /// Asked where a receipt is overdue.
+    Query,
+    /// Sent when a message that the SMSC has is canceled.
+    Cancel,
 }
 
 /// How the SMSC is known, and what it is shown.

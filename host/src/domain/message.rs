@@ -367,16 +367,19 @@ pub enum PartState {
     Expired = 3,
     Rejected = 4,
     Unknown = 5,
+    /// Submitted and not answered, while other segments were: what a repetition has to send.
+    Unanswered = 6,
 }
 
 impl PartState {
-    pub const ALL: [PartState; 6] = [
+    pub const ALL: [PartState; 7] = [
         PartState::Enroute,
         PartState::Delivered,
         PartState::Undeliverable,
         PartState::Expired,
         PartState::Rejected,
         PartState::Unknown,
+        PartState::Unanswered,
     ];
 
     pub fn name(self) -> &'static str {
@@ -387,6 +390,7 @@ impl PartState {
             PartState::Expired => "expired",
             PartState::Rejected => "rejected",
             PartState::Unknown => "unknown",
+            PartState::Unanswered => "unanswered",
         }
     }
 
@@ -599,7 +603,7 @@ impl Message {
     /// The message's state once every segment reported, none before.
     fn outcome_of_parts(&self) -> Option<State> {
         let worst = |p: &Part| match p.state {
-            PartState::Enroute => None,
+            PartState::Enroute | PartState::Unanswered => None,
             PartState::Delivered => Some(0),
             PartState::Unknown => Some(1),
             PartState::Expired => Some(2),
