@@ -14,8 +14,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use self::smpp::{
-    AddressRuleSection, AddressShape, Bind, HostOrder, Operation, ReceiptId, SmppSection,
-    StatusAction, StatusSection, SubmitSection, Tls, TlsSection, TlvSection, ValidityForm,
+    AddressRuleSection, AddressShape, Bind, HostOrder, Operation, OutbindBind, OutbindSection,
+    ReceiptId, SmppSection, StatusAction, StatusSection, SubmitSection, Tls, TlsSection,
+    TlvSection, ValidityForm,
 };
 use crate::plugin::EngineLimits;
 

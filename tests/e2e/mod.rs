@@ -2,6 +2,7 @@
 
 mod aggregator;
 mod authoring;
+mod carrier_smpp;
 mod cli;
 mod crash;
 mod demo;

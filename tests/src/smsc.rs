@@ -6,7 +6,7 @@ use rusmpp::tokio_codec::CommandCodec;
 use rusmpp::types::COctetString;
 use rusmpp::{Command, CommandStatus, Pdu};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::bytes::BytesMut;
 use tokio_util::codec::{Decoder, Encoder};
@@ -55,23 +55,14 @@ impl Smsc {
             None => Box::new(stream),
             Some(acceptor) => Box::new(acceptor.accept(stream).await.expect("a TLS handshake")),
         };
-        Session {
-            stream,
-            codec: CommandCodec::new(),
-            input: BytesMut::new(),
-            next: 0,
-        }
+        Session::over(stream)
     }
 
     /// The next connection, bound as a transceiver. Returns its bind too.
     pub async fn bound(&self) -> (Session, Command) {
         let mut session = self.accept().await;
         let bind = session.hear().await.expect("a bind");
-        let name = COctetString::from_slice(b"independent\0").expect("a system_id");
-        let answer = BindTransceiverResp::new(name, None);
-        session
-            .say(CommandStatus::EsmeRok, bind.sequence_number, answer)
-            .await;
+        session.accept(&bind).await;
         (session, bind)
     }
 }
@@ -89,6 +80,29 @@ pub struct Session {
 }
 
 impl Session {
+    fn over(stream: Box<dyn Connection>) -> Session {
+        Session {
+            stream,
+            codec: CommandCodec::new(),
+            input: BytesMut::new(),
+            next: 0,
+        }
+    }
+
+    /// A connection of our own making, nothing said yet.
+    pub async fn connect(address: &str) -> Session {
+        let stream = TcpStream::connect(address).await;
+        Session::over(Box::new(stream.expect("a connection")))
+    }
+
+    /// Accepts a bind_transceiver.
+    pub async fn accept(&mut self, bind: &Command) {
+        let name = COctetString::from_slice(b"independent\0").expect("a system_id");
+        let answer = BindTransceiverResp::new(name, None);
+        self.say(CommandStatus::EsmeRok, bind.sequence_number, answer)
+            .await;
+    }
+
     /// The next PDU, as the independent codec reads it; none at the end of the connection.
     pub async fn hear(&mut self) -> Option<Command> {
         loop {

@@ -10,15 +10,17 @@ use std::time::Duration;
 use super::{StartError, failed};
 use crate::carrier::Carrier;
 use crate::carrier::smpp::{
-    AddressRule, Binding, HostOrder, Shape, SmppCarrier, SmppConfig, StatusRule, Statuses,
-    SubmitDefaults, Supports, TlsConfig, Validity,
+    AddressRule, Binding, HostOrder, OutbindConfig, Shape, SmppCarrier, SmppConfig, StatusRule,
+    Statuses, SubmitDefaults, Supports, TlsConfig, Validity,
 };
 use crate::config::{
-    self, AddressRuleSection, AddressShape, Bind, Operation, ReceiptId, SmppSection, StatusAction,
-    StatusSection, SubmitSection, Tls, TlsSection, TlvSection, ValidityForm,
+    self, AddressRuleSection, AddressShape, Bind, Operation, OutbindBind, OutbindSection,
+    ReceiptId, SmppSection, StatusAction, StatusSection, SubmitSection, Tls, TlsSection,
+    TlvSection, ValidityForm,
 };
 use crate::domain::receipt::IdForm;
 use crate::domain::{CarrierId, Tlv};
+use crate::smpp::session::BindMode;
 use crate::smpp::status::{self, Class};
 use crate::smpp::tls::{ClientSettings, Connector, Identity, server_name};
 
@@ -46,6 +48,11 @@ pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfi
             data_sm: section.supports.contains(&Operation::DataSm),
             query_sm: section.supports.contains(&Operation::Query),
             cancel_sm: section.supports.contains(&Operation::Cancel),
+        },
+        query_after: Duration::from_secs(section.query_after_seconds),
+        outbind: match &section.outbind {
+            None => None,
+            Some(outbind_section) => Some(outbind(outbind_section, base, at)?),
         },
         system_type: section.system_type.clone(),
         interface_version: section.interface_version,
@@ -76,9 +83,24 @@ pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfi
     })
 }
 
+fn outbind(section: &OutbindSection, base: &Path, at: &str) -> Result<OutbindConfig, StartError> {
+    let password = section.password.resolve(base);
+    Ok(OutbindConfig {
+        listen: section.listen,
+        system_id: section.system_id.clone(),
+        password: password.map_err(|e| failed(&format!("{at}.outbind.password"), e))?,
+        mode: match section.bind {
+            OutbindBind::Receiver => BindMode::Receiver,
+            OutbindBind::Transceiver => BindMode::Transceiver,
+        },
+        sessions: section.sessions,
+    })
+}
+
 fn addresses(section: &SmppSection, at: &str) -> Result<Vec<String>, StartError> {
     match (&section.address, section.addresses.as_slice()) {
         (Some(address), []) => Ok(vec![address.clone()]),
+        (None, []) if section.outbind.is_some() => Ok(Vec::new()),
         (None, []) => Err(failed(at, "has no address: give address or addresses")),
         (None, addresses) => Ok(addresses.to_vec()),
         (Some(_), _) => Err(failed(at, "has both address and addresses; give one")),
@@ -247,6 +269,7 @@ pub fn metrics(carriers: &[Arc<SmppCarrier>], out: &mut String) {
             ("binds", &counters.binds),
             ("bind_failures", &counters.bind_failures),
             ("disconnects", &counters.disconnects),
+            ("queries", &counters.queries),
         ];
         for (what, figure) in figures {
             // A carrier's name comes from the configuration, where quotes and backslashes may stand.

@@ -17,7 +17,9 @@ pub mod smpp;
 mod smpp_config;
 mod smpp_hosts;
 mod smpp_inbound;
+mod smpp_outbind;
 mod smpp_parameters;
+mod smpp_query;
 mod smpp_seat;
 mod smpp_status;
 mod smpp_submit;
@@ -120,6 +122,17 @@ pub struct InboundPart {
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Why a message that a carrier took was not called back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallBackError {
+    /// The carrier has no way to, or gave the message no id.
+    NotSupported,
+    /// It said no: most likely the message has reached its end.
+    Refused { status: u32 },
+    /// It could not be asked, or did not answer: the message may be canceled or not.
+    Unanswered,
+}
+
 /// A way to phones. Two kinds: SMPP (`smpp.rs`) and WASM adapters (`adapter.rs`).
 pub trait Carrier: Send + Sync {
     fn id(&self) -> &CarrierId;
@@ -136,6 +149,12 @@ pub trait Carrier: Send + Sync {
     fn down(&self) -> BoxFuture<'_, ()>;
 
     fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, SendOutcome>;
+
+    /// Asks the carrier to forget a message that it took, all of its segments.
+    fn call_back<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<(), CallBackError>> {
+        let _ = message;
+        Box::pin(async { Err(CallBackError::NotSupported) })
+    }
 
     /// Finishes what is under way, then says goodbye.
     fn shutdown(&self) -> BoxFuture<'_, ()>;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -17,16 +18,23 @@ pub use super::smpp_config::Supports;
 pub use super::smpp_config::{Binding, ConfigError, SmppConfig, SmppCounters, TlsConfig};
 pub use super::smpp_hosts::HostOrder;
 use super::smpp_hosts::Hosts;
+use super::smpp_outbind;
+pub use super::smpp_outbind::OutbindConfig;
+use super::smpp_parameters::wire_address;
 pub use super::smpp_parameters::{AddressRule, Shape, SubmitDefaults, Validity};
+use super::smpp_query::{Overdue, ask_overdue};
 use super::smpp_seat::Seat;
 pub use super::smpp_status::{StatusRule, Statuses};
 use super::smpp_submit::{self, Part, SubmitStyle, Verdict};
-use super::{BoxFuture, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome};
-use crate::domain::CarrierId;
+use super::{
+    BoxFuture, CallBackError, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome,
+};
+use crate::domain::{CarrierId, Message, PartState};
 use crate::smpp::encode::{PASSWORD_MAX, SYSTEM_ID_MAX};
-use crate::smpp::link::{Answer, Link};
+use crate::smpp::link::{Answer, Link, Response};
+use crate::smpp::pdu::{Body, CancelSm};
 use crate::smpp::session::BindMode;
-use crate::smpp::status::Class;
+use crate::smpp::status::{self, Class};
 
 /// A running SMPP carrier.
 pub struct SmppCarrier {
@@ -44,6 +52,7 @@ pub(super) struct Inner {
     /// Connections in the making.
     pub(super) connecting: Semaphore,
     pacer: Mutex<Pacer>,
+    overdue: Mutex<Overdue>,
     /// Those whom the pacer makes wait, in their order.
     queue: Semaphore,
     /// Something that `ready` waits for may have changed.
@@ -100,7 +109,7 @@ impl SmppCarrier {
                 data_sm: config.supports.data_sm,
                 statuses: config.statuses.clone(),
             },
-            slots: (0..config.sessions)
+            slots: (0..config.slots())
                 .map(|_| Slot {
                     link: Mutex::new(None),
                     permits: Arc::new(Semaphore::new(config.window)),
@@ -114,6 +123,7 @@ impl SmppCarrier {
             )),
             connecting: Semaphore::new(CONNECTING_MAX),
             pacer: Mutex::new(Pacer::new(config.throughput, now.into_std())),
+            overdue: Mutex::new(Overdue::new(config.query_after)),
             queue: Semaphore::new(1),
             changed: Notify::new(),
             down_since,
@@ -123,7 +133,24 @@ impl SmppCarrier {
         let (stop, stopped) = watch::channel(false);
         let mut random = StdRng::seed_from_u64(seed);
         let mut tasks = Vec::new();
-        for slot in 0..inner.slots.len() {
+        if let Some(outbind) = &inner.config.outbind {
+            let slots = inner.config.own_sessions()..inner.slots.len();
+            let listener = listener(outbind)?;
+            let listen = smpp_outbind::listen(
+                Arc::clone(&inner),
+                outbind.clone(),
+                listener,
+                slots,
+                events.clone(),
+                stopped.clone(),
+            );
+            tasks.push(tokio::spawn(listen));
+        }
+        if inner.config.supports.query_sm {
+            let ask = ask_overdue(Arc::clone(&inner), events.clone(), stopped.clone());
+            tasks.push(tokio::spawn(ask));
+        }
+        for slot in 0..inner.config.own_sessions() {
             for mode in modes(inner.config.binding) {
                 let seat = Seat {
                     inner: Arc::clone(&inner),
@@ -177,6 +204,10 @@ impl Carrier for SmppCarrier {
         })
     }
 
+    fn call_back<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<(), CallBackError>> {
+        Box::pin(self.inner.cancel(message))
+    }
+
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.stop.send_replace(true);
@@ -190,6 +221,18 @@ impl Carrier for SmppCarrier {
     }
 }
 
+fn listener(outbind: &OutbindConfig) -> Result<TcpListener, ConfigError> {
+    let listen = || {
+        let listener = std::net::TcpListener::bind(outbind.listen)?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    listen().map_err(|error| ConfigError {
+        field: "outbind.listen",
+        rule: format!("{} cannot be listened on: {error}", outbind.listen),
+    })
+}
+
 fn modes(binding: Binding) -> &'static [BindMode] {
     match binding {
         Binding::Transceiver => &[BindMode::Transceiver],
@@ -201,6 +244,10 @@ fn modes(binding: Binding) -> &'static [BindMode] {
 impl Inner {
     pub(super) fn hosts(&self) -> std::sync::MutexGuard<'_, Hosts> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn overdue(&self) -> std::sync::MutexGuard<'_, Overdue> {
+        self.overdue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pacer(&self) -> std::sync::MutexGuard<'_, Pacer> {
@@ -302,6 +349,53 @@ impl Inner {
         }
     }
 
+    /// One request beside messages, on any session; none where it got no response.
+    pub(super) async fn ask(&self, body: &Body<'_>) -> Option<Response> {
+        let (link, _permits) = self.take_window(1).await?;
+        link.ask(body).await.ok()
+    }
+
+    /// cancel_sm for every segment that the carrier has (SMPP 3.4, 4.9.1).
+    async fn cancel(&self, message: &Message) -> Result<(), CallBackError> {
+        if !self.config.supports.cancel_sm {
+            return Err(CallBackError::NotSupported);
+        }
+        let there = message.parts.iter().filter(|p| {
+            p.carrier == self.config.id
+                && p.state == PartState::Enroute
+                && !p.carrier_message_id.is_empty()
+        });
+        let ids: Vec<&str> = there.map(|p| p.carrier_message_id.as_str()).collect();
+        if ids.is_empty() {
+            return Err(CallBackError::NotSupported);
+        }
+        let defaults = &self.config.submit;
+        let source = wire_address(message.sent_originator(), &defaults.source);
+        let destination = wire_address(&message.recipient, &defaults.destination);
+        let mut refused = None;
+        for id in ids {
+            let cancel = Body::CancelSm(CancelSm {
+                service_type: defaults.service_type(&message.sm).as_bytes(),
+                message_id: id.as_bytes(),
+                source_addr_ton: source.ton,
+                source_addr_npi: source.npi,
+                source_addr: source.value.as_bytes(),
+                dest_addr_ton: destination.ton,
+                dest_addr_npi: destination.npi,
+                destination_addr: destination.value.as_bytes(),
+            });
+            let response = self.ask(&cancel).await.ok_or(CallBackError::Unanswered)?;
+            let status = response
+                .pdu()
+                .map_or(status::ESME_RUNKNOWNERR, |pdu| pdu.command_status);
+            if status != status::ESME_ROK {
+                refused = refused.or(Some(status));
+            }
+        }
+        // All segments were asked about, so that no more of them arrive than must.
+        refused.map_or(Ok(()), |status| Err(CallBackError::Refused { status }))
+    }
+
     /// All segments on one session. Where a carrier takes some and puts others off, the others are
     /// tried again here: a message sent anew would double the ones that it took.
     async fn send(&self, outgoing: &Outgoing<'_>) -> SendOutcome {
@@ -318,13 +412,32 @@ impl Inner {
         for tries_left in (0..=COMPLETION_TRIES).rev() {
             self.submit(&mut parts).await;
             match smpp_submit::verdict(&parts, &self.style.statuses) {
-                Verdict::Final(outcome) => return outcome,
+                Verdict::Final(outcome) => {
+                    self.await_receipts(outgoing, &outcome);
+                    return outcome;
+                }
                 Verdict::Incomplete if tries_left == 0 => break,
                 Verdict::Incomplete => sleep(pause).await,
             }
             pause *= 2;
         }
         smpp_submit::unanswered(&parts, &self.style.statuses)
+    }
+
+    /// Has the carrier asked about what it took, should it stay silent.
+    fn await_receipts(&self, outgoing: &Outgoing<'_>, outcome: &SendOutcome) {
+        let SendOutcome::Sent { ids } = outcome else {
+            return;
+        };
+        if !self.config.supports.query_sm {
+            return;
+        }
+        let source = wire_address(outgoing.originator, &self.config.submit.source).into_owned();
+        let now = Instant::now().into_std();
+        let mut overdue = self.overdue();
+        for id in ids {
+            overdue.sent(now, id, source.clone());
+        }
     }
 
     /// Submits those parts that have no final answer.

@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 
 use super::SendOutcome;
 use super::smpp_hosts::HostOrder;
+use super::smpp_outbind::OutbindConfig;
 use super::smpp_parameters::SubmitDefaults;
 use super::smpp_status::Statuses;
 use super::smpp_submit;
@@ -51,6 +52,10 @@ pub struct SmppConfig {
     pub statuses: Statuses,
     /// Operations beside submit_sm that it has.
     pub supports: Supports,
+    /// With query_sm: a receipt that long on its way is asked about.
+    pub query_after: Duration,
+    /// The carrier comes to us; beside `addresses` or in their place.
+    pub outbind: Option<OutbindConfig>,
     pub binding: Binding,
     pub sessions: usize,
     /// submit_sm without an answer, on each session.
@@ -94,6 +99,8 @@ impl SmppConfig {
             submit: SubmitDefaults::default(),
             statuses: Statuses::default(),
             supports: Supports::default(),
+            query_after: Duration::from_secs(600),
+            outbind: None,
             binding: Binding::Transceiver,
             sessions: 1,
             window: 10,
@@ -110,6 +117,20 @@ impl SmppConfig {
             user_message_reference: true,
             tags: Vec::new(),
         }
+    }
+
+    /// Places of sessions that we bring about.
+    pub(super) fn own_sessions(&self) -> usize {
+        if self.addresses.is_empty() {
+            0
+        } else {
+            self.sessions
+        }
+    }
+
+    /// Places of all sessions.
+    pub(super) fn slots(&self) -> usize {
+        self.own_sessions() + self.outbind.as_ref().map_or(0, |o| o.sessions)
     }
 
     /// The first broken rule, by field.
@@ -178,7 +199,8 @@ impl SmppConfig {
             ),
             (
                 "addresses",
-                (1..=16).contains(&self.addresses.len())
+                self.addresses.len() <= 16
+                    && (!self.addresses.is_empty() || self.outbind.is_some())
                     && self.addresses.iter().all(|a| is_address(a)),
                 "are 1 to 16, each host:port",
             ),
@@ -255,6 +277,8 @@ pub struct SmppCounters {
     pub binds: AtomicU64,
     pub bind_failures: AtomicU64,
     pub disconnects: AtomicU64,
+    /// query_sm that were answered.
+    pub queries: AtomicU64,
 }
 
 impl SmppCounters {

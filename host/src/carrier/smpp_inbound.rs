@@ -8,22 +8,24 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::smpp::SmppCounters;
+use super::smpp::{Inner, SmppCounters};
 use super::{Ack, CarrierEvent, InboundPart};
 use crate::domain::receipt::{IdForm, Receipt, ReceiptTlvs, id_candidates, looks_like_receipt};
 use crate::domain::text::{Alphabet, Concat, parse_udh};
-use crate::domain::{Address, CarrierId, NumberingPlan, TypeOfNumber};
+use crate::domain::{Address, CarrierId, NumberingPlan, PartState, TypeOfNumber};
 use crate::smpp::link::{Inlet, Reaction, Responder};
 use crate::smpp::pdu::{Bind, Body, Sm, Tlvs, esm_class, tag};
 use crate::smpp::session::BindMode;
 use crate::smpp::status;
 
 /// The inlet of one session.
-pub struct Inbox {
+pub(super) struct Inbox {
     pub carrier: CarrierId,
     pub id_form: IdForm,
     pub receipts_by_text: bool,
     pub counters: Arc<SmppCounters>,
+    /// Whose overdue receipts are asked for.
+    pub overdue: Option<Arc<Inner>>,
 }
 
 impl Inlet for Inbox {
@@ -61,6 +63,12 @@ impl Inlet for Inbox {
             Ok(receipt) => {
                 self.counters.receipts.fetch_add(1, Ordering::Relaxed);
                 let candidates = id_candidates(&receipt.id, self.id_form);
+                if let Some(carrier) = &self.overdue
+                    && receipt.state != PartState::Enroute
+                {
+                    let keys = candidates.iter().map(|c| c.key.clone());
+                    carrier.overdue().received(keys);
+                }
                 Reaction::Forward(CarrierEvent::Receipt {
                     carrier: self.carrier.clone(),
                     keys: candidates.into_iter().map(|c| c.key).collect(),

@@ -126,6 +126,16 @@ pub struct WireAddress<'a> {
     pub value: Cow<'a, str>,
 }
 
+impl WireAddress<'_> {
+    pub fn into_owned(self) -> WireAddress<'static> {
+        WireAddress {
+            ton: self.ton,
+            npi: self.npi,
+            value: Cow::Owned(self.value.into_owned()),
+        }
+    }
+}
+
 /// By the first rule that fits; as it is where none does.
 pub fn wire_address<'a>(address: &'a Address, rules: &[AddressRule]) -> WireAddress<'a> {
     let mut wire = WireAddress {

@@ -84,7 +84,9 @@ impl Seat {
             permit = inner.connecting.acquire() => permit,
             () = told_to_stop(stop) => return End::Told,
         };
-        if !inner.hosts().choose(self.slot, now()).wait.is_zero() {
+        // While this one waited, another may have found the host away.
+        let again = inner.hosts().choose(self.slot, now());
+        if again.host != host || !again.wait.is_zero() {
             return End::Moved;
         }
         let connected = tokio::select! {
@@ -143,6 +145,7 @@ impl Place {
             id_form: config.id_form,
             receipts_by_text: config.receipts_by_text,
             counters: Arc::clone(counters),
+            overdue: config.supports.query_sm.then(|| Arc::clone(inner)),
         };
         let role = Role::Esme(credentials(config, self.mode));
         let made = link(stream, role, link_settings(config), inbox, events.clone());

@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::smpp_parameters::{SubmitDefaults, Validity, WireAddress, wire_address};
 use super::smpp_status::Statuses;
 use super::{Outgoing, SendOutcome};
+use crate::domain::text::Concat;
 use crate::domain::{CarrierId, PartState, State, Tlv};
-use crate::smpp::encode::ADDRESS_MAX;
+use crate::smpp::encode::{ADDRESS_MAX, SHORT_MESSAGE_MAX};
 use crate::smpp::link::{Answer, Requests};
 use crate::smpp::pdu::{Body, DataSm, EncodeError, Sm, TlvBuf, esm_class, tag};
 use crate::smpp::session::INTERFACE_VERSION;
@@ -112,23 +113,34 @@ pub fn parts(outgoing: &Outgoing<'_>, style: &SubmitStyle) -> Result<Vec<Part>, 
         replace_if_present_flag: defaults.replace_if_present_flag(sm),
         data_coding: outgoing.segmented.data_coding,
         sm_default_msg_id: defaults.sm_default_msg_id(sm),
-        tlvs: tlvs.as_tlvs(),
         ..Sm::default()
     };
     let mut short_message = Vec::with_capacity(160);
-    let mut parts = Vec::with_capacity(outgoing.segmented.segments.len());
-    for (index, segment) in outgoing.segmented.segments.iter().enumerate() {
+    let segmented = outgoing.segmented;
+    let mut parts = Vec::with_capacity(segmented.segments.len());
+    for (index, segment) in segmented.segments.iter().enumerate() {
         short_message.clear();
         segment.write_short_message(&mut short_message);
+        // What the SMSC is to cut, and what short_message has no room for (SMPP 3.4, 5.2.22).
+        let whole = as_data_sm || segmented.is_payload() || short_message.len() > SHORT_MESSAGE_MAX;
+        let mut own = None;
+        if let Some(concat) = segment.sar {
+            push_sar(own.get_or_insert_with(|| tlvs.clone()), concat)?;
+        }
+        if whole {
+            let tlvs = own.get_or_insert_with(|| tlvs.clone());
+            push(tlvs, tag::MESSAGE_PAYLOAD, &short_message)?;
+        }
         let udhi = if segment.udhi() { esm_class::UDHI } else { 0 };
         let sm = Sm {
             esm_class: base.esm_class | udhi,
-            short_message: &short_message,
+            short_message: if whole { &[] } else { &short_message },
+            tlvs: own.as_ref().unwrap_or(&tlvs).as_tlvs(),
             ..base
         };
         let mut request = Requests::new();
         if as_data_sm {
-            push_data_sm(&mut request, &sm)?;
+            request.push(&Body::DataSm(data_sm(&sm)))?;
         } else {
             request.push(&Body::SubmitSm(sm))?;
         }
@@ -261,13 +273,8 @@ fn wants_data_sm(
 }
 
 /// data_sm has no priority, schedule or validity, and its text in message_payload (SMPP 3.4, 4.7.1).
-fn push_data_sm(request: &mut Requests, sm: &Sm<'_>) -> Result<(), Unfit> {
-    let mut tlvs = TlvBuf::new();
-    for tlv in sm.tlvs {
-        push(&mut tlvs, tlv.tag, tlv.value)?;
-    }
-    push(&mut tlvs, tag::MESSAGE_PAYLOAD, sm.short_message)?;
-    request.push(&Body::DataSm(DataSm {
+fn data_sm<'a>(sm: &Sm<'a>) -> DataSm<'a> {
+    DataSm {
         service_type: sm.service_type,
         source_addr_ton: sm.source_addr_ton,
         source_addr_npi: sm.source_addr_npi,
@@ -278,9 +285,16 @@ fn push_data_sm(request: &mut Requests, sm: &Sm<'_>) -> Result<(), Unfit> {
         esm_class: sm.esm_class,
         registered_delivery: sm.registered_delivery,
         data_coding: sm.data_coding,
-        tlvs: tlvs.as_tlvs(),
-    }))?;
-    Ok(())
+        tlvs: sm.tlvs,
+    }
+}
+
+/// SMPP 3.4, 5.3.2.22 to 5.3.2.24.
+fn push_sar(buffer: &mut TlvBuf, concat: Concat) -> Result<(), Unfit> {
+    let reference = concat.reference.to_be_bytes();
+    push(buffer, tag::SAR_MSG_REF_NUM, &reference)?;
+    push(buffer, tag::SAR_TOTAL_SEGMENTS, &[concat.total])?;
+    push(buffer, tag::SAR_SEGMENT_SEQNUM, &[concat.index])
 }
 
 /// The message's and its hop's, then the carrier's own; checked, because they come from clients and
@@ -305,6 +319,11 @@ fn tlvs(outgoing: &Outgoing<'_>, style: &SubmitStyle, as_data_sm: bool) -> Resul
     if as_data_sm && !given(tag::QOS_TIME_TO_LIVE) {
         let left = u32::try_from(left(outgoing).as_secs()).unwrap_or(u32::MAX);
         push(&mut buffer, tag::QOS_TIME_TO_LIVE, &left.to_be_bytes())?;
+    }
+    if let Some(subunit) = outgoing.segmented.dest_addr_subunit
+        && !given(tag::DEST_ADDR_SUBUNIT)
+    {
+        push(&mut buffer, tag::DEST_ADDR_SUBUNIT, &[subunit])?;
     }
     let own = style.defaults.tlvs.iter().filter(|t| !given(t.tag));
     for tlv in outgoing.tlvs.iter().chain(own) {

@@ -1,7 +1,7 @@
 //! A carrier against a message centre on loopback sockets.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::super::{Ack, InboundPart};
 use super::*;
@@ -691,4 +691,134 @@ async fn segments_that_were_answered_before_a_session_died_are_not_sent_again() 
     let (again, ()) = tokio::join!(send(&message), take);
     assert_eq!(again, sent(&["1", "2"]));
     assert!(session.requests.is_empty());
+}
+
+/// As `sending`, without TLVs.
+fn sending_message(carrier: &Arc<SmppCarrier>, message: Message) -> JoinHandle<SendOutcome> {
+    let carrier = Arc::clone(carrier);
+    tokio::spawn(async move {
+        let segmented = segmented(&message);
+        let outgoing = Outgoing {
+            message: &message,
+            originator: &message.originator,
+            segmented: &segmented,
+            tlvs: &[],
+            now: NOW,
+        };
+        carrier.send(outgoing).await
+    })
+}
+
+#[tokio::test]
+async fn transaction_mode_goes_as_data_sm_where_the_carrier_has_it() {
+    for has_data_sm in [true, false] {
+        let mut rig = rig(|c| c.supports.data_sm = has_data_sm).await;
+        let mut message = message("hello");
+        message.sm.messaging_mode = 2;
+        message.sm.reply_path = true;
+        let sending = sending_message(&rig.carrier, message);
+        let request = request(&mut rig.session).await;
+        match request.pdu().unwrap().body {
+            pdu::Body::DataSm(sm) if has_data_sm => {
+                assert_eq!((sm.esm_class, sm.payload()), (0x82, &b"hello"[..]));
+                let left = sm.tlvs.get(pdu::tag::QOS_TIME_TO_LIVE);
+                assert_eq!(left, Some(&90u32.to_be_bytes()[..]));
+            }
+            pdu::Body::SubmitSm(sm) if !has_data_sm => {
+                assert_eq!((sm.esm_class, sm.short_message), (0x82, &b"hello"[..]));
+            }
+            other => panic!("{other:?}"),
+        }
+        request.responder.message_id("1".to_owned());
+        assert_eq!(outcome(sending).await, sent(&["1"]));
+    }
+}
+
+#[tokio::test]
+async fn a_carrier_of_smpp_3_3_gets_no_optional_parameters() {
+    let mut rig = rig(|c| c.interface_version = 0x33).await;
+    let plain = sending_message(&rig.carrier, message("hello"));
+    let request = request(&mut rig.session).await;
+    let pdu::Body::SubmitSm(sm) = request.pdu().unwrap().body else {
+        panic!()
+    };
+    assert!(sm.tlvs.is_empty());
+    request.responder.message_id("1".to_owned());
+    assert_eq!(outcome(plain).await, sent(&["1"]));
+    let SendOutcome::Permanent { detail, .. } = outcome(sending(&rig.carrier, "hello")).await
+    else {
+        panic!()
+    };
+    assert!(
+        detail.contains("0x1401") && detail.contains("3.3"),
+        "{detail}"
+    );
+}
+
+async fn outbind_rig() -> (Arc<SmppCarrier>, String) {
+    let listen = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let mut config = config("127.0.0.1:1");
+    config.addresses.clear();
+    config.outbind = Some(OutbindConfig {
+        listen,
+        system_id: "smsc".to_owned(),
+        password: "knock".to_owned(),
+        mode: BindMode::Transceiver,
+        sessions: 1,
+    });
+    let (events, _keep) = mpsc::channel(1);
+    let carrier = SmppCarrier::start(config, 1, events).unwrap();
+    (carrier, listen.to_string())
+}
+
+/// Says `octets` and returns what is heard until the end, or after the first PDU.
+async fn said(address: &str, octets: &[u8]) -> (TcpStream, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(octets).await.unwrap();
+    let mut heard = vec![0; 64];
+    let length = timeout(PATIENCE, stream.read(&mut heard)).await.unwrap();
+    heard.truncate(length.unwrap_or(0));
+    (stream, heard)
+}
+
+fn outbind(system_id: &[u8], password: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::new();
+    let body = pdu::Body::Outbind(pdu::Outbind {
+        system_id,
+        password,
+    });
+    pdu::encode(&pdu::Pdu::request(1, body), &mut octets).unwrap();
+    octets
+}
+
+#[tokio::test]
+async fn only_the_carrier_itself_is_bound_to_on_outbind_and_has_its_places() {
+    let (carrier, address) = outbind_rig().await;
+    for stranger in [
+        outbind(b"smsc", b"guess"),
+        outbind(b"other", b"knock"),
+        b"\xff\xff\xff\xff\0\0\0\x0b\0\0\0\0\0\0\0\x01".to_vec(),
+        b"\0\0\0\x10\0\0\0\x15\0\0\0\0\0\0\0\x01".to_vec(),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+    ] {
+        let (_, heard) = said(&address, &stranger).await;
+        assert_eq!(heard, b"", "{stranger:?}");
+    }
+    let (bound, heard) = said(&address, &outbind(b"smsc", b"knock")).await;
+    let header = pdu::Header::parse(&heard).unwrap();
+    assert_eq!(header.command_id, command_id::BIND_TRANSCEIVER);
+    // One session was agreed: the next gets none, until the first is gone.
+    let (_, heard) = said(&address, &outbind(b"smsc", b"knock")).await;
+    assert_eq!(heard, b"");
+    drop(bound);
+    loop {
+        let (_, heard) = said(&address, &outbind(b"smsc", b"knock")).await;
+        if !heard.is_empty() {
+            break;
+        }
+    }
+    timeout(PATIENCE, carrier.shutdown()).await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! The section of an SMPP carrier: what its operator writes. What it comes to is `app/smpp.rs`'s.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -89,11 +90,43 @@ pub struct SmppSection {
     /// PDUs beside submit_sm that the SMSC takes.
     #[serde(default)]
     pub supports: Vec<Operation>,
+    /// With `query` in `supports`: a receipt that long on its way is asked about.
+    #[serde(default = "defaults::query_after")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub query_after_seconds: u64,
+    /// The SMSC connects to us and asks to be bound to.
+    #[serde(default)]
+    pub outbind: Option<OutbindSection>,
     /// How the id of a response comes back in a receipt.
     #[serde(default = "defaults::receipt_id")]
     pub receipt_id: ReceiptId,
     #[serde(default)]
     pub tags: Vec<String>,
+}
+
+/// An SMSC that comes to us (SMPP 3.4, 4.1.7).
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutbindSection {
+    pub listen: SocketAddr,
+    /// What its outbind is to say.
+    pub system_id: String,
+    pub password: Secret,
+    /// How it is bound to then.
+    #[serde(default)]
+    pub bind: OutbindBind,
+    /// Sessions that it may bring about.
+    #[serde(default = "defaults::one")]
+    #[schemars(range(min = 1, max = 64))]
+    pub sessions: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OutbindBind {
+    #[default]
+    Receiver,
+    Transceiver,
 }
 
 /// Which of several hosts sessions go to.
@@ -284,6 +317,9 @@ pub(super) mod defaults {
     }
     pub fn interface_version() -> u8 {
         0x34
+    }
+    pub fn query_after() -> u64 {
+        600
     }
     pub fn bind_timeout() -> u64 {
         10_000

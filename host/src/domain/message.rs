@@ -555,6 +555,13 @@ impl Message {
         push_bounded(&mut self.decisions, decision, Message::DECISIONS_MAX);
     }
 
+    /// What stood as the sender in what the carrier was last given.
+    pub fn sent_originator(&self) -> &Address {
+        let hop = self.plan.hops.get(usize::from(self.hop));
+        hop.and_then(|h| h.originator.as_ref())
+            .unwrap_or(&self.originator)
+    }
+
     /// Waits in `lane` until `at`; both are the due index's key.
     pub fn wait(&mut self, lane: Lane, at: Timestamp) {
         self.due = Some(Due { at, lane });

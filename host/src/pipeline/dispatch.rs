@@ -231,9 +231,7 @@ impl Pipeline {
             }
         };
         let hop = message.plan.hops.get(usize::from(message.hop));
-        let originator = hop
-            .and_then(|h| h.originator.as_ref())
-            .unwrap_or(&message.originator);
+        let originator = message.sent_originator();
         let tlvs = merged_tlvs(&message.tlvs, hop.map_or(&[], |h| &h.tlvs));
         carrier
             .send(Outgoing {

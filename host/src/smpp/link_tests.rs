@@ -299,3 +299,59 @@ async fn unbind_is_a_handshake() {
         .await;
     assert_eq!(rig.link.closed().await, CloseReason::Unbound);
 }
+
+#[tokio::test]
+async fn a_question_gets_its_whole_response_and_shares_the_window_with_messages() {
+    use super::super::pdu::{QuerySm, QuerySmResp};
+    let mut rig = rig(64 * 1024, |_| {}).await;
+    let link = rig.link.clone();
+    let asking = tokio::spawn(async move {
+        let query = QuerySm {
+            message_id: b"42",
+            ..QuerySm::default()
+        };
+        link.ask(&Body::QuerySm(query)).await
+    });
+    let heard = rig.peer.hear().await;
+    assert_eq!(heard.command_id, command_id::QUERY_SM);
+    assert_eq!(rig.link.in_flight(), 1);
+    let resp = QuerySmResp {
+        message_id: b"42",
+        message_state: 2,
+        ..QuerySmResp::default()
+    };
+    rig.peer
+        .say(heard.sequence_number, 0, Body::QuerySmResp(resp))
+        .await;
+    let response = asking.await.unwrap().unwrap();
+    assert_eq!(response.pdu().unwrap().body, Body::QuerySmResp(resp));
+
+    let link = rig.link.clone();
+    let asking = tokio::spawn(async move { link.ask(&Body::CancelSm(Default::default())).await });
+    rig.peer.hear().await;
+    drop(rig.peer);
+    assert_eq!(asking.await.unwrap().unwrap_err(), Answer::Lost);
+    let query = Body::QuerySm(QuerySm::default());
+    assert_eq!(rig.link.ask(&query).await.unwrap_err(), Answer::Unsent);
+}
+
+#[tokio::test]
+async fn the_congestion_state_of_a_response_is_told() {
+    let mut rig = rig(64 * 1024, |_| {}).await;
+    assert_eq!(rig.link.congestion(), None);
+    for (state, told) in [(&[85][..], 85), (&[200], 100), (&[0], 0)] {
+        let sending = sending(&rig.link, 1);
+        let sequence_number = rig.peer.hear().await.sequence_number;
+        let mut tlvs = super::super::pdu::TlvBuf::new();
+        tlvs.push(tag::CONGESTION_STATE, state).unwrap();
+        let resp = SmResp {
+            message_id: b"7",
+            tlvs: tlvs.as_tlvs(),
+        };
+        rig.peer
+            .say(sequence_number, 0, Body::SubmitSmResp(resp))
+            .await;
+        sending.await.unwrap();
+        assert_eq!(rig.link.congestion(), Some(told));
+    }
+}
