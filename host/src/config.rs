@@ -15,8 +15,8 @@ use toml::de::{DeTable, DeValue};
 
 pub use self::smpp::{
     AddressRuleSection, AddressShape, Bind, HostOrder, Operation, OutbindBind, OutbindSection,
-    ReceiptId, SmppSection, StatusAction, StatusSection, SubmitSection, Tls, TlsSection,
-    TlvSection, ValidityForm,
+    ReceiptId, ReceiptPer, SmppSection, StatusAction, StatusSection, SubmitSection, Tls,
+    TlsSection, TlvSection, ValidityForm,
 };
 use crate::plugin::EngineLimits;
 

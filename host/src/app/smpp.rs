@@ -15,10 +15,10 @@ use crate::carrier::smpp::{
 };
 use crate::config::{
     self, AddressRuleSection, AddressShape, Bind, Operation, OutbindBind, OutbindSection,
-    ReceiptId, SmppSection, StatusAction, StatusSection, SubmitSection, Tls, TlsSection,
-    TlvSection, ValidityForm,
+    ReceiptId, ReceiptPer, SmppSection, StatusAction, StatusSection, SubmitSection, Tls,
+    TlsSection, TlvSection, ValidityForm,
 };
-use crate::domain::receipt::IdForm;
+use crate::domain::receipt::{IdForm, Per};
 use crate::domain::{CarrierId, Tlv};
 use crate::smpp::session::BindMode;
 use crate::smpp::status::{self, Class};
@@ -77,6 +77,13 @@ pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfi
             ReceiptId::AsIs => IdForm::AsIs,
             ReceiptId::HexInResponse => IdForm::HexInResponse,
             ReceiptId::DecimalInResponse => IdForm::DecimalInResponse,
+            ReceiptId::DashesInResponse => IdForm::DashesInResponse,
+            ReceiptId::DashesInReceipt => IdForm::DashesInReceipt,
+        },
+        receipt_per: match section.receipt_per {
+            ReceiptPer::Auto => Per::Auto,
+            ReceiptPer::Segment => Per::Segment,
+            ReceiptPer::Message => Per::Message,
         },
         tags: section.tags.clone(),
         ..SmppConfig::new(id, "", &section.system_id, &password)

@@ -14,7 +14,9 @@ use super::smpp_parameters::WireAddress;
 use super::smpp_seat::told_to_stop;
 use super::{Ack, CarrierEvent};
 use crate::domain::PartState;
-use crate::domain::receipt::{IdForm, id_candidates, response_key, state_of_code};
+use crate::domain::receipt::{
+    Evidence, IdForm, Receipt, ReceiptStyle, Report, response_key, state_of_code,
+};
 use crate::smpp::pdu::{Body, QuerySm, QuerySmResp};
 use crate::smpp::status;
 use crate::smpp::time::{self, SmppTime};
@@ -194,17 +196,26 @@ fn receipt(
         Ok(SmppTime::Relative(_) | SmppTime::Default) | Err(_) => None,
     };
     let (ack, taken) = oneshot::channel();
-    let candidates = id_candidates(&silent.message_id, IdForm::AsIs);
     let event = CarrierEvent::Receipt {
         carrier: inner.config.id.clone(),
-        id: silent.message_id.clone(),
-        keys: candidates.into_iter().map(|c| c.key).collect(),
-        state,
-        error: match resp.error_code {
-            0 => String::new(),
-            code => format!("{code:03}"),
+        receipt: Receipt {
+            id: silent.message_id.clone(),
+            report: Report {
+                state,
+                error: match resp.error_code {
+                    0 => String::new(),
+                    code => format!("{code:03}"),
+                },
+                network_type: None,
+                done_at,
+            },
+            evidence: Evidence::default(),
         },
-        done_at,
+        // The very id that we asked with, so that there is nothing to learn of its form.
+        style: ReceiptStyle {
+            id_form: IdForm::AsIs,
+            per: inner.config.receipt_per,
+        },
         ack,
     };
     Some((event, taken))

@@ -17,6 +17,7 @@ use super::smpp::{Inner, SmppConfig, SmppCounters};
 use super::smpp_config::TlsConfig;
 use super::smpp_hosts::Trouble;
 use super::smpp_inbound::Inbox;
+use crate::domain::receipt::ReceiptStyle;
 use crate::smpp::link::{Link, LinkSettings, LinkState, link};
 use crate::smpp::session::{BindMode, CloseReason, Credentials, Role};
 use crate::smpp::status;
@@ -142,7 +143,10 @@ impl Place {
         let counters = &inner.counters;
         let inbox = Inbox {
             carrier: config.id.clone(),
-            id_form: config.id_form,
+            receipts: ReceiptStyle {
+                id_form: config.id_form,
+                per: config.receipt_per,
+            },
             receipts_by_text: config.receipts_by_text,
             counters: Arc::clone(counters),
             overdue: config.supports.query_sm.then(|| Arc::clone(inner)),

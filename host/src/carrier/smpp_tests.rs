@@ -140,6 +140,7 @@ fn message(text: &str) -> Message {
         hop: 0,
         attempts: Vec::new(),
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     }
@@ -671,6 +672,7 @@ async fn segments_that_were_answered_before_a_session_died_are_not_sent_again() 
         carrier_message_id: id.to_owned(),
         state,
         error: String::new(),
+        network_type: None,
         done_at: None,
     };
     message.parts = vec![
