@@ -86,6 +86,7 @@ pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfi
             ReceiptPer::Message => Per::Message,
         },
         tags: section.tags.clone(),
+        text: section.text.style(section.multipart),
         ..SmppConfig::new(id, "", &section.system_id, &password)
     })
 }

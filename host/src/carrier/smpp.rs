@@ -29,6 +29,7 @@ use super::smpp_submit::{self, Part, SubmitStyle, Verdict};
 use super::{
     BoxFuture, CallBackError, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome,
 };
+use crate::domain::text::TextStyle;
 use crate::domain::{CarrierId, Message, PartState};
 use crate::smpp::encode::{PASSWORD_MAX, SYSTEM_ID_MAX};
 use crate::smpp::link::{Answer, Link, Response};
@@ -185,6 +186,10 @@ impl Carrier for SmppCarrier {
 
     fn status(&self) -> CarrierStatus {
         self.inner.status()
+    }
+
+    fn text_style(&self) -> TextStyle {
+        self.inner.config.text
     }
 
     fn ready(&self) -> BoxFuture<'_, usize> {

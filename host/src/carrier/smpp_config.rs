@@ -14,6 +14,7 @@ use super::smpp_status::Statuses;
 use super::smpp_submit;
 use crate::domain::CarrierId;
 use crate::domain::receipt::{IdForm, Per};
+use crate::domain::text::TextStyle;
 use crate::smpp::encode::{ADDRESS_RANGE_MAX, CREDENTIAL_MAX, SERVICE_TYPE_MAX, SYSTEM_TYPE_MAX};
 use crate::smpp::session::INTERFACE_VERSION;
 use crate::smpp::tls::Connector;
@@ -80,6 +81,8 @@ pub struct SmppConfig {
     /// Send user_message_reference, so that copies of a message can be told.
     pub user_message_reference: bool,
     pub tags: Vec<String>,
+    /// How it wants text.
+    pub text: TextStyle,
 }
 
 impl SmppConfig {
@@ -119,6 +122,7 @@ impl SmppConfig {
             receipts_by_text: false,
             user_message_reference: true,
             tags: Vec::new(),
+            text: TextStyle::default(),
         }
     }
 

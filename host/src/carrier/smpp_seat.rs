@@ -148,6 +148,7 @@ impl Place {
                 per: config.receipt_per,
             },
             receipts_by_text: config.receipts_by_text,
+            text: config.text,
             counters: Arc::clone(counters),
             overdue: config.supports.query_sm.then(|| Arc::clone(inner)),
         };

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Secret;
+use super::text::{CarrierText, MultipartName};
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -105,6 +106,12 @@ pub struct SmppSection {
     pub receipt_per: ReceiptPer,
     #[serde(default)]
     pub tags: Vec<String>,
+    /// How the parts of a long message are tied together.
+    #[serde(default)]
+    pub multipart: MultipartName,
+    /// How it wants text.
+    #[serde(default)]
+    pub text: CarrierText,
 }
 
 /// An SMSC that comes to us (SMPP 3.4, 4.1.7).
