@@ -228,7 +228,7 @@ async fn the_death_of_a_session_doubles_at_most_its_window_and_marks_what_it_dou
 #[tokio::test(flavor = "multi_thread")]
 async fn segments_that_were_answered_are_not_sent_again() {
     let smsc = Smsc::listen().await;
-    let rig = rig(&smsc.address(), "response_timeout_ms = 300").await;
+    let rig = rig(&smsc.address(), "response_timeout_ms = 2000").await;
     let (mut session, _) = smsc.bound().await;
     let id = rig.submit(sms(HANDSET, &"x".repeat(400))).await;
     let number = |sm: &rusmpp::pdus::SubmitSm| sm.short_message().as_ref()[5];

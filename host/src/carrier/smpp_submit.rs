@@ -311,17 +311,18 @@ fn tlvs(outgoing: &Outgoing<'_>, style: &SubmitStyle, as_data_sm: bool) -> Resul
         };
     }
     let given = |tag: u16| outgoing.tlvs.iter().any(|t| t.tag == tag);
-    if style.user_message_reference && !given(tag::USER_MESSAGE_REFERENCE) {
+    let open = |tag: u16| !given(tag) && style.defaults.tlvs.iter().all(|t| t.tag != tag);
+    if style.user_message_reference && open(tag::USER_MESSAGE_REFERENCE) {
         // The same for every copy of a message; the id's last octets are random.
         let [.., high, low] = outgoing.message.id.0.to_be_bytes();
         push(&mut buffer, tag::USER_MESSAGE_REFERENCE, &[high, low])?;
     }
-    if as_data_sm && !given(tag::QOS_TIME_TO_LIVE) {
+    if as_data_sm && open(tag::QOS_TIME_TO_LIVE) {
         let left = u32::try_from(left(outgoing).as_secs()).unwrap_or(u32::MAX);
         push(&mut buffer, tag::QOS_TIME_TO_LIVE, &left.to_be_bytes())?;
     }
     if let Some(subunit) = outgoing.segmented.dest_addr_subunit
-        && !given(tag::DEST_ADDR_SUBUNIT)
+        && open(tag::DEST_ADDR_SUBUNIT)
     {
         push(&mut buffer, tag::DEST_ADDR_SUBUNIT, &[subunit])?;
     }

@@ -58,6 +58,8 @@ impl Message {
             return ReceiptEffect::None;
         };
         match (part.state, report.state) {
+            // That is our word, and no carrier's.
+            (_, PartState::Unanswered) => return ReceiptEffect::None,
             (PartState::Enroute | PartState::Unanswered, PartState::Enroute) => {
                 return self.note(now, Reason::IntermediateReceipt, index, report);
             }
