@@ -24,6 +24,7 @@ mod smpp_query;
 mod smpp_seat;
 mod smpp_status;
 mod smpp_submit;
+pub mod verify;
 
 /// One message on its way to one carrier.
 pub struct Outgoing<'a> {
