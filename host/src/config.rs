@@ -18,7 +18,11 @@ use toml::de::{DeTable, DeValue};
 pub use self::adapter::{
     AdapterSection, AlgorithmName, CallbackSection, EncodingName, VerifyName, VonageMethodName,
 };
-pub use self::smpp::{Bind, ReceiptId, ReceiptPer, SmppSection};
+pub use self::smpp::{
+    AddressRuleSection, AddressShape, Bind, HostOrder, Operation, OutbindBind, OutbindSection,
+    ReceiptId, ReceiptPer, SmppSection, StatusAction, StatusSection, SubmitSection, Tls,
+    TlsSection, TlvSection, ValidityForm,
+};
 pub use self::text::{AccountText, CarrierText};
 use crate::plugin::EngineLimits;
 
