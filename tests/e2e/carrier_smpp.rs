@@ -102,7 +102,7 @@ destination = [{ match = "international", prefix = "44", replace = "0", ton = 2,
     let tags: Vec<u16> = sm.tlvs().iter().map(|t| u16::from(t.tag())).collect();
     assert_eq!(
         tags,
-        [0x0204, 0x1400],
+        [0x1400, 0x0204],
         "the operator's reference replaces ours"
     );
 
