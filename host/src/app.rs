@@ -1,6 +1,7 @@
 //! The server put together: what is made in which order, and taken apart in which. Knows every
 //! part and does no part's work.
 
+mod inbound;
 mod policy_file;
 mod smpp;
 mod trusted_keys;
@@ -26,6 +27,7 @@ use crate::clock::Clock;
 use crate::config::{AccountSection, CarrierSection, Config, ScopeName};
 use crate::domain::{AccountId, CarrierId, TrafficClass};
 use crate::pipeline::account::WebhookSecret;
+use crate::pipeline::inbound_routes::InboundRoutes;
 use crate::pipeline::numbers::Numbers;
 use crate::pipeline::{
     Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox,
@@ -77,6 +79,7 @@ struct Checked {
     accounts: Vec<Account>,
     keys: Vec<KeySpec>,
     numbers: Numbers,
+    routes: Arc<InboundRoutes>,
     smpp: Vec<SmppConfig>,
     adapters: Vec<AdapterConfig>,
     limits: Limits,
@@ -124,6 +127,7 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     let data = base.join(&config.store.path);
     let mut options = store::Options::new(&data);
     options.retention_days = config.store.retention_days;
+    options.two_way = inbound::two_way(checked.routes.clone());
     options.commit_interval = Duration::from_micros(config.store.commit_interval_us);
     options.cache_octets = config.store.cache_mib << 20;
     options.free_octets_min = config.store.min_free_mib << 20;
@@ -158,7 +162,7 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     let order: Vec<&str> = config.carriers.iter().map(CarrierSection::id).collect();
     carriers.sort_by_key(|c| order.iter().position(|id| *id == c.id().as_str()));
 
-    let accounts = Accounts::new(checked.accounts);
+    let accounts = Accounts::new(checked.accounts).with_routes(checked.routes);
     let keys = Keys::new(checked.keys, &accounts).map_err(|e| failed("accounts", e))?;
     let webhooks = HyperClient::new().map_err(StartError)?;
     let recorder = recorder(config, &data, &clock)?;
@@ -449,6 +453,7 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
         accounts,
         keys,
         numbers,
+        routes: inbound::routes(config)?,
         smpp,
         adapters,
         limits: limits(config),
@@ -465,6 +470,8 @@ fn limits(config: &Config) -> Limits {
         webhook_timeout_ms: config.webhooks.timeout_ms,
         webhook_give_up_seconds: config.webhooks.give_up_seconds,
         webhooks_private: config.webhooks.allow_private,
+        reassembly: inbound::reassembly(&config.inbound),
+        reply_window: Duration::from_secs(config.inbound.reply_window_seconds),
         ..Limits::default()
     }
 }

@@ -1,6 +1,7 @@
 //! The configuration file: one TOML document, checked whole before anything starts. Errors name
 //! the line and the key. Policy is another file (`plugin::set`), because it changes while we run.
 
+mod inbound;
 mod smpp;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub use self::inbound::{InboundRouteSection, InboundSection};
 pub use self::smpp::{Bind, ReceiptId, ReceiptPer, SmppSection};
 use crate::plugin::EngineLimits;
 
@@ -27,6 +29,7 @@ pub struct Config {
     pub plugins: PluginsSection,
     pub messages: Messages,
     pub numbers: NumbersSection,
+    pub inbound: InboundSection,
     pub webhooks: Webhooks,
     pub log: Log,
     #[schemars(length(max = 10_000))]

@@ -21,7 +21,6 @@ use super::http::{
     parameters, read_body,
 };
 use super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::reports::InboundView;
 use super::{Api, id_in, json, wire};
 use crate::domain::text::TextError;
 use crate::domain::{
@@ -262,33 +261,6 @@ pub async fn release(api: Arc<Api>, request: Request) -> Result<Response, Proble
     .await
 }
 
-/// `GET /v1/inbound`
-pub async fn inbound(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
-    let (parts, _) = request.into_parts();
-    let caller = api.authorize(&parts, Scope::Read)?;
-    let (mut cursor, mut size) = (None, LIMIT_DEFAULT);
-    for (name, value) in parameters(&parts.uri, &["limit", "cursor"])? {
-        match name.as_str() {
-            "limit" => size = limit(&value)?,
-            _ => cursor = Some(cursor_of(&value)?),
-        }
-    }
-    let page = api
-        .pipeline
-        .store
-        .list_inbound(visible(caller), cursor, size)
-        .await
-        .map_err(store_problem)?;
-    let items = page.items.iter().map(InboundView::of).collect();
-    Ok(json_response(
-        StatusCode::OK,
-        &List {
-            items,
-            next_cursor: page.next.map(wire::cursor_of),
-        },
-    ))
-}
-
 /// What the store's failures mean to a client.
 pub fn store_problem(error: StoreError) -> Problem {
     let (code, after) = match &error {
@@ -367,7 +339,7 @@ async fn find(api: &Api, caller: &Caller, id: MessageId) -> Result<Message, Prob
 }
 
 /// The one account whose messages a caller sees; none: an operator sees all.
-fn visible(caller: &Caller) -> Option<AccountId> {
+pub(super) fn visible(caller: &Caller) -> Option<AccountId> {
     (!caller.has(Scope::Admin)).then(|| caller.account.id.clone())
 }
 
@@ -499,7 +471,7 @@ fn filter_of(uri: &Uri, caller: &Caller) -> Result<(Filter, Option<MessageId>, u
     Ok((filter, cursor, size))
 }
 
-fn cursor_of(text: &str) -> Result<MessageId, Problem> {
+pub(super) fn cursor_of(text: &str) -> Result<MessageId, Problem> {
     wire::cursor_from(text)
         .ok_or_else(|| bad_parameter("cursor", "is not one that this server gave"))
 }

@@ -171,7 +171,9 @@ fn public_routes(api: &Arc<Api>, router: Router) -> Router {
         .route("/v1/messages/{id}", get(on(api, messages::show)))
         .route("/v1/messages/{id}/cancel", post(on(api, messages::cancel)))
         .route("/v1/batches", post(on(api, messages::batch)))
-        .route("/v1/inbound", get(on(api, messages::inbound)))
+        .route("/v1/inbound", get(on(api, returns::inbound)))
+        .route("/v1/threads", get(on(api, returns::threads)))
+        .route("/v1/threads/{id}", get(on(api, returns::thread)))
         .route("/v1/carriers", get(on(api, public::carriers)))
         .route("/v1/carriers/{id}/callback", any(on(api, public::callback)))
 }

@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 use super::answer::{Detail, PreviewView, Summary};
 use super::http::List;
 use super::problem::ProblemBody;
-use super::reports::{CarrierJson, DeadView, InboundView, OptOutView, OrphanView};
+use super::reports::{
+    CarrierJson, DeadView, InboundView, OptOutView, OrphanView, ThreadItemView, ThreadView,
+};
 use super::wire::{OptOutRequest, SubmissionRequest};
 
 /// One operation. `scope` is empty where no key is needed.
@@ -42,7 +44,7 @@ fn submissions(generator: &mut SchemaGenerator) -> Value {
 }
 
 #[rustfmt::skip] // A table.
-pub const OPERATIONS: [Operation; 43] = {
+pub const OPERATIONS: [Operation; 45] = {
     use Payload::{Json, None, Object, Other};
     const fn op(method: &'static str, path: &'static str, scope: &'static str, status: &'static str, summary: &'static str, request: Payload, answer: Payload) -> Operation {
         Operation { method, path, summary, scope, status, request, answer }
@@ -56,6 +58,8 @@ pub const OPERATIONS: [Operation; 43] = {
         op("post", "/v1/messages/{id}/release", "admin", "200", "Let a held message go", None, Json(of::<Summary<'static>>)),
         op("post", "/v1/batches", "send", "200", "Submit up to 1,000 messages", Json(submissions), Object),
         op("get", "/v1/inbound", "read", "200", "List mobile-originated messages, newest first", None, Json(of::<List<InboundView<'static>>>)),
+        op("get", "/v1/threads", "read", "200", "List conversations by their last text, newest first", None, Json(of::<List<ThreadView<'static>>>)),
+        op("get", "/v1/threads/{id}", "read", "200", "Show a conversation, newest first", None, Json(of::<List<ThreadItemView<'static>>>)),
         op("get", "/v1/carriers", "read", "200", "Show the carriers", None, Json(of::<List<CarrierJson>>)),
         op("get", "/v1/carriers/{id}/callback", "", "200", "A carrier's call-back", None, Other("*/*")),
         op("post", "/v1/carriers/{id}/callback", "", "200", "A carrier's call-back", Other("*/*"), Other("*/*")),

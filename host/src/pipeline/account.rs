@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::{AccountId, TrafficClass};
+use super::inbound_routes::InboundRoutes;
+use crate::domain::{AccountId, Body, Inbound, TrafficClass};
 
 /// One account of the configuration.
 #[derive(Clone, Debug)]
@@ -18,7 +19,8 @@ pub struct Account {
     pub inbound_url: Option<String>,
     /// Signs webhooks (Standard Webhooks: `whsec_` and base64).
     pub webhook_secret: Option<WebhookSecret>,
-    /// Numbers whose mobile-originated messages belong to this account.
+    /// Numbers whose mobile-originated messages belong to this account, but for those that an inbound
+    /// route gives to another.
     pub numbers: Vec<String>,
     /// Submissions per second; none: no limit.
     pub throughput: Option<u32>,
@@ -38,7 +40,7 @@ impl std::fmt::Debug for WebhookSecret {
 #[derive(Debug, Default)]
 pub struct Accounts {
     by_id: HashMap<AccountId, Arc<Account>>,
-    by_number: HashMap<String, Arc<Account>>,
+    routes: Arc<InboundRoutes>,
     limiters: HashMap<AccountId, Limiter>,
 }
 
@@ -71,10 +73,6 @@ impl Accounts {
         let mut all = Accounts::default();
         for account in accounts {
             let account = Arc::new(account);
-            for number in &account.numbers {
-                all.by_number
-                    .insert(number.trim_start_matches('+').to_owned(), account.clone());
-            }
             if let Some(throughput) = account.throughput {
                 let limiter = Limiter {
                     interval: Duration::from_secs(1) / throughput.max(1),
@@ -91,9 +89,21 @@ impl Accounts {
         self.by_id.get(id)
     }
 
-    /// The account that a mobile-originated message to `number` belongs to.
-    pub fn owner_of(&self, number: &str) -> Option<&Arc<Account>> {
-        self.by_number.get(number).or_else(|| {
+    /// Which texts are whose, beside what the accounts' own numbers say.
+    pub fn with_routes(mut self, routes: Arc<InboundRoutes>) -> Accounts {
+        self.routes = routes;
+        self
+    }
+
+    /// The account that a mobile-originated message is for.
+    pub fn owner_of(&self, inbound: &Inbound) -> Option<&Arc<Account>> {
+        let text = match &inbound.body {
+            Body::Text(text) => Some(text.as_str()),
+            Body::Binary { .. } => None,
+        };
+        let number = &inbound.recipient.value;
+        let routed = self.routes.find(&inbound.carrier, number, text);
+        routed.and_then(|id| self.by_id.get(id)).or_else(|| {
             // With one account there is no doubt.
             let mut all = self.by_id.values();
             all.next().filter(|_| all.next().is_none())
@@ -127,23 +137,46 @@ mod tests {
         assert!((39..=41).contains(&taken), "{taken}");
     }
 
-    #[test]
-    fn a_number_belongs_to_the_account_that_names_it() {
-        let account = |id: &str, numbers: &[&str]| Account {
+    fn account(id: &str) -> Account {
+        Account {
             id: AccountId::from(id),
             default_class: TrafficClass::Transactional,
             receipt_url: None,
             inbound_url: None,
             webhook_secret: None,
-            numbers: numbers.iter().map(|n| (*n).to_owned()).collect(),
+            numbers: Vec::new(),
             throughput: None,
+        }
+    }
+
+    fn text_to(number: &str) -> Inbound {
+        Inbound {
+            id: crate::domain::MessageId(1),
+            carrier: "north".into(),
+            originator: crate::domain::Address::international("+447700900123").unwrap(),
+            recipient: crate::domain::Address::originator(number).unwrap(),
+            body: Body::Text("win".to_owned()),
+            received_at: crate::clock::Timestamp(0),
+            opted_out: false,
+        }
+    }
+
+    #[test]
+    fn a_text_is_for_the_account_that_its_route_names() {
+        use super::super::inbound_routes::{InboundRoute, Keyword, NumberPattern};
+        let route = |number: &str, keyword: Option<&str>, account: &str| InboundRoute {
+            number: NumberPattern::parse(number).unwrap(),
+            keyword: keyword.map(|k| Keyword::parse(k).unwrap()),
+            carrier: None,
+            account: AccountId::from(account),
         };
-        let accounts = Accounts::new([account("a", &["+447700900123"]), account("b", &["60777"])]);
-        let owner = |n: &str| accounts.owner_of(n).map(|a| a.id.to_string());
-        assert_eq!(owner("447700900123").as_deref(), Some("a"));
+        let routes = vec![route("60777", None, "a"), route("60777", Some("WIN"), "b")];
+        let accounts = Accounts::new([account("a"), account("b")])
+            .with_routes(Arc::new(InboundRoutes::new(routes).unwrap()));
+        let owner = |n: &str| accounts.owner_of(&text_to(n)).map(|a| a.id.to_string());
         assert_eq!(owner("60777").as_deref(), Some("b"));
         assert_eq!(owner("12345"), None);
-        let one = Accounts::new([account("a", &[])]);
-        assert!(one.owner_of("12345").is_some());
+        let one = Accounts::new([account("a")]);
+        assert!(one.owner_of(&text_to("12345")).is_some());
     }
 }

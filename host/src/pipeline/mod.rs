@@ -10,6 +10,8 @@ pub mod compare;
 pub mod decide;
 pub mod dispatch;
 pub mod events;
+pub mod inbound;
+pub mod inbound_routes;
 pub mod judge;
 pub mod notify;
 pub mod numbers;
@@ -28,6 +30,7 @@ pub mod trial;
 pub mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -73,6 +76,10 @@ pub struct Limits {
     pub max_segments: u8,
     /// Attempts over all carriers.
     pub max_attempts: usize,
+    /// Parts of mobile-originated messages that wait for each other.
+    pub reassembly: reassembly::ReassemblyLimits,
+    /// How old a message may be for a text to answer it.
+    pub reply_window: Duration,
     /// Receipts and mobile-originated messages being written at once, all carriers together.
     pub max_receiving: usize,
     /// Webhook calls under way at once, and to one host.
@@ -93,6 +100,8 @@ impl Default for Limits {
             max_schedule_seconds: 35 * 86_400,
             max_segments: 10,
             max_attempts: 32,
+            reassembly: reassembly::ReassemblyLimits::default(),
+            reply_window: Duration::from_secs(72 * 3_600),
             max_receiving: 4096,
             max_webhooks: 256,
             max_webhooks_per_host: 32,

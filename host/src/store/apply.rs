@@ -8,6 +8,7 @@ use super::engine::Value;
 use super::keys::{self, Key};
 use super::prepared::{self, Prepared};
 use super::records;
+use super::threads;
 use super::types::{Idempotency, OutboxEntry, OutboxKind, StoreError, UpdateError};
 use crate::clock::Timestamp;
 use crate::domain::{Due, Lane, Message, MessageId, Reason};
@@ -41,6 +42,7 @@ impl Committer {
         &mut self,
         prepared: Prepared,
         recipient_hash: u64,
+        thread: Option<Key>,
         idempotency: Option<Idempotency>,
         reply: Answer<AcceptedAs>,
         now: Timestamp,
@@ -66,6 +68,9 @@ impl Committer {
         // What was refused did not reach anybody.
         if !prepared.state.is_terminal() {
             self.recency.count(recipient_hash, now);
+        }
+        if let Some(key) = thread {
+            self.journal.put(key, Value::from(threads::SENT), true);
         }
         self.put(Before::default(), prepared, now)?;
         self.replies.push(Reply::Accepted(reply, AcceptedAs::Fresh));
@@ -207,25 +212,6 @@ impl Committer {
         let before = Before::of(&message);
         message.wait(Lane::Decide, now);
         self.put_message(before, &message, now)
-    }
-
-    pub fn insert_inbound(
-        &mut self,
-        id: MessageId,
-        record: Value,
-        webhook: Option<OutboxEntry>,
-        reply: Answer<()>,
-    ) -> Result<(), StoreError> {
-        if let Err(error) = self.shared.check_running() {
-            let _ = reply.send(Err(error));
-            return Ok(());
-        }
-        self.journal.put_record(id, record);
-        if let Some(entry) = webhook {
-            self.owe_webhook(&entry);
-        }
-        self.replies.push(Reply::Done(reply));
-        Ok(())
     }
 
     /// After a restart: what a claim held and was not settled may have been on the wire.

@@ -39,6 +39,8 @@ pub(super) enum Command {
     Accept {
         prepared: Prepared,
         recipient_hash: u64,
+        /// Its entry in a conversation.
+        thread: Option<Key>,
         idempotency: Option<Idempotency>,
         reply: Answer<AcceptedAs>,
     },
@@ -58,6 +60,8 @@ pub(super) enum Command {
     InsertInbound {
         id: MessageId,
         record: Value,
+        entries: Vec<(Key, Value)>,
+        parts: Vec<Key>,
         webhook: Option<OutboxEntry>,
         reply: Answer<()>,
     },
@@ -75,7 +79,8 @@ pub(super) enum Command {
     /// Correlation entries past their deadline.
     ReceiptsOverdue(Vec<Key>),
     OrphansOverdue(Vec<Key>),
-    RecencyOverdue(Vec<Key>),
+    /// Entries that time has overtaken.
+    Forget(Vec<Key>),
     /// Which days hold no live message.
     SettledDays(Vec<u32>, oneshot::Sender<Vec<u32>>),
     /// Something waits outside of the channel: plugin state.
@@ -252,9 +257,10 @@ impl Committer {
             Command::Accept {
                 prepared,
                 recipient_hash,
+                thread,
                 idempotency,
                 reply,
-            } => self.accept(prepared, recipient_hash, idempotency, reply, now),
+            } => self.accept(prepared, recipient_hash, thread, idempotency, reply, now),
             Command::Claim {
                 lane,
                 max,
@@ -267,9 +273,22 @@ impl Committer {
             Command::InsertInbound {
                 id,
                 record,
+                entries,
+                parts,
                 webhook,
                 reply,
-            } => self.insert_inbound(id, record, webhook, reply),
+            } => {
+                if let Err(error) = self.shared.check_running() {
+                    let _ = reply.send(Err(error));
+                    return None;
+                }
+                self.put_inbound(id, record, entries, &parts);
+                if let Some(entry) = webhook {
+                    self.owe_webhook(&entry);
+                }
+                self.replies.push(Reply::Done(reply));
+                Ok(())
+            }
             Command::ClaimWebhooks { max, ticket, reply } => {
                 self.webhook_waiters
                     .push_back(Waiter::new(max, ticket, reply));
@@ -283,7 +302,7 @@ impl Committer {
                 keys.iter().try_for_each(|k| self.receipt_overdue(k, now))
             }
             Command::OrphansOverdue(keys) => keys.iter().try_for_each(|k| self.drop_orphan(k)),
-            Command::RecencyOverdue(keys) => {
+            Command::Forget(keys) => {
                 keys.iter().for_each(|k| self.journal.remove(k));
                 Ok(())
             }

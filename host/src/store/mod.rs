@@ -31,6 +31,7 @@ mod recording;
 mod records;
 mod seeded;
 mod shared;
+mod threads;
 mod types;
 
 use std::sync::Arc;
@@ -42,7 +43,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::receipt::{Receipt, ReceiptStyle};
 use crate::domain::text::Concat;
-use crate::domain::{AccountId, Address, CarrierId, Lane, Message, MessageId};
+use crate::domain::{AccountId, CarrierId, Lane, Message, MessageId};
 use commit::{AcceptedAs, Command, Ticket};
 use engine::{Engine, Value};
 use keys::Key;
@@ -56,10 +57,11 @@ use seeded::Seed;
 use shared::Shared;
 
 pub use recording::{Cases, Recorded, Recorder, RecordingOptions, RecordingStats, cases};
+pub use threads::TwoWay;
 pub use types::{
-    Accepted, Filter, Fragment, Idempotency, InboundRecord, OptOut, OptOutScope, Options,
-    OrphanReceipt, OutboxEntry, OutboxKind, Page, Probes, ReceiptMatch, ReceiptReport, StoreError,
-    StoreHealth, StoreStats, UpdateError, WebhookOutcome,
+    Accepted, Filter, Fragment, Idempotency, InboundFilter, InboundRecord, OptOut, OptOutScope,
+    Options, OrphanReceipt, OutboxEntry, OutboxKind, Page, Probes, ReceiptMatch, ReceiptReport,
+    StoreError, StoreHealth, StoreStats, Thread, ThreadItem, UpdateError, WebhookOutcome,
 };
 
 /// Cheap to clone. The store ends, in good order, with `shutdown` or with its last handle.
@@ -76,6 +78,7 @@ struct Inner {
     recency: Arc<Recency>,
     book: Arc<ReceiptBook>,
     state: Arc<PluginState>,
+    two_way: TwoWay,
     seed: Seed,
     clock: Clock,
     blobs: std::path::PathBuf,
@@ -98,10 +101,12 @@ impl Store {
         self.inner.shared.check_intake()?;
         let prepared = Prepared::new(&message, &mut Vec::with_capacity(512));
         let recipient_hash = self.inner.pair(&message.account, &message.recipient.value);
+        let thread = self.inner.two_way.entry(&message);
         let (reply, answer) = oneshot::channel();
         let command = Command::Accept {
             prepared,
             recipient_hash,
+            thread,
             idempotency,
             reply,
         };
@@ -209,9 +214,21 @@ impl Store {
         self.inner.book.report(carrier)
     }
 
-    /// A mobile-originated message; durable on return. Its webhook is owed from then on.
-    pub async fn insert_inbound(&self, record: InboundRecord) -> Result<(), StoreError> {
+    /// A mobile-originated message; durable on return. Its webhook is owed from then on, and the
+    /// parts that it was joined of are forgotten with the same commit.
+    pub async fn insert_inbound(
+        &self,
+        record: InboundRecord,
+        joined_of: &[Concat],
+    ) -> Result<(), StoreError> {
         let (id, now) = (record.inbound.id, self.inner.clock.now());
+        let inbound = &record.inbound;
+        let (carrier, from, to) = (&inbound.carrier, &inbound.originator, &inbound.recipient);
+        let parts = joined_of
+            .iter()
+            .map(|concat| keys::fragment(carrier, from, to, *concat))
+            .collect();
+        let entries = threads::entries_of(&record, true);
         let mut bytes = Vec::with_capacity(256);
         records::encode_inbound(&record, &mut bytes);
         let webhook = record
@@ -232,6 +249,8 @@ impl Store {
             .ask(|reply| Command::InsertInbound {
                 id,
                 record,
+                entries,
+                parts,
                 webhook,
                 reply,
             })
@@ -249,24 +268,6 @@ impl Store {
             fragment.concat,
         );
         self.inner.write(vec![(key, Some(bytes.into()))]).await
-    }
-
-    /// Forgets all parts of the inbound message that `concat` belongs to.
-    pub async fn remove_fragments(
-        &self,
-        carrier: &CarrierId,
-        originator: &Address,
-        recipient: &Address,
-        concat: Concat,
-    ) -> Result<(), StoreError> {
-        let prefix = keys::fragments(carrier, originator, recipient, concat);
-        let found = self
-            .inner
-            .read(move |engine| engine.scan_prefix(&prefix, 255))
-            .await?;
-        self.inner
-            .write(found.into_iter().map(|(key, _)| (key, None)).collect())
-            .await
     }
 
     /// Webhooks that are due, at most `max`; waits until there is one. Leased until settled; a

@@ -73,6 +73,7 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
     let (commands, receiver) = mpsc::channel(options.command_queue_max.max(1));
     let (behind_wake, behind_woken) = thread_channel::sync_channel(1);
     let (lanes, lane_numbers) = lanes(&engine)?;
+    let two_way = options.two_way.clone();
     let mut committer = Committer {
         engine: engine.clone(),
         journal,
@@ -129,6 +130,7 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
             recency,
             book,
             state,
+            two_way,
             seed,
             clock,
             blobs: directory.join("blobs"),

@@ -54,12 +54,19 @@ pub(super) fn encode_inbound(record: &InboundRecord, out: &mut Vec<u8>) {
         put_address(out, &inbound.recipient);
         put_body(out, &inbound.body);
         put_varint(out, inbound.received_at.0);
-        out.push(u8::from(inbound.opted_out) | u8::from(record.consumed) << 1);
+        out.push(
+            u8::from(inbound.opted_out)
+                | u8::from(record.consumed) << 1
+                | u8::from(record.in_reply_to.is_some()) << 2,
+        );
         put_option(out, record.account.as_ref(), |out, a| {
             put_str(out, a.as_str())
         });
         put_list(out, &record.labels, |out, l| put_str(out, l));
         put_option(out, record.webhook_url.as_deref(), put_str);
+        if let Some(id) = record.in_reply_to {
+            out.extend_from_slice(&id.0.to_be_bytes());
+        }
     });
 }
 
@@ -69,7 +76,7 @@ pub(super) fn decode_inbound(bytes: &[u8]) -> Result<InboundRecord, Damage> {
         let carrier = CarrierId::from(r.str("carrier")?);
         let (originator, recipient, body) = (address(r)?, address(r)?, body(r)?);
         let received_at = Timestamp(r.varint()?);
-        let flags = flags(r, 0b11)?;
+        let flags = flags(r, 0b111)?;
         Ok(InboundRecord {
             inbound: Inbound {
                 id,
@@ -84,6 +91,10 @@ pub(super) fn decode_inbound(bytes: &[u8]) -> Result<InboundRecord, Damage> {
             account: option(r, |r| Ok(AccountId::from(r.str("account")?)))?,
             labels: r.list(|r| r.string("label"))?,
             webhook_url: option(r, |r| r.string("webhook_url"))?,
+            in_reply_to: match flags & 4 {
+                0 => None,
+                _ => Some(MessageId(r.u128()?)),
+            },
         })
     })
 }
@@ -456,6 +467,20 @@ pub(super) fn decode_wish(bytes: &[u8]) -> Result<(bool, Timestamp, String), Dam
     let mut r = Reader::new(bytes);
     let wish = (r.u8()? != 0, Timestamp(r.varint()?), r.string("source")?);
     r.end().map(|()| wish)
+}
+
+/// Who wrote to whom: the value of an entry in an account's list of inbound messages.
+pub(super) fn encode_parties(number: &str, handset: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(number.len() + handset.len() + 2);
+    put_str(&mut out, number);
+    put_str(&mut out, handset);
+    out
+}
+
+pub(super) fn decode_parties(bytes: &[u8]) -> Result<(String, String), Damage> {
+    let mut r = Reader::new(bytes);
+    let parties = (r.string("number")?, r.string("handset")?);
+    r.end().map(|()| parties)
 }
 
 /// Counts to add to a window of the recency table.

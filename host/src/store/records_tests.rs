@@ -358,6 +358,7 @@ proptest! {
         let record = InboundRecord {
             inbound: Inbound { id, carrier, originator, recipient, body, received_at, opted_out: flags.0 },
             account: account.as_deref().map(AccountId::from), labels, consumed: flags.1, webhook_url: url,
+            in_reply_to: flags.0.then_some(MessageId(7)),
         };
         let mut out = Vec::new();
         encode_inbound(&record, &mut out);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::threads::TwoWay;
 use crate::clock::Timestamp;
 use crate::domain::message::ReceiptEffect;
 use crate::domain::receipt::{IdForm, Per, Receipt};
@@ -44,6 +45,8 @@ pub struct Options {
     pub recency_max: usize,
     /// Octets of keys and values of one plugin's state.
     pub state_octets_max: usize,
+    /// Which originators can be answered: their messages stand in conversations.
+    pub two_way: TwoWay,
     pub probes: Probes,
 }
 
@@ -62,6 +65,7 @@ impl Options {
             orphans_max: 100_000,
             recency_max: 1_000_000,
             state_octets_max: 4 << 20,
+            two_way: TwoWay::default(),
             probes: Probes::default(),
         }
     }
@@ -258,6 +262,61 @@ pub struct InboundRecord {
     /// A plugin took it: no webhook.
     pub consumed: bool,
     pub webhook_url: Option<String>,
+    /// The message that it answers, as far as can be told: the last one from that number to that
+    /// handset, within some days.
+    pub in_reply_to: Option<MessageId>,
+}
+
+/// Which mobile-originated messages a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct InboundFilter {
+    /// None: everybody's.
+    pub account: Option<AccountId>,
+    /// Only what is nobody's.
+    pub unrouted: bool,
+    /// The handset, as [`crate::domain::Address`] holds it.
+    pub from: Option<String>,
+    /// The number that was texted.
+    pub to: Option<String>,
+    pub label: Option<String>,
+    /// Inclusive.
+    pub since: Option<Timestamp>,
+    /// Exclusive.
+    pub until: Option<Timestamp>,
+}
+
+impl InboundFilter {
+    pub(super) fn admits(&self, record: &InboundRecord) -> bool {
+        let inbound = &record.inbound;
+        let is = |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|w| w == value);
+        (self.account.is_none() || self.account == record.account)
+            && (!self.unrouted || record.account.is_none())
+            && is(&self.from, &inbound.originator.value)
+            && is(&self.to, &inbound.recipient.value)
+            && self
+                .label
+                .as_ref()
+                .is_none_or(|l| record.labels.contains(l))
+            && self.since.is_none_or(|at| inbound.id.timestamp() >= at)
+            && self.until.is_none_or(|at| inbound.id.timestamp() < at)
+    }
+}
+
+/// One of an account's numbers and a handset that wrote to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Thread {
+    pub number: String,
+    pub handset: String,
+    pub last_inbound: InboundRecord,
+    /// The newest message either way.
+    pub last: MessageId,
+}
+
+/// What stands in a conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ThreadItem {
+    Message(Box<Message>),
+    Inbound(Box<InboundRecord>),
 }
 
 /// One part of a mobile-originated message whose other parts have not come yet.

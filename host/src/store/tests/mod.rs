@@ -4,6 +4,7 @@ mod durability;
 mod life;
 mod receipts;
 mod registries;
+mod threads;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
