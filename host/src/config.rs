@@ -3,6 +3,7 @@
 
 mod inbound;
 mod smpp;
+mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use toml::de::{DeTable, DeValue};
 
 pub use self::inbound::{InboundRouteSection, InboundSection};
 pub use self::smpp::{Bind, ReceiptId, ReceiptPer, SmppSection};
+pub use self::text::{AccountText, CarrierText};
 use crate::plugin::EngineLimits;
 
 /// Everything an operator sets. Every key has a default but those that cannot.
@@ -271,6 +273,12 @@ pub struct AccountSection {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub throughput: Option<u32>,
+    /// In which encodings texts may travel.
+    #[serde(default)]
+    pub text: AccountText,
+    /// May send short message type 0 (3GPP TS 23.040, 9.2.3.9), which a phone takes and shows nobody.
+    #[serde(default)]
+    pub silent_messages: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

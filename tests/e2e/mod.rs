@@ -12,6 +12,7 @@ mod input;
 mod path;
 mod policy;
 mod receipts;
+mod returns;
 mod schedule;
 mod ship;
 mod smpp_bytes;

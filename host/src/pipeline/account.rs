@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inbound_routes::InboundRoutes;
+use crate::domain::text::TextWish;
 use crate::domain::{AccountId, Body, Inbound, TrafficClass};
 
 /// One account of the configuration.
@@ -24,6 +25,10 @@ pub struct Account {
     pub numbers: Vec<String>,
     /// Submissions per second; none: no limit.
     pub throughput: Option<u32>,
+    /// In which encodings texts may travel whose messages do not say.
+    pub text: TextWish,
+    /// May send what its phone shows nobody.
+    pub silent: bool,
 }
 
 /// The key that signs an account's webhooks. Its text never reaches a log.
@@ -146,6 +151,8 @@ mod tests {
             webhook_secret: None,
             numbers: Vec::new(),
             throughput: None,
+            text: TextWish::default(),
+            silent: false,
         }
     }
 

@@ -53,15 +53,11 @@ impl Whole {
     }
 
     fn of(joined: &Joined) -> Option<Whole> {
-        let first = joined.pieces.first()?;
-        let bodies = joined.pieces.iter().map(body_of);
+        let whole = joined.whole()?;
         Some(Whole {
-            carrier: joined.carrier.clone(),
-            originator: first.originator.clone(),
-            recipient: first.recipient.clone(),
-            body: bodies.reduce(followed_by)?,
             joined_of: joined.concats.clone(),
             complete: joined.complete,
+            ..Whole::of_one(&joined.carrier, &whole)
         })
     }
 }
@@ -353,27 +349,4 @@ fn within_reach(entry: &Entry, action: InboundAction) -> InboundAction {
 
 fn body_of(part: &InboundPart) -> Body {
     text::decode_content(part.data_coding, &part.udh, &part.payload)
-}
-
-/// Pieces of different codings, one behind the other; with data among them, all is data.
-fn followed_by(before: Body, after: Body) -> Body {
-    match (before, after) {
-        (Body::Text(before), Body::Text(after)) => Body::Text(before + &after),
-        (Body::Binary { udh, mut data }, after) => {
-            data.extend_from_slice(&octets_of(after));
-            Body::Binary { udh, data }
-        }
-        (before, Body::Binary { udh, data }) => {
-            let mut all = octets_of(before);
-            all.extend_from_slice(&data);
-            Body::Binary { udh, data: all }
-        }
-    }
-}
-
-fn octets_of(body: Body) -> Vec<u8> {
-    match body {
-        Body::Text(text) => text.into_bytes(),
-        Body::Binary { data, .. } => data,
-    }
 }

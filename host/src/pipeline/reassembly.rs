@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::carrier::InboundPart;
 use crate::clock::Timestamp;
 use crate::domain::CarrierId;
-use crate::domain::text::Concat;
+use crate::domain::text::{Concat, join_contents};
 
 /// How much may wait, and for how long.
 #[derive(Clone, Debug)]
@@ -114,14 +114,30 @@ impl Assembly {
 /// Parts of one message, taken out of the table: all of them, or as many as came.
 pub struct Joined {
     pub carrier: CarrierId,
-    /// The message that they make. Cut where its parts are of different codings or tables: each piece
-    /// is decoded by itself.
-    pub pieces: Vec<InboundPart>,
+    /// In order.
+    parts: Vec<InboundPart>,
     /// Every part that is in it.
     pub concats: Vec<Concat>,
     pub complete: bool,
     since: Timestamp,
-    parts: Vec<InboundPart>,
+}
+
+impl Joined {
+    /// The message that the parts make.
+    pub fn whole(&self) -> Option<InboundPart> {
+        let contents = self
+            .parts
+            .iter()
+            .map(|p| (p.data_coding, p.udh.as_slice(), p.payload.as_slice()));
+        let (data_coding, udh, payload) = join_contents(contents)?;
+        Some(InboundPart {
+            data_coding,
+            udh,
+            payload,
+            concat: None,
+            ..self.parts.first()?.clone()
+        })
+    }
 }
 
 /// What a part would do, asked before it is made durable.
@@ -323,44 +339,29 @@ fn print(part: &InboundPart) -> u64 {
 }
 
 fn joined(key: &Key, assembly: Assembly) -> Joined {
-    let total = key.total;
     let concat = |index| Concat {
         reference: key.reference,
-        total,
+        total: key.total,
         index,
     };
-    let mut pieces: Vec<InboundPart> = Vec::new();
-    let mut concats = Vec::with_capacity(assembly.pieces.len());
-    let mut parts = Vec::with_capacity(assembly.pieces.len());
-    for piece in assembly.pieces {
-        concats.push(concat(piece.index));
-        match pieces.last_mut() {
-            // Joined before they are decoded: handsets cut surrogate and escape pairs in two.
-            Some(last) if last.data_coding == piece.data_coding && last.udh == piece.udh => {
-                last.payload.extend_from_slice(&piece.payload);
-            }
-            _ => pieces.push(InboundPart {
-                data_coding: piece.data_coding,
-                udh: piece.udh.clone(),
-                payload: piece.payload.clone(),
-                ..assembly.head.clone()
-            }),
-        }
-        parts.push(InboundPart {
+    let concats: Vec<Concat> = assembly.pieces.iter().map(|p| concat(p.index)).collect();
+    let parts: Vec<InboundPart> = assembly
+        .pieces
+        .into_iter()
+        .map(|piece| InboundPart {
             data_coding: piece.data_coding,
             udh: piece.udh,
             payload: piece.payload,
-            concat: concats.last().copied(),
+            concat: Some(concat(piece.index)),
             ..assembly.head.clone()
-        });
-    }
+        })
+        .collect();
     Joined {
         carrier: key.carrier.clone(),
-        complete: parts.len() == usize::from(total),
-        pieces,
+        complete: parts.len() == usize::from(key.total),
+        parts,
         concats,
         since: assembly.since,
-        parts,
     }
 }
 

@@ -36,8 +36,7 @@ fn completed(added: Added) -> Option<String> {
 }
 
 fn text_of(joined: &Joined) -> String {
-    let octets = joined.pieces.iter().flat_map(|p| p.payload.clone());
-    String::from_utf8(octets.collect()).unwrap()
+    String::from_utf8(joined.whole().unwrap().payload).unwrap()
 }
 
 fn is_empty(table: &Reassembly) -> bool {
@@ -163,7 +162,7 @@ fn what_could_not_be_stored_waits_for_its_last_part_again() {
 }
 
 #[test]
-fn parts_of_different_codings_are_pieces() {
+fn parts_of_different_codings_are_one_text() {
     let mut table = Reassembly::default();
     add(&mut table, part(HANDSET, "a", 7, 2, 1));
     let second = InboundPart {
@@ -173,8 +172,8 @@ fn parts_of_different_codings_are_pieces() {
     let Added::Complete(joined) = add(&mut table, second) else {
         panic!("complete");
     };
-    let codings: Vec<u8> = joined.pieces.iter().map(|p| p.data_coding).collect();
-    assert_eq!(codings, [0, 8]);
+    let whole = joined.whole().unwrap();
+    assert_eq!((whole.data_coding, &whole.payload[..]), (8, &b"\0a\0b"[..]));
 }
 
 proptest! {

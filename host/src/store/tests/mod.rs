@@ -14,8 +14,8 @@ use crate::domain::message::ReceiptEffect;
 use crate::domain::receipt::{Evidence, IdForm, Per, Report};
 use crate::domain::text::Alphabet;
 use crate::domain::{
-    Attempt, AttemptOutcome, Body, Hop, Inbound, Network, OnUnknown, Part, PartState, Plan, Reason,
-    State, TrafficClass,
+    Address, Attempt, AttemptOutcome, Body, Hop, Inbound, Network, OnUnknown, Part, PartState,
+    Plan, Reason, State, TrafficClass,
 };
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
