@@ -54,10 +54,45 @@ pub fn exposition(api: &Api) -> String {
     );
     queues(&mut page, api);
     carriers(&mut page, api);
+    inbound(&mut page, api);
     plugins(&mut page, api);
     observers(&mut page, api);
+    numbers(&mut page, api);
     (api.more_metrics)(&mut page.0);
     page.0
+}
+
+fn numbers(page: &mut Page, api: &Api) {
+    let numbers = &api.pipeline.numbers;
+    let tables = ["networks", "ported"];
+    page.head(
+        "heliograph_number_rows",
+        "gauge",
+        "Rows of the tables of numbers",
+    );
+    for (table, (rows, _)) in tables.iter().zip(numbers.table_sizes()) {
+        page.line("heliograph_number_rows", &[("table", table)], rows);
+    }
+    page.head(
+        "heliograph_number_octets",
+        "gauge",
+        "Memory of the tables of numbers",
+    );
+    for (table, (_, octets)) in tables.iter().zip(numbers.table_sizes()) {
+        page.line("heliograph_number_octets", &[("table", table)], octets);
+    }
+    page.head(
+        "heliograph_number_reloads_total",
+        "counter",
+        "Times the tables were read again",
+    );
+    for (result, count) in ["refused", "taken"].iter().zip(numbers.reloads()) {
+        page.line(
+            "heliograph_number_reloads_total",
+            &[("result", result)],
+            count,
+        );
+    }
 }
 
 fn http(page: &mut Page, api: &Api) {
@@ -275,6 +310,25 @@ fn queues(page: &mut Page, api: &Api) {
                 );
             }
         }
+    }
+}
+
+/// Mobile-originated messages, and those that wait for their parts.
+fn inbound(page: &mut Page, api: &Api) {
+    const COUNTS: &str = "heliograph_inbound_total";
+    let figures = api.pipeline.inbound_counts.read();
+    let (counts, gauge) = figures.split_at(figures.len() - 1);
+    page.head(COUNTS, "counter", "Mobile-originated messages and parts");
+    for (what, count) in counts {
+        page.line(COUNTS, &[("what", what)], count);
+    }
+    page.head(
+        "heliograph_inbound_incomplete",
+        "gauge",
+        "Mobile-originated messages that wait for their parts",
+    );
+    for (_, count) in gauge {
+        page.line("heliograph_inbound_incomplete", &[], count);
     }
 }
 

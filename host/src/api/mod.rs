@@ -11,6 +11,7 @@ mod http;
 pub mod json;
 mod messages;
 mod metrics;
+mod numbers;
 mod openapi;
 pub mod problem;
 mod public;
@@ -174,6 +175,7 @@ fn public_routes(api: &Arc<Api>, router: Router) -> Router {
         .route("/v1/inbound", get(on(api, returns::inbound)))
         .route("/v1/threads", get(on(api, returns::threads)))
         .route("/v1/threads/{id}", get(on(api, returns::thread)))
+        .route("/v1/numbers/{number}", get(on(api, numbers::lookup)))
         .route("/v1/carriers", get(on(api, public::carriers)))
         .route("/v1/carriers/{id}/callback", any(on(api, public::callback)))
 }

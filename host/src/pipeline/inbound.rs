@@ -3,6 +3,7 @@
 //! message is `inbound_routes.rs`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Pipeline;
 use super::account::Account;
@@ -28,6 +29,42 @@ pub const ROUTE_LABEL: &str = "account:";
 
 /// Incomplete messages that one round passes on.
 const OVERDUE_MAX: usize = 500;
+
+/// Mobile-originated messages and parts by what became of them, since the server started.
+#[derive(Debug, Default)]
+pub struct InboundCounts {
+    /// Given to an account.
+    pub routed: AtomicU64,
+    /// Nobody's.
+    pub unrouted: AtomicU64,
+    /// Passed on without all of their parts.
+    pub incomplete: AtomicU64,
+    /// Parts that came again.
+    pub repeated: AtomicU64,
+    /// Parts for which the table had no room: passed on alone.
+    pub alone: AtomicU64,
+    /// Messages that wait for parts just now.
+    pub waiting: AtomicU64,
+}
+
+impl InboundCounts {
+    /// By their stable names; the last one is a gauge.
+    pub fn read(&self) -> [(&'static str, u64); 6] {
+        [
+            ("routed", &self.routed),
+            ("unrouted", &self.unrouted),
+            ("incomplete", &self.incomplete),
+            ("repeated", &self.repeated),
+            ("alone", &self.alone),
+            ("waiting", &self.waiting),
+        ]
+        .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
 
 /// A mobile-originated message, put together.
 struct Whole {
@@ -86,12 +123,21 @@ impl Pipeline {
         };
         let prospect = assembly.lock().prospect(&carrier, &part, concat);
         match prospect {
-            Prospect::Repeats => return Ok(()),
+            Prospect::Repeats => {
+                count(&self.inbound_counts.repeated);
+                return Ok(());
+            }
             // Durable before it is seen: whoever completes the message may then take it away.
             Prospect::Waits => self.store.put_fragment(&fragment).await?,
             Prospect::Completes | Prospect::Alone => {}
         }
-        let added = assembly.lock().add(&carrier, part, now);
+        let added = {
+            let mut assembly = assembly.lock();
+            let added = assembly.add(&carrier, part, now);
+            let waiting = &self.inbound_counts.waiting;
+            waiting.store(assembly.len() as u64, Ordering::Relaxed);
+            added
+        };
         match added {
             Added::Repeated => Ok(()),
             // Others were quicker meanwhile: it waits after all.
@@ -99,7 +145,10 @@ impl Pipeline {
                 self.store.put_fragment(&fragment).await
             }
             Added::Waiting => Ok(()),
-            Added::Alone(part) => self.deliver_inbound(Whole::of_one(&carrier, &part)).await,
+            Added::Alone(part) => {
+                count(&self.inbound_counts.alone);
+                self.deliver_inbound(Whole::of_one(&carrier, &part)).await
+            }
             Added::Complete(joined) => {
                 let Some(whole) = Whole::of(&joined) else {
                     return Ok(());
@@ -184,6 +233,13 @@ impl Pipeline {
             webhook_url: url,
         };
         self.store.insert_inbound(record, &whole.joined_of).await?;
+        if !whole.complete {
+            count(&self.inbound_counts.incomplete);
+        }
+        count(match account {
+            Some(_) => &self.inbound_counts.routed,
+            None => &self.inbound_counts.unrouted,
+        });
         if let Some(account) = account {
             self.send_replies(&account, &inbound, actions, confirms_wish)
                 .await;

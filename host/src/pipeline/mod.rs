@@ -4,6 +4,7 @@
 //! swaps it. Knows no JSON, no SMPP and no bytes on disk.
 
 pub mod account;
+pub mod call_back;
 pub mod canary;
 pub mod carriers;
 pub mod compare;
@@ -57,6 +58,7 @@ pub struct Pipeline {
     pub limits: Limits,
     pub events: Events,
     pub observers: observers::Observers,
+    pub inbound_counts: inbound::InboundCounts,
     /// One replay at a time.
     replaying: tokio::sync::Mutex<()>,
     random: parking_lot::Mutex<SmallRng>,
@@ -139,6 +141,7 @@ impl Pipeline {
             numbers: parts.numbers,
             clock: parts.clock,
             limits: parts.limits,
+            inbound_counts: inbound::InboundCounts::default(),
             replaying: tokio::sync::Mutex::new(()),
             random: parking_lot::Mutex::new(SmallRng::seed_from_u64(parts.seed)),
             running_keys: submit::RunningKeys::default(),
