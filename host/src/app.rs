@@ -552,6 +552,7 @@ fn account(section: &AccountSection, base: &Path, at: &str) -> Result<Account, S
         default_class: class.unwrap_or(TrafficClass::Transactional),
         receipt_url: section.receipt_url.clone(),
         inbound_url: section.inbound_url.clone(),
+        inbound_esme: None,
         webhook_secret,
         numbers: section.numbers.clone(),
         throughput: section.throughput,

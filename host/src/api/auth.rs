@@ -254,6 +254,7 @@ mod tests {
             default_class: TrafficClass::Transactional,
             receipt_url: None,
             inbound_url: None,
+            inbound_esme: None,
             webhook_secret: None,
             numbers: Vec::new(),
             throughput: None,

@@ -81,6 +81,7 @@ fn account(id: &str, throughput: Option<u32>) -> Account {
         default_class: TrafficClass::Transactional,
         receipt_url: None,
         inbound_url: None,
+        inbound_esme: None,
         webhook_secret: None,
         numbers: Vec::new(),
         throughput,

@@ -16,6 +16,8 @@ pub struct Account {
     pub receipt_url: Option<String>,
     /// Where mobile-originated messages go.
     pub inbound_url: Option<String>,
+    /// The system_id whose binds they are delivered to, beside the URL where there is one too.
+    pub inbound_esme: Option<Arc<str>>,
     /// Signs webhooks (Standard Webhooks: `whsec_` and base64).
     pub webhook_secret: Option<WebhookSecret>,
     /// Numbers whose mobile-originated messages belong to this account.
@@ -134,6 +136,7 @@ mod tests {
             default_class: TrafficClass::Transactional,
             receipt_url: None,
             inbound_url: None,
+            inbound_esme: None,
             webhook_secret: None,
             numbers: numbers.iter().map(|n| (*n).to_owned()).collect(),
             throughput: None,

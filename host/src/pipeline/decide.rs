@@ -49,7 +49,11 @@ impl Before {
 /// The client's own text in the place of what hooks made of it.
 pub(super) fn restore_body(message: &mut Message) {
     if let Some(original) = message.submitted_body.take() {
-        if let Ok(plan) = text::plan(&original) {
+        let plan = match &message.sm.cut {
+            Some(cut) => cut.plan(),
+            None => text::plan(&original),
+        };
+        if let Ok(plan) = plan {
             message.alphabet = plan.alphabet;
             message.segments = plan.segments;
         }

@@ -220,7 +220,13 @@ impl Pipeline {
 
     async fn hand_over(&self, carrier: &dyn Carrier, message: &Message) -> SendOutcome {
         let reference = reference_of(message);
-        let segmented: Segmented = match text::segment(&message.body, reference) {
+        let cut = message.sm.cut.as_deref();
+        let changed = message.submitted_body.is_some().then_some(&message.body);
+        let segmented = match cut {
+            Some(cut) => cut.segmented(changed),
+            None => text::segment(&message.body, reference),
+        };
+        let segmented: Segmented = match segmented {
             Ok(segmented) => segmented,
             // Admission and every replaced body were measured, so this cannot be the client's doing.
             Err(error) => {

@@ -312,7 +312,11 @@ fn label(metadata: &mut Vec<(String, String)>, labels: Vec<(String, String)>) {
 
 /// The plugin's body takes the place of the client's, which is kept for the record.
 fn replace_body(message: &mut Message, body: Body) -> Result<(), Fault> {
-    let plan = text::plan(&body).map_err(|e| Fault::BadOutput(format!("body: {e}")))?;
+    let plan = match (&message.sm.cut, &body) {
+        (Some(cut), Body::Text(text)) => cut.plan_of(text),
+        _ => text::plan(&body),
+    };
+    let plan = plan.map_err(|e| Fault::BadOutput(format!("body: {e}")))?;
     if plan.alphabet == Alphabet::Octets && matches!(message.body, Body::Text(_)) {
         return Err(Fault::BadOutput(
             "body: text cannot become binary".to_owned(),

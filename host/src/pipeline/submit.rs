@@ -185,7 +185,11 @@ impl Pipeline {
     ) -> Result<Box<Message>, SubmitError> {
         let now = self.clock.now();
         let limits = &self.limits;
-        let plan = text::plan(&submission.body).map_err(SubmitError::Text)?;
+        let plan = match &submission.sm.cut {
+            Some(cut) => cut.plan(),
+            None => text::plan(&submission.body),
+        };
+        let plan = plan.map_err(SubmitError::Text)?;
         if plan.segments > limits.max_segments {
             return Err(SubmitError::TooManySegments {
                 segments: plan.segments,

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::link::{Inlet, Link, LinkSettings, LinkState, Reaction, Responder, link};
+use super::link::{BindLimits, Inlet, Link, LinkSettings, LinkState, Reaction, Responder, link};
 use super::pdu::{Bind, Body, DecodeError, Pdu, decode};
 use super::session::{BindMode, Role};
 use super::status;
@@ -54,16 +54,35 @@ impl Default for ServerSettings {
 /// Judges binds. Called on a connection's task: may not block.
 pub trait Authenticate: Send + Sync + 'static {
     /// The command_status to refuse with, as an error.
-    fn authenticate(&self, peer: SocketAddr, mode: BindMode, bind: &Bind<'_>) -> Result<(), u32>;
+    fn authenticate(
+        &self,
+        peer: SocketAddr,
+        mode: BindMode,
+        bind: &Bind<'_>,
+    ) -> Result<Admission, u32>;
 }
 
-/// Any function of that shape will do.
+/// A bind that was let in.
+#[derive(Clone, Default)]
+pub struct Admission {
+    pub limits: BindLimits,
+    /// Kept for as long as the connection lasts: whatever counts binds gives its place back when
+    /// this is dropped.
+    pub place: Option<Arc<dyn std::any::Any + Send + Sync>>,
+}
+
+/// Any function that says yes or no will do.
 impl<F> Authenticate for F
 where
     F: Fn(SocketAddr, BindMode, &Bind<'_>) -> Result<(), u32> + Send + Sync + 'static,
 {
-    fn authenticate(&self, peer: SocketAddr, mode: BindMode, bind: &Bind<'_>) -> Result<(), u32> {
-        self(peer, mode, bind)
+    fn authenticate(
+        &self,
+        peer: SocketAddr,
+        mode: BindMode,
+        bind: &Bind<'_>,
+    ) -> Result<Admission, u32> {
+        self(peer, mode, bind).map(|()| Admission::default())
     }
 }
 
@@ -256,6 +275,8 @@ async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
 
 #[derive(Clone)]
 struct Identity {
+    /// Until the connection ends.
+    _place: Option<Arc<dyn std::any::Any + Send + Sync>>,
     mode: BindMode,
     system_id: String,
     system_type: String,
@@ -293,15 +314,16 @@ struct Gate {
 impl Inlet for Gate {
     type Event = Request;
 
-    fn bind(&mut self, mode: BindMode, bind: &Bind<'_>) -> Result<(), u32> {
-        self.authenticate.authenticate(self.peer, mode, bind)?;
+    fn bind(&mut self, mode: BindMode, bind: &Bind<'_>) -> Result<BindLimits, u32> {
+        let admission = self.authenticate.authenticate(self.peer, mode, bind)?;
         self.identity.send_replace(Some(Identity {
+            _place: admission.place,
             mode,
             system_id: String::from_utf8_lossy(bind.system_id).into_owned(),
             system_type: String::from_utf8_lossy(bind.system_type).into_owned(),
             interface_version: bind.interface_version,
         }));
-        Ok(())
+        Ok(admission.limits)
     }
 
     fn request(

@@ -47,7 +47,7 @@ struct Deaf;
 impl Inlet for Deaf {
     type Event = ();
 
-    fn bind(&mut self, _: BindMode, _: &Bind<'_>) -> Result<(), u32> {
+    fn bind(&mut self, _: BindMode, _: &Bind<'_>) -> Result<BindLimits, u32> {
         Err(status::ESME_RINVBNDSTS)
     }
 

@@ -67,6 +67,12 @@ pub enum TextError {
         octets: usize,
     },
     Udh(UdhError),
+    /// A part that its client cut, longer than what a short message has room for behind its header.
+    PartTooLong {
+        alphabet: Alphabet,
+        units: usize,
+        max: usize,
+    },
 }
 
 impl fmt::Display for TextError {
@@ -93,6 +99,15 @@ impl fmt::Display for TextError {
                  {USER_DATA_OCTETS}, without one it is cut into segments"
             ),
             TextError::Udh(error) => write!(f, "has a malformed udh: {error}"),
+            TextError::PartTooLong {
+                alphabet,
+                units,
+                max,
+            } => write!(
+                f,
+                "is a part with {units} units of {}; behind its header there is room for {max}",
+                alphabet.name()
+            ),
         }
     }
 }
