@@ -18,6 +18,7 @@ use super::link::{BindLimits, Inlet, Link, LinkSettings, LinkState, Reaction, Re
 use super::pdu::{Bind, Body, DecodeError, Pdu, decode};
 use super::session::{BindMode, Role};
 use super::status;
+use super::tls::{Acceptor, Stream};
 
 #[derive(Clone, Copy, Debug)]
 pub struct ServerSettings {
@@ -92,6 +93,7 @@ pub struct ServerSession {
     /// Counts up from 1 in this server's life.
     pub id: u64,
     pub peer: SocketAddr,
+    pub tls: bool,
     pub mode: BindMode,
     pub system_id: String,
     pub system_type: String,
@@ -132,10 +134,12 @@ impl fmt::Debug for Request {
 }
 
 /// Serves until `shutdown` turns true or its sender is gone; then unbinds all sessions and returns.
-/// Survives every error of `accept`.
+/// Survives every error of `accept`. With `tls` every connection begins with a handshake, which
+/// counts towards the time to bind.
 pub async fn serve(
     listener: TcpListener,
     settings: ServerSettings,
+    tls: Option<Acceptor>,
     authenticate: Arc<dyn Authenticate>,
     sessions: mpsc::Sender<ServerSession>,
     mut shutdown: watch::Receiver<bool>,
@@ -164,6 +168,7 @@ pub async fn serve(
                         id: next_id,
                         peer,
                         settings,
+                        tls: tls.clone(),
                         authenticate: Arc::clone(&authenticate),
                         sessions: sessions.clone(),
                         unbound: Arc::clone(&unbound),
@@ -197,6 +202,7 @@ struct Connection {
     id: u64,
     peer: SocketAddr,
     settings: ServerSettings,
+    tls: Option<Acceptor>,
     authenticate: Arc<dyn Authenticate>,
     sessions: mpsc::Sender<ServerSession>,
     unbound: Arc<Unbound>,
@@ -208,6 +214,7 @@ impl Connection {
             id,
             peer,
             settings,
+            tls,
             authenticate,
             sessions,
             unbound,
@@ -216,6 +223,22 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "TCP_NODELAY");
         }
+        let stream = match tls {
+            None => Ok(Stream::Plain(stream)),
+            Some(tls) => tokio::select! {
+                stream = tls.accept(stream) => stream.map_err(|error| error.to_string()),
+                () = told_to_stop(&mut shutdown) => Err("the server ends".to_owned()),
+            },
+        };
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                unbound.leave(peer.ip());
+                debug!(%peer, %error, "no TLS");
+                return;
+            }
+        };
+        let tls = stream.is_tls();
         let (events, requests) = mpsc::channel(settings.requests_queue.max(1));
         let (identity, identified) = watch::channel(None);
         let inlet = Gate {
@@ -226,6 +249,7 @@ impl Connection {
         let (link, driver) = match link(stream, Role::Smsc, settings.link, inlet, events) {
             Ok(pair) => pair,
             Err(error) => {
+                unbound.leave(peer.ip());
                 warn!(%peer, %error, "no session");
                 return;
             }
@@ -250,7 +274,7 @@ impl Connection {
             debug!(%peer, "a connection ended that never bound");
             return;
         };
-        let session = identity.session(id, peer, link.clone(), requests);
+        let session = identity.session(id, peer, tls, link.clone(), requests);
         let attend = async {
             if sessions.send(session).await.is_err() {
                 link.abort();
@@ -288,12 +312,14 @@ impl Identity {
         self,
         id: u64,
         peer: SocketAddr,
+        tls: bool,
         link: Link,
         requests: mpsc::Receiver<Request>,
     ) -> ServerSession {
         ServerSession {
             id,
             peer,
+            tls,
             mode: self.mode,
             system_id: self.system_id,
             system_type: self.system_type,

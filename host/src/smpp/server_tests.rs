@@ -32,7 +32,14 @@ async fn rig(change: impl FnOnce(&mut ServerSettings)) -> Rig {
             Err(status::ESME_RINVPASWD)
         }
     };
-    let server = tokio::spawn(serve(listener, settings, Arc::new(judge), sender, stopped));
+    let server = tokio::spawn(serve(
+        listener,
+        settings,
+        None,
+        Arc::new(judge),
+        sender,
+        stopped,
+    ));
     Rig {
         address,
         sessions,
