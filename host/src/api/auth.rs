@@ -231,7 +231,7 @@ fn bit(scope: Scope) -> u8 {
 }
 
 /// One subscriber of IPv6 has a /64 at least: his addresses count as one.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => {

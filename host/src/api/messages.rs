@@ -27,7 +27,7 @@ use crate::domain::text::TextError;
 use crate::domain::{
     AccountId, Address, Body, Lane, Message, MessageId, Reason, SetId, State, TrafficClass,
 };
-use crate::pipeline::{Account, Policy, Submission, SubmitError};
+use crate::pipeline::{Account, Policy, alter, Submission, SubmitError};
 use crate::store::{Filter, Idempotency, StoreError, UpdateError};
 
 /// Submissions of one batch that are decided and written at once.
@@ -228,20 +228,7 @@ pub async fn cancel(api: Arc<Api>, request: Request) -> Result<Response, Problem
         caller,
         id_in(&parts)?,
         "canceled",
-        move |message| match message.state {
-            State::Scheduled | State::Held | State::Queued => {
-                message.enter(now, State::Canceled, Reason::CanceledByClient, "")
-            }
-            // Asked twice is asked once.
-            State::Canceled => true,
-            State::SubmitUnknown
-            | State::Enroute
-            | State::Delivered
-            | State::Undeliverable
-            | State::Expired
-            | State::Rejected
-            | State::Unknown => false,
-        },
+        move |message| alter::cancel(message, now, ""),
     )
     .await
 }

@@ -6,6 +6,7 @@ mod admin;
 pub mod answer;
 pub mod auth;
 pub mod edge;
+pub mod esme;
 mod events;
 mod http;
 pub mod json;

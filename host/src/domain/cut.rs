@@ -1,5 +1,6 @@
 //! One part of a longer message, as its client cut it: a submit_sm with a concatenation header, or
-//! with the SAR parameters that say the same. To policy it is the text that a person reads; to the
+//! with the SAR parameters that say the same; or one whose header or data_coding says what no text
+//! would keep. To policy it is the text that a person reads; to the
 //! carrier it goes as the octets that it came in, because only all parts together have a meaning
 //! that another cut or another alphabet would not lose.
 
@@ -15,7 +16,7 @@ const USER_DATA_OCTETS: usize = 140;
 /// A part's own octets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// User data header without its length octet; it holds the concatenation element.
+    /// User data header without its length octet; empty where there is none.
     pub udh: Vec<u8>,
     /// As submitted (SMPP 3.4, 5.2.19).
     pub data_coding: u8,
@@ -115,7 +116,11 @@ impl Cut {
     }
 
     fn fits(&self, alphabet: Alphabet, units: usize) -> Result<(), TextError> {
-        let room = USER_DATA_OCTETS.saturating_sub(1 + self.udh.len());
+        let header = match self.udh.len() {
+            0 => 0,
+            n => 1 + n,
+        };
+        let room = USER_DATA_OCTETS.saturating_sub(header);
         let max = match alphabet {
             Alphabet::Gsm7 => room * 8 / 7,
             Alphabet::Ucs2 => room / 2,

@@ -206,6 +206,7 @@ impl Pipeline {
             message.network = self.numbers.network(&message.recipient);
         }
         let outcome = self.decide_in_force(message, phase, now, false).await;
+        self.follow_first_part(message, &outcome);
         if message.state != State::SubmitUnknown {
             self.apply_decision(message, outcome, false);
         } else if outcome == Outcome::Send {
@@ -284,7 +285,12 @@ impl Pipeline {
             at: now,
             outcome: attempt,
         });
-        match retry::next_step(message, now, self.limits.max_attempts, self.random_unit()) {
+        // A datagram is tried once (SMPP 3.4, 2.10.2): what it tells is worth nothing later.
+        let max_attempts = match message.sm.messaging_mode {
+            MODE_DATAGRAM => 1,
+            _ => self.limits.max_attempts,
+        };
+        match retry::next_step(message, now, max_attempts, self.random_unit()) {
             Step::FailOver(reason) => {
                 message.enter(now, State::Queued, reason, detail);
                 self.next_hop(message);
@@ -397,6 +403,9 @@ impl Pipeline {
         message.wait(Lane::Carrier(next), now);
     }
 }
+
+/// esm_class bits 1 and 0 (SMPP 3.4, 5.2.12).
+const MODE_DATAGRAM: u8 = 1;
 
 /// The concatenation reference: the same for every attempt of one message, so that a repeated
 /// part completes what an earlier attempt began.

@@ -250,8 +250,11 @@ impl Pipeline {
     async fn decide_admission(&self, message: &mut Message, exempt: bool) -> Outcome {
         // A scheduled message is judged for the time it will be sent.
         let for_time = message.send_at;
-        self.decide_in_force(message, Phase::Admission, for_time, exempt)
-            .await
+        let outcome = self
+            .decide_in_force(message, Phase::Admission, for_time, exempt)
+            .await;
+        self.follow_first_part(message, &outcome);
+        outcome
     }
 
     /// Moves the message where its decision says. Returns the refusal that its client hears.

@@ -181,6 +181,11 @@ impl Requests {
         self.count
     }
 
+    /// All PDUs, one behind the other.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
