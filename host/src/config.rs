@@ -1,6 +1,7 @@
 //! The configuration file: one TOML document, checked whole before anything starts. Errors name
 //! the line and the key. Policy is another file (`plugin::set`), because it changes while we run.
 
+mod esme;
 mod smpp;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,9 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub use self::esme::{
+    AlphabetName, BindModeName, EsmeSection, LongInboundName, ReceiptFormName, SmppServerSection,
+};
 pub use self::smpp::{Bind, ReceiptId, SmppSection};
 use crate::plugin::EngineLimits;
 
@@ -21,6 +25,7 @@ use crate::plugin::EngineLimits;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     pub http: Http,
+    pub smpp: SmppServerSection,
     pub store: StoreSection,
     pub policy: PolicySection,
     pub recording: RecordingSection,
@@ -268,6 +273,10 @@ pub struct AccountSection {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub throughput: Option<u32>,
+    /// Applications of the account that speak SMPP.
+    #[serde(default)]
+    #[schemars(length(max = 1_000))]
+    pub smpp: Vec<EsmeSection>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

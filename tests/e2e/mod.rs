@@ -5,6 +5,7 @@ mod authoring;
 mod cli;
 mod crash;
 mod demo;
+mod esme;
 mod faults;
 mod hostile_plugins;
 mod inbound;

@@ -63,6 +63,16 @@ pub struct Session {
 }
 
 impl Session {
+    /// The other side: a connection to somebody else's server.
+    pub fn over(stream: TcpStream) -> Session {
+        Session {
+            stream,
+            codec: CommandCodec::new(),
+            input: BytesMut::new(),
+            next: 0,
+        }
+    }
+
     /// The next PDU, as the independent codec reads it; none at the end of the connection.
     pub async fn hear(&mut self) -> Option<Command> {
         loop {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -126,5 +126,5 @@ pub async fn unbind(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let bound = bound.ok_or_else(|| Problem::not_found("bind"))?;
     tracing::info!(system_id = %bound.system.id, bind = bound.id, by = caller.name(), "unbound by an operator");
     bound.link.unbind();
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(json_response(StatusCode::ACCEPTED, &BindView::of(&bound)))
 }

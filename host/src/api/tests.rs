@@ -148,6 +148,7 @@ async fn rig_with(surface: Surface, throughput: Option<u32>) -> Rig {
         keys,
         callbacks: HashMap::new(),
         more_metrics: Arc::new(|page| page.push_str("more 1\n")),
+        esmes: Arc::default(),
     });
     Rig {
         router: router(&api, surface),

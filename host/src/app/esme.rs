@@ -1,16 +1,21 @@
 //! The SMPP server's part of the configuration: checked, and put into the words of `api::esme`.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{StartError, failed};
-use crate::api::esme::{DefaultAlphabet, LongInbound, ReceiptForm, SystemSpec};
+use super::{StartError, failed, listen, local};
+use crate::api::esme::{
+    Binds, DefaultAlphabet, Door, LongInbound, Parts, ReceiptForm, Server, System, SystemSpec,
+};
 use crate::config::{
     AccountSection, AlphabetName, BindModeName, Config, EsmeSection, LongInboundName,
     ReceiptFormName, SmppServerSection,
 };
 use crate::domain::{AccountId, Address, TrafficClass};
+use crate::pipeline::{Accounts, Pipeline};
 use crate::smpp::server::ServerSettings;
 use crate::smpp::session::BindMode;
 use crate::smpp::tls::{Acceptor, Identity};
@@ -149,7 +154,7 @@ fn bind_mode(name: BindModeName) -> BindMode {
 }
 
 /// `window`: the largest of all, which each bind narrows down to its own.
-pub fn settings(section: &SmppServerSection, window: usize) -> ServerSettings {
+fn settings(section: &SmppServerSection, window: usize) -> ServerSettings {
     let mut settings = ServerSettings {
         connections_max: section.max_connections,
         unbound_max: section.max_unbound,
@@ -163,6 +168,72 @@ pub fn settings(section: &SmppServerSection, window: usize) -> ServerSettings {
     link.session.enquire_link = Duration::from_secs(section.enquire_link_seconds);
     link.session.inactivity = Duration::from_secs(section.inactivity_seconds);
     settings
+}
+
+/// Where ESMEs connect, opened.
+pub struct Doors {
+    pub address: Option<SocketAddr>,
+    pub tls_address: Option<SocketAddr>,
+    pub certificate: Option<Certificate>,
+    doors: Vec<Door>,
+}
+
+/// Listens where the configuration says.
+pub async fn open(section: &SmppServerSection, base: &Path) -> Result<Doors, StartError> {
+    let certificate = Certificate::open(section, base)?;
+    let mut opened = Doors {
+        address: None,
+        tls_address: None,
+        certificate: None,
+        doors: Vec::new(),
+    };
+    if let Some(address) = section.listen {
+        let listener = listen(address).await?;
+        opened.address = Some(local(&listener));
+        opened.doors.push(Door {
+            listener,
+            tls: None,
+        });
+    }
+    if let (Some(address), Some(certificate)) = (section.tls_listen, &certificate) {
+        let listener = listen(address).await?;
+        opened.tls_address = Some(local(&listener));
+        opened.doors.push(Door {
+            listener,
+            tls: Some(certificate.acceptor.clone()),
+        });
+    }
+    opened.certificate = certificate;
+    Ok(opened)
+}
+
+impl Doors {
+    /// Lets ESMEs in; none where there is neither a door nor anybody to come.
+    pub fn attend(
+        &mut self,
+        section: &SmppServerSection,
+        pipeline: &Arc<Pipeline>,
+        binds: &Arc<Binds>,
+    ) -> Option<Server> {
+        let windows = binds.parties().map(|party| party.system.spec.window);
+        let window = windows.max()?;
+        Some(Server::start(Parts {
+            pipeline: pipeline.clone(),
+            binds: binds.clone(),
+            doors: std::mem::take(&mut self.doors),
+            settings: settings(section, window),
+            give_up: Duration::from_secs(section.give_up_seconds),
+        }))
+    }
+}
+
+/// The system_ids with their accounts. All accounts are of the same configuration.
+pub fn binds(systems: Vec<SystemSpec>, accounts: &Accounts) -> Arc<Binds> {
+    let known = systems.into_iter().filter_map(|spec| {
+        let account = accounts.get(&spec.account)?.clone();
+        Some(System::new(spec, account))
+    });
+    Arc::new(Binds::new(known))
 }
 
 /// The server's certificate, which is read again while it runs.

@@ -54,11 +54,7 @@ impl Cut {
             Alphabet::Gsm7 | Alphabet::Octets => self.octets.len(),
         };
         self.fits(alphabet, units)?;
-        Ok(SegmentPlan {
-            alphabet,
-            segments: 1,
-            units,
-        })
+        Ok(SegmentPlan::one(alphabet, units))
     }
 
     /// The same where a hook put another text in the place of the client's.
@@ -69,38 +65,30 @@ impl Cut {
             Alphabet::Gsm7 | Alphabet::Octets => octets.len(),
         };
         self.fits(alphabet, units)?;
-        Ok(SegmentPlan {
-            alphabet,
-            segments: 1,
-            units,
-        })
+        Ok(SegmentPlan::one(alphabet, units))
     }
 
     /// What the carrier gets. `changed`: a hook's body, in the place of the client's octets.
     pub fn segmented(&self, changed: Option<&Body>) -> Result<Segmented, TextError> {
-        let (alphabet, data_coding, payload) = match changed {
-            None => (
-                self.plan()?.alphabet,
-                self.data_coding,
-                self.octets.clone(),
-            ),
+        let (plan, data_coding, payload) = match changed {
+            None => (self.plan()?, self.data_coding, self.octets.clone()),
             Some(Body::Text(text)) => {
-                let alphabet = self.plan_of(text)?.alphabet;
-                (alphabet, alphabet.data_coding(), self.encode(text).1)
+                let plan = self.plan_of(text)?;
+                (plan, plan.alphabet.data_coding(), self.encode(text).1)
             }
             Some(Body::Binary { data, .. }) => {
                 self.fits(Alphabet::Octets, data.len())?;
-                (Alphabet::Octets, self.data_coding, data.clone())
+                let plan = SegmentPlan::one(Alphabet::Octets, data.len());
+                (plan, self.data_coding, data.clone())
             }
         };
-        Ok(Segmented {
-            alphabet,
+        let segment = Segment::new(self.udh.clone(), payload);
+        Ok(Segmented::ready(
+            plan.alphabet,
             data_coding,
-            segments: vec![Segment {
-                udh: self.udh.clone(),
-                payload,
-            }],
-        })
+            plan.units,
+            segment,
+        ))
     }
 
     /// In the alphabet of the other parts, where it can be said in that.

@@ -2,6 +2,7 @@
 //! 3.4, 5.2) in the client's words, which receipts it wants, and which door it came by.
 
 use super::cut::Cut;
+use super::text::{Manner, TextWish};
 
 /// Parameters of submit_sm that a client may set for one message. The default says nothing: the
 /// carrier's own settings hold.
@@ -28,6 +29,19 @@ pub struct SmParameters {
     pub receipts: ReceiptsWanted,
     /// One part of a longer message, as the client cut it. Boxed: few messages are.
     pub cut: Option<Box<Cut>>,
+    /// In which encodings a text may travel.
+    pub text: TextWish,
+}
+
+impl SmParameters {
+    /// What they say of the octets.
+    pub fn manner(&self) -> Manner {
+        Manner {
+            wish: self.text,
+            message_class: self.message_class,
+            data_coding: self.data_coding,
+        }
+    }
 }
 
 /// What a client wants to hear of its message: registered_delivery (SMPP 3.4, 5.2.17).

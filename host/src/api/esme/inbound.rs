@@ -78,7 +78,7 @@ fn whole(body: &Body, default: DefaultAlphabet) -> (u8, Vec<Segment>) {
             (data_coding, Vec::new(), payload)
         }
     };
-    (data_coding, vec![Segment { udh, payload }])
+    (data_coding, vec![Segment::new(udh, payload)])
 }
 
 fn encoded(text: &str, default: DefaultAlphabet) -> (u8, Vec<u8>) {
@@ -107,8 +107,8 @@ fn parts(
         let (data_coding, payload) = encoded(text, default);
         // 140 octets alone; a longer one is cut as its alphabet has it.
         if data_coding == DATA_CODING_LATIN1 && payload.len() <= 140 {
-            let udh = Vec::new();
-            return Ok((data_coding, vec![Segment { udh, payload }]));
+            let segment = Segment::new(Vec::new(), payload);
+            return Ok((data_coding, vec![segment]));
         }
     }
     // The same for every attempt, so that a repeated part completes what an earlier one began.

@@ -71,6 +71,7 @@ pub struct Parts {
 /// The running server.
 pub struct Server {
     gate: Arc<Gate>,
+    binds: Arc<Binds>,
     stop_sessions: watch::Sender<bool>,
     stop_sockets: watch::Sender<bool>,
     sessions: tokio::task::JoinHandle<()>,
@@ -107,6 +108,7 @@ impl Server {
                 stopped.clone(),
             ));
         }
+        let binds = parts.binds.clone();
         let esme = Arc::new(Esme {
             pipeline: parts.pipeline,
             binds: parts.binds,
@@ -116,6 +118,7 @@ impl Server {
         Server {
             sessions: tokio::spawn(attend(esme, arriving, stopped)),
             gate,
+            binds,
             stop_sessions,
             stop_sockets,
             sockets,
@@ -137,10 +140,11 @@ impl Server {
         while self.sockets.join_next().await.is_some() {}
     }
 
-    /// Lines for `/metrics`.
+    /// Writes lines for `/metrics`.
     pub fn metrics(&self) -> impl Fn(&mut String) + Send + Sync + use<> {
-        let gate = self.gate.clone();
+        let (gate, binds) = (self.gate.clone(), self.binds.clone());
         move |out| {
+            binds.metrics(out);
             let _ = writeln!(out, "# TYPE heliograph_esme_binds_refused_total counter");
             let refused = gate.refused.load(Ordering::Relaxed);
             let _ = writeln!(out, "heliograph_esme_binds_refused_total {refused}");
