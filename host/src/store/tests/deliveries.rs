@@ -132,6 +132,7 @@ async fn what_nobody_comes_for_is_a_dead_letter_in_the_end() {
     .await;
     let dead = rig.store.list_dead(None, 10).await.unwrap();
     assert_eq!(dead[0].target, OutboxTarget::Esme("gone".into()));
-    let mut none = std::pin::pin!(rig.store.claim_deliveries(&"gone".into(), 10));
+    let gone: Arc<str> = "gone".into();
+    let mut none = std::pin::pin!(rig.store.claim_deliveries(&gone, 10));
     assert!(is_pending(&mut none).await);
 }
