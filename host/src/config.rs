@@ -17,7 +17,7 @@ use toml::de::{DeTable, DeValue};
 pub use self::esme::{
     AlphabetName, BindModeName, EsmeSection, LongInboundName, ReceiptFormName, SmppServerSection,
 };
-pub use self::smpp::{Bind, ReceiptId, SmppSection};
+pub use self::smpp::{Bind, ReceiptId, ReceiptPer, SmppSection};
 use crate::plugin::EngineLimits;
 
 /// Everything an operator sets. Every key has a default but those that cannot.

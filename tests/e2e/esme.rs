@@ -66,8 +66,14 @@ async fn a_submission_is_durable_delivered_and_reported() {
     assert_eq!(id.len(), 32);
     let receipt = esme.delivery(CommandStatus::EsmeRok).await;
     let text = text_of(&receipt);
-    assert!(text.starts_with(&format!("id:{id} sub:001 dlvrd:001 submit date:")), "{text}");
-    assert!(text.contains(" stat:DELIVRD err:000 text:Your parcel arrives "), "{text}");
+    assert!(
+        text.starts_with(&format!("id:{id} sub:001 dlvrd:001 submit date:")),
+        "{text}"
+    );
+    assert!(
+        text.contains(" stat:DELIVRD err:000 text:Your parcel arrives "),
+        "{text}"
+    );
     assert_eq!(u8::from(receipt.esm_class), 0x04);
     assert_eq!(receipt.source_addr.as_str(), "447700900123");
     assert_eq!(receipt.destination_addr.as_str(), "Acme");
@@ -166,7 +172,10 @@ async fn a_receipt_that_is_not_taken_comes_again_and_one_refused_for_good_is_a_d
     assert_eq!(dead["url"], "smpp:app");
     assert_eq!(dead["type"], "message.delivered");
     // Delivered again on request.
-    let path = format!("/v1/webhooks/{}/redeliver", dead["id"].as_str().expect("an id"));
+    let path = format!(
+        "/v1/webhooks/{}/redeliver",
+        dead["id"].as_str().expect("an id")
+    );
     assert_eq!(rig.admin("POST", &path, None).await.0, 202);
     let again = esme.delivery(CommandStatus::EsmeRok).await;
     assert!(text_of(&again).ends_with("text:never"));
@@ -233,14 +242,24 @@ async fn wrong_passwords_lock_their_own_address_alone() {
     }
     let mut locked = Esme::connect_from(&address, elsewhere).await;
     let status = locked.bind(Mode::Transceiver, "app", "secret").await;
-    assert_eq!(status, CommandStatus::EsmeRbindfail, "a lock looks like a wrong password");
+    assert_eq!(
+        status,
+        CommandStatus::EsmeRbindfail,
+        "a lock looks like a wrong password"
+    );
     let mut unknown = Esme::connect(&address).await;
     let status = unknown.bind(Mode::Transceiver, "nobody", "secret").await;
-    assert_eq!(status, CommandStatus::EsmeRbindfail, "and so does an unknown name");
+    assert_eq!(
+        status,
+        CommandStatus::EsmeRbindfail,
+        "and so does an unknown name"
+    );
     Esme::bound(&address, Mode::Transceiver, "app").await;
     let events = rig.items("/v1/events?format=json").await;
     assert!(
-        events.iter().any(|e| e["type"] == "esme.locked_out" && e["subject"] == "app"),
+        events
+            .iter()
+            .any(|e| e["type"] == "esme.locked_out" && e["subject"] == "app"),
         "{events:?}"
     );
 }
@@ -305,7 +324,9 @@ async fn more_than_the_throughput_is_throttled() {
     for _ in 0..30 {
         answers.push(esme.refused(&sm("fast")).await);
     }
-    let throttled = answers.iter().filter(|s| **s == CommandStatus::EsmeRthrottled);
+    let throttled = answers
+        .iter()
+        .filter(|s| **s == CommandStatus::EsmeRthrottled);
     assert!(throttled.count() >= 15, "{answers:?}");
     assert_eq!(answers[0], CommandStatus::EsmeRok);
 }
@@ -352,7 +373,10 @@ async fn a_message_is_asked_for_replaced_and_taken_back() {
         Some(Pdu::QuerySmResp(resp)) => (resp.message_state, resp.final_date.as_str().to_owned()),
         other => panic!("{other:?}"),
     };
-    assert_eq!(state(&mut esme).await, (MessageState::Enroute, String::new()));
+    assert_eq!(
+        state(&mut esme).await,
+        (MessageState::Enroute, String::new())
+    );
 
     let replace = ReplaceSm {
         message_id: id.as_bytes(),
@@ -377,12 +401,19 @@ async fn a_message_is_asked_for_replaced_and_taken_back() {
         ..CancelSm::default()
     };
     let answer = esme.ask(&Body::CancelSm(stranger)).await;
-    assert_eq!(answer.status, CommandStatus::EsmeRinvmsgid, "not its source");
+    assert_eq!(
+        answer.status,
+        CommandStatus::EsmeRinvmsgid,
+        "not its source"
+    );
     let cancel = CancelSm {
         source_addr: b"Acme",
         ..stranger
     };
-    assert_eq!(esme.ask(&Body::CancelSm(cancel)).await.status, CommandStatus::EsmeRok);
+    assert_eq!(
+        esme.ask(&Body::CancelSm(cancel)).await.status,
+        CommandStatus::EsmeRok
+    );
     let (ended, at) = state(&mut esme).await;
     assert_eq!((ended, at.len()), (MessageState::Deleted, 16));
     let receipt = esme.delivery(CommandStatus::EsmeRok).await;
@@ -412,7 +443,10 @@ async fn all_between_two_addresses_is_taken_back_at_once() {
         destination_addr: HANDSET,
         ..CancelSm::default()
     };
-    assert_eq!(esme.ask(&Body::CancelSm(cancel)).await.status, CommandStatus::EsmeRok);
+    assert_eq!(
+        esme.ask(&Body::CancelSm(cancel)).await.status,
+        CommandStatus::EsmeRok
+    );
     rig.wait_for_all(&ids, "canceled").await;
     assert_eq!(rig.message(&kept).await["status"], "scheduled");
     assert_eq!(
@@ -532,7 +566,11 @@ async fn parts_that_a_client_cut_reach_the_carrier_as_they_are() {
     sent.sort();
     let hexadecimal = |part: &Vec<u8>| part.iter().map(|b| format!("{b:02x}")).collect::<String>();
     assert_eq!(sent, parts.iter().map(hexadecimal).collect::<Vec<_>>());
-    assert!(taken.iter().all(|r| r.data_coding == 8 && r.esm_class == 0x40));
+    assert!(
+        taken
+            .iter()
+            .all(|r| r.data_coding == 8 && r.esm_class == 0x40)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -629,7 +667,10 @@ async fn an_operator_sees_who_is_bound_and_ends_a_session() {
     assert_eq!(bind["system_id"], "app");
     assert_eq!(bind["account"], "acme");
     assert_eq!(bind["mode"], "transceiver");
-    assert_eq!((&bind["window"], &bind["submitted"]), (&json!(100), &json!(1)));
+    assert_eq!(
+        (&bind["window"], &bind["submitted"]),
+        (&json!(100), &json!(1))
+    );
     assert_eq!(bind["interface_version"], "3.4");
     let path = format!("/v1/binds/{}", bind["id"]);
     assert_eq!(rig.call("DELETE", &path, None).await.0, 403);
@@ -638,7 +679,9 @@ async fn an_operator_sees_who_is_bound_and_ends_a_session() {
         let command = esme.response().await;
         if command.id() == CommandId::Unbind {
             let sequence = command.sequence_number;
-            esme.session.say(CommandStatus::EsmeRok, sequence, Pdu::UnbindResp).await;
+            esme.session
+                .say(CommandStatus::EsmeRok, sequence, Pdu::UnbindResp)
+                .await;
             break;
         }
     }
@@ -659,7 +702,9 @@ async fn sigterm_unbinds_every_session_politely() {
             let command = esme.response().await;
             if command.id() == CommandId::Unbind {
                 let sequence = command.sequence_number;
-                esme.session.say(CommandStatus::EsmeRok, sequence, Pdu::UnbindResp).await;
+                esme.session
+                    .say(CommandStatus::EsmeRok, sequence, Pdu::UnbindResp)
+                    .await;
                 return esme.session.hear().await.is_none();
             }
         }

@@ -27,7 +27,7 @@ use crate::domain::text::TextError;
 use crate::domain::{
     AccountId, Address, Body, Lane, Message, MessageId, Reason, SetId, State, TrafficClass,
 };
-use crate::pipeline::{Account, Policy, alter, Submission, SubmitError};
+use crate::pipeline::{Account, Policy, Submission, SubmitError, alter};
 use crate::store::{Filter, Idempotency, StoreError, UpdateError};
 
 /// Submissions of one batch that are decided and written at once.
@@ -223,13 +223,9 @@ pub async fn cancel(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let (parts, _) = request.into_parts();
     let caller = api.authorize(&parts, Scope::Send)?;
     let now = api.pipeline.clock.now();
-    change(
-        &api,
-        caller,
-        id_in(&parts)?,
-        "canceled",
-        move |message| alter::cancel(message, now, ""),
-    )
+    change(&api, caller, id_in(&parts)?, "canceled", move |message| {
+        alter::cancel(message, now, "")
+    })
     .await
 }
 

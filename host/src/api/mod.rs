@@ -17,6 +17,7 @@ mod openapi;
 pub mod problem;
 mod public;
 mod reports;
+mod returns;
 mod trial;
 pub mod wire;
 
@@ -223,6 +224,7 @@ fn admin_routes(api: &Arc<Api>, router: Router) -> Router {
         )
         .route("/v1/binds", get(on(api, binds::list)))
         .route("/v1/binds/{id}", delete(on(api, binds::unbind)))
+        .route("/v1/receipts/orphans", get(on(api, returns::orphans)))
         .route("/v1/events", get(on(api, events::events)))
         .route("/v1/tables", get(on(api, admin::tables)))
         .route(

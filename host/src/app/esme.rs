@@ -28,7 +28,10 @@ pub fn systems(config: &Config, base: &Path) -> Result<Vec<SystemSpec>, StartErr
         for (k, section) in account.smpp.iter().enumerate() {
             let at = format!("accounts[{i}].smpp[{k}] ({})", section.system_id);
             if !names.insert(&section.system_id) {
-                return Err(failed(&at, "its system_id is used twice; each is one account's"));
+                return Err(failed(
+                    &at,
+                    "its system_id is used twice; each is one account's",
+                ));
             }
             systems.push(system(account, section, base, &at)?);
         }
@@ -318,7 +321,10 @@ mod tests {
             ("class = \"bulk\"", "class"),
             ("originator = \"+123\"", "originator"),
             ("originator = \"A\"\noriginators = [\"B\"]", "originator"),
-            ("[accounts.smpp.default_messages]\n0 = \"x\"", "default_messages"),
+            (
+                "[accounts.smpp.default_messages]\n0 = \"x\"",
+                "default_messages",
+            ),
             ("[accounts.smpp.lists]\nteam = [\"nobody\"]", "lists.team"),
             ("idempotency_tag = 5", "idempotency_tag"),
             ("window = 0", "window"),

@@ -163,7 +163,10 @@ mod tests {
         assert_eq!(out.segments[0].payload, [0, b'o', 0, b'k']);
         let part = cut(0, b"hello");
         let out = part.segmented(Some(&Body::Text("ok".into()))).unwrap();
-        assert_eq!((out.data_coding, &*out.segments[0].payload), (0, &b"ok"[..]));
+        assert_eq!(
+            (out.data_coding, &*out.segments[0].payload),
+            (0, &b"ok"[..])
+        );
         assert_eq!(out.segments[0].udh, part.udh);
     }
 

@@ -152,7 +152,10 @@ mod tests {
         };
         assert_eq!(replace(&mut waiting, new, LATER), Ok(true));
         assert_eq!(waiting.body, Body::Text("Привет".into()));
-        assert_eq!((waiting.submitted_body.clone(), waiting.segments), (None, 1));
+        assert_eq!(
+            (waiting.submitted_body.clone(), waiting.segments),
+            (None, 1)
+        );
         assert_eq!(waiting.state, State::Scheduled);
         let due = waiting.due.clone().unwrap();
         assert_eq!((due.lane, due.at), (Lane::Decide, waiting.send_at));

@@ -205,7 +205,11 @@ impl<'a> Reader<'a> {
         Ok(*first)
     }
 
-    pub(super) fn c_octets(&mut self, field: &'static str, command_status: u32) -> Result<&'a [u8], Fault> {
+    pub(super) fn c_octets(
+        &mut self,
+        field: &'static str,
+        command_status: u32,
+    ) -> Result<&'a [u8], Fault> {
         let value = self.c_octets_any();
         if value.len() > C_OCTETS_MAX {
             return Err(Fault {

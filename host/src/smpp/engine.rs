@@ -15,8 +15,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::link::{
-    Answer, BindLimits, Command, Inlet, LinkSettings, LinkState, MESSAGE_ID_KEPT, Order, Reaction, Reply,
-    ReplyContent, Responder, Shared, now,
+    Answer, BindLimits, Command, Inlet, LinkSettings, LinkState, MESSAGE_ID_KEPT, Order, Reaction,
+    Reply, ReplyContent, Responder, Shared, now,
 };
 use super::pdu::{Body, Framing, SmResp, decode, frame, reject};
 use super::session::{CloseReason, Event, Session};
@@ -354,7 +354,8 @@ impl<I: Inlet> Engine<I> {
         }
         if let Some(requests) = limits.requests {
             let unused = self.permits.available_permits();
-            self.permits.forget_permits(unused.saturating_sub(requests.max(1)));
+            self.permits
+                .forget_permits(unused.saturating_sub(requests.max(1)));
         }
     }
 

@@ -80,8 +80,7 @@ fn read<'a>(r: &mut Reader<'a>) -> Result<SubmitMulti<'a>, Fault> {
             esm_class: r.octet("esm_class")?,
             protocol_id: r.octet("protocol_id")?,
             priority_flag: r.octet("priority_flag")?,
-            schedule_delivery_time: r
-                .c_octets("schedule_delivery_time", status::ESME_RINVSCHED)?,
+            schedule_delivery_time: r.c_octets("schedule_delivery_time", status::ESME_RINVSCHED)?,
             validity_period: r.c_octets("validity_period", status::ESME_RINVEXPIRY)?,
             registered_delivery: r.octet("registered_delivery")?,
             replace_if_present_flag: r.octet("replace_if_present_flag")?,

@@ -60,10 +60,7 @@ impl Outbox {
         self.outlets.entry(name.clone()).or_insert_with(|| {
             let (prefix, ready_max) = match name {
                 None => (keys::WEBHOOK.into(), ready_max),
-                Some(system_id) => (
-                    keys::deliveries(system_id),
-                    ready_max.min(READY_MAX_OF_ONE),
-                ),
+                Some(system_id) => (keys::deliveries(system_id), ready_max.min(READY_MAX_OF_ONE)),
             };
             Outlet {
                 prefix,
@@ -150,9 +147,7 @@ impl Committer {
             };
             if due.is_empty() {
                 let next = outlet.ready.next_due();
-                self.outbox
-                    .timers
-                    .extend(next.map(|at| (at, name.clone())));
+                self.outbox.timers.extend(next.map(|at| (at, name.clone())));
                 return Ok(());
             }
             let Some(waiter) = outlet.waiters.pop_front() else {

@@ -10,7 +10,8 @@ use super::records;
 use crate::clock::Timestamp;
 use crate::domain::receipt::response_key;
 use crate::domain::{
-    AccountId, Due, FinalReceipt, Message, MessageId, PartState, Reason, ReceiptsWanted, State,
+    AccountId, CarrierId, Due, FinalReceipt, Message, MessageId, PartState, Reason, ReceiptsWanted,
+    State,
 };
 
 pub(super) struct Prepared {
@@ -22,6 +23,8 @@ pub(super) struct Prepared {
     pub awaited: Vec<(Key, u8)>,
     pub receipt_deadline: Timestamp,
     pub receipt_url: Option<(AccountId, String)>,
+    /// Who has the segments.
+    pub carrier: Option<CarrierId>,
     pub esme: Option<Notice>,
 }
 
@@ -77,6 +80,7 @@ impl Prepared {
                 .as_ref()
                 .map(|url| (message.account.clone(), url.clone())),
             esme: Notice::of(message),
+            carrier: message.parts.first().map(|p| p.carrier.clone()),
         }
     }
 
@@ -111,15 +115,12 @@ pub(super) fn awaited(message: &Message) -> Vec<(Key, u8)> {
         .iter()
         .enumerate()
         .filter(|(_, p)| p.state == PartState::Enroute);
-    let mut awaited: Vec<(Key, u8)> = Vec::new();
-    for (n, part) in open {
-        let Ok(n) = u8::try_from(n) else { break };
+    let awaited = open.filter_map(|(n, part)| {
+        let n = u8::try_from(n).ok()?;
         // Every open segment has an entry, because entries are what ends a wait in vain.
         let own = response_key(&part.carrier_message_id)
-            .map(|key| keys::correlation(&part.carrier, &key))
-            .filter(|key| awaited.iter().all(|(other, _)| other != key));
-        let key = own.unwrap_or_else(|| keys::deadline(message.id, n));
-        awaited.push((key, n));
-    }
-    awaited
+            .map(|key| keys::correlation(&part.carrier, &key));
+        Some((own.unwrap_or_else(|| keys::deadline(message.id, n)), n))
+    });
+    awaited.collect()
 }

@@ -94,7 +94,10 @@ impl Gate {
             self.locks.fetch_add(1, Ordering::Relaxed);
             // Names that nobody has are the other side's invention.
             let name = name.as_deref().unwrap_or("unknown system_ids").to_owned();
-            let detail = format!("wrong passwords from {ip}: locked for {} s", seconds(locked));
+            let detail = format!(
+                "wrong passwords from {ip}: locked for {} s",
+                seconds(locked)
+            );
             self.events.emit(EventKind::EsmeLockedOut, name, detail);
         }
     }
@@ -209,8 +212,14 @@ mod tests {
     #[test]
     fn places_are_counted_and_given_back() {
         let (gate, now) = (gate(), Instant::now());
-        let enter =
-            || gate.judge(HERE.into(), BindMode::Transceiver, &bind("acme", "pw-acme"), now);
+        let enter = || {
+            gate.judge(
+                HERE.into(),
+                BindMode::Transceiver,
+                &bind("acme", "pw-acme"),
+                now,
+            )
+        };
         let (first, second) = (enter().ok(), enter().ok());
         assert!(first.is_some() && second.is_some());
         assert_eq!(enter().err(), Some(status::ESME_RALYBND));

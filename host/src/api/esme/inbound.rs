@@ -68,11 +68,7 @@ fn too_long(length: usize) -> Unsendable {
 /// The whole message in one piece.
 fn whole(body: &Body, default: DefaultAlphabet) -> (u8, Vec<Segment>) {
     let (data_coding, udh, payload) = match body {
-        Body::Binary { udh, data } => (
-            Alphabet::Octets.data_coding(),
-            udh.clone(),
-            data.clone(),
-        ),
+        Body::Binary { udh, data } => (Alphabet::Octets.data_coding(), udh.clone(), data.clone()),
         Body::Text(text) => {
             let (data_coding, payload) = encoded(text, default);
             (data_coding, Vec::new(), payload)
@@ -99,10 +95,7 @@ fn latin1(text: &str) -> Option<Vec<u8>> {
     text.chars().map(|c| u8::try_from(c).ok()).collect()
 }
 
-fn parts(
-    inbound: &Inbound,
-    default: DefaultAlphabet,
-) -> Result<(u8, Vec<Segment>), Unsendable> {
+fn parts(inbound: &Inbound, default: DefaultAlphabet) -> Result<(u8, Vec<Segment>), Unsendable> {
     if let (Body::Text(text), DefaultAlphabet::Latin1) = (&inbound.body, default) {
         let (data_coding, payload) = encoded(text, default);
         // 140 octets alone; a longer one is cut as its alphabet has it.
@@ -179,7 +172,10 @@ mod tests {
     #[test]
     fn a_client_of_latin_1_gets_it_where_it_can() {
         let latin1 = |s: &mut SystemSpec| s.default_alphabet = DefaultAlphabet::Latin1;
-        assert_eq!(sent(Body::Text("é{".into()), latin1), [(0, 3, vec![0xE9, b'{'])]);
+        assert_eq!(
+            sent(Body::Text("é{".into()), latin1),
+            [(0, 3, vec![0xE9, b'{'])]
+        );
         let all = sent(Body::Text("Ж".into()), latin1);
         assert_eq!(all, [(0, 8, vec![0x04, 0x16])]);
     }
@@ -193,9 +189,6 @@ mod tests {
             },
             |_| {},
         );
-        assert_eq!(
-            all,
-            [(0x40, 4, vec![6, 5, 4, 0x0B, 0x84, 0, 0, 0xAA])]
-        );
+        assert_eq!(all, [(0x40, 4, vec![6, 5, 4, 0x0B, 0x84, 0, 0, 0xAA])]);
     }
 }

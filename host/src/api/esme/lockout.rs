@@ -129,7 +129,10 @@ mod tests {
             now += LOCK_MAX;
             assert!(fail(&mut locks, 5, now).unwrap() <= LOCK_MAX);
         }
-        assert_eq!(fail(&mut locks, 5, now + LOCK_MAX + MEMORY), Some(FIRST_LOCK));
+        assert_eq!(
+            fail(&mut locks, 5, now + LOCK_MAX + MEMORY),
+            Some(FIRST_LOCK)
+        );
     }
 
     #[test]

@@ -27,14 +27,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use binds::{Binds, Bound};
-pub use system::{
-    Cidr, DefaultAlphabet, LongInbound, ReceiptForm, System, SystemSpec,
-};
+pub use system::{Cidr, DefaultAlphabet, LongInbound, ReceiptForm, System, SystemSpec};
 
-use gate::Gate;
 use crate::pipeline::Pipeline;
 use crate::smpp::server::{self, ServerSession, ServerSettings};
 use crate::smpp::tls::Acceptor;
+use gate::Gate;
 
 /// Submissions in forward mode that wait for their carriers.
 const FORWARD_MAX: usize = 256;
@@ -132,7 +130,10 @@ impl Server {
         let _ = self.stop_sessions.send(true);
         let finished = async { while self.couriers.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(DRAIN, finished).await;
-        if tokio::time::timeout(DRAIN, &mut self.sessions).await.is_err() {
+        if tokio::time::timeout(DRAIN, &mut self.sessions)
+            .await
+            .is_err()
+        {
             tracing::warn!("sessions of ESMEs that did not finish in time are closed");
             self.sessions.abort();
         }
@@ -206,7 +207,10 @@ impl Binds {
                 );
             }
             let (bound, delivering) = party.load();
-            let _ = writeln!(gauges, "heliograph_esme_bound{{system_id=\"{id}\"}} {bound}");
+            let _ = writeln!(
+                gauges,
+                "heliograph_esme_bound{{system_id=\"{id}\"}} {bound}"
+            );
             let _ = writeln!(
                 gauges,
                 "heliograph_esme_delivering{{system_id=\"{id}\"}} {delivering}"

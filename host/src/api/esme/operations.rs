@@ -57,7 +57,9 @@ pub async fn cancel(visit: &Visit, cancel: &CancelSm<'_>) -> Result<Response, Re
         [] => message,
         to if is_to(&message, to) => message,
         // One of the other destinations of a submit_multi.
-        _ => sibling(visit, &message, cancel).await?.ok_or_else(unknown)?,
+        _ => sibling(visit, &message, cancel)
+            .await?
+            .ok_or_else(unknown)?,
     };
     match visit.esme.pipeline.cancel(message.id, "cancel_sm").await {
         Ok(Changed::Done) => Ok(Response::Status),
@@ -115,10 +117,7 @@ fn replacement(
     replace: &ReplaceSm<'_>,
     message: &Message,
 ) -> Result<Replacement, Refused> {
-    let (now, limits) = (
-        visit.esme.pipeline.clock.now(),
-        &visit.esme.pipeline.limits,
-    );
+    let (now, limits) = (visit.esme.pipeline.clock.now(), &visit.esme.pipeline.limits);
     let spec = &visit.system().spec;
     let body = match (replace.short_message, replace.sm_default_msg_id) {
         ([], 0) => None,

@@ -16,11 +16,9 @@ const NETWORK_TYPE_GSM: u8 = 3;
 /// message_state (SMPP 3.4, 5.2.28) and the word for it in a receipt's text.
 pub fn message_state(state: State) -> (u8, &'static str) {
     match state {
-        State::Scheduled
-        | State::Held
-        | State::Queued
-        | State::SubmitUnknown
-        | State::Enroute => (1, "ENROUTE"),
+        State::Scheduled | State::Held | State::Queued | State::SubmitUnknown | State::Enroute => {
+            (1, "ENROUTE")
+        }
         State::Delivered => (2, "DELIVRD"),
         State::Expired => (3, "EXPIRED"),
         State::Canceled => (4, "DELETED"),

@@ -173,7 +173,9 @@ mod tests {
     #[test]
     fn what_passes_by_itself_and_nothing_else_is_worth_another_try() {
         let again = |status| status::class(status) != status::Class::Permanent;
-        assert!(again(refused(&SubmitError::Store(StoreError::Busy)).command_status));
+        assert!(again(
+            refused(&SubmitError::Store(StoreError::Busy)).command_status
+        ));
         assert!(again(of_policy("no_carrier_available")));
         for code in ["opted_out", "no_route", "sender_x", "spam"] {
             assert!(!again(of_policy(code)), "{code}");

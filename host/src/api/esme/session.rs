@@ -128,8 +128,8 @@ impl Visit {
 
     async fn response(&self, frame: &Bytes) -> Result<Response, Refused> {
         // Read once before: the link gives on what it could read.
-        let pdu =
-            decode(frame).map_err(|e| Refused::new(e.command_status, format!("bad {}", e.field)))?;
+        let pdu = decode(frame)
+            .map_err(|e| Refused::new(e.command_status, format!("bad {}", e.field)))?;
         match pdu.body {
             Body::SubmitSm(sm) => submit::submit(self, &sm, frame).await,
             Body::DataSm(data_sm) => submit::submit(self, &data_sm.as_sm(), frame).await,

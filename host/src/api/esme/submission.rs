@@ -300,7 +300,9 @@ pub fn recipient(ton: u8, _npi: u8, value: &[u8]) -> Result<Address, Refused> {
     let text = std::str::from_utf8(value).map_err(|_| bad("is no number".to_owned()))?;
     let digits = text.strip_prefix('+').unwrap_or(text);
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(bad("destination_addr has other characters than digits".to_owned()));
+        return Err(bad(
+            "destination_addr has other characters than digits".to_owned()
+        ));
     }
     Address::international(text).map_err(|error| bad(format!("destination_addr {error}")))
 }
@@ -342,7 +344,9 @@ pub fn source(ton: u8, npi: u8, value: &[u8]) -> Result<Address, Refused> {
         TypeOfNumber::National | TypeOfNumber::NetworkSpecific | TypeOfNumber::Subscriber => {
             let digits = !text.is_empty() && text.len() <= 20;
             if !digits || !text.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(bad("source_addr has other characters than 1 to 20 digits".to_owned()));
+                return Err(bad(
+                    "source_addr has other characters than 1 to 20 digits".to_owned()
+                ));
             }
             Ok(Address {
                 ton: kind,
@@ -354,7 +358,9 @@ pub fn source(ton: u8, npi: u8, value: &[u8]) -> Result<Address, Refused> {
     let mut address = parsed.map_err(|error| bad(format!("source_addr {error}")))?;
     match kind {
         TypeOfNumber::Abbreviated if !address.value.bytes().all(|b| b.is_ascii_digit()) => {
-            return Err(bad("source_addr is a short code and has no digits".to_owned()));
+            return Err(bad(
+                "source_addr is a short code and has no digits".to_owned()
+            ));
         }
         TypeOfNumber::Alphanumeric if text.len() > ALPHANUMERIC_MAX => {
             return Err(bad(format!(

@@ -97,27 +97,155 @@ fn every_parameter_is_kept() {
 fn what_is_wrong_has_its_own_status() {
     let long = [b'1'; 25];
     let cases: [(Sm<'_>, u32); 21] = [
-        (Sm { service_type: b"TOOLONG", ..sm() }, status::ESME_RINVSERTYP),
-        (Sm { esm_class: 0x04, ..sm() }, status::ESME_RINVESMCLASS),
-        (Sm { esm_class: 0x40, ..sm() }, status::ESME_RINVESMCLASS),
-        (Sm { priority_flag: 4, ..sm() }, status::ESME_RINVPRTFLG),
-        (Sm { registered_delivery: 0x20, ..sm() }, status::ESME_RINVREGDLVFLG),
-        (Sm { replace_if_present_flag: 2, ..sm() }, status::ESME_RINVREPFLAG),
-        (Sm { schedule_delivery_time: b"soon", ..sm() }, status::ESME_RINVSCHED),
-        (Sm { validity_period: b"long", ..sm() }, status::ESME_RINVEXPIRY),
-        (Sm { validity_period: b"260101000000000+", ..sm() }, status::ESME_RINVEXPIRY),
-        (Sm { destination_addr: b"", ..sm() }, status::ESME_RINVDSTADR),
-        (Sm { destination_addr: b"12345", ..sm() }, status::ESME_RINVDSTADR),
-        (Sm { destination_addr: b"44x7700900123", ..sm() }, status::ESME_RINVDSTADR),
-        (Sm { dest_addr_ton: 5, ..sm() }, status::ESME_RINVDSTTON),
-        (Sm { dest_addr_ton: 9, ..sm() }, status::ESME_RINVDSTTON),
-        (Sm { source_addr: b"", ..sm() }, status::ESME_RINVSRCADR),
-        (Sm { source_addr: b"TwelveLetter", ..sm() }, status::ESME_RINVSRCADR),
-        (Sm { source_addr: b"A\xFFe", ..sm() }, status::ESME_RINVSRCADR),
-        (Sm { source_addr_ton: 3, source_addr: &long, ..sm() }, status::ESME_RINVSRCADR),
-        (Sm { source_addr_ton: 7, ..sm() }, status::ESME_RINVSRCTON),
-        (Sm { short_message: b"", ..sm() }, status::ESME_RINVMSGLEN),
-        (Sm { short_message: b"", sm_default_msg_id: 3, ..sm() }, status::ESME_RINVDFTMSGID),
+        (
+            Sm {
+                service_type: b"TOOLONG",
+                ..sm()
+            },
+            status::ESME_RINVSERTYP,
+        ),
+        (
+            Sm {
+                esm_class: 0x04,
+                ..sm()
+            },
+            status::ESME_RINVESMCLASS,
+        ),
+        (
+            Sm {
+                esm_class: 0x40,
+                ..sm()
+            },
+            status::ESME_RINVESMCLASS,
+        ),
+        (
+            Sm {
+                priority_flag: 4,
+                ..sm()
+            },
+            status::ESME_RINVPRTFLG,
+        ),
+        (
+            Sm {
+                registered_delivery: 0x20,
+                ..sm()
+            },
+            status::ESME_RINVREGDLVFLG,
+        ),
+        (
+            Sm {
+                replace_if_present_flag: 2,
+                ..sm()
+            },
+            status::ESME_RINVREPFLAG,
+        ),
+        (
+            Sm {
+                schedule_delivery_time: b"soon",
+                ..sm()
+            },
+            status::ESME_RINVSCHED,
+        ),
+        (
+            Sm {
+                validity_period: b"long",
+                ..sm()
+            },
+            status::ESME_RINVEXPIRY,
+        ),
+        (
+            Sm {
+                validity_period: b"260101000000000+",
+                ..sm()
+            },
+            status::ESME_RINVEXPIRY,
+        ),
+        (
+            Sm {
+                destination_addr: b"",
+                ..sm()
+            },
+            status::ESME_RINVDSTADR,
+        ),
+        (
+            Sm {
+                destination_addr: b"12345",
+                ..sm()
+            },
+            status::ESME_RINVDSTADR,
+        ),
+        (
+            Sm {
+                destination_addr: b"44x7700900123",
+                ..sm()
+            },
+            status::ESME_RINVDSTADR,
+        ),
+        (
+            Sm {
+                dest_addr_ton: 5,
+                ..sm()
+            },
+            status::ESME_RINVDSTTON,
+        ),
+        (
+            Sm {
+                dest_addr_ton: 9,
+                ..sm()
+            },
+            status::ESME_RINVDSTTON,
+        ),
+        (
+            Sm {
+                source_addr: b"",
+                ..sm()
+            },
+            status::ESME_RINVSRCADR,
+        ),
+        (
+            Sm {
+                source_addr: b"TwelveLetter",
+                ..sm()
+            },
+            status::ESME_RINVSRCADR,
+        ),
+        (
+            Sm {
+                source_addr: b"A\xFFe",
+                ..sm()
+            },
+            status::ESME_RINVSRCADR,
+        ),
+        (
+            Sm {
+                source_addr_ton: 3,
+                source_addr: &long,
+                ..sm()
+            },
+            status::ESME_RINVSRCADR,
+        ),
+        (
+            Sm {
+                source_addr_ton: 7,
+                ..sm()
+            },
+            status::ESME_RINVSRCTON,
+        ),
+        (
+            Sm {
+                short_message: b"",
+                ..sm()
+            },
+            status::ESME_RINVMSGLEN,
+        ),
+        (
+            Sm {
+                short_message: b"",
+                sm_default_msg_id: 3,
+                ..sm()
+            },
+            status::ESME_RINVDFTMSGID,
+        ),
     ];
     for (sm, expect) in cases {
         let got = read(&sm).map(|_| ());
@@ -298,7 +426,10 @@ fn originators_are_those_of_the_configuration() {
         source_addr_ton: 0,
         ..sm()
     };
-    assert_eq!(read_by(&nobody, fallback).unwrap().originator.value, "60777");
+    assert_eq!(
+        read_by(&nobody, fallback).unwrap().originator.value,
+        "60777"
+    );
     let only = |spec: &mut SystemSpec| spec.originators = vec!["Acme".to_owned()];
     assert!(read_by(&sm(), only).is_ok());
     let other = Sm {

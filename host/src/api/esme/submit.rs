@@ -119,10 +119,13 @@ fn idempotency(
     let good = |key: &&str| {
         (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
     };
-    let key = std::str::from_utf8(value).ok().filter(good).ok_or_else(|| {
-        let why = format!("an idempotency key is 1 to {KEY_MAX} visible ASCII characters");
-        Refused::new(status::ESME_RINVOPTPARAMVAL, why)
-    })?;
+    let key = std::str::from_utf8(value)
+        .ok()
+        .filter(good)
+        .ok_or_else(|| {
+            let why = format!("an idempotency key is 1 to {KEY_MAX} visible ASCII characters");
+            Refused::new(status::ESME_RINVOPTPARAMVAL, why)
+        })?;
     Ok(Some(Idempotency {
         account: system.account.id.clone(),
         // Apart from the keys of the account's HTTP requests.
@@ -206,7 +209,10 @@ async fn wait_for_carrier(pipeline: &Pipeline, id: MessageId) -> Result<(), Refu
             Some(State::Unknown) => return Err(failed("the carrier gave no answer")),
         }
         if tokio::time::Instant::now() >= end {
-            return match pipeline.cancel(id, "forward mode: no carrier in time").await {
+            return match pipeline
+                .cancel(id, "forward mode: no carrier in time")
+                .await
+            {
                 Ok(Changed::Done) => Err(failed("no carrier took the message in time")),
                 Ok(Changed::TooLate(_)) | Err(_) => Ok(()),
             };
@@ -223,11 +229,7 @@ struct Target<'a> {
 }
 
 /// One message for each destination, all of them known to the client by one message_id.
-pub async fn submit_multi(
-    visit: &Visit,
-    body: &[u8],
-    frame: &Bytes,
-) -> Result<Response, Refused> {
+pub async fn submit_multi(visit: &Visit, body: &[u8], frame: &Bytes) -> Result<Response, Refused> {
     let multi = SubmitMulti::decode(body)
         .map_err(|command_status| Refused::new(command_status, "not a submit_multi"))?;
     let targets = targets(&multi, visit.system())?;
@@ -361,7 +363,8 @@ fn targets<'a>(multi: &SubmitMulti<'a>, system: &System) -> Result<Vec<Target<'a
         }
     }
     if targets.is_empty() || targets.len() > DESTINATIONS_MAX {
-        let why = format!("there are 1 to {DESTINATIONS_MAX} destinations, members of lists counted");
+        let why =
+            format!("there are 1 to {DESTINATIONS_MAX} destinations, members of lists counted");
         return Err(Refused::new(status::ESME_RINVNUMDESTS, why));
     }
     Ok(targets)

@@ -147,7 +147,9 @@ impl FromStr for Cidr {
 
     fn from_str(text: &str) -> Result<Cidr, String> {
         let rule = || {
-            format!("{text:?} is neither an address nor a block such as 192.0.2.0/24 or 2001:db8::/32")
+            format!(
+                "{text:?} is neither an address nor a block such as 192.0.2.0/24 or 2001:db8::/32"
+            )
         };
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -157,11 +159,7 @@ impl FromStr for Cidr {
         let width = if base.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
             None => width,
-            Some(bits) => bits
-                .parse()
-                .ok()
-                .filter(|b| *b <= width)
-                .ok_or_else(rule)?,
+            Some(bits) => bits.parse().ok().filter(|b| *b <= width).ok_or_else(rule)?,
         };
         Ok(Cidr { base, bits })
     }
@@ -207,7 +205,14 @@ mod tests {
 
     #[test]
     fn what_is_no_block_is_refused() {
-        for text in ["", "192.0.2.0/33", "192.0.2/24", "::1/129", "host", "1.2.3.4/"] {
+        for text in [
+            "",
+            "192.0.2.0/33",
+            "192.0.2/24",
+            "::1/129",
+            "host",
+            "1.2.3.4/",
+        ] {
             assert!(text.parse::<Cidr>().is_err(), "{text}");
         }
     }

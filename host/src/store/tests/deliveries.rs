@@ -9,7 +9,8 @@ fn message_of(rig: &Rig, system_id: &str, registered_delivery: u8) -> Box<Messag
     message.source = Source::Smpp {
         system_id: system_id.to_owned(),
     };
-    message.sm.receipts = crate::domain::ReceiptsWanted::from_registered_delivery(registered_delivery);
+    message.sm.receipts =
+        crate::domain::ReceiptsWanted::from_registered_delivery(registered_delivery);
     message
 }
 
