@@ -97,6 +97,7 @@ mod tests {
                 tlvs: Vec::new(),
             }],
             reason: String::new(),
+            reroute: None,
         };
         part
     }

@@ -269,9 +269,9 @@ async fn a_bad_body_costs_its_own_request_only() {
     encode(&Pdu::request(3, Body::Unbind), &mut octets).unwrap();
     stream.write_all(&octets).await.unwrap();
     let heard = last_words(stream).await;
-    let bind_resp = decode(&heard[..26]).unwrap();
+    let bind_resp = decode(&heard[..32]).unwrap();
     assert_eq!(bind_resp.command_id(), command_id::BIND_TRANSCEIVER_RESP);
-    let refusal = Header::parse(&heard[26..]).unwrap();
+    let refusal = Header::parse(&heard[32..]).unwrap();
     assert_eq!(refusal.command_id, command_id::SUBMIT_SM_RESP);
     assert_ne!(refusal.command_status, 0);
     assert_eq!(

@@ -140,7 +140,10 @@ fn tlvs(message: &Message, state: State) -> TlvBuf {
     let error = error_number(message);
     if error != 0 {
         let [high, low] = error.to_be_bytes();
-        push(tag::NETWORK_ERROR_CODE, &[NETWORK_TYPE_GSM, high, low]);
+        let networks = message.parts.iter().filter(|p| p.error == error_text(message));
+        let network = networks.filter_map(|p| p.network_type).next();
+        let network = network.unwrap_or(NETWORK_TYPE_GSM);
+        push(tag::NETWORK_ERROR_CODE, &[network, high, low]);
     }
     // Given back, so that the client finds its own record by it (SMPP 3.4, 5.3.2.17).
     let own = message
@@ -157,6 +160,7 @@ fn tlvs(message: &Message, state: State) -> TlvBuf {
 mod tests {
     use super::*;
     use crate::domain::message::tests_support::message;
+    use crate::domain::receipt::Report;
     use crate::domain::{CarrierId, Part, PartState, Reason, Tlv};
     use crate::smpp::link::Requests;
     use crate::smpp::pdu::decode;
@@ -172,6 +176,7 @@ mod tests {
             carrier_message_id: "0A".to_owned(),
             state: PartState::Enroute,
             error: String::new(),
+            network_type: None,
             done_at: None,
         }];
         m.tlvs = vec![Tlv {
@@ -179,7 +184,12 @@ mod tests {
             value: vec![0, 7],
         }];
         m.enter(NOW, State::Enroute, Reason::TakenByCarrier, "");
-        m.apply_receipt(NOW, 0, state, error, Some(Timestamp(NOW.0 + 60_000)));
+        let report = Report {
+            error: error.to_owned(),
+            done_at: Some(Timestamp(NOW.0 + 60_000)),
+            ..Report::of(state)
+        };
+        m.apply_receipt(NOW, 0, &report);
         m
     }
 
