@@ -41,7 +41,11 @@ pub async fn submit(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let key = idempotency_key(&parts.headers)?;
     let bytes = read_body(&parts.headers, body, body_max::MESSAGE).await?;
     let idempotency = key.map(|key| idempotency(caller, key.to_owned(), &bytes));
-    let submission = api.requests.submission(json::parse(&bytes)?)?;
+    let submission = api.requests.submission(
+        json::parse(&bytes)?,
+        &api.pipeline.numbers,
+        &caller.account.id,
+    )?;
     let (message, replayed) = accept(&api, &caller.account, submission, idempotency).await?;
     let mut response = json_response(StatusCode::ACCEPTED, &Summary::of(&message));
     if replayed {
@@ -58,7 +62,11 @@ pub async fn preview(api: Arc<Api>, request: Request) -> Result<Response, Proble
     let (parts, body) = request.into_parts();
     let caller = api.authorize(&parts, Scope::Send)?;
     let bytes = read_body(&parts.headers, body, body_max::MESSAGE).await?;
-    let submission = api.requests.submission(json::parse(&bytes)?)?;
+    let submission = api.requests.submission(
+        json::parse(&bytes)?,
+        &api.pipeline.numbers,
+        &caller.account.id,
+    )?;
     let binary = matches!(submission.body, Body::Binary { .. });
     let preview = api
         .pipeline
@@ -134,7 +142,10 @@ async fn batch_item(
     item: Value,
     key: Option<Idempotency>,
 ) -> BatchResult {
-    let accepted = match api.requests.submission(item) {
+    let accepted = match api
+        .requests
+        .submission(item, &api.pipeline.numbers, &account.id)
+    {
         Ok(submission) => accept(api, account, submission, key).await,
         Err(problem) => Err(problem),
     };
@@ -391,6 +402,11 @@ fn submit_problem(error: SubmitError, binary: bool) -> Problem {
         SubmitError::TooManySegments { segments, max } => field(
             body,
             format!("needs {segments} segments; this server takes at most {max}"),
+        ),
+        SubmitError::Silent => field(
+            "/protocol_id",
+            "is 64, a message that its phone shows nobody; this account may not send those"
+                .to_owned(),
         ),
         SubmitError::SendAtTooFar { max_seconds } => field(
             "/send_at",

@@ -3,7 +3,7 @@
 
 use super::Pipeline;
 use crate::clock::Timestamp;
-use crate::domain::text::{self, TextError};
+use crate::domain::text::{self, TextError, TextStyle};
 use crate::domain::{Body, Lane, Message, MessageId, Reason, ReceiptsWanted, State};
 use crate::store::UpdateError;
 
@@ -52,11 +52,10 @@ fn replace(message: &mut Message, new: Replacement, now: Timestamp) -> Result<bo
         return Ok(false);
     }
     if let Some(body) = new.body {
-        let plan = text::plan(&body)?;
+        let plan = message.measure(&body, &TextStyle::default())?;
         message.body = body;
         message.submitted_body = None;
-        message.alphabet = plan.alphabet;
-        message.segments = plan.segments;
+        message.measured(plan);
     }
     if let Some(at) = new.send_at {
         let validity = message.expires_at.since(message.send_at);

@@ -72,11 +72,9 @@ pub async fn cancel(visit: &Visit, cancel: &CancelSm<'_>) -> Result<Response, Re
 /// (SMPP 3.4, 4.9.1).
 async fn cancel_all(visit: &Visit, cancel: &CancelSm<'_>) -> Result<Response, Refused> {
     let failed = |why: &str| Refused::new(status::ESME_RCANCELFAIL, why);
-    let to = recipient(
-        cancel.dest_addr_ton,
-        cancel.dest_addr_npi,
-        cancel.destination_addr,
-    )?;
+    let to = recipient(cancel.dest_addr_ton, cancel.destination_addr, &|text| {
+        visit.read_number(text)
+    })?;
     let from = source(
         cancel.source_addr_ton,
         cancel.source_addr_npi,
@@ -212,11 +210,9 @@ async fn sibling(
     message: &Message,
     cancel: &CancelSm<'_>,
 ) -> Result<Option<Message>, Refused> {
-    let to = recipient(
-        cancel.dest_addr_ton,
-        cancel.dest_addr_npi,
-        cancel.destination_addr,
-    )?;
+    let to = recipient(cancel.dest_addr_ton, cancel.destination_addr, &|text| {
+        visit.read_number(text)
+    })?;
     let shared = message.id.to_string();
     let waiting = waiting(visit, &to, None).await?;
     Ok(waiting.into_iter().find(|m| m.reference == shared))

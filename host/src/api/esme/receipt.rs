@@ -140,7 +140,10 @@ fn tlvs(message: &Message, state: State) -> TlvBuf {
     let error = error_number(message);
     if error != 0 {
         let [high, low] = error.to_be_bytes();
-        let networks = message.parts.iter().filter(|p| p.error == error_text(message));
+        let networks = message
+            .parts
+            .iter()
+            .filter(|p| p.error == error_text(message));
         let network = networks.filter_map(|p| p.network_type).next();
         let network = network.unwrap_or(NETWORK_TYPE_GSM);
         push(tag::NETWORK_ERROR_CODE, &[network, high, low]);

@@ -31,6 +31,10 @@ pub fn refused(error: &SubmitError) -> Refused {
             status::ESME_RINVMSGLEN,
             format!("needs {segments} segments; at most {max} are taken"),
         ),
+        SubmitError::Silent => Refused::new(
+            status::ESME_RPROHIBITED,
+            "the account may not send what its phone shows nobody",
+        ),
         SubmitError::SendAtTooFar { max_seconds } => Refused::new(
             status::ESME_RINVSCHED,
             format!("lies more than {max_seconds} s ahead"),

@@ -15,6 +15,8 @@ use super::operations;
 use super::refusal::Refused;
 use super::submit;
 use super::system::System;
+use crate::domain::Address;
+use crate::domain::address::AddressError;
 use crate::pipeline::EventKind;
 use crate::smpp::link::Responder;
 use crate::smpp::pdu::{Body, SmResp, TlvBuf, command_id, decode, tag};
@@ -108,6 +110,12 @@ pub struct Visit {
 impl Visit {
     pub fn system(&self) -> &Arc<System> {
         &self.bound.system
+    }
+
+    /// As the account's numbers are read over HTTP too.
+    pub fn read_number(&self, text: &str) -> Result<Address, AddressError> {
+        let numbers = &self.esme.pipeline.numbers;
+        numbers.recipient(text, &numbers.rules(&self.system().account.id, None))
     }
 
     async fn answer(&self, request: Request) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::refusal::Refused;
 use super::system::{DefaultAlphabet, System};
 use crate::clock::Timestamp;
+use crate::domain::address::AddressError;
 use crate::domain::cut::cut_of;
 use crate::domain::text::{self, Concat, TextError};
 use crate::domain::{
@@ -35,14 +36,18 @@ const MESSAGE_WAITING: std::ops::RangeInclusive<u8> = 0xC0..=0xEF;
 /// The octets of data_coding that are Latin-1 (SMPP 3.4, 5.2.19).
 const DATA_CODING_LATIN1: u8 = 3;
 
+/// How the account's numbers are read: by the numbering plan, in its region.
+pub type ReadNumber<'a> = &'a dyn Fn(&str) -> Result<Address, AddressError>;
+
 /// Reads what a client submits. `now` is when the PDU came.
 pub fn submission(
     sm: &Sm<'_>,
     system: &System,
     limits: &Limits,
     now: Timestamp,
+    read: ReadNumber<'_>,
 ) -> Result<Submission, Refused> {
-    let recipient = recipient(sm.dest_addr_ton, sm.dest_addr_npi, sm.destination_addr)?;
+    let recipient = recipient(sm.dest_addr_ton, sm.destination_addr, read)?;
     let originator = originator(sm, system)?;
     let parameters = parameters(sm)?;
     let (body, data_coding, cut) = body(sm, system)?;
@@ -288,8 +293,9 @@ fn validity(
     }
 }
 
-/// Where the message goes. An international number, whatever type its sender gave it.
-pub fn recipient(ton: u8, _npi: u8, value: &[u8]) -> Result<Address, Refused> {
+/// Where the message goes. What its sender calls international is; all else is read as it is dialled
+/// in the account's region.
+pub fn recipient(ton: u8, value: &[u8], read: ReadNumber<'_>) -> Result<Address, Refused> {
     let bad = |why: String| Refused::new(status::ESME_RINVDSTADR, why);
     if ton > TypeOfNumber::Abbreviated as u8 || ton == TypeOfNumber::Alphanumeric as u8 {
         return Err(Refused::new(
@@ -304,7 +310,11 @@ pub fn recipient(ton: u8, _npi: u8, value: &[u8]) -> Result<Address, Refused> {
             "destination_addr has other characters than digits".to_owned()
         ));
     }
-    Address::international(text).map_err(|error| bad(format!("destination_addr {error}")))
+    let number = match ton == TypeOfNumber::International as u8 {
+        true => read(&format!("+{digits}")),
+        false => read(text),
+    };
+    number.map_err(|error| bad(format!("destination_addr {error}")))
 }
 
 /// Who it is from: what the client says, within what it may say, or what is configured for it.

@@ -26,7 +26,9 @@ fn sm<'a>() -> Sm<'a> {
 fn read_by(sm: &Sm<'_>, change: impl FnOnce(&mut SystemSpec)) -> Result<Submission, u32> {
     let mut spec = spec("app");
     change(&mut spec);
-    submission(sm, &system(spec), &Limits::default(), NOW).map_err(|r| r.command_status)
+    let limits = Limits::default();
+    submission(sm, &system(spec), &limits, NOW, &Address::international)
+        .map_err(|r| r.command_status)
 }
 
 fn read(sm: &Sm<'_>) -> Result<Submission, u32> {

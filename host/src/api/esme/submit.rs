@@ -39,7 +39,9 @@ pub async fn submit(visit: &Visit, sm: &Sm<'_>, frame: &Bytes) -> Result<Respons
     let (esme, system) = (&visit.esme, visit.system());
     admit(system)?;
     let now = esme.pipeline.clock.now();
-    let submission = submission::submission(sm, system, &esme.pipeline.limits, now)?;
+    let read = |text: &str| visit.read_number(text);
+    let limits = &esme.pipeline.limits;
+    let submission = submission::submission(sm, system, limits, now, &read)?;
     let idempotency = idempotency(system, sm.tlvs, frame)?;
     let forward = submission.sm.messaging_mode == MODE_FORWARD;
     let place = match forward {
@@ -328,7 +330,9 @@ fn prepared(
     let (esme, system) = (&visit.esme, visit.system());
     admit(system)?;
     let now = esme.pipeline.clock.now();
-    let submission = submission::submission(sm, system, &esme.pipeline.limits, now)?;
+    let read = |text: &str| visit.read_number(text);
+    let limits = &esme.pipeline.limits;
+    let submission = submission::submission(sm, system, limits, now, &read)?;
     let mut idempotency = idempotency(system, sm.tlvs, frame)?;
     if let Some(idempotency) = &mut idempotency {
         idempotency.key.push_str(&format!("#{at}"));

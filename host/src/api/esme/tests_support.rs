@@ -46,6 +46,8 @@ pub fn system(spec: SystemSpec) -> System {
         webhook_secret: None,
         numbers: Vec::new(),
         throughput: None,
+        text: Default::default(),
+        silent: false,
     };
     System::new(spec, Arc::new(account))
 }
