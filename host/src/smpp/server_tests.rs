@@ -275,7 +275,7 @@ async fn a_bad_body_costs_its_own_request_only() {
     assert_eq!(refusal.command_id, command_id::SUBMIT_SM_RESP);
     assert_ne!(refusal.command_status, 0);
     assert_eq!(
-        Header::parse(&heard[42..]).unwrap().command_id,
+        Header::parse(&heard[48..]).unwrap().command_id,
         command_id::UNBIND_RESP
     );
 }
