@@ -22,7 +22,11 @@ pub use self::adapter::{
 pub use self::esme::{
     AlphabetName, BindModeName, EsmeSection, LongInboundName, ReceiptFormName, SmppServerSection,
 };
-pub use self::smpp::{Bind, ReceiptId, ReceiptPer, SmppSection};
+pub use self::smpp::{
+    AddressRuleSection, AddressShape, Bind, HostOrder, Operation, OutbindBind, OutbindSection,
+    ReceiptId, ReceiptPer, SmppSection, StatusAction, StatusSection, SubmitSection, Tls,
+    TlsSection, TlvSection, ValidityForm,
+};
 pub use self::text::{AccountText, CarrierText};
 use crate::plugin::EngineLimits;
 

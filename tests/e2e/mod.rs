@@ -2,6 +2,7 @@
 
 mod aggregator;
 mod authoring;
+mod carrier_smpp;
 mod cli;
 mod crash;
 mod demo;
@@ -19,6 +20,7 @@ mod receipts;
 mod schedule;
 mod ship;
 mod smpp_bytes;
+mod smpp_tls;
 mod tenants;
 mod trial;
 mod unanswered;

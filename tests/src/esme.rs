@@ -46,7 +46,7 @@ impl Esme {
 
     fn over(stream: TcpStream) -> Esme {
         Esme {
-            session: Session::over(stream),
+            session: Session::over(Box::new(stream)),
             next: 0,
             deliveries: VecDeque::new(),
         }

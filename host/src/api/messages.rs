@@ -23,6 +23,7 @@ use super::http::{
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::reports::InboundView;
 use super::{Api, id_in, json, wire};
+use crate::carrier::CallBackError;
 use crate::domain::text::TextError;
 use crate::domain::{
     AccountId, Address, Body, Lane, Message, MessageId, Reason, SetId, State, TrafficClass,
@@ -234,10 +235,33 @@ pub async fn cancel(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let (parts, _) = request.into_parts();
     let caller = api.authorize(&parts, Scope::Send)?;
     let now = api.pipeline.clock.now();
-    change(&api, caller, id_in(&parts)?, "canceled", move |message| {
-        alter::cancel(message, now, "")
+    let id = id_in(&parts)?;
+    let called_back = call_back(&api, caller, id).await?;
+    change(&api, caller, id, "canceled", move |message| {
+        match message.state {
+            State::Enroute if called_back => {
+                message.enter(now, State::Canceled, Reason::CanceledByClient, "")
+            }
+            _ => alter::cancel(message, now, ""),
+        }
     })
     .await
+}
+
+/// Whether a carrier that has the message has forgotten it at our word.
+async fn call_back(api: &Api, caller: &Caller, id: MessageId) -> Result<bool, Problem> {
+    let message = find(api, caller, id).await?;
+    let detail = match api.pipeline.call_back(&message).await {
+        Ok(()) => return Ok(true),
+        Err(CallBackError::NotSupported) => return Ok(false),
+        Err(CallBackError::Refused { status }) => {
+            format!("the carrier has the message and does not cancel it: 0x{status:08x}")
+        }
+        Err(CallBackError::Unanswered) => {
+            "the carrier has the message and did not answer whether it is canceled".to_owned()
+        }
+    };
+    Err(Problem::new(Code::Conflict, detail))
 }
 
 /// `POST /v1/messages/{id}/release`: a person lets a held message go.

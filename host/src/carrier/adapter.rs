@@ -264,9 +264,13 @@ impl AdapterCarrier {
                     retry_after_ms: Some(ms),
                 }
             }
-            Ok(Err(SubmitError::Temporary(detail))) => SendOutcome::Temporary { status: 0, detail },
+            Ok(Err(SubmitError::Temporary(detail))) => SendOutcome::Temporary {
+                status: 0,
+                detail,
+                retry_after_ms: None,
+            },
             Ok(Err(SubmitError::Permanent(detail))) => SendOutcome::Permanent { status: 0, detail },
-            Ok(Err(SubmitError::Unknown(_))) => SendOutcome::Unknown,
+            Ok(Err(SubmitError::Unknown(_))) => SendOutcome::Unknown { taken: Vec::new() },
             // Never called, so nothing went out.
             Err(Fault::Skipped | Fault::Quota(_) | Fault::Internal(_)) => SendOutcome::Unavailable,
             // It may have sent the request before it failed.
@@ -276,7 +280,7 @@ impl AdapterCarrier {
                 | Fault::MemoryLimit { .. }
                 | Fault::BadOutput(_)
                 | Fault::HostCallLimit(_),
-            ) => SendOutcome::Unknown,
+            ) => SendOutcome::Unknown { taken: Vec::new() },
         }
     }
 }

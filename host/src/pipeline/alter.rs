@@ -88,6 +88,19 @@ impl Pipeline {
         self.store.update(id, change).await
     }
 
+    /// The carrier has forgotten a message that it took; durable when it returns.
+    pub async fn canceled_by_carrier(
+        &self,
+        id: MessageId,
+        detail: &str,
+    ) -> Result<(), UpdateError> {
+        let (now, detail) = (self.clock.now(), detail.to_owned());
+        let change = move |message: &mut Message| {
+            message.enter(now, State::Canceled, Reason::CanceledByClient, detail);
+        };
+        self.store.update(id, change).await
+    }
+
     /// Durable when it returns; the inner error: the new text cannot travel, and nothing changed.
     pub async fn replace(
         &self,

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod alter;
+pub mod call_back;
 pub mod canary;
 pub mod carriers;
 pub mod compare;

@@ -63,6 +63,14 @@ pub async fn cancel(visit: &Visit, cancel: &CancelSm<'_>) -> Result<Response, Re
     };
     match visit.esme.pipeline.cancel(message.id, "cancel_sm").await {
         Ok(Changed::Done) => Ok(Response::Status),
+        Ok(Changed::TooLate(State::Enroute))
+            if visit.esme.pipeline.call_back(&message).await.is_ok() =>
+        {
+            let pipeline = &visit.esme.pipeline;
+            let canceled = pipeline.canceled_by_carrier(message.id, "cancel_sm").await;
+            canceled.map_err(|error| not_changed(&error, status::ESME_RCANCELFAIL))?;
+            Ok(Response::Status)
+        }
         Ok(Changed::TooLate(_)) => Err(failed("the message has gone on its way")),
         Err(error) => Err(not_changed(&error, status::ESME_RCANCELFAIL)),
     }
