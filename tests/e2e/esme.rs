@@ -344,7 +344,7 @@ async fn one_key_is_one_message() {
     let first = esme.submit(&keyed("once")).await;
     assert_eq!(esme.submit(&keyed("once")).await, first);
     let other = esme.refused(&keyed("something else")).await;
-    assert_eq!(other, CommandStatus::EsmeRinvoptparamval);
+    assert_eq!(other, CommandStatus::EsmeRinvtlvval);
     rig.wait_for(&first, "delivered").await;
     assert_eq!(rig.taken(0).len(), 1);
 }

@@ -176,7 +176,10 @@ impl Session {
                 self.input.drain(..length);
                 return match header.command_status {
                     status::ESME_ROK => Ok(()),
-                    refused => Err(format!("the bind is refused: {}", status::describe(refused))),
+                    refused => Err(format!(
+                        "the bind is refused: {}",
+                        status::describe(refused)
+                    )),
                 };
             }
         }
@@ -261,7 +264,11 @@ impl Session {
             ..Sm::default()
         };
         let sequence = self.sequence;
-        self.sequence = if sequence >= 0x7FFF_FFFF { 1 } else { sequence + 1 };
+        self.sequence = if sequence >= 0x7FFF_FFFF {
+            1
+        } else {
+            sequence + 1
+        };
         self.push(&Pdu::request(sequence, Body::SubmitSm(sm)))?;
         self.outstanding.insert(sequence, (number, from));
         Ok(())
@@ -297,7 +304,11 @@ impl Session {
                         self.receipts.fetch_add(1, Ordering::Relaxed);
                     }
                     let resp = Body::DeliverSmResp(SmResp::default());
-                    self.push(&Pdu::response(header.sequence_number, status::ESME_ROK, resp))?;
+                    self.push(&Pdu::response(
+                        header.sequence_number,
+                        status::ESME_ROK,
+                        resp,
+                    ))?;
                 }
                 command_id::ENQUIRE_LINK => {
                     self.push(&Pdu::response(
