@@ -224,6 +224,10 @@ impl Pipeline {
             .as_ref()
             .filter(|_| !consumed)
             .and_then(|a| a.inbound_url.clone());
+        let esme = account
+            .as_ref()
+            .filter(|_| !consumed)
+            .and_then(|a| a.inbound_esme.as_deref().map(str::to_owned));
         let record = InboundRecord {
             in_reply_to: self.answered(&inbound, account.as_deref(), now).await?,
             inbound: inbound.clone(),
@@ -231,6 +235,7 @@ impl Pipeline {
             labels,
             consumed,
             webhook_url: url,
+            system_id: esme,
         };
         self.store.insert_inbound(record, &whole.joined_of).await?;
         if !whole.complete {

@@ -22,6 +22,7 @@ pub fn received(n: u64, text: &str, handset: &str) -> InboundRecord {
         consumed: false,
         webhook_url: None,
         in_reply_to: None,
+        system_id: None,
     }
 }
 
