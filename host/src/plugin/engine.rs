@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::child::CompileMode;
@@ -109,6 +110,8 @@ struct Inner {
     ledger: Ledger,
     /// A set is in force: compiling goes behind what it decides.
     serving: AtomicBool,
+    /// One component at a time is compiled again.
+    improving: Semaphore,
 }
 
 /// The machine refused what the engine needs.
@@ -159,6 +162,7 @@ impl Engine {
             recent: Mutex::new(VecDeque::new()),
             ledger: Ledger::default(),
             serving: AtomicBool::new(false),
+            improving: Semaphore::new(1),
         })))
     }
 
@@ -178,6 +182,12 @@ impl Engine {
 
     pub(super) fn is_serving(&self) -> bool {
         self.0.serving.load(Ordering::Relaxed)
+    }
+
+    /// The turn of who compiles again what was compiled quickly.
+    pub(super) async fn improving(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed.
+        self.0.improving.acquire().await.ok()
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {

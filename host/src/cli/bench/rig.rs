@@ -20,6 +20,11 @@ use crate::plugin::PolicySpec;
 /// How long the last receipt may take once the load has ended.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 
+/// The account that sends what has a mark, and may have plugins of its own.
+pub const TENANT: &str = "tenant";
+/// How long it may take to compile the plugins well after the start.
+const COMPILED_MAX: Duration = Duration::from_secs(60);
+
 /// The server, its carrier and their folder.
 pub struct Rig {
     server: Child,
@@ -28,6 +33,7 @@ pub struct Rig {
     control: String,
     http: String,
     key: String,
+    tenant_key: String,
     folder: Scratch,
     hooks: Hooks,
     plugins: PathBuf,
@@ -69,15 +75,15 @@ impl Rig {
         std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let folder = Scratch(folder);
         let plugins = plugins_folder(args.plugins.as_deref())?;
-        let key = format!(
-            "hg_{:032x}{:032x}",
-            rand::random::<u128>(),
-            rand::random::<u128>()
-        );
+        let new_key = || {
+            let (high, low) = (rand::random::<u128>(), rand::random::<u128>());
+            format!("hg_{high:032x}{low:032x}")
+        };
+        let (key, tenant_key) = (new_key(), new_key());
         let smpp = free_address().await?;
         let control = free_address().await?;
         let http = free_address().await?;
-        write_config(&folder.0, &http, &smpp, &key, recording)?;
+        write_config(&folder.0, &http, &smpp, &[&key, &tenant_key], recording)?;
         write_policy(&folder.0, &plugins, hooks, 0)?;
         let smsc = match carrier {
             true => Some(spawn_smsc(&smpp, &control).await?),
@@ -91,6 +97,7 @@ impl Rig {
             control,
             http,
             key,
+            tenant_key,
             folder,
             hooks,
             plugins,
@@ -99,13 +106,40 @@ impl Rig {
         if carrier {
             rig.bound().await?;
         }
+        if hooks == Hooks::On {
+            rig.compiled().await?;
+        }
         Ok(rig)
+    }
+
+    /// Waits until the plugins are compiled well, which they are after the server is ready: what is measured
+    /// is any day, not the first seconds.
+    async fn compiled(&self) -> Result<(), String> {
+        let plugins = self.plugin_stats().await?.len();
+        let end = Instant::now() + COMPILED_MAX;
+        let cache = self.folder.0.join("data").join("compiled");
+        loop {
+            let files = std::fs::read_dir(&cache).map_or(0, |files| {
+                let native = |f: std::io::Result<std::fs::DirEntry>| {
+                    f.is_ok_and(|f| f.path().extension().is_some_and(|e| e == "native"))
+                };
+                files.filter_map(|f| native(f).then_some(())).count()
+            });
+            if files >= plugins {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(format!("{files} of {plugins} plugins are compiled"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn target(&self) -> Target {
         Target {
             address: self.http.clone(),
             key: self.key.clone(),
+            marked_key: self.tenant_key.clone(),
             marked_every: 0,
         }
     }
@@ -461,7 +495,7 @@ fn write_config(
     folder: &Path,
     http: &str,
     smpp: &str,
-    key: &str,
+    [key, tenant_key]: &[&str; 2],
     recording: bool,
 ) -> Result<(), String> {
     let mut text = format!(
@@ -480,6 +514,9 @@ filter = "warn"
 [[accounts]]
 id = "bench"
 keys = [{{ key = "literal:{key}", scopes = ["send", "read", "admin"] }}]
+[[accounts]]
+id = "{TENANT}"
+keys = [{{ key = "literal:{tenant_key}", scopes = ["send"] }}]
 "#
     );
     for id in ["north", "south"] {
