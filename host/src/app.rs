@@ -2,6 +2,7 @@
 //! part and does no part's work.
 
 mod policy_file;
+mod smpp;
 mod trusted_keys;
 
 use std::collections::HashMap;
@@ -19,13 +20,10 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::api::{self, Api, EdgeLimits, KeySpec, Keys, Scope, Surface};
 use crate::carrier::adapter::{AdapterCarrier, AdapterConfig};
-use crate::carrier::smpp::{Binding, SmppCarrier, SmppConfig};
+use crate::carrier::smpp::{SmppCarrier, SmppConfig};
 use crate::carrier::{Carrier, CarrierEvent};
 use crate::clock::Clock;
-use crate::config::{
-    AccountSection, Bind, CarrierSection, Config, ReceiptId, ScopeName, SmppSection,
-};
-use crate::domain::receipt::IdForm;
+use crate::config::{AccountSection, CarrierSection, Config, ScopeName};
 use crate::domain::{AccountId, CarrierId, TrafficClass};
 use crate::pipeline::account::WebhookSecret;
 use crate::pipeline::numbers::Numbers;
@@ -182,7 +180,7 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         pipeline: pipeline.clone(),
         keys,
         callbacks,
-        more_metrics: Arc::new(move |out| smpp_metrics(&sessions, out)),
+        more_metrics: Arc::new(move |out| smpp::metrics(&sessions, out)),
     });
     Ok(run(config, file, pipeline, api, received, listener, admin))
 }
@@ -272,45 +270,6 @@ impl Server {
         let _ = self.stop_back.send(true);
         join(self.back).await;
         self.pipeline.store.shutdown().await;
-    }
-}
-
-/// What the sessions of each SMPP carrier counted, in the Prometheus text format.
-fn smpp_metrics(carriers: &[Arc<SmppCarrier>], out: &mut String) {
-    use std::fmt::Write as _;
-    use std::sync::atomic::Ordering;
-
-    let _ = writeln!(out, "# TYPE heliograph_smpp_total counter");
-    for carrier in carriers {
-        let counters = carrier.counters();
-        let figures = [
-            ("submitted", &counters.submitted),
-            ("sent", &counters.sent),
-            ("throttled", &counters.throttled),
-            ("temporary", &counters.temporary),
-            ("permanent", &counters.permanent),
-            ("unknown", &counters.unknown),
-            ("unavailable", &counters.unavailable),
-            ("receipts", &counters.receipts),
-            ("unreadable_receipts", &counters.unreadable_receipts),
-            ("inbound", &counters.inbound),
-            ("binds", &counters.binds),
-            ("bind_failures", &counters.bind_failures),
-            ("disconnects", &counters.disconnects),
-        ];
-        for (what, figure) in figures {
-            // A carrier's name comes from the configuration, where quotes and backslashes may stand.
-            let id = carrier
-                .id()
-                .as_str()
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"");
-            let value = figure.load(Ordering::Relaxed);
-            let _ = writeln!(
-                out,
-                "heliograph_smpp_total{{carrier=\"{id}\",what=\"{what}\"}} {value}"
-            );
-        }
     }
 }
 
@@ -473,7 +432,7 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
         let at = format!("carriers[{i}] ({})", carrier.id());
         match carrier {
             CarrierSection::Smpp(section) => {
-                let config = smpp_config(section, base, &at)?;
+                let config = smpp::carrier(section, base, &at)?;
                 config.check().map_err(|e| failed(&at, e))?;
                 smpp.push(config);
             }
@@ -555,35 +514,6 @@ fn account(section: &AccountSection, base: &Path, at: &str) -> Result<Account, S
         webhook_secret,
         numbers: section.numbers.clone(),
         throughput: section.throughput,
-    })
-}
-
-fn smpp_config(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfig, StartError> {
-    let password = section.password.resolve(base);
-    let password = password.map_err(|e| failed(&format!("{at}.password"), e))?;
-    let id = CarrierId::from(section.id.as_str());
-    Ok(SmppConfig {
-        system_type: section.system_type.clone(),
-        binding: match section.bind {
-            Bind::Transceiver => Binding::Transceiver,
-            Bind::Pair => Binding::Pair,
-            Bind::Transmitter => Binding::Transmitter,
-        },
-        sessions: section.sessions,
-        window: section.window,
-        throughput: section.throughput,
-        enquire_link: Duration::from_secs(section.enquire_link_seconds),
-        response_timeout: Duration::from_millis(section.response_timeout_ms),
-        reconnect_min: Duration::from_millis(section.reconnect_min_ms),
-        reconnect_max: Duration::from_millis(section.reconnect_max_ms),
-        id_form: match section.receipt_id {
-            ReceiptId::Auto => IdForm::Auto,
-            ReceiptId::AsIs => IdForm::AsIs,
-            ReceiptId::HexInResponse => IdForm::HexInResponse,
-            ReceiptId::DecimalInResponse => IdForm::DecimalInResponse,
-        },
-        tags: section.tags.clone(),
-        ..SmppConfig::new(id, &section.address, &section.system_id, &password)
     })
 }
 

@@ -1,6 +1,8 @@
 //! The configuration file: one TOML document, checked whole before anything starts. Errors name
 //! the line and the key. Policy is another file (`plugin::set`), because it changes while we run.
 
+mod smpp;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub use self::smpp::{Bind, ReceiptId, ReceiptPer, SmppSection};
 use crate::plugin::EngineLimits;
 
 /// Everything an operator sets. Every key has a default but those that cannot.
@@ -330,7 +333,7 @@ pub struct AdapterSection {
     pub id: String,
     /// The entry's name in the policy file.
     pub plugin: String,
-    #[serde(default = "defaults::window")]
+    #[serde(default = "smpp::defaults::window")]
     #[schemars(range(min = 1, max = 10_000))]
     pub window: usize,
     /// Messages per second; 0: no limit.
@@ -338,94 +341,6 @@ pub struct AdapterSection {
     pub throughput: u32,
     #[serde(default)]
     pub tags: Vec<String>,
-}
-
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SmppSection {
-    #[schemars(length(min = 1, max = 64))]
-    pub id: String,
-    /// `host:port` of the SMSC.
-    pub address: String,
-    pub system_id: String,
-    pub password: Secret,
-    #[serde(default)]
-    pub system_type: String,
-    #[serde(default = "defaults::bind")]
-    pub bind: Bind,
-    /// Sessions of this kind; a `pair` counts as one.
-    #[serde(default = "defaults::one")]
-    #[schemars(range(min = 1, max = 64))]
-    pub sessions: usize,
-    /// Unanswered submit_sm of one session.
-    #[serde(default = "defaults::window")]
-    #[schemars(range(min = 1, max = 10_000))]
-    pub window: usize,
-    /// submit_sm per second, all sessions together; 0: no limit.
-    #[serde(default)]
-    pub throughput: u32,
-    #[serde(default = "defaults::enquire_link")]
-    #[schemars(range(min = 1, max = 3600))]
-    pub enquire_link_seconds: u64,
-    #[serde(default = "defaults::response_timeout")]
-    #[schemars(range(min = 100, max = 600_000))]
-    pub response_timeout_ms: u64,
-    #[serde(default = "defaults::reconnect_min")]
-    #[schemars(range(min = 10, max = 600_000))]
-    pub reconnect_min_ms: u64,
-    #[serde(default = "defaults::reconnect_max")]
-    #[schemars(range(min = 10, max = 3_600_000))]
-    pub reconnect_max_ms: u64,
-    /// How the id of a response comes back in a receipt.
-    #[serde(default = "defaults::receipt_id")]
-    pub receipt_id: ReceiptId,
-    #[serde(default)]
-    pub tags: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Bind {
-    Transceiver,
-    /// One transmitter and one receiver.
-    Pair,
-    Transmitter,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ReceiptId {
-    Auto,
-    AsIs,
-    HexInResponse,
-    DecimalInResponse,
-}
-
-mod defaults {
-    pub fn one() -> usize {
-        1
-    }
-    pub fn window() -> usize {
-        50
-    }
-    pub fn enquire_link() -> u64 {
-        30
-    }
-    pub fn response_timeout() -> u64 {
-        30_000
-    }
-    pub fn reconnect_min() -> u64 {
-        500
-    }
-    pub fn reconnect_max() -> u64 {
-        30_000
-    }
-    pub fn bind() -> super::Bind {
-        super::Bind::Transceiver
-    }
-    pub fn receipt_id() -> super::ReceiptId {
-        super::ReceiptId::Auto
-    }
 }
 
 /// A secret by reference: `env:NAME`, `file:PATH`, or `literal:TEXT` for what is none.

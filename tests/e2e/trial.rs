@@ -487,6 +487,9 @@ fn message(n: u64) -> Message {
         metadata: Vec::new(),
         tlvs: Vec::new(),
         receipt_url: None,
+        sm: heliograph::domain::SmParameters::default(),
+        source: heliograph::domain::Source::Http,
+        shift: heliograph::domain::text::ShiftTables::default(),
         on_unknown: OnUnknown::Resend,
         duplicate_risk: false,
         state: State::Queued,
@@ -495,6 +498,7 @@ fn message(n: u64) -> Message {
         hop: 0,
         attempts: Vec::new(),
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     }

@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::json::Checked;
 use super::problem::{Code, FieldError, Problem};
 use crate::clock::Timestamp;
-use crate::domain::{AccountId, Address, Body, MessageId, OnUnknown, Tlv, TrafficClass};
+use crate::domain::{
+    AccountId, Address, Body, MessageId, OnUnknown, SmParameters, Source, Tlv, TrafficClass,
+};
 use crate::pipeline::Submission;
 use crate::store::{OptOut, OptOutScope};
 
@@ -208,6 +210,8 @@ impl SubmissionRequest {
             reference: self.reference,
             metadata: self.metadata.into_iter().collect(),
             tlvs,
+            sm: SmParameters::default(),
+            source: Source::Http,
             on_unknown: self
                 .on_unknown
                 .as_deref()

@@ -124,6 +124,9 @@ fn message(text: &str) -> Message {
         metadata: Vec::new(),
         tlvs: Vec::new(),
         receipt_url: None,
+        sm: crate::domain::SmParameters::default(),
+        source: crate::domain::Source::Http,
+        shift: crate::domain::text::ShiftTables::default(),
         on_unknown: OnUnknown::Resend,
         duplicate_risk: false,
         state: State::Queued,
@@ -132,6 +135,7 @@ fn message(text: &str) -> Message {
         hop: 0,
         attempts: Vec::new(),
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     }

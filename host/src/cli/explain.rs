@@ -219,6 +219,9 @@ fn question(args: &Args, spec: &PolicySpec) -> Result<(Message, Facts), Failure>
         metadata,
         tlvs: Vec::new(),
         receipt_url: None,
+        sm: crate::domain::SmParameters::default(),
+        source: crate::domain::Source::Http,
+        shift: crate::domain::text::ShiftTables::default(),
         on_unknown: OnUnknown::Resend,
         duplicate_risk: false,
         state: State::Queued,
@@ -227,6 +230,7 @@ fn question(args: &Args, spec: &PolicySpec) -> Result<(Message, Facts), Failure>
         hop: 0,
         attempts: Vec::new(),
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     };

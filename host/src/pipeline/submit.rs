@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::Pipeline;
 use super::account::Account;
 use crate::clock::Timestamp;
-use crate::domain::text::{self, TextError};
+use crate::domain::text::{self, ShiftTables, TextError};
 use crate::domain::{
     AccountId, Address, Body, Lane, Message, MessageId, OnUnknown, Outcome, Phase, Plan, Reason,
-    Refusal, State, Tlv, TrafficClass,
+    Refusal, SmParameters, Source, State, Tlv, TrafficClass,
 };
 use crate::plugin::PolicySet;
 use crate::store::{Accepted, Idempotency, StoreError};
@@ -29,6 +29,8 @@ pub struct Submission {
     pub reference: String,
     pub metadata: Vec<(String, String)>,
     pub tlvs: Vec<Tlv>,
+    pub sm: SmParameters,
+    pub source: Source,
     pub on_unknown: OnUnknown,
 }
 
@@ -160,6 +162,8 @@ impl Pipeline {
             reference: String::new(),
             metadata: Vec::new(),
             tlvs: Vec::new(),
+            sm: SmParameters::default(),
+            source: Source::Http,
             on_unknown: OnUnknown::Fail,
         };
         let mut message = self.admit(account, submission)?;
@@ -213,6 +217,7 @@ impl Pipeline {
             body: submission.body,
             submitted_body: None,
             alphabet: plan.alphabet,
+            shift: ShiftTables::default(),
             segments: plan.segments,
             accepted_at: now,
             send_at,
@@ -220,6 +225,8 @@ impl Pipeline {
             reference: submission.reference,
             metadata: submission.metadata,
             tlvs: submission.tlvs,
+            sm: submission.sm,
+            source: submission.source,
             receipt_url: submission
                 .receipt_url
                 .or_else(|| account.receipt_url.clone()),
@@ -231,6 +238,7 @@ impl Pipeline {
             hop: 0,
             attempts: Vec::new(),
             parts: Vec::new(),
+            failed: Vec::new(),
             decisions: Vec::new(),
             events: Vec::new(),
         }))
@@ -257,6 +265,8 @@ impl Pipeline {
                 message.wait(Lane::Decide, message.send_at);
                 None
             }
+            // Carriers that reported a failure of this message do not get it again.
+            Outcome::Send if self.nowhere_left(message) => None,
             Outcome::Send => {
                 let reason = if first {
                     Reason::Accepted
@@ -307,6 +317,25 @@ impl Pipeline {
                 let again = now.plus(POLICY_RETRY.mul_f64(0.5 + self.random_unit()));
                 message.wait(Lane::Decide, again.min(message.expires_at));
                 None
+            }
+        }
+    }
+
+    /// Passes over hops that have failed; where none is left, the last failure is the message's end.
+    fn nowhere_left(&self, message: &mut Message) -> bool {
+        if message.failed.is_empty() {
+            return false;
+        }
+        match message.open_hop(0) {
+            Some(hop) => {
+                message.hop = hop;
+                false
+            }
+            None => {
+                let now = self.clock.now();
+                let (state, detail) = message.last_failure();
+                message.enter(now, state, Reason::Receipt, detail);
+                true
             }
         }
     }

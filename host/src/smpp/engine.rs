@@ -1,9 +1,12 @@
 //! The task behind a link: owns socket and session, reads and writes many PDUs at a time, and waits
 //! on everything at once. All of its queues are bounded; what PDUs mean is the inlet's business.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -75,6 +78,8 @@ pub(super) struct Engine<I: Inlet> {
     groups: Groups,
     expired: Vec<Token>,
     write_stalled: Option<Instant>,
+    /// The stream holds octets that it could not pass on yet.
+    unflushed: bool,
     state: watch::Sender<LinkState>,
     shared: Arc<Shared>,
 }
@@ -128,23 +133,26 @@ async fn turn<I: Inlet>(
             buffer,
             events,
             stash,
+            unflushed,
             ..
         } = engine;
         let output = session.output();
+        let owed = !output.is_empty() || *unflushed;
         tokio::select! {
             biased;
-            written = writer.write(output), if !output.is_empty() => match written {
-                Ok(0) => engine.session.close(CloseReason::ClosedByPeer),
-                Ok(octets) => {
+            written = write(writer, output), if owed => match written {
+                Ok(Written { octets: 0, flushed: false }) => engine.session.close(CloseReason::ClosedByPeer),
+                Ok(Written { octets, flushed }) => {
                     engine.session.wrote(octets);
+                    engine.unflushed = !flushed;
                     engine.write_stalled = None;
                 }
-                Err(error) => engine.session.close(CloseReason::Io(error.kind())),
+                Err(error) => engine.session.close(ended(&error)),
             },
             read = reader.read_buf(buffer), if may_read => match read {
                 Ok(0) => engine.session.close(CloseReason::ClosedByPeer),
                 Ok(_) => {}
-                Err(error) => engine.session.close(CloseReason::Io(error.kind())),
+                Err(error) => engine.session.close(ended(&error)),
             },
             _ = control.replies.recv_many(&mut replies, REPLIES_BATCH) => engine.reply(&mut replies),
             Some(command) = control.commands.recv(), if may_send => engine.begin(command),
@@ -155,6 +163,43 @@ async fn turn<I: Inlet>(
             }
             () = &mut sleep => engine.timeout(),
         }
+    }
+}
+
+struct Written {
+    octets: usize,
+    flushed: bool,
+}
+
+/// Writes what the stream takes at once, and has it passed on: TLS keeps records back that its socket
+/// has no place for. With nothing to write it waits until what was kept back is gone.
+async fn write(writer: &mut (impl AsyncWrite + Unpin), output: &[u8]) -> io::Result<Written> {
+    poll_fn(|cx| {
+        let octets = if output.is_empty() {
+            0
+        } else {
+            ready!(Pin::new(&mut *writer).poll_write(cx, output))?
+        };
+        match Pin::new(&mut *writer).poll_flush(cx)? {
+            Poll::Ready(()) => Poll::Ready(Ok(Written {
+                octets,
+                flushed: octets > 0 || output.is_empty(),
+            })),
+            Poll::Pending if octets == 0 => Poll::Pending,
+            Poll::Pending => Poll::Ready(Ok(Written {
+                octets,
+                flushed: false,
+            })),
+        }
+    })
+    .await
+}
+
+/// A TLS peer that closes without a farewell has closed all the same.
+fn ended(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => CloseReason::ClosedByPeer,
+        kind => CloseReason::Io(kind),
     }
 }
 
@@ -194,6 +239,7 @@ impl<I: Inlet> Engine<I> {
             groups: Groups::default(),
             expired: Vec::new(),
             write_stalled: None,
+            unflushed: false,
             state,
             shared,
         }
@@ -446,7 +492,7 @@ impl<I: Inlet> Engine<I> {
     }
 
     fn next_timeout(&mut self, now: Instant) -> Instant {
-        if self.session.output().is_empty() {
+        if self.session.output().is_empty() && !self.unflushed {
             self.write_stalled = None;
         } else {
             self.write_stalled.get_or_insert(now);

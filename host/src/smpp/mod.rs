@@ -12,6 +12,7 @@ pub mod session;
 pub mod status;
 mod terms;
 pub mod time;
+pub mod tls;
 pub mod tlv;
 
 #[cfg(test)]

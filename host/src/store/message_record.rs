@@ -1,14 +1,17 @@
 //! Octets of the message itself, field by field, within the envelope that `records.rs` puts around
 //! every record. The order of the fields is the format: a change of it is a new version.
 
+use std::time::Duration;
+
 use super::bytes::{Damage, Reader, put_bytes, put_near, put_str, put_varint};
 use super::records::{address, body, flags, option, put_address, put_body, put_list, put_option};
 use crate::clock::Timestamp;
-use crate::domain::text::Alphabet;
+use crate::domain::text::{Alphabet, EncodingWish, Language, Languages, ShiftTables, TextWish};
 use crate::domain::{
-    AccountId, Attempt, AttemptOutcome, CallOutcome, CarrierId, Decision, Due, Event, HookCall,
-    Hop, Lane, Message, MessageId, Network, OnUnknown, Part, PartState, Phase, Plan, Reason, SetId,
-    State, Tlv, TrafficClass,
+    AccountId, Attempt, AttemptOutcome, CallOutcome, CarrierId, Decision, Due, Event,
+    FailedDelivery, HookCall, Hop, Lane, Message, MessageId, Network, OnUnknown, Part, PartState,
+    Phase, Plan, Reason, ReceiptsWanted, Reroute, SetId, SmParameters, Source, State, Tlv,
+    TrafficClass,
 };
 
 /// Names that recur within a record are written once and referred to by number.
@@ -85,7 +88,8 @@ pub(super) fn write(m: &Message, out: &mut Vec<u8>) {
         m.state as u8,
         m.hop,
     ]);
-    out.push(u8::from(m.duplicate_risk));
+    let (extras, returns) = (has_extras(m), has_returns(m));
+    out.push(u8::from(m.duplicate_risk) | u8::from(extras) << 1 | u8::from(returns) << 2);
     put_body(out, &m.body);
     put_option(out, m.submitted_body.as_ref(), put_body);
     put_varint(out, base);
@@ -121,13 +125,7 @@ pub(super) fn write(m: &Message, out: &mut Vec<u8>) {
         put_outcome(out, &attempt.outcome);
     });
     put_list(out, &m.parts, |out, part| {
-        names.put_carrier(out, &part.carrier);
-        put_str(out, &part.carrier_message_id);
-        out.push(part.state as u8);
-        put_str(out, &part.error);
-        put_option(out, part.done_at.as_ref(), |out, t| {
-            put_near(out, base, t.0)
-        });
+        put_part(out, &mut names, base, part);
     });
     put_list(out, &m.decisions, |out, decision| {
         names.put_set(out, decision.set);
@@ -148,6 +146,12 @@ pub(super) fn write(m: &Message, out: &mut Vec<u8>) {
         put_str(out, &event.detail);
         put_option(out, event.set.as_ref(), |out, s| names.put_set(out, *s));
     });
+    if extras {
+        put_extras(out, m);
+    }
+    if returns {
+        put_returns(out, &mut names, base, m);
+    }
 }
 
 pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
@@ -161,10 +165,11 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
     let on_unknown = OnUnknown::from_u8(r.u8()?).ok_or(Damage::Field("on_unknown"))?;
     let state = State::from_u8(r.u8()?).ok_or(Damage::Field("state"))?;
     let hop = r.u8()?;
-    let duplicate_risk = flags(r, 1)? != 0;
+    let bits = flags(r, 0b111)?;
+    let (duplicate_risk, extras, returns) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
     let (body_now, submitted_body) = (body(r)?, option(r, body)?);
     let base = r.varint()?;
-    Ok(Message {
+    let mut message = Message {
         id,
         account,
         originator,
@@ -174,6 +179,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
         body: body_now,
         submitted_body,
         alphabet,
+        shift: ShiftTables::default(),
         segments,
         accepted_at: Timestamp(base),
         send_at: Timestamp(r.near(base)?),
@@ -181,6 +187,8 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
         reference: r.string("reference")?,
         metadata: r.list(|r| Ok((r.string("metadata")?, r.string("metadata")?)))?,
         tlvs: r.list(tlv)?,
+        sm: SmParameters::default(),
+        source: Source::Http,
         receipt_url: option(r, |r| r.string("receipt_url"))?,
         on_unknown,
         duplicate_risk,
@@ -189,6 +197,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
         plan: Plan {
             hops: r.list(|r| read_hop(r, &mut names))?,
             reason: r.string("plan")?,
+            reroute: None,
         },
         due: option(r, |r| read_due(r, &mut names, base))?,
         attempts: r.list(|r| {
@@ -199,18 +208,205 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
                 outcome: outcome(r)?,
             })
         })?,
-        parts: r.list(|r| {
-            Ok(Part {
-                carrier: names.carrier(r)?,
-                carrier_message_id: r.string("carrier_message_id")?,
-                state: PartState::from_u8(r.u8()?).ok_or(Damage::Field("part.state"))?,
-                error: r.string("part.error")?,
-                done_at: option(r, |r| Ok(Timestamp(r.near(base)?)))?,
-            })
-        })?,
+        parts: r.list(|r| read_part(r, &mut names, base))?,
+        failed: Vec::new(),
         decisions: r.list(|r| read_decision(r, &mut names, base))?,
         events: r.list(|r| read_event(r, &mut names, base))?,
+    };
+    if extras {
+        read_extras(r, &mut message)?;
+    }
+    if returns {
+        read_returns(r, &mut names, base, &mut message)?;
+    }
+    Ok(message)
+}
+
+fn put_part<'a>(out: &mut Vec<u8>, names: &mut Names<'a>, base: u64, part: &'a Part) {
+    names.put_carrier(out, &part.carrier);
+    put_str(out, &part.carrier_message_id);
+    out.push(part.state as u8);
+    put_str(out, &part.error);
+    put_option(out, part.done_at.as_ref(), |out, t| {
+        put_near(out, base, t.0)
+    });
+}
+
+fn read_part(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<Part, Damage> {
+    Ok(Part {
+        carrier: names.carrier(r)?,
+        carrier_message_id: r.string("carrier_message_id")?,
+        state: PartState::from_u8(r.u8()?).ok_or(Damage::Field("part.state"))?,
+        error: r.string("part.error")?,
+        network_type: None,
+        done_at: option(r, |r| Ok(Timestamp(r.near(base)?)))?,
     })
+}
+
+/// What few receipts bring: a network's type beside its code, a policy that sends failed messages on,
+/// carriers that had the message before.
+fn has_returns(m: &Message) -> bool {
+    m.plan.reroute.is_some()
+        || !m.failed.is_empty()
+        || m.parts.iter().any(|p| p.network_type.is_some())
+}
+
+fn put_returns<'a>(out: &mut Vec<u8>, names: &mut Names<'a>, base: u64, m: &'a Message) {
+    put_option(out, m.plan.reroute.as_ref(), |out, reroute| {
+        put_list(out, &reroute.on, |out, state| out.push(*state as u8));
+        put_list(out, &reroute.errors, |out, error| put_str(out, error));
+        out.push(reroute.max);
+        put_option(out, reroute.within.as_ref(), |out, within| {
+            put_varint(out, within.as_secs());
+        });
+    });
+    put_network_types(out, &m.parts);
+    put_list(out, &m.failed, |out, delivery| {
+        put_option(out, delivery.price_micros.as_ref(), |out, p| {
+            put_varint(out, *p)
+        });
+        put_list(out, &delivery.parts, |out, part| {
+            put_part(out, names, base, part)
+        });
+        put_network_types(out, &delivery.parts);
+    });
+}
+
+/// One for each part.
+fn put_network_types(out: &mut Vec<u8>, parts: &[Part]) {
+    for part in parts {
+        put_option(out, part.network_type.as_ref(), |out, n| out.push(*n));
+    }
+}
+
+fn read_network_types(r: &mut Reader<'_>, parts: &mut [Part]) -> Result<(), Damage> {
+    for part in parts {
+        part.network_type = option(r, |r| r.u8())?;
+    }
+    Ok(())
+}
+
+fn read_returns(
+    r: &mut Reader<'_>,
+    names: &mut KnownNames,
+    base: u64,
+    m: &mut Message,
+) -> Result<(), Damage> {
+    m.plan.reroute = option(r, |r| {
+        Ok(Reroute {
+            on: r.list(|r| State::from_u8(r.u8()?).ok_or(Damage::Field("reroute.on")))?,
+            errors: r.list(|r| r.string("reroute.errors"))?,
+            max: r.u8()?,
+            within: option(r, |r| Ok(Duration::from_secs(r.varint()?)))?,
+        })
+    })?;
+    read_network_types(r, &mut m.parts)?;
+    m.failed = r.list(|r| {
+        let price_micros = option(r, |r| r.varint())?;
+        let mut parts = r.list(|r| read_part(r, names, base))?;
+        read_network_types(r, &mut parts)?;
+        Ok(FailedDelivery {
+            parts,
+            price_micros,
+        })
+    })?;
+    Ok(())
+}
+
+/// Few messages say how they want to travel; the others spend no octet on it, and their records are
+/// those of releases that knew nothing of it.
+fn has_extras(m: &Message) -> bool {
+    m.sm != SmParameters::default() || m.source != Source::Http || !m.shift.is_default()
+}
+
+fn put_extras(out: &mut Vec<u8>, m: &Message) {
+    let (sm, shift) = (&m.sm, m.shift);
+    put_option(out, m.source.system_id(), put_str);
+    out.extend_from_slice(&[
+        shift.locking.map_or(0, |l| l as u8),
+        shift.single.map_or(0, |l| l as u8),
+    ]);
+    put_str(out, &sm.service_type);
+    for octet in [
+        sm.protocol_id,
+        sm.priority_flag,
+        sm.data_coding,
+        sm.message_class,
+    ] {
+        put_option(out, octet.as_ref(), |out, octet| out.push(*octet));
+    }
+    out.extend_from_slice(&[
+        u8::from(sm.replace_if_present)
+            | u8::from(sm.reply_path) << 1
+            | (sm.messaging_mode & 3) << 2,
+        sm.sm_default_msg_id,
+        sm.receipts.registered_delivery(),
+    ]);
+    put_wish(out, sm.text);
+}
+
+/// An octet of nibbles, in each 0 for what was not said: encoding below, rewriting above. Then the
+/// languages, a bit for each code.
+fn put_wish(out: &mut Vec<u8>, wish: TextWish) {
+    let encoding = wish.encoding.map_or(0, |e| e as u8 + 1);
+    let rewrite = wish.transliterate.map_or(0, |t| 1 + u8::from(t));
+    out.push(encoding | rewrite << 4);
+    out.extend_from_slice(&wish.languages.bits().to_be_bytes());
+}
+
+fn read_wish(r: &mut Reader<'_>) -> Result<TextWish, Damage> {
+    let said = r.u8()?;
+    let encoding = match said & 0xF {
+        0 => None,
+        n => Some(EncodingWish::from_u8(n - 1).ok_or(Damage::Field("encoding"))?),
+    };
+    let transliterate = match said >> 4 {
+        0 => None,
+        1 => Some(false),
+        2 => Some(true),
+        _ => return Err(Damage::Field("transliterate")),
+    };
+    Ok(TextWish {
+        encoding,
+        languages: Languages::from_bits(u16::from_be_bytes(r.array()?)),
+        transliterate,
+    })
+}
+
+fn read_extras(r: &mut Reader<'_>, m: &mut Message) -> Result<(), Damage> {
+    m.source = match option(r, |r| r.string("system_id"))? {
+        Some(system_id) => Source::Smpp { system_id },
+        None => Source::Http,
+    };
+    let language = |code: u8| match code {
+        0 => Ok(None),
+        code => Language::from_code(code)
+            .map(Some)
+            .ok_or(Damage::Field("shift")),
+    };
+    m.shift = ShiftTables {
+        locking: language(r.u8()?)?,
+        single: language(r.u8()?)?,
+    };
+    let service_type = r.string("service_type")?;
+    let mut octet = || option(r, |r| r.u8());
+    let (protocol_id, priority_flag) = (octet()?, octet()?);
+    let (data_coding, message_class) = (octet()?, octet()?);
+    let bits = flags(r, 0b1111)?;
+    m.sm = SmParameters {
+        service_type,
+        protocol_id,
+        priority_flag,
+        data_coding,
+        message_class,
+        replace_if_present: bits & 1 != 0,
+        reply_path: bits & 2 != 0,
+        messaging_mode: bits >> 2,
+        sm_default_msg_id: r.u8()?,
+        receipts: ReceiptsWanted::from_registered_delivery(r.u8()?),
+        text: read_wish(r)?,
+    };
+    Ok(())
 }
 
 fn read_hop(r: &mut Reader<'_>, names: &mut KnownNames) -> Result<Hop, Damage> {

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::quirks::{Again, Garbage, IdFault, Quirks};
 use super::settings::{
     ErrorRate, FinalRate, FinalState, IdStyle, MessageState, Outcome, Rule, Settings, WindowPolicy,
 };
@@ -39,6 +40,9 @@ pub enum Verdict {
         /// None: the answer is swallowed.
         after: Option<Duration>,
         receipts: Receipts,
+        /// How the message ends and when, whether a receipt tells or not.
+        fate: Receipt,
+        quirks: Quirks,
     },
 }
 
@@ -171,6 +175,10 @@ impl Behaviour {
             Some(Outcome::Final(end)) => end,
             _ => self.random_end(),
         };
+        let mut fate = Receipt {
+            end,
+            after: after + Duration::from_millis(u64::from(self.settings.receipt_delay_ms)),
+        };
         let receipts =
             if !self.settings.receipts || !wants_receipt(submit.registered_delivery, end.state) {
                 Receipts::None
@@ -181,11 +189,72 @@ impl Behaviour {
             } else {
                 self.receipts(end, &mut after)
             };
+        if let Receipts::One(first) | Receipts::Two(first, _) = receipts {
+            fate = first;
+        }
         Verdict::Accept {
             id,
             after: (!swallowed).then_some(after),
             receipts,
+            fate,
+            quirks: self.quirks(),
         }
+    }
+
+    fn quirks(&mut self) -> Quirks {
+        let rates = (
+            self.settings.id_fault_rate,
+            self.settings.answer_twice_rate,
+            self.settings.garbage_rate,
+        );
+        Quirks {
+            id: self.one_of(rates.0, &IdFault::ALL),
+            again: self.one_of(rates.1, &Again::ALL),
+            garbage: self.one_of(rates.2, &Garbage::ALL),
+        }
+    }
+
+    /// At that rate one of `all`, each as likely as the others.
+    fn one_of<T: Copy>(&mut self, rate: f64, all: &[T]) -> Option<T> {
+        self.rng.chance(rate).then(|| self.any_of(all)).flatten()
+    }
+
+    fn any_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        let index = usize::try_from(self.rng.below(all.len() as u64)).unwrap_or(0);
+        all.get(index).copied()
+    }
+
+    /// 64 random bits.
+    pub fn random(&mut self) -> u64 {
+        self.rng.next()
+    }
+
+    /// Up to `jitter_ms`, for steps of a script.
+    pub fn jitter(&mut self, jitter_ms: u32) -> Duration {
+        self.spread(0, jitter_ms)
+    }
+
+    /// Some octets out of place.
+    pub fn garbage(&mut self) -> Option<Garbage> {
+        self.any_of(&Garbage::ALL)
+    }
+
+    /// A further receipt for a message whose own is `first`: any state, at any time around it.
+    pub fn contradiction(&mut self, first: Receipt) -> Receipt {
+        let states = [
+            MessageState::Enroute,
+            MessageState::Delivered,
+            MessageState::Expired,
+            MessageState::Undeliverable,
+            MessageState::Unknown,
+            MessageState::Rejected,
+        ];
+        let end = FinalState {
+            state: self.any_of(&states).unwrap_or(MessageState::Unknown),
+            error: *b"000",
+        };
+        let after = first.after + self.spread(0, self.settings.receipt_jitter_ms);
+        Receipt { end, after }
     }
 
     /// `response` is put off where the receipt is to come first.
@@ -547,7 +616,9 @@ mod tests {
             Verdict::Accept {
                 id: 1,
                 after: unanswered_never,
-                receipts: Receipts::One(receipt)
+                receipts: Receipts::One(receipt),
+                fate: receipt,
+                quirks: Quirks::default(),
             }
         );
         assert!(matches!(
@@ -621,6 +692,40 @@ mod tests {
             written(1, IdStyle::Opaque, 0),
             written(2, IdStyle::Opaque, 0)
         );
+    }
+
+    #[test]
+    fn quirks_come_at_their_rates_and_leave_the_other_outcomes_as_they_are() {
+        let plain = json!({"seed": 7, "errors": ["0x08=0.2"]});
+        let mut odd = plain.clone();
+        for rate in ["id_fault_rate", "answer_twice_rate", "garbage_rate"] {
+            odd[rate] = json!(0.5);
+        }
+        let quirks: Vec<Quirks> = run(&mut behaviour(odd), 1000)
+            .into_iter()
+            .filter_map(|v| match v {
+                Verdict::Accept { quirks, .. } => Some(quirks),
+                _ => None,
+            })
+            .collect();
+        let half = (quirks.len() / 2 - 60)..(quirks.len() / 2 + 60);
+        let share = |is: fn(&Quirks) -> bool| quirks.iter().filter(|q| is(q)).count();
+        assert!(half.contains(&share(|q| q.id.is_some())));
+        assert!(half.contains(&share(|q| q.again.is_some())));
+        assert!(half.contains(&share(|q| q.garbage.is_some())));
+        for fault in IdFault::ALL {
+            assert!(quirks.iter().any(|q| q.id == Some(fault)), "{fault:?}");
+        }
+        for garbage in Garbage::ALL {
+            assert!(
+                quirks.iter().any(|q| q.garbage == Some(garbage)),
+                "{garbage:?}"
+            );
+        }
+        assert!(run(&mut behaviour(plain), 100).iter().all(|v| !matches!(
+            v,
+            Verdict::Accept { quirks, .. } if *quirks != Quirks::default()
+        )));
     }
 
     #[test]

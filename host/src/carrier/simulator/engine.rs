@@ -9,11 +9,15 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::behaviour::{Behaviour, Submit, Verdict, write_id};
+use super::behaviour::{Behaviour, Receipt, Submit, Verdict, write_id};
 use super::delivery::Scratch;
+use super::fates::{Fate, Fates};
+use super::quirks::{Again, IdFault, Quirks};
 use super::record::{Answer, Record};
+use super::script::Program;
 use super::session::{Delivery, Session, State};
-use super::settings::{Settings, WindowPolicy};
+use super::settings::{Keep, Settings, WindowPolicy};
+use super::strict;
 use super::timer::{Reply, Timer, Work};
 use crate::clock::Timestamp;
 use crate::smpp::pdu::{
@@ -76,6 +80,8 @@ pub struct Engine {
     /// The session whose driver is in [`Engine::receive`] now, and so needs no signal.
     pub(super) current: Option<SessionId>,
     pub(super) scratch: Scratch,
+    pub(super) fates: Fates,
+    pub(super) program: Program,
 }
 
 pub(super) struct Account {
@@ -87,9 +93,9 @@ pub(super) struct Account {
 }
 
 impl Engine {
-    pub fn new(settings: Settings, first_id: u64, wake: Arc<Notify>) -> Engine {
-        Engine {
-            behaviour: Behaviour::new(settings, first_id),
+    pub fn new(program: Program, first_id: u64, wake: Arc<Notify>) -> Engine {
+        let mut engine = Engine {
+            behaviour: Behaviour::new(program.first.clone(), first_id),
             record: Record::new(),
             sessions: BTreeMap::new(),
             next_session: 1,
@@ -104,7 +110,13 @@ impl Engine {
             pending: 0,
             current: None,
             scratch: Scratch::default(),
+            fates: Fates::default(),
+            program,
+        };
+        if !engine.program.steps.is_empty() {
+            engine.later(Duration::ZERO, Work::Step(0));
         }
+        engine
     }
 
     /// A new connection; none where there are as many as may be.
@@ -123,6 +135,8 @@ impl Engine {
             signalled: false,
             close: false,
             unanswered: 0,
+            unbinding: false,
+            last_id: 0,
             sent: 0,
             unacked: VecDeque::new(),
             unacked_count: 0,
@@ -287,7 +301,15 @@ impl Engine {
                 self.reply(id, &Pdu::response(sequence_number, 0, Body::UnbindResp));
                 self.end(id);
             }
-            Body::UnbindResp | Body::EnquireLinkResp => {}
+            Body::UnbindResp => {
+                if self.sessions.get(&id).is_some_and(|s| s.unbinding) {
+                    self.end(id);
+                }
+            }
+            Body::EnquireLinkResp => {}
+            Body::QuerySm(query) => self.query(id, &query, sequence_number, now.at),
+            Body::CancelSm(cancel) => self.cancel(id, &cancel, sequence_number, now),
+            Body::ReplaceSm(replace) => self.replace(id, &replace, sequence_number, now.at),
             Body::BindReceiverResp(_)
             | Body::BindTransmitterResp(_)
             | Body::BindTransceiverResp(_)
@@ -295,17 +317,14 @@ impl Engine {
             | Body::SubmitSmResp(_)
             | Body::DeliverSm(_)
             | Body::DataSmResp(_)
-            | Body::QuerySm(_)
             | Body::QuerySmResp(_)
-            | Body::CancelSm(_)
             | Body::CancelSmResp
-            | Body::ReplaceSm(_)
             | Body::ReplaceSmResp
             | Body::Other { .. } => self.misplaced(id, pdu.body.command_id(), sequence_number),
         }
     }
 
-    fn misplaced(&mut self, id: SessionId, command: u32, sequence_number: u32) {
+    pub(super) fn misplaced(&mut self, id: SessionId, command: u32, sequence_number: u32) {
         self.record.counters.malformed += 1;
         if !command_id::is_response(command) {
             self.reply(
@@ -419,12 +438,19 @@ impl Engine {
             data_sm,
         };
         if !matches!(state, State::BoundTx | State::BoundTrx) {
-            self.answer(answer, status::ESME_RINVBNDSTS, None);
+            self.answer(answer, status::ESME_RINVBNDSTS, None, None);
             return;
         }
-        let verdict = if sm.destination_addr.is_empty() {
+        let fault = if self.behaviour.settings().strict {
+            strict::check(sm).err()
+        } else {
+            sm.destination_addr
+                .is_empty()
+                .then_some(status::ESME_RINVDSTADR)
+        };
+        let verdict = if let Some(status) = fault {
             Verdict::Refuse {
-                status: status::ESME_RINVDSTADR,
+                status,
                 after: Duration::ZERO,
             }
         } else {
@@ -442,19 +468,23 @@ impl Engine {
                 self.end(id);
             }
             Verdict::Refuse { status, after } => {
-                self.answer_after(answer, status, None, now.at, after)
+                self.answer_after(answer, status, None, now.at, after, Quirks::default())
             }
             Verdict::Accept {
                 id: message,
                 after: Some(after),
                 receipts,
+                fate,
+                quirks,
             } => {
+                self.remember(account, message, fate, now);
                 // What is due at the same time goes in the order in which it is put in.
                 let early = receipts.precede(after);
                 if early {
                     self.receipts(account, sm, message, receipts, now);
                 }
-                self.answer_after(answer, status::ESME_ROK, Some(message), now.at, after);
+                let ok = status::ESME_ROK;
+                self.answer_after(answer, ok, Some(message), now.at, after, quirks);
                 if !early {
                     self.receipts(account, sm, message, receipts, now);
                 }
@@ -463,7 +493,10 @@ impl Engine {
                 id: message,
                 after: None,
                 receipts,
+                fate,
+                quirks: _,
             } => {
+                self.remember(account, message, fate, now);
                 self.record.counters.swallowed += 1;
                 self.receipts(account, sm, message, receipts, now);
             }
@@ -509,9 +542,10 @@ impl Engine {
         id: Option<u64>,
         now: Duration,
         after: Duration,
+        quirks: Quirks,
     ) {
         if after.is_zero() {
-            self.answer(reply, command_status, id);
+            self.answer_oddly(reply, command_status, id, quirks);
             return;
         }
         if let Some(session) = self.sessions.get_mut(&reply.session) {
@@ -530,21 +564,79 @@ impl Engine {
                 command_status,
                 id,
                 data_sm,
+                quirks,
             },
         );
     }
 
-    fn answer(&mut self, reply: Reply, command_status: u32, id: Option<u64>) {
+    /// What query_sm, cancel_sm and replace_sm will find.
+    fn remember(&mut self, account: usize, message: u64, fate: Receipt, now: Now) {
+        let settings = self.behaviour.settings();
+        if settings.keep != Keep::Full || !settings.queries {
+            return;
+        }
+        let mut id = std::mem::take(&mut self.scratch.id);
+        id.clear();
+        write_id(
+            &mut id,
+            message,
+            settings.id_response,
+            settings.id_response_width,
+        );
+        let fate = Fate {
+            account,
+            number: message,
+            end: fate.end,
+            at: now.at + fate.after,
+            done: now.wall.plus(fate.after),
+        };
+        self.fates.note(&id, fate);
+        self.scratch.id = id;
+    }
+
+    fn answer_oddly(&mut self, reply: Reply, command_status: u32, id: Option<u64>, quirks: Quirks) {
+        self.answer(reply, command_status, id, quirks.id);
+        if quirks.id.is_some() {
+            self.record.counters.id_faults += 1;
+        }
+        if let Some(again) = quirks.again {
+            self.record.counters.answered_twice += 1;
+            match again {
+                Again::Same => self.answer(reply, command_status, id, quirks.id),
+                Again::Refusal => self.answer(reply, status::ESME_RSYSERR, None, None),
+                Again::Nack => {
+                    let nack = status::ESME_RSYSERR;
+                    let nack = Pdu::response(reply.sequence_number, nack, Body::GenericNack);
+                    self.reply(reply.session, &nack);
+                }
+            }
+        }
+        if let Some(garbage) = quirks.garbage {
+            self.say_garbage(reply.session, garbage);
+        }
+    }
+
+    fn answer(
+        &mut self,
+        reply: Reply,
+        command_status: u32,
+        id: Option<u64>,
+        fault: Option<IdFault>,
+    ) {
         let mut text = std::mem::take(&mut self.scratch.id);
         text.clear();
         if let Some(id) = id {
             let settings = self.behaviour.settings();
-            write_id(
-                &mut text,
-                id,
-                settings.id_response,
-                settings.id_response_width,
-            );
+            let (style, width) = (settings.id_response, settings.id_response_width);
+            let session = self.sessions.get_mut(&reply.session);
+            let before = session.map_or(0, |s| std::mem::replace(&mut s.last_id, id));
+            match fault {
+                None => write_id(&mut text, id, style, width),
+                Some(IdFault::Previous) => write_id(&mut text, before, style, width),
+                Some(IdFault::Zero) => text.push(b'0'),
+                Some(IdFault::TooLong) => text.resize(65, b'9'),
+                Some(IdFault::Empty) => {}
+            }
         }
         let resp = SmResp {
             message_id: &text,
@@ -555,10 +647,13 @@ impl Engine {
         } else {
             Body::SubmitSmResp(resp)
         };
-        self.reply(
-            reply.session,
-            &Pdu::response(reply.sequence_number, command_status, body),
-        );
+        let resp = Pdu::response(reply.sequence_number, command_status, body);
+        if fault == Some(IdFault::TooLong) {
+            // The codec writes nothing that breaks the specification.
+            self.reply_raw(reply.session, &resp, &text);
+        } else {
+            self.reply(reply.session, &resp);
+        }
         self.scratch.id = text;
     }
 
@@ -570,20 +665,19 @@ impl Engine {
                 command_status,
                 id,
                 data_sm,
+                quirks,
             } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.unanswered = session.unanswered.saturating_sub(1);
                 }
-                self.answer(
-                    Reply {
-                        session,
-                        sequence_number,
-                        data_sm,
-                    },
-                    command_status,
-                    id,
-                );
+                let reply = Reply {
+                    session,
+                    sequence_number,
+                    data_sm,
+                };
+                self.answer_oddly(reply, command_status, id, quirks);
             }
+            Work::Step(number) => self.step(number, now),
             Work::Deliver(delivery) => self.due(delivery, now.at),
             Work::Repeat(delivery) => self.dispatch(delivery, now.at),
             Work::SendShuffled => self.send_shuffled(now.at),
@@ -600,7 +694,7 @@ impl Engine {
         }
     }
 
-    fn reply(&mut self, id: SessionId, pdu: &Pdu<'_>) {
+    pub(super) fn reply(&mut self, id: SessionId, pdu: &Pdu<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
@@ -616,7 +710,7 @@ impl Engine {
         }
     }
 
-    fn end(&mut self, id: SessionId) {
+    pub(super) fn end(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.close = true;
         }
@@ -631,7 +725,10 @@ impl Engine {
         let Some(session) = self.sessions.get(&id) else {
             return false;
         };
-        !session.close && session.unanswered < window && session.outbox.len() < OUTBOX_MAX
+        !session.close
+            && !settings.stalled
+            && session.unanswered < window
+            && session.outbox.len() < OUTBOX_MAX
     }
 }
 
@@ -651,7 +748,7 @@ mod tests {
             commands in prop::collection::vec((0_u32..12, any::<u32>(), prop::collection::vec(any::<u8>(), 0..60)), 0..20),
             tail in prop::collection::vec(any::<u8>(), 0..40),
         ) {
-            let mut engine = Engine::new(Settings::default(), 1, Arc::default());
+            let mut engine = Engine::new(Settings::default().into(), 1, Arc::default());
             let id = engine.open(Arc::default()).unwrap();
             let mut input = Vec::new();
             let bind = Bind { system_id: b"esme", ..Bind::default() };

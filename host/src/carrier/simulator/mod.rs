@@ -7,15 +7,22 @@ mod behaviour;
 mod control;
 mod delivery;
 mod engine;
+mod fates;
 mod grammar;
+mod operations;
 mod outbound;
+mod quirks;
 mod record;
+mod script;
 mod session;
 mod settings;
+mod strict;
 mod timer;
 
 #[cfg(test)]
 mod control_tests;
+#[cfg(test)]
+mod persona_tests;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +39,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use delivery::{Mo, MoError, Multipart};
 pub use record::{Counters, Keys, Part, Received, ReceivedTlv, message_key};
+pub use script::{Act, PERSONAS, Persona, Program, ProgramStep, Script, ScriptError, Step};
 pub use settings::{
     Credentials, ErrorRate, FinalRate, FinalState, IdStyle, Keep, MessageState, Outcome,
     ReceiptShape, Rule, Settings, SettingsError, WindowPolicy, parse_status,
@@ -86,20 +94,25 @@ pub struct Simulator {
 
 impl Simulator {
     /// Serves SMPP on `listener` and, where given, the control API on `control`. Needs a tokio runtime.
+    /// Plain settings are a program without steps.
     pub fn start(
-        settings: Settings,
+        program: impl Into<Program>,
         clock: Clock,
         listener: TcpListener,
         control: Option<TcpListener>,
     ) -> Result<Simulator, StartError> {
-        settings.validate().map_err(StartError::Settings)?;
+        let program = program.into();
+        let steps = program.steps.iter().map(|s| &s.settings);
+        for settings in std::iter::once(&program.first).chain(steps) {
+            settings.validate().map_err(StartError::Settings)?;
+        }
         let address = listener.local_addr().map_err(StartError::Io)?;
         let control = control.map(on_loopback).transpose()?;
         let wake = Arc::new(Notify::new());
         // 1,024 ids for each millisecond: a restart repeats none.
         let first_id = clock.now().millis().wrapping_mul(1_024);
         let shared = Arc::new(Shared {
-            engine: Mutex::new(Engine::new(settings, first_id, Arc::clone(&wake))),
+            engine: Mutex::new(Engine::new(program, first_id, Arc::clone(&wake))),
             clock,
             start: Instant::now(),
             wake,

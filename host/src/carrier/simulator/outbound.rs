@@ -36,6 +36,7 @@ impl Engine {
                 Delivery {
                     account,
                     receipt: false,
+                    message: 0,
                     attempts: 0,
                     pdu,
                 },
@@ -62,7 +63,13 @@ impl Engine {
             Receipts::One(first) => (first, None),
             Receipts::Two(first, second) => (first, Some(second)),
         };
-        for (n, receipt) in [Some(first), second].into_iter().flatten().enumerate() {
+        let copies = self.behaviour.settings().receipt_copies;
+        // None of them allocates nothing.
+        let copies: Vec<_> = (0..copies)
+            .map(|_| self.behaviour.contradiction(first))
+            .collect();
+        let all = [Some(first), second].into_iter().flatten().chain(copies);
+        for (n, receipt) in all.enumerate() {
             if self.pending >= self.behaviour.settings().pending_max {
                 self.record.counters.deliveries_overflowed += 1;
                 continue;
@@ -80,10 +87,11 @@ impl Engine {
             };
             self.pending += 1;
             self.record.counters.receipts += 1;
-            self.record.counters.receipts_duplicated += n as u64;
+            self.record.counters.receipts_duplicated += u64::from(n > 0);
             let delivery = Delivery {
                 account,
                 receipt: true,
+                message,
                 attempts: 0,
                 pdu,
             };
@@ -96,7 +104,10 @@ impl Engine {
     }
 
     /// A delivery's time has come.
-    pub(super) fn due(&mut self, delivery: Delivery, now: Duration) {
+    pub(super) fn due(&mut self, mut delivery: Delivery, now: Duration) {
+        if delivery.receipt && self.fates.is_canceled(delivery.message) {
+            delivery::say_deleted(&mut delivery.pdu);
+        }
         let gather = self.behaviour.settings().receipt_shuffle as usize;
         if gather < 2 && self.shuffled.is_empty() {
             self.dispatch(delivery, now);

@@ -70,6 +70,19 @@ pub struct Counters {
     /// deliver_sm that wait now for their time or for a session.
     pub deliveries_waiting: u64,
     pub enquire_links: u64,
+    pub queries: u64,
+    /// cancel_sm that ended their message.
+    pub cancels: u64,
+    /// replace_sm that were taken.
+    pub replaces: u64,
+    /// submit_sm_resp whose message_id was made wrong.
+    pub id_faults: u64,
+    /// submit_sm that were answered twice.
+    pub answered_twice: u64,
+    /// Times that octets out of place were sent.
+    pub garbage: u64,
+    /// Steps of the script that were begun.
+    pub steps: u64,
     /// PDUs that could not be read or have no place here.
     pub malformed: u64,
 }
@@ -103,6 +116,8 @@ pub struct Received {
     pub short_message: String,
     /// None where the content is binary.
     pub text: Option<String>,
+    /// What replace_sm put in its place, hexadecimal.
+    pub replaced_with: Option<String>,
     pub concat: Option<Part>,
     pub tlvs: Vec<ReceivedTlv>,
 }
@@ -163,7 +178,11 @@ struct Entry {
     id_style: IdStyle,
     id_width: u8,
     frame: Box<[u8]>,
+    replaced_with: Option<Box<[u8]>>,
 }
+
+/// How far back replace_sm finds its message.
+const REPLACE_SPAN: usize = 10_000;
 
 impl Record {
     pub fn new() -> Record {
@@ -199,6 +218,7 @@ impl Record {
                 id_style: settings.id_response,
                 id_width: settings.id_response_width,
                 frame: frame.into(),
+                replaced_with: None,
             });
             self.octets += frame.len() + size_of::<Entry>();
         }
@@ -206,7 +226,8 @@ impl Record {
             let Some(oldest) = self.ring.pop_front() else {
                 break;
             };
-            self.octets -= oldest.frame.len() + size_of::<Entry>();
+            let replaced = oldest.replaced_with.as_ref().map_or(0, |r| r.len());
+            self.octets -= oldest.frame.len() + replaced + size_of::<Entry>();
             self.first += 1;
         }
     }
@@ -225,6 +246,16 @@ impl Record {
     /// The index that the next message will have.
     pub fn next_index(&self) -> u64 {
         self.first + self.ring.len() as u64
+    }
+
+    /// Notes the content that replace_sm gave to a message, if it is still remembered.
+    pub fn replaced(&mut self, id: u64, content: &[u8]) {
+        let recent = self.ring.iter_mut().rev().take(REPLACE_SPAN);
+        if let Some(entry) = recent.into_iter().find(|e| e.answer.id == Some(id)) {
+            let before = entry.replaced_with.replace(content.into());
+            self.octets += content.len();
+            self.octets -= before.map_or(0, |b| b.len());
+        }
     }
 
     pub fn keys(&self) -> &Keys {
@@ -316,6 +347,7 @@ impl Entry {
                 Body::Text(text) => Some(text),
                 Body::Binary { .. } => None,
             },
+            replaced_with: self.replaced_with.as_deref().map(hex),
             concat: parts_of(&sm).0.map(|c| Part {
                 reference: c.reference,
                 total: c.total,

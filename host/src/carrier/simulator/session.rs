@@ -18,6 +18,10 @@ pub(super) struct Session {
     pub(super) signalled: bool,
     pub(super) close: bool,
     pub(super) unanswered: u32,
+    /// Whether an unbind of ours waits for its answer.
+    pub(super) unbinding: bool,
+    /// The id given last, for an SMSC that gives it again.
+    pub(super) last_id: u64,
     pub(super) sent: u64,
     /// deliver_sm without an answer, by sequence number; the last is number `sent`.
     pub(super) unacked: VecDeque<Option<Unacked>>,
@@ -41,6 +45,8 @@ pub(super) struct Unacked {
 pub(super) struct Delivery {
     pub(super) account: usize,
     pub(super) receipt: bool,
+    /// The message that a receipt is about.
+    pub(super) message: u64,
     pub(super) attempts: u8,
     pub(super) pdu: Box<[u8]>,
 }
@@ -101,6 +107,7 @@ mod tests {
         let delivery = |attempts| Delivery {
             account: 0,
             receipt: true,
+            message: 0,
             attempts,
             pdu: Box::default(),
         };
@@ -118,6 +125,8 @@ mod tests {
             signalled: false,
             close: false,
             unanswered: 0,
+            unbinding: false,
+            last_id: 0,
             // The last three had the numbers 7ffffffe, 7fffffff and 1.
             sent: SEQUENCE_MAX + 1,
             unacked: VecDeque::from([unacked(1), unacked(2), unacked(3)]),

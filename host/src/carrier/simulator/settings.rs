@@ -52,6 +52,24 @@ pub struct Settings {
     /// Share of submit_sm that are taken and never answered
     #[arg(long, default_value_t = Settings::DEFAULT.swallow_rate)]
     pub swallow_rate: f64,
+    /// Share of submit_sm_resp whose message_id is empty, 0, too long or another message's
+    #[arg(long, default_value_t = Settings::DEFAULT.id_fault_rate)]
+    pub id_fault_rate: f64,
+    /// Share of submit_sm that are answered twice: the same, an error, or generic_nack after ESME_ROK
+    #[arg(long, default_value_t = Settings::DEFAULT.answer_twice_rate)]
+    pub answer_twice_rate: f64,
+    /// Share of submit_sm whose answer is followed by octets that are out of place
+    #[arg(long, default_value_t = Settings::DEFAULT.garbage_rate)]
+    pub garbage_rate: f64,
+    /// Refuse, with the status of the field, what is not to the letter of SMPP 3.4
+    #[arg(long)]
+    pub strict: bool,
+    /// Read nothing from any session, and close none
+    #[arg(long)]
+    pub stalled: bool,
+    /// Answer query_sm, cancel_sm and replace_sm; else they are ESME_RINVCMDID
+    #[arg(long, default_value_t = Settings::DEFAULT.queries, action = clap::ArgAction::Set)]
+    pub queries: bool,
     /// Send the delivery receipts that registered_delivery asks for
     #[arg(long, default_value_t = Settings::DEFAULT.receipts, action = clap::ArgAction::Set)]
     pub receipts: bool,
@@ -70,6 +88,9 @@ pub struct Settings {
     /// Share of receipts that come before the response
     #[arg(long, default_value_t = Settings::DEFAULT.receipt_early_rate)]
     pub receipt_early_rate: f64,
+    /// Copies of each receipt, with states that contradict it
+    #[arg(long, default_value_t = Settings::DEFAULT.receipt_copies)]
+    pub receipt_copies: u8,
     /// Gather this many due receipts and send them in random order; 0 or 1: in order of time
     #[arg(long, default_value_t = Settings::DEFAULT.receipt_shuffle)]
     pub receipt_shuffle: u32,
@@ -144,12 +165,19 @@ impl Settings {
         errors: Vec::new(),
         drop_rate: 0.0,
         swallow_rate: 0.0,
+        id_fault_rate: 0.0,
+        answer_twice_rate: 0.0,
+        garbage_rate: 0.0,
+        strict: false,
+        stalled: false,
+        queries: true,
         receipts: true,
         receipt_delay_ms: 100,
         receipt_jitter_ms: 0,
         receipt_loss_rate: 0.0,
         receipt_duplicate_rate: 0.0,
         receipt_early_rate: 0.0,
+        receipt_copies: 0,
         receipt_shuffle: 0,
         receipt_shape: ReceiptShape::Both,
         final_states: Vec::new(),
@@ -176,6 +204,9 @@ impl Settings {
         for (field, rate) in [
             ("drop_rate", self.drop_rate),
             ("swallow_rate", self.swallow_rate),
+            ("id_fault_rate", self.id_fault_rate),
+            ("answer_twice_rate", self.answer_twice_rate),
+            ("garbage_rate", self.garbage_rate),
             ("receipt_loss_rate", self.receipt_loss_rate),
             ("receipt_duplicate_rate", self.receipt_duplicate_rate),
             ("receipt_early_rate", self.receipt_early_rate),
@@ -214,6 +245,7 @@ impl Settings {
             0,
             10_000,
         )?;
+        bound("receipt_copies", u64::from(self.receipt_copies), 0, 100)?;
         bound("deliver_window", u64::from(self.deliver_window), 1, 10_000)?;
         bound("deliver_attempts", u64::from(self.deliver_attempts), 1, 255)?;
         // message_id has at most 64 characters (SMPP 3.4, 5.2.23).

@@ -50,6 +50,10 @@ impl Frame {
         }
     }
 
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self.pdu().body, Body::SubmitSmResp(_))
+    }
+
     pub(super) fn is_deliver(&self) -> bool {
         matches!(self.pdu().body, Body::DeliverSm(_))
     }
@@ -151,6 +155,15 @@ impl Esme {
                 Ok(_) => {}
             }
         }
+    }
+
+    /// All octets until the connection is closed.
+    pub(super) async fn rest(&mut self) -> Vec<u8> {
+        let mut octets = std::mem::take(&mut self.buffer);
+        let read = self.stream.read_to_end(&mut octets);
+        let read = tokio::time::timeout(PATIENCE, read).await;
+        read.expect("it was closed").expect("octets");
+        octets
     }
 
     pub(super) async fn next(&mut self) -> Frame {

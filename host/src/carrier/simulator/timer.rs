@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::engine::SessionId;
+use super::quirks::Quirks;
 use super::session::Delivery;
 
 pub(super) struct Timer {
@@ -20,7 +21,10 @@ pub(super) enum Work {
         command_status: u32,
         id: Option<u64>,
         data_sm: bool,
+        quirks: Quirks,
     },
+    /// The script's step of that number begins.
+    Step(usize),
     Deliver(Delivery),
     Repeat(Delivery),
     SendShuffled,

@@ -59,7 +59,7 @@ impl Run {
         percentile_ms(&mut times, p)
     }
 
-    fn add(&mut self, other: Run) {
+    pub fn add(&mut self, other: Run) {
         self.accepted += other.accepted;
         self.refused += other.refused;
         self.failed += other.failed;

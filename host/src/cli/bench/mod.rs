@@ -2,6 +2,7 @@
 //! simulator and this load generator. Lost and duplicated are counted from the simulator's own
 //! record, not from the server's word.
 
+mod codec;
 mod hooks;
 mod hostile;
 mod load;
@@ -26,7 +27,8 @@ Examples:
   heliograph bench --swaps 20
   heliograph bench --trials --runs 3
   heliograph bench --hostile --runs 5
-  heliograph bench --calls 100000 --json";
+  heliograph bench --calls 100000 --json
+  heliograph bench --codec 1000";
 
 /// Measure the whole path on loopback, with policy hooks on and off
 #[derive(Debug, Clone, clap::Args)]
@@ -62,6 +64,9 @@ pub struct Args {
     /// Instead: call each plugin's decision hook so many times, alone, and print its median
     #[arg(long, value_name = "TIMES")]
     pub calls: Option<u32>,
+    /// Instead: the codecs alone, so many batches of a thousand calls each, in nanoseconds
+    #[arg(long, value_name = "BATCHES")]
+    pub codec: Option<u32>,
     /// Folder of the bundled plugins; default: beside the program
     #[arg(long, value_name = "FOLDER")]
     pub plugins: Option<PathBuf>,
@@ -111,6 +116,7 @@ pub async fn run(args: Args) -> ExitCode {
         (Some(times), _, _) => calls(&args, times).await,
         (None, Some(messages), _) => backlog(&args, messages).await,
         (None, None, Some(times)) => swaps(&args, times).await,
+        (None, None, None) if args.codec.is_some() => codecs(&args),
         (None, None, None) if args.hostile => hostile::run(&args).await,
         (None, None, None) if args.trials => trials::run(&args).await,
         (None, None, None) => compare(&args).await,
@@ -137,6 +143,18 @@ async fn calls(args: &Args, times: u32) -> Result<(), String> {
             "{name:24} {:18} p50 {:6.2} µs  p99 {:6.2} µs",
             f.hook, f.p50_us, f.p99_us
         );
+    }
+    Ok(())
+}
+
+fn codecs(args: &Args) -> Result<(), String> {
+    let figures = codec::measure(args.codec.unwrap_or(1))?;
+    if args.json {
+        println!("{}", serde_json::json!(figures));
+        return Ok(());
+    }
+    for (name, ns) in &figures {
+        println!("{name:30} {ns:8.0} ns");
     }
     Ok(())
 }

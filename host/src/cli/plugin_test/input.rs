@@ -308,6 +308,9 @@ fn message_of(message: MessageIn, now: Timestamp, numbers: &Numbers) -> Result<M
             .map(|(n, tlv)| tlv_of(tlv).map_err(|e| format!("tlvs[{n}].{e}")))
             .collect::<Result<_, _>>()?,
         receipt_url: None,
+        sm: crate::domain::SmParameters::default(),
+        source: crate::domain::Source::Http,
+        shift: crate::domain::text::ShiftTables::default(),
         on_unknown: OnUnknown::Resend,
         duplicate_risk: false,
         state: State::Queued,
@@ -321,6 +324,7 @@ fn message_of(message: MessageIn, now: Timestamp, numbers: &Numbers) -> Result<M
             .map(|(n, a)| attempt_of(a, accepted_at).map_err(|e| format!("attempts[{n}].{e}")))
             .collect::<Result<_, _>>()?,
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     })

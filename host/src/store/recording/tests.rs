@@ -38,6 +38,9 @@ fn message(n: u64) -> Message {
         metadata: vec![("campaign".into(), "spring".into())],
         tlvs: Vec::new(),
         receipt_url: None,
+        sm: crate::domain::SmParameters::default(),
+        source: crate::domain::Source::Http,
+        shift: crate::domain::text::ShiftTables::default(),
         on_unknown: OnUnknown::Resend,
         duplicate_risk: false,
         state: State::Queued,
@@ -46,6 +49,7 @@ fn message(n: u64) -> Message {
         hop: 0,
         attempts: Vec::new(),
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     }
