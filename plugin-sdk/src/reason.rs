@@ -46,15 +46,18 @@ impl Reason {
         self
     }
 
-    fn digits(&mut self, mut number: u64, least: usize) -> &mut Self {
-        let mut octets = [b'0'; NUMBER_MAX];
+    fn digits(&mut self, number: u64, least: usize) -> &mut Self {
+        let mut rest = number;
+        let mut digits = [0u8; NUMBER_MAX];
         let mut start = NUMBER_MAX;
-        while number > 0 || NUMBER_MAX - start < least {
+        while rest > 0 || NUMBER_MAX - start < least {
             start -= 1;
-            octets[start] = b'0' + (number % 10) as u8;
-            number /= 10;
+            digits[start] = (rest % 10) as u8;
+            rest /= 10;
         }
-        self.text(std::str::from_utf8(&octets[start..]).unwrap_or_default())
+        self.0
+            .extend(digits[start..].iter().map(|d| char::from(b'0' + d)));
+        self
     }
 
     pub fn is_empty(&self) -> bool {

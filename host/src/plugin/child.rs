@@ -41,19 +41,22 @@ pub enum Care {
 const WALL_PER_CPU: u32 = 5;
 /// Nothing but standard output is written, and that is a pipe.
 const FILE_BLOCKS_MAX: u32 = 0;
-/// How far it gives way to a server that serves (nice(1)).
+/// How far it gives way to a server that serves (nice(1)), where somebody waits for it.
 const NICENESS: u32 = 10;
+/// And where nobody does.
+const NICENESS_ASIDE: u32 = 19;
 const ARTEFACT_BYTES_MAX: usize = 256 << 20;
 const COMPLAINT_BYTES_MAX: usize = 4 << 10;
 const TAG_BYTES: usize = 32;
 
 /// The component, and with how much care it was compiled: what was kept is always thorough, and so is what
-/// this process compiles.
+/// this process compiles. `aside`: nobody waits for it.
 pub(super) async fn compile(
     engine: &Engine,
     digest: &[u8; 32],
     bytes: Arc<Vec<u8>>,
     care: Care,
+    aside: bool,
 ) -> Result<(Component, Care), LoadError> {
     let file = engine.limits().cache.clone().map(|cache| {
         let path = cache.folder.join(file_name(engine, digest));
@@ -73,8 +76,13 @@ pub(super) async fn compile(
             (compiled.await?, Care::Thorough)
         }
         CompileMode::Child { program } => {
-            let (limits, serving) = (engine.limits().component, engine.is_serving());
-            let artefact = compile_in_child(program, &bytes, limits, serving, care).await?;
+            let limits = engine.limits().component;
+            let niceness = match (aside, engine.is_serving()) {
+                (true, _) => NICENESS_ASIDE,
+                (false, true) => NICENESS,
+                (false, false) => 0,
+            };
+            let artefact = compile_in_child(program, &bytes, limits, niceness, care).await?;
             let engine = engine.clone();
             let component = blocking(move || {
                 trusted(&engine, &artefact).map_err(|e| LoadError::Compiler(format!("{e:#}")))
@@ -130,7 +138,7 @@ async fn compile_in_child(
     program: &Path,
     bytes: &[u8],
     limits: ComponentLimits,
-    serving: bool,
+    niceness: u32,
     care: Care,
 ) -> Result<Vec<u8>, LoadError> {
     let (seconds, mib) = (limits.compile_seconds, limits.compile_memory_mib);
@@ -141,9 +149,9 @@ async fn compile_in_child(
         Care::Quick => "\"$0\" plugin compile-child --quick",
         Care::Thorough => "\"$0\" plugin compile-child",
     };
-    let nice = match serving {
-        true => format!("command -v nice >/dev/null && exec nice -n {NICENESS} {command}; "),
-        false => String::new(),
+    let nice = match niceness {
+        0 => String::new(),
+        _ => format!("command -v nice >/dev/null && exec nice -n {niceness} {command}; "),
     };
     let script = format!(
         "ulimit -t {seconds} && ulimit -v {} && ulimit -f {FILE_BLOCKS_MAX} && ulimit -c 0 \
@@ -319,7 +327,7 @@ mod tests {
         let bytes = Arc::new(test_guests::build(&Guest::default()));
         let engine = caching(folder.path(), 1);
         let care = Care::Thorough;
-        compile(&engine, &[0; 32], bytes.clone(), care)
+        compile(&engine, &[0; 32], bytes.clone(), care, false)
             .await
             .unwrap();
         let path = folder.path().join(file_name(&engine, &[0; 32]));
@@ -342,18 +350,18 @@ mod tests {
         tampered[last] ^= 1;
         std::fs::write(&path, tampered).unwrap();
         assert!(cached(&engine, &cache(1), &path).is_none());
-        compile(&engine, &[0; 32], bytes, care).await.unwrap();
+        compile(&engine, &[0; 32], bytes, care, true).await.unwrap();
         assert!(cached(&engine, &cache(1), &path).is_some(), "compiled anew");
     }
 
     #[tokio::test]
     async fn a_compiler_that_dies_is_a_clear_error() {
         let limits = ComponentLimits::default();
-        let error = compile_in_child(Path::new("/bin/false"), b"x", limits, true, Care::Quick)
+        let error = compile_in_child(Path::new("/bin/false"), b"x", limits, NICENESS, Care::Quick)
             .await
             .unwrap_err();
         assert!(matches!(error, LoadError::Compiler(_)), "{error}");
-        let error = compile_in_child(Path::new("/nonexistent"), b"x", limits, false, Care::Quick)
+        let error = compile_in_child(Path::new("/nonexistent"), b"x", limits, 0, Care::Quick)
             .await
             .unwrap_err();
         assert!(matches!(error, LoadError::Compiler(_)), "{error}");

@@ -203,7 +203,7 @@ pub(super) async fn load(
     let surface = tokio::task::spawn_blocking(move || surface(&parsed, &limits))
         .await
         .map_err(|e| LoadError::Compiler(e.to_string()))??;
-    let (component, care) = child::compile(engine, &digest, bytes.clone(), care).await?;
+    let (component, care) = child::compile(engine, &digest, bytes.clone(), care, false).await?;
     let manifest = describe(engine, &component, &surface).await?;
     let text = manifest.config_schema.clone();
     let schema = tokio::task::spawn_blocking(move || schema::validator(&text))
@@ -236,7 +236,8 @@ async fn improve(engine: Engine, of: Weak<Loaded>, bytes: Arc<Vec<u8>>) {
         return;
     };
     let plugin = &loaded.manifest.name;
-    match child::compile(&engine, &loaded.digest, bytes, Care::Thorough).await {
+    let thorough = child::compile(&engine, &loaded.digest, bytes, Care::Thorough, true);
+    match thorough.await {
         Ok((component, _)) => {
             for why in loaded.code.improve(&engine, component).await {
                 tracing::warn!(plugin, why, "an entry goes on with quickly compiled code");

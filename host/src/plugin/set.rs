@@ -155,6 +155,7 @@ impl PolicySet {
             .map_err(SetError)?;
         let mut problems = Vec::new();
         let mut built = Vec::new();
+        let _building = host.engine.begin_building();
         let loads = load_all(&host.engine, &materials.components).await;
         for ((index, plugin), loaded) in spec.plugins.iter().enumerate().zip(loads) {
             match build_entry(index, spec, plugin, loaded, &materials, host, previous).await {
