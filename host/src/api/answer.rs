@@ -1,11 +1,15 @@
 //! What clients get: messages, traces, previews, webhooks and lists as JSON. The other of the two
 //! files that know both JSON and messages; it decides nothing.
 
+mod rendering;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::rendering::RenderingView;
+use super::numbers::NetworkView;
 use super::wire::rfc3339;
 use crate::clock::Timestamp;
 use crate::domain::receipt::network_type_name;
@@ -88,6 +92,7 @@ pub struct Detail<'a> {
     pub summary: Summary<'a>,
     pub account: &'a str,
     pub country: Option<String>,
+    pub network: NetworkView,
     #[serde(flatten)]
     pub body: BodyView<'a>,
     /// What the client sent, where a hook changed it.
@@ -124,6 +129,7 @@ impl<'a> Detail<'a> {
                 .network
                 .country
                 .map(|c| c.iter().map(|b| char::from(*b)).collect()),
+            network: NetworkView::of(&message.network),
             body: BodyView::of(&message.body),
             submitted: message.submitted_body.as_ref().map(BodyView::of),
             metadata: pairs(&message.metadata),
@@ -488,6 +494,7 @@ pub struct PreviewView<'a> {
     pub to: String,
     pub from: String,
     pub country: Option<String>,
+    pub network: NetworkView,
     pub class: &'static str,
     pub encoding: &'static str,
     pub segments: u8,
@@ -499,6 +506,8 @@ pub struct PreviewView<'a> {
     pub route: RouteView<'a>,
     /// Of all segments on the first hop, where the policy knows it.
     pub price_micros: Option<u64>,
+    /// Exactly as it would travel.
+    pub rendering: RenderingView<'a>,
     pub policy_set: String,
     pub decisions: Vec<DecisionView>,
 }
@@ -537,6 +546,7 @@ impl<'a> PreviewView<'a> {
                 .network
                 .country
                 .map(|c| c.iter().map(|b| char::from(*b)).collect()),
+            network: NetworkView::of(&message.network),
             class: message.class.name(),
             encoding: message.alphabet.name(),
             segments: message.segments,
@@ -545,6 +555,7 @@ impl<'a> PreviewView<'a> {
             expires_at: rfc3339(message.expires_at),
             route: RouteView::of(&message.plan, message.hop),
             price_micros: price.map(|p| p.saturating_mul(u64::from(message.segments))),
+            rendering: RenderingView::of(&message.body, &preview.segmented, &preview.style),
             policy_set: preview.set.id().to_string(),
             decisions: message
                 .decisions

@@ -1,6 +1,8 @@
 //! What clients send: typed requests, their JSON Schemas, and the step from them to the domain's
 //! types. One of the two files that know both JSON and messages; `answer.rs` is the other.
 
+mod manner;
+
 use std::collections::BTreeMap;
 
 use axum::http::Uri;
@@ -8,13 +10,15 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::manner::{
+    BinaryRequest, Content, Manner, PushRequest, encoding_schema, languages_schema,
+};
 use super::json::Checked;
 use super::problem::{Code, FieldError, Problem};
 use crate::clock::Timestamp;
-use crate::domain::{
-    AccountId, Address, Body, MessageId, OnUnknown, SmParameters, Source, Tlv, TrafficClass,
-};
+use crate::domain::{AccountId, Body, MessageId, OnUnknown, Source, Tlv, TrafficClass};
 use crate::pipeline::Submission;
+use crate::pipeline::numbers::{Numbers, Region};
 use crate::store::{OptOut, OptOutScope};
 
 /// Submissions of one batch.
@@ -27,19 +31,63 @@ const URL_CHARACTERS_MAX: usize = 2_048;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubmissionRequest {
-    /// The recipient in international form: `+447700900123`.
+    /// The recipient in international form, `+447700900123`, or as it is dialled in `region`.
     #[schemars(length(min = 1, max = 64))]
     pub to: String,
     /// The sender: a number, a short code, or at most 11 characters.
     #[schemars(length(min = 1, max = 64))]
     pub from: String,
-    /// Either `text` or `binary`.
+    /// Where `to` and `from` are dialled if they have no country code: ISO 3166-1 alpha-2, `GB`. The
+    /// account's default region where absent.
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 2, max = 2))]
+    pub region: Option<String>,
+    /// One of `text`, `binary` and `push`.
     #[serde(default)]
     #[schemars(with = "String", length(min = 1, max = 39_015))]
     pub text: Option<String>,
     #[serde(default)]
     #[schemars(with = "BinaryRequest")]
     pub binary: Option<BinaryRequest>,
+    #[serde(default)]
+    #[schemars(with = "PushRequest")]
+    pub push: Option<PushRequest>,
+    /// In which encodings the text may travel: `auto`, the cheapest of the GSM default alphabet, the
+    /// shift tables of `languages` and UCS-2; `gsm7` or `ucs2` alone; `national`, as `auto` with the
+    /// tables of every language. The account's where absent.
+    #[serde(default)]
+    #[schemars(schema_with = "encoding_schema")]
+    pub encoding: Option<String>,
+    /// Whose national shift tables (3GPP TS 23.038) the text may use; the account's where absent.
+    #[serde(default)]
+    #[schemars(schema_with = "languages_schema")]
+    pub languages: Vec<String>,
+    /// Whether typographic marks, look-alikes and accents may be rewritten where that saves segments;
+    /// the account's or the carrier's where absent.
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    pub transliterate: Option<bool>,
+    /// Shown at once and not kept: `message_class` 0.
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    pub flash: Option<bool>,
+    /// 0 is shown at once, 1 kept by the phone, 2 by its card, 3 for what is connected to it
+    /// (3GPP TS 23.038, 4).
+    #[serde(default)]
+    #[schemars(with = "u8", range(max = 3))]
+    pub message_class: Option<u8>,
+    /// Takes the place of a message to the same recipient that the SMSC still holds (SMPP 3.4, 5.2.18).
+    #[serde(default)]
+    pub replace_if_present: bool,
+    /// Takes the place, on the phone, of an older message of the same type from the same sender
+    /// (3GPP TS 23.040, 9.2.3.9: protocol_id 0x41 to 0x47).
+    #[serde(default)]
+    #[schemars(with = "u8", range(min = 1, max = 7))]
+    pub replace_type: Option<u8>,
+    /// TP-Protocol-Identifier (SMPP 3.4, 5.2.13). 64 is shown to nobody, and not for every account.
+    #[serde(default)]
+    #[schemars(with = "u8")]
+    pub protocol_id: Option<u8>,
     /// What the message is for; the account's default where absent.
     #[serde(default)]
     #[schemars(schema_with = "class_schema")]
@@ -72,18 +120,6 @@ pub struct SubmissionRequest {
     #[serde(default)]
     #[schemars(schema_with = "on_unknown_schema")]
     pub on_unknown: Option<String>,
-}
-
-/// Octets instead of text, in hexadecimal.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BinaryRequest {
-    /// A user data header without its length octet (3GPP TS 23.040, 9.2.3.24).
-    #[serde(default)]
-    #[schemars(length(max = 280))]
-    pub udh: String,
-    #[schemars(length(max = 71_400))]
-    pub data: String,
 }
 
 /// One TLV. `tag` is a number or hexadecimal text: 5120 or "0x1400".
@@ -149,10 +185,15 @@ pub struct Requests {
 
 impl Requests {
     /// A submission, its syntax checked: every broken rule is told at once.
-    pub fn submission(&self, value: Value) -> Result<Submission, Problem> {
+    pub fn submission(
+        &self,
+        value: Value,
+        numbers: &Numbers,
+        account: &AccountId,
+    ) -> Result<Submission, Problem> {
         self.submission
             .read(value)
-            .and_then(SubmissionRequest::into_submission)
+            .and_then(|request| request.into_submission(numbers, account))
             .map_err(|errors| Problem::invalid(Code::InvalidRequest, errors))
     }
 
@@ -164,29 +205,39 @@ impl Requests {
 }
 
 impl SubmissionRequest {
-    fn into_submission(self) -> Result<Submission, Vec<FieldError>> {
+    fn into_submission(
+        self,
+        numbers: &Numbers,
+        account: &AccountId,
+    ) -> Result<Submission, Vec<FieldError>> {
         let mut errors = Vec::new();
-        let recipient = kept(&mut errors, "/to", Address::international(&self.to));
-        let originator = kept(&mut errors, "/from", Address::originator(&self.from));
-        let body = match (self.text, self.binary) {
-            (Some(text), None) => Some(Body::Text(text)),
-            (None, Some(binary)) => {
-                let udh = kept(&mut errors, "/binary/udh", hex(&binary.udh));
-                let data = kept(&mut errors, "/binary/data", hex(&binary.data));
-                udh.zip(data).map(|(udh, data)| Body::Binary { udh, data })
-            }
-            (None, None) => {
-                errors.push(FieldError::new("", "needs `text` or `binary`"));
-                None
-            }
-            (Some(_), Some(_)) => {
-                errors.push(FieldError::new(
-                    "",
-                    "has both `text` and `binary`; a message is one or the other",
-                ));
-                None
-            }
+        let region = self
+            .region
+            .as_deref()
+            .and_then(|text| kept(&mut errors, "/region", Region::parse(text)));
+        let rules = numbers.rules(account, region);
+        let recipient = kept(&mut errors, "/to", numbers.recipient(&self.to, &rules));
+        let originator = kept(&mut errors, "/from", numbers.originator(&self.from, &rules));
+        let content = Content {
+            text: self.text,
+            binary: self.binary,
+            push: self.push,
         };
+        let body = content.into_body(&mut errors);
+        let manner = Manner {
+            encoding: self.encoding,
+            languages: self.languages,
+            transliterate: self.transliterate,
+            message_class: self.message_class,
+            flash: self.flash,
+            replace_if_present: self.replace_if_present,
+            replace_type: self.replace_type,
+            protocol_id: self.protocol_id,
+        };
+        let sm = body.as_ref().map(|(body, data_coding)| {
+            let is_text = matches!(body, Body::Text(_));
+            manner.into_parameters(is_text, *data_coding, &mut errors)
+        });
         let send_at = self
             .send_at
             .and_then(|text| kept(&mut errors, "/send_at", timestamp(&text)));
@@ -194,8 +245,8 @@ impl SubmissionRequest {
             .receipt_url
             .and_then(|url| kept(&mut errors, "/receipt_url", web_address(url)));
         let tlvs = tlvs_of(self.tlvs, &mut errors);
-        let (Some(recipient), Some(originator), Some(body), true) =
-            (recipient, originator, body, errors.is_empty())
+        let (Some(recipient), Some(originator), Some((body, _)), Some(sm), true) =
+            (recipient, originator, body, sm, errors.is_empty())
         else {
             return Err(errors);
         };
@@ -210,7 +261,7 @@ impl SubmissionRequest {
             reference: self.reference,
             metadata: self.metadata.into_iter().collect(),
             tlvs,
-            sm: SmParameters::default(),
+            sm,
             source: Source::Http,
             on_unknown: self
                 .on_unknown
@@ -385,7 +436,9 @@ mod tests {
     use serde_json::json;
 
     fn read(value: Value) -> Result<Submission, Vec<FieldError>> {
-        Requests::default().submission(value).map_err(|problem| {
+        let numbers = Numbers::new([]).unwrap();
+        let read = Requests::default().submission(value, &numbers, &AccountId::from("acme"));
+        read.map_err(|problem| {
             assert_eq!(problem.status.as_u16(), 400);
             assert_eq!(problem.body.code, "invalid_request");
             problem.body.errors

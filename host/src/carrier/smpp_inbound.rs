@@ -8,22 +8,27 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::smpp::SmppCounters;
+use super::smpp::{Inner, SmppCounters};
 use super::{Ack, CarrierEvent, InboundPart};
-use crate::domain::receipt::{Evidence, Receipt, ReceiptStyle, ReceiptTlvs, looks_like_receipt};
-use crate::domain::text::{Alphabet, Concat, parse_udh};
-use crate::domain::{Address, CarrierId, NumberingPlan, TypeOfNumber};
+use crate::domain::receipt::{
+    Evidence, Receipt, ReceiptStyle, ReceiptTlvs, id_candidates, looks_like_receipt,
+};
+use crate::domain::text::{Alphabet, Concat, TextStyle, parse_udh};
+use crate::domain::{Address, CarrierId, NumberingPlan, PartState, TypeOfNumber};
 use crate::smpp::link::{Inlet, Reaction, Responder};
 use crate::smpp::pdu::{Bind, Body, Sm, Tlvs, esm_class, tag};
 use crate::smpp::session::BindMode;
 use crate::smpp::status;
 
 /// The inlet of one session.
-pub struct Inbox {
+pub(super) struct Inbox {
     pub carrier: CarrierId,
     pub receipts: ReceiptStyle,
     pub receipts_by_text: bool,
+    pub text: TextStyle,
     pub counters: Arc<SmppCounters>,
+    /// Whose overdue receipts are asked for.
+    pub overdue: Option<Arc<Inner>>,
 }
 
 impl Inlet for Inbox {
@@ -53,7 +58,7 @@ impl Inlet for Inbox {
             self.counters.inbound.fetch_add(1, Ordering::Relaxed);
             return Reaction::Forward(CarrierEvent::Inbound {
                 carrier: self.carrier.clone(),
-                part: inbound_part(&sm),
+                part: inbound_part(&sm, &self.text),
                 ack: ack(responder),
             });
         }
@@ -63,6 +68,14 @@ impl Inlet for Inbox {
                 receipt.evidence = evidence(&sm);
                 if is_intermediate(&sm) {
                     receipt = receipt.into_intermediate();
+                }
+                if let Some(carrier) = &self.overdue
+                    && receipt.report.state != PartState::Enroute
+                {
+                    let candidates = id_candidates(&receipt.id, self.receipts.id_form);
+                    carrier
+                        .overdue()
+                        .received(candidates.into_iter().map(|c| c.key));
                 }
                 Reaction::Forward(CarrierEvent::Receipt {
                     carrier: self.carrier.clone(),
@@ -136,15 +149,16 @@ fn receipt_tlvs(tlvs: Tlvs<'_>) -> ReceiptTlvs<'_> {
     }
 }
 
-fn inbound_part(sm: &Sm<'_>) -> InboundPart {
+fn inbound_part(sm: &Sm<'_>, style: &TextStyle) -> InboundPart {
+    let data_coding = style.inbound_data_coding(sm.data_coding);
     let octets = sm.payload();
     let header = sm.has_udh().then(|| parse_udh(octets));
     let (udh, payload, data_coding, concat) = match header {
-        None => (Vec::new(), octets, sm.data_coding, None),
+        None => (Vec::new(), octets, data_coding, None),
         Some(Ok((udh, rest))) => (
             udh.without_concat(),
             rest,
-            sm.data_coding,
+            data_coding,
             udh.concat().ok().flatten(),
         ),
         // Where the header's lengths lie, nothing in the octets can be trusted to be text.

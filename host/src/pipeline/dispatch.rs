@@ -133,7 +133,7 @@ impl Pipeline {
             self.store.settle(message).await;
             return;
         }
-        let outcome = self.hand_over(&*carrier, &message).await;
+        let outcome = self.hand_over(&*carrier, &mut message).await;
         self.conclude(carrier.id(), &mut message, outcome);
         self.store.settle(message).await;
     }
@@ -218,9 +218,10 @@ impl Pipeline {
         }
     }
 
-    async fn hand_over(&self, carrier: &dyn Carrier, message: &Message) -> SendOutcome {
-        let reference = reference_of(message);
-        let segmented: Segmented = match text::segment(&message.body, reference) {
+    async fn hand_over(&self, carrier: &dyn Carrier, message: &mut Message) -> SendOutcome {
+        let (manner, style) = (message.sm.manner(), carrier.text_style());
+        let rendered = text::render(&message.body, &manner, &style, reference_of(message));
+        let segmented: Segmented = match rendered {
             Ok(segmented) => segmented,
             // Admission and every replaced body were measured, so this cannot be the client's doing.
             Err(error) => {
@@ -230,10 +231,10 @@ impl Pipeline {
                 };
             }
         };
+        message.sent_as(&segmented);
+        let message = &*message;
         let hop = message.plan.hops.get(usize::from(message.hop));
-        let originator = hop
-            .and_then(|h| h.originator.as_ref())
-            .unwrap_or(&message.originator);
+        let originator = message.sent_originator();
         let tlvs = merged_tlvs(&message.tlvs, hop.map_or(&[], |h| &h.tlvs));
         carrier
             .send(Outgoing {
@@ -262,15 +263,26 @@ impl Pipeline {
                 status_text(status, ""),
                 retry_after_ms,
             ),
-            SendOutcome::Temporary { status, detail } => {
+            SendOutcome::Temporary {
+                status,
+                detail,
+                retry_after_ms,
+            } => {
                 let text = status_text(status, &detail);
-                (AttemptOutcome::TemporaryFailure(status), text, None)
+                let outcome = AttemptOutcome::TemporaryFailure(status);
+                (outcome, text, retry_after_ms)
             }
             SendOutcome::Permanent { status, detail } => {
                 let text = status_text(status, &detail);
                 (AttemptOutcome::PermanentFailure(status), text, None)
             }
-            SendOutcome::Unknown => (AttemptOutcome::TimedOut, String::new(), None),
+            SendOutcome::Unknown { taken } => {
+                // What has its answer is not sent again.
+                if taken.iter().any(Option::is_some) {
+                    message.parts = parts(carrier, &message.parts, taken);
+                }
+                (AttemptOutcome::TimedOut, String::new(), None)
+            }
             SendOutcome::Unavailable => (AttemptOutcome::Unavailable, String::new(), None),
         };
         message.record_attempt(Attempt {
@@ -312,17 +324,7 @@ impl Pipeline {
             at: now,
             outcome: AttemptOutcome::Sent,
         });
-        message.parts = ids
-            .into_iter()
-            .map(|id| Part {
-                carrier: carrier.clone(),
-                carrier_message_id: id,
-                state: PartState::Enroute,
-                error: String::new(),
-                network_type: None,
-                done_at: None,
-            })
-            .collect();
+        message.parts = parts(carrier, &message.parts, ids.into_iter().map(Some).collect());
         message.due = None;
         message.enter(now, State::Enroute, Reason::TakenByCarrier, "");
     }
@@ -394,10 +396,37 @@ impl Pipeline {
     }
 }
 
+/// Segments by the ids that the carrier gave them, none for those that it did not answer for. What is
+/// known of one from an earlier attempt stays, its receipt above all.
+fn parts(carrier: &CarrierId, before: &[Part], ids: Vec<Option<String>>) -> Vec<Part> {
+    let whole = before.len() == ids.len();
+    let part = |(index, id): (usize, Option<String>)| {
+        let known = before.get(index).filter(|p| {
+            whole
+                && p.carrier == *carrier
+                && p.state != PartState::Unanswered
+                && Some(&p.carrier_message_id) == id.as_ref()
+        });
+        known.cloned().unwrap_or_else(|| Part {
+            carrier: carrier.clone(),
+            state: match id {
+                Some(_) => PartState::Enroute,
+                None => PartState::Unanswered,
+            },
+            carrier_message_id: id.unwrap_or_default(),
+            error: String::new(),
+            network_type: None,
+            done_at: None,
+        })
+    };
+    ids.into_iter().enumerate().map(part).collect()
+}
+
 /// The concatenation reference: the same for every attempt of one message, so that a repeated
 /// part completes what an earlier attempt began.
-fn reference_of(message: &Message) -> u8 {
-    message.id.0.to_be_bytes()[15]
+pub(super) fn reference_of(message: &Message) -> u16 {
+    let [.., high, low] = message.id.0.to_be_bytes();
+    u16::from_be_bytes([high, low])
 }
 
 fn merged_tlvs(own: &[Tlv], hop: &[Tlv]) -> Vec<Tlv> {
