@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
+pub mod esme;
 pub mod guests;
 pub mod http;
 pub mod registry;
@@ -77,6 +78,8 @@ pub struct Plan {
     pub files: Vec<(String, Vec<u8>)>,
     /// Lines at the end of the configuration.
     pub config_extra: String,
+    /// Lines at the end of the account `acme`, tables such as `[[accounts.smpp]]` among them.
+    pub account_extra: String,
     /// Where the account's receipts go: the rig's own target.
     pub webhooks: bool,
     /// Whether the configuration names the policy file; else policy comes over the API alone.
@@ -92,6 +95,7 @@ impl Default for Plan {
             policy: String::new(),
             files: Vec::new(),
             config_extra: String::new(),
+            account_extra: String::new(),
             webhooks: false,
             policy_file: true,
         }
@@ -147,7 +151,8 @@ impl Rig {
         };
         rig.write_policy(&plan.policy);
         let policy_file = plan.policy_file.then(|| rig.policy_path());
-        rig.write_config(&carriers, plan.webhooks, policy_file, &plan.config_extra);
+        let extra = (&*plan.config_extra, &*plan.account_extra);
+        rig.write_config(&carriers, plan.webhooks, policy_file, extra);
         rig.launch().await;
         rig
     }
@@ -190,7 +195,7 @@ impl Rig {
         carriers: &[CarrierSpec],
         webhooks: bool,
         policy_file: Option<PathBuf>,
-        extra: &str,
+        (extra, account_extra): (&str, &str),
     ) {
         let dir = self.dir.path().display();
         let policy = policy_file.map_or(String::new(), |f| format!("file = \"{}\"", f.display()));
@@ -224,8 +229,9 @@ numbers = ["60777"]
                 "receipt_url = \"{url}\"\ninbound_url = \"{url}\"\n"
             ));
         }
+        text.push_str(account_extra);
         text.push_str(&format!(
-            "[[accounts]]\nid = \"other\"\nkeys = [\"literal:{OTHER_KEY}\"]\n"
+            "\n[[accounts]]\nid = \"other\"\nkeys = [\"literal:{OTHER_KEY}\"]\n"
         ));
         for carrier in carriers {
             let address = match carrier.address.as_str() {
@@ -324,6 +330,11 @@ reconnect_max_ms = 500
             .status()
             .await;
         assert!(sent.is_ok_and(|s| s.success()));
+    }
+
+    pub fn pid(&self) -> u32 {
+        let server = self.server.as_ref();
+        server.and_then(Child::id).expect("a running server")
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -17,6 +17,10 @@ use super::{Args, Hooks};
 use crate::cli::plugins_folder;
 use crate::plugin::PolicySpec;
 
+/// The application that binds to the server.
+pub const ESME_SYSTEM_ID: &str = "bench";
+pub const ESME_PASSWORD: &str = "secret";
+
 /// How long the last receipt may take once the load has ended.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 
@@ -32,6 +36,7 @@ pub struct Rig {
     smpp: String,
     control: String,
     http: String,
+    esme: [String; 2],
     key: String,
     tenant_key: String,
     folder: Scratch,
@@ -83,7 +88,9 @@ impl Rig {
         let smpp = free_address().await?;
         let control = free_address().await?;
         let http = free_address().await?;
-        write_config(&folder.0, &http, &smpp, &[&key, &tenant_key], recording)?;
+        let esme = [free_address().await?, free_address().await?];
+        let keys = [key.as_str(), tenant_key.as_str()];
+        write_config(&folder.0, &http, &smpp, &esme, keys, recording)?;
         write_policy(&folder.0, &plugins, hooks, 0)?;
         let smsc = match carrier {
             true => Some(spawn_smsc(&smpp, &control).await?),
@@ -96,6 +103,7 @@ impl Rig {
             smpp,
             control,
             http,
+            esme,
             key,
             tenant_key,
             folder,
@@ -142,6 +150,15 @@ impl Rig {
             marked_key: self.tenant_key.clone(),
             marked_every: 0,
         }
+    }
+
+    /// Where applications bind without TLS, and with it.
+    pub fn esme_address(&self) -> &str {
+        &self.esme[0]
+    }
+
+    pub fn esme_tls_address(&self) -> &str {
+        &self.esme[1]
     }
 
     /// Adds entries to the policy file, and waits until they are in force. `component` is what they
@@ -495,7 +512,8 @@ fn write_config(
     folder: &Path,
     http: &str,
     smpp: &str,
-    [key, tenant_key]: &[&str; 2],
+    [esme, esme_tls]: &[String; 2],
+    [key, tenant_key]: [&str; 2],
     recording: bool,
 ) -> Result<(), String> {
     let mut text = format!(
@@ -514,11 +532,29 @@ filter = "warn"
 [[accounts]]
 id = "bench"
 keys = [{{ key = "literal:{key}", scopes = ["send", "read", "admin"] }}]
+[[accounts.smpp]]
+system_id = "{ESME_SYSTEM_ID}"
+password = "literal:{ESME_PASSWORD}"
+max_binds = 10000
+window = 100
+deliver_window = 100
+[smpp]
+listen = "{esme}"
+tls_listen = "{esme_tls}"
+certificate = "certificate.pem"
+key = "key.pem"
 [[accounts]]
 id = "{TENANT}"
 keys = [{{ key = "literal:{tenant_key}", scopes = ["send"] }}]
 "#
     );
+    let pair = [
+        ("certificate.pem", include_str!("tls/certificate.pem")),
+        ("key.pem", include_str!("tls/key.pem")),
+    ];
+    for (name, pem) in pair {
+        std::fs::write(folder.join(name), pem).map_err(|e| e.to_string())?;
+    }
     for id in ["north", "south"] {
         text.push_str(&format!(
             r#"
