@@ -8,6 +8,7 @@ pub mod message;
 pub mod receipt;
 pub mod sm;
 pub mod text;
+pub mod wap_push;
 
 pub use address::{Address, Network, NumberingPlan, TypeOfNumber};
 pub use case::{CarrierView, Case, CaseRef, Facts, Heard, HostAnswer, Outcome};

@@ -1,6 +1,8 @@
 //! What a submission says of its way beside addresses and text: the parameters of submit_sm (SMPP
 //! 3.4, 5.2) in the client's words, which receipts it wants, and which door it came by.
 
+use super::text::{Manner, TextWish};
+
 /// Parameters of submit_sm that a client may set for one message. The default says nothing: the
 /// carrier's own settings hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,19 @@ pub struct SmParameters {
     /// esm_class bits 1 and 0: 0 default, 1 datagram, 2 forward, 3 store and forward.
     pub messaging_mode: u8,
     pub receipts: ReceiptsWanted,
+    /// In which encodings a text may travel.
+    pub text: TextWish,
+}
+
+impl SmParameters {
+    /// What they say of the octets.
+    pub fn manner(&self) -> Manner {
+        Manner {
+            wish: self.text,
+            message_class: self.message_class,
+            data_coding: self.data_coding,
+        }
+    }
 }
 
 /// What a client wants to hear of its message: registered_delivery (SMPP 3.4, 5.2.17).

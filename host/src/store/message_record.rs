@@ -4,7 +4,7 @@
 use super::bytes::{Damage, Reader, put_bytes, put_near, put_str, put_varint};
 use super::records::{address, body, flags, option, put_address, put_body, put_list, put_option};
 use crate::clock::Timestamp;
-use crate::domain::text::{Alphabet, Language, ShiftTables};
+use crate::domain::text::{Alphabet, EncodingWish, Language, Languages, ShiftTables, TextWish};
 use crate::domain::{
     AccountId, Attempt, AttemptOutcome, CallOutcome, CarrierId, Decision, Due, Event, HookCall,
     Hop, Lane, Message, MessageId, Network, OnUnknown, Part, PartState, Phase, Plan, Reason,
@@ -254,6 +254,35 @@ fn put_extras(out: &mut Vec<u8>, m: &Message) {
         sm.sm_default_msg_id,
         sm.receipts.registered_delivery(),
     ]);
+    put_wish(out, sm.text);
+}
+
+/// An octet of nibbles, in each 0 for what was not said: encoding below, rewriting above. Then the
+/// languages, a bit for each code.
+fn put_wish(out: &mut Vec<u8>, wish: TextWish) {
+    let encoding = wish.encoding.map_or(0, |e| e as u8 + 1);
+    let rewrite = wish.transliterate.map_or(0, |t| 1 + u8::from(t));
+    out.push(encoding | rewrite << 4);
+    out.extend_from_slice(&wish.languages.bits().to_be_bytes());
+}
+
+fn read_wish(r: &mut Reader<'_>) -> Result<TextWish, Damage> {
+    let said = r.u8()?;
+    let encoding = match said & 0xF {
+        0 => None,
+        n => Some(EncodingWish::from_u8(n - 1).ok_or(Damage::Field("encoding"))?),
+    };
+    let transliterate = match said >> 4 {
+        0 => None,
+        1 => Some(false),
+        2 => Some(true),
+        _ => return Err(Damage::Field("transliterate")),
+    };
+    Ok(TextWish {
+        encoding,
+        languages: Languages::from_bits(u16::from_be_bytes(r.array()?)),
+        transliterate,
+    })
 }
 
 fn read_extras(r: &mut Reader<'_>, m: &mut Message) -> Result<(), Damage> {
@@ -287,6 +316,7 @@ fn read_extras(r: &mut Reader<'_>, m: &mut Message) -> Result<(), Damage> {
         messaging_mode: bits >> 2,
         sm_default_msg_id: r.u8()?,
         receipts: ReceiptsWanted::from_registered_delivery(r.u8()?),
+        text: read_wish(r)?,
     };
     Ok(())
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::text::{Alphabet, Language, ShiftTables};
+use crate::domain::text::{Alphabet, EncodingWish, Language, Languages, ShiftTables, TextWish};
 use crate::domain::{
     Attempt, AttemptOutcome, CallOutcome, Decision, Due, Event, HookCall, Hop, Lane, Network,
     OnUnknown, Part, Phase, Plan, Reason, ReceiptsWanted, SetId, SmParameters, Source, Tlv,
@@ -202,6 +202,12 @@ fn some_extras() -> impl Strategy<Value = (SmParameters, Source, ShiftTables)> {
                 replace_if_present: r.0,
                 reply_path: r.1,
                 messaging_mode: r.2,
+                text: TextWish {
+                    // As arbitrary as the fields they are taken from.
+                    encoding: o.0.and_then(|octet| EncodingWish::from_u8(octet % 5)),
+                    languages: Languages::from_bits(u16::from(o.4) << 6),
+                    transliterate: o.1.map(|octet| octet & 1 != 0),
+                },
             };
             let source = system_id.map_or(Source::Http, |system_id| Source::Smpp { system_id });
             (

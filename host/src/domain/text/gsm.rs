@@ -61,7 +61,7 @@ pub fn decode(octets: &[u8]) -> String {
     let mut rest = octets.iter().copied();
     while let Some(octet) = rest.next() {
         match octet {
-            ESCAPE => text.push(rest.next().map_or(' ', extension_character)),
+            ESCAPE => text.push(rest.next().map_or(' ', escaped_character)),
             0x80.. => text.push(char::from(octet)),
             _ => text.push(DEFAULT[usize::from(octet)]),
         }
@@ -211,9 +211,32 @@ fn code(character: char) -> u8 {
     }
 }
 
-fn extension_character(octet: u8) -> char {
-    match EXTENSION.iter().find(|(code, _)| *code == octet) {
-        Some((_, character)) => *character,
+/// The code of a character of the default alphabet alone.
+pub(super) fn default_code(character: char) -> Option<u8> {
+    Some(code(character)).filter(|code| *code < EXTENDED)
+}
+
+/// The code behind an escape of a character of the extension table.
+pub(super) fn extension_code(character: char) -> Option<u8> {
+    match code(character) {
+        NONE | 0..EXTENDED => None,
+        escaped => Some(escaped & 0x7F),
+    }
+}
+
+/// What a septet stands for in the default alphabet; its eighth bit is ignored.
+pub(super) fn default_character(code: u8) -> char {
+    DEFAULT[usize::from(code & 0x7F)]
+}
+
+pub(super) fn extension_character(code: u8) -> Option<char> {
+    let found = EXTENSION.iter().find(|(known, _)| *known == code);
+    found.map(|(_, character)| *character)
+}
+
+fn escaped_character(octet: u8) -> char {
+    match extension_character(octet) {
+        Some(character) => character,
         None if octet == ESCAPE => ' ',
         None if octet >= 0x80 => char::from(octet),
         None => DEFAULT[usize::from(octet)],

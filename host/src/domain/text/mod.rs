@@ -1,21 +1,33 @@
 //! Text as it travels: alphabets, segments, user data headers (3GPP TS 23.038 and 23.040;
 //! SMPP 3.4, 5.2.19). Owns the octets of short_message in both directions; deliberately knows no
-//! PDU, no carrier and no national language shift table.
+//! PDU and no carrier.
 
+mod choice;
 mod cluster;
 pub mod gsm;
 mod language;
+mod render;
+mod replacements;
 mod segment;
+pub mod shift;
+mod shift_tables;
+mod style;
+mod transliterate;
 mod udh;
 
 use super::message::Body;
 
+pub use choice::{EncodingWish, Languages, TextWish};
 pub use language::{Language, ShiftTables};
-pub use segment::{
-    ESM_CLASS_UDHI, Reference, SEGMENTS_MAX, Segment, SegmentPlan, Segmented, TextError, plan,
-    plan_with, segment, segment_with,
+pub use render::{Manner, Rewritten, Segment, Segmented, plan, plan_for, render, segment};
+pub use segment::{ESM_CLASS_UDHI, SEGMENTS_MAX, SegmentPlan, TextError, Unit};
+pub use shift::{IE_LOCKING_SHIFT, IE_SINGLE_SHIFT};
+pub use style::{ClassStyle, DataCodings, DefaultAlphabet, Multipart, TextStyle, Wire};
+pub use transliterate::Change;
+pub use udh::{
+    Concat, Element, IE_CONCAT_8, IE_CONCAT_16, IE_PORTS_8, IE_PORTS_16, Udh, UdhError, parse_udh,
+    ports_element,
 };
-pub use udh::{Concat, Element, IE_CONCAT_8, IE_CONCAT_16, Udh, UdhError, parse_udh};
 
 /// Which alphabet a message travels in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,7 +111,8 @@ pub fn decode(data_coding: u8, udhi: bool, short_message: &[u8]) -> DecodedText 
         Ok(parsed) => parsed,
         Err(fault) => return whole(DATA_CODING_OCTETS, Some(fault)),
     };
-    let body = match decode_payload(data_coding, payload) {
+    let shift = ShiftTables::named_by(&udh);
+    let body = match decode_shifted(data_coding, shift, payload) {
         Body::Binary { data, .. } => Body::Binary {
             udh: udh.without_concat(),
             data,
@@ -122,8 +135,31 @@ pub fn decode(data_coding: u8, udhi: bool, short_message: &[u8]) -> DecodedText 
 /// Reads octets without a user data header; total. What is no text, or text in a character set
 /// we have no table for, is binary.
 pub fn decode_payload(data_coding: u8, octets: &[u8]) -> Body {
+    decode_shifted(data_coding, ShiftTables::default(), octets)
+}
+
+/// Reads what stood behind the header `udh`, given without its length octet and without
+/// concatenation; total. Shift tables belong to the text; what else a header says, such as port
+/// numbers, makes the message data for a program.
+pub fn decode_content(data_coding: u8, udh: &[u8], payload: &[u8]) -> Body {
+    let binary = |udh: &[u8]| Body::Binary {
+        udh: udh.to_vec(),
+        data: payload.to_vec(),
+    };
+    let Ok(header) = Udh::new(udh) else {
+        return binary(udh);
+    };
+    let rest = header.without(|id| id == IE_SINGLE_SHIFT || id == IE_LOCKING_SHIFT);
+    match decode_shifted(data_coding, ShiftTables::named_by(&header), payload) {
+        text @ Body::Text(_) if rest.is_empty() => text,
+        Body::Text(_) | Body::Binary { .. } => binary(udh),
+    }
+}
+
+fn decode_shifted(data_coding: u8, shift: ShiftTables, octets: &[u8]) -> Body {
     match Charset::of(data_coding) {
-        Charset::Gsm7 => Body::Text(gsm::decode(octets)),
+        Charset::Gsm7 if shift.is_default() => Body::Text(gsm::decode(octets)),
+        Charset::Gsm7 => Body::Text(shift::Codec::of(shift).decode(octets)),
         Charset::Latin1 => Body::Text(octets.iter().copied().map(char::from).collect()),
         Charset::Cyrillic => Body::Text(octets.iter().copied().map(cyrillic).collect()),
         Charset::Hebrew => Body::Text(octets.iter().copied().map(hebrew).collect()),
@@ -159,7 +195,8 @@ pub fn decode_ucs2(octets: &[u8]) -> String {
 const DATA_CODING_OCTETS: u8 = 4;
 
 /// What data_coding says of the octets.
-enum Charset {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charset {
     Gsm7,
     Latin1,
     Cyrillic,
@@ -171,7 +208,7 @@ enum Charset {
 impl Charset {
     /// SMPP 3.4, 5.2.19. Values 0x10 to 0x1F are reserved there; peers that hand the handset's
     /// data coding scheme through send them, and mean 3GPP TS 23.038, 4.
-    fn of(data_coding: u8) -> Charset {
+    pub fn of(data_coding: u8) -> Charset {
         match data_coding {
             0x00 => Charset::Gsm7,
             // IA5 is the lower half of Latin-1.

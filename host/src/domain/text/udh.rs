@@ -8,6 +8,18 @@ pub const IE_CONCAT_8: u8 = 0x00;
 /// Concatenated short messages, 16-bit reference (3GPP TS 23.040, 9.2.3.24.8).
 pub const IE_CONCAT_16: u8 = 0x08;
 
+/// Application port addressing, 8 bit (3GPP TS 23.040, 9.2.3.24.3).
+pub const IE_PORTS_8: u8 = 0x04;
+/// Application port addressing, 16 bit (3GPP TS 23.040, 9.2.3.24.4).
+pub const IE_PORTS_16: u8 = 0x05;
+
+/// The element that hands a message to a program of the phone: destination port, then originator port.
+pub fn ports_element(destination: u16, originator: u16) -> [u8; 6] {
+    let [to_high, to_low] = destination.to_be_bytes();
+    let [from_high, from_low] = originator.to_be_bytes();
+    [IE_PORTS_16, 4, to_high, to_low, from_high, from_low]
+}
+
 /// A header whose elements add up, without its length octet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Udh<'a>(&'a [u8]);
@@ -137,8 +149,13 @@ impl<'a> Udh<'a> {
 
     /// The header that remains once the parts are joined.
     pub fn without_concat(&self) -> Vec<u8> {
+        self.without(|id| id == IE_CONCAT_8 || id == IE_CONCAT_16)
+    }
+
+    /// The header without the elements that `drops` names.
+    pub fn without(&self, drops: impl Fn(u8) -> bool) -> Vec<u8> {
         let mut rest = Vec::new();
-        for element in self.elements().filter(|e| !e.is_concat()) {
+        for element in self.elements().filter(|e| !drops(e.id)) {
             // A length came from one octet, so it fits one.
             rest.extend_from_slice(&[element.id, element.data.len() as u8]);
             rest.extend_from_slice(element.data);
