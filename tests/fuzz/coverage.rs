@@ -114,6 +114,24 @@ pub fn compared() -> Vec<(u64, u64)> {
     })
 }
 
+const CHUNK: usize = 256;
+const ZEROS: [u8; CHUNK] = [0; CHUNK];
+
+/// A bit for how often an edge was passed.
+fn magnitude(count: u8) -> u8 {
+    match count {
+        0 => 0,
+        1 => 1,
+        2 => 2,
+        3 => 4,
+        4..=7 => 8,
+        8..=15 => 16,
+        16..=31 => 32,
+        32..=127 => 64,
+        128.. => 128,
+    }
+}
+
 /// What all runs so far reached.
 pub struct Coverage {
     /// A bit for each order of magnitude in which an edge was ever passed in one run.
@@ -130,20 +148,16 @@ impl Coverage {
     /// Adds the run since [`clear`]; whether it passed an edge that none did, or more often.
     pub fn is_new(&mut self) -> bool {
         let mut new = false;
-        for (seen, count) in self.seen.iter_mut().zip(counters().iter()) {
-            let magnitude = match count {
-                0 => continue,
-                1 => 1,
-                2 => 2,
-                3 => 4,
-                4..=7 => 8,
-                8..=15 => 16,
-                16..=31 => 32,
-                32..=127 => 64,
-                128.. => 128,
-            };
-            new |= *seen & magnitude == 0;
-            *seen |= magnitude;
+        // Almost all are 0: a program has many edges, and a rule passes few.
+        for (seen, counts) in self.seen.chunks_mut(CHUNK).zip(counters().chunks(CHUNK)) {
+            if counts == &ZEROS[..counts.len()] {
+                continue;
+            }
+            for (seen, count) in seen.iter_mut().zip(counts) {
+                let magnitude = magnitude(*count);
+                new |= *seen & magnitude != magnitude;
+                *seen |= magnitude;
+            }
         }
         new
     }

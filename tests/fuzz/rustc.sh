@@ -13,5 +13,8 @@ case " $* " in
         -Cllvm-args=-sanitizer-coverage-pc-table \
         -Cllvm-args=-sanitizer-coverage-trace-compares
     ;;
+*" --crate-name fuzz "*)
+    exec "$rustc" "$@" -Copt-level=3
+    ;;
 esac
 exec "$rustc" "$@"

@@ -53,7 +53,11 @@ impl Capture {
     /// every PDU as tshark decoded it.
     pub async fn judge(self) -> Vec<Seen> {
         self.task.abort();
-        let octets = self.recorded.lock().expect("the recording").file();
+        let (octets, pdus) = {
+            // Peers may go on talking.
+            let recorded = self.recorded.lock().expect("the recording");
+            (recorded.file(), recorded.pdus)
+        };
         std::fs::write(&self.file, octets).expect("the capture file");
         let faults = tshark(
             &self.file,
@@ -75,7 +79,6 @@ impl Capture {
         ];
         let rows = tshark(&self.file, "smpp", &fields).await;
         let seen: Vec<Seen> = rows.iter().map(|row| Seen::of(row)).collect();
-        let pdus = self.recorded.lock().expect("the recording").pdus;
         assert_eq!(seen.len(), pdus, "tshark sees as many PDUs as there were");
         seen
     }

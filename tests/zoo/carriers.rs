@@ -85,7 +85,8 @@ const EXPECTED: &[Expect] = &[
     },
     Expect {
         name: "garbage",
-        over: || json!({}),
+        // But for the status that is final.
+        over: || json!({"errors": ["0x400=0.05", "0x4ff=0.05"]}),
         doubles: true,
         settles: false,
     },

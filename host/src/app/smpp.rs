@@ -62,6 +62,9 @@ pub fn metrics(carriers: &[Arc<SmppCarrier>], out: &mut String) {
             ("binds", &counters.binds),
             ("bind_failures", &counters.bind_failures),
             ("disconnects", &counters.disconnects),
+            ("malformed", &counters.malformed),
+            ("stray_responses", &counters.stray_responses),
+            ("refused", &counters.refused),
         ];
         for (what, figure) in figures {
             // A carrier's name comes from the configuration, where quotes and backslashes may stand.

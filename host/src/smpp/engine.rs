@@ -19,7 +19,7 @@ use super::link::{
     ReplyContent, Responder, Shared, now,
 };
 use super::pdu::{Body, Framing, SmResp, decode, frame, reject};
-use super::session::{CloseReason, Event, Session};
+use super::session::{CloseReason, Counters, Event, Session};
 use super::status;
 
 /// What is to be run for a [`super::link::Link`] to live.
@@ -78,6 +78,8 @@ pub(super) struct Engine<I: Inlet> {
     groups: Groups,
     expired: Vec<Token>,
     write_stalled: Option<Instant>,
+    /// What the inlet knows already.
+    published: Counters,
     /// The stream holds octets that it could not pass on yet.
     unflushed: bool,
     state: watch::Sender<LinkState>,
@@ -239,6 +241,7 @@ impl<I: Inlet> Engine<I> {
             groups: Groups::default(),
             expired: Vec::new(),
             write_stalled: None,
+            published: Counters::default(),
             unflushed: false,
             state,
             shared,
@@ -531,8 +534,12 @@ impl<I: Inlet> Engine<I> {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let counters = self.session.counters();
+        if counters != self.published {
+            self.inlet.counted(&counters.since(&self.published));
+            self.published = counters;
+        }
         let write = |counter: &AtomicU64, value| counter.store(value, Ordering::Relaxed);
         self.shared
             .in_flight
