@@ -13,7 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-pub use self::smpp::{Bind, ReceiptId, SmppSection};
+pub use self::smpp::{Bind, ReceiptId, ReceiptPer, SmppSection};
 use crate::plugin::EngineLimits;
 
 /// Everything an operator sets. Every key has a default but those that cannot.

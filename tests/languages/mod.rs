@@ -138,6 +138,7 @@ fn message(case: &Value) -> Message {
         hop: 0,
         attempts: Vec::new(),
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     }

@@ -8,9 +8,10 @@ use serde::Serialize;
 
 use super::wire::rfc3339;
 use crate::clock::Timestamp;
+use crate::domain::receipt::network_type_name;
 use crate::domain::{
-    Attempt, AttemptOutcome, Body, CallOutcome, Decision, Event, Hook, HookCall, Message, Outcome,
-    Part, Plan, SetId, Tlv,
+    Attempt, AttemptOutcome, Body, CallOutcome, Decision, Event, FailedDelivery, Hook, HookCall,
+    Message, Outcome, Part, Plan, SetId, Tlv,
 };
 use crate::pipeline::Preview;
 use crate::plugin::SetSummary;
@@ -104,6 +105,12 @@ pub struct Detail<'a> {
     pub attempts: Vec<AttemptView<'a>>,
     /// One for each segment that a carrier took.
     pub receipts: Vec<ReceiptView<'a>>,
+    /// Carriers that had it before, the first one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed_deliveries: Vec<FailedView<'a>>,
+    /// Of all segments that carriers took, in millionths of the deck's currency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_micros: Option<u64>,
     pub events: Vec<EventView<'a>>,
     pub decisions: Vec<DecisionView>,
 }
@@ -128,6 +135,8 @@ impl<'a> Detail<'a> {
             route: RouteView::of(&message.plan, message.hop),
             attempts: message.attempts.iter().map(AttemptView::of).collect(),
             receipts: receipts(&message.parts),
+            failed_deliveries: message.failed.iter().map(FailedView::of).collect(),
+            cost_micros: cost(message),
             events: message.events.iter().map(EventView::of).collect(),
             decisions: message
                 .decisions
@@ -265,7 +274,41 @@ pub struct ReceiptView<'a> {
     pub status: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub error: &'a str,
+    /// Whose code that is (SMPP 3.4, 5.3.2.31): `gsm`, `ansi-136`, `is-95`, `reserved`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_type: Option<&'static str>,
     pub done_at: Option<String>,
+}
+
+/// A carrier that had the message before, and reported that it failed.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "FailedDelivery")]
+pub struct FailedView<'a> {
+    pub carrier: Option<&'a str>,
+    /// Of all its segments, where the policy knew it.
+    pub price_micros: Option<u64>,
+    pub receipts: Vec<ReceiptView<'a>>,
+}
+
+impl<'a> FailedView<'a> {
+    fn of(delivery: &'a FailedDelivery) -> FailedView<'a> {
+        FailedView {
+            carrier: delivery.carrier().map(|c| c.as_str()),
+            price_micros: delivery.price_micros,
+            receipts: receipts(&delivery.parts),
+        }
+    }
+}
+
+/// What all segments cost that carriers took, where the policy knew every price.
+fn cost(message: &Message) -> Option<u64> {
+    let now = match message.parts.is_empty() {
+        true => 0,
+        false => message.price_of_parts()?,
+    };
+    let earlier = message.failed.iter().map(|d| d.price_micros);
+    let earlier: u64 = earlier.sum::<Option<u64>>()?;
+    (now > 0 || earlier > 0).then(|| now.saturating_add(earlier))
 }
 
 pub(super) fn receipts(parts: &[Part]) -> Vec<ReceiptView<'_>> {
@@ -275,6 +318,7 @@ pub(super) fn receipts(parts: &[Part]) -> Vec<ReceiptView<'_>> {
         carrier_message_id: &part.carrier_message_id,
         status: part.state.name(),
         error: &part.error,
+        network_type: part.network_type.map(network_type_name),
         done_at: part.done_at.map(rfc3339),
     });
     views.collect()
@@ -546,6 +590,7 @@ pub fn time(at: Timestamp) -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::domain::message::tests_support::message;
+    use crate::domain::receipt::Report;
     use crate::domain::{CarrierId, PartState, Phase, Reason, State};
     use serde_json::{Value, json};
 
@@ -564,15 +609,14 @@ mod tests {
             carrier_message_id: "0A".to_owned(),
             state: PartState::Enroute,
             error: String::new(),
+            network_type: None,
             done_at: None,
         }];
         m.enter(NOW, State::Enroute, Reason::TakenByCarrier, "");
         m.apply_receipt(
             NOW.plus(std::time::Duration::from_secs(2)),
             0,
-            PartState::Delivered,
-            "000",
-            Some(NOW),
+            &Report::of(PartState::Delivered),
         );
         m
     }

@@ -306,6 +306,28 @@ fn carriers(page: &mut Page, api: &Api) {
         );
     }
     page.head(
+        "heliograph_receipts_total",
+        "counter",
+        "Receipts and ids of responses, by what they were",
+    );
+    for report in &reports {
+        for (what, count) in &report.receipts.counts {
+            let labels = [("carrier", report.view.id.as_str()), ("what", what)];
+            page.line("heliograph_receipts_total", &labels, count);
+        }
+    }
+    page.head(
+        "heliograph_receipt_id_form_info",
+        "gauge",
+        "In which form a carrier's ids come back, where its receipts have taught that",
+    );
+    for report in &reports {
+        if let Some(form) = report.receipts.learned_form {
+            let labels = [("carrier", report.view.id.as_str()), ("form", form.name())];
+            page.line("heliograph_receipt_id_form_info", &labels, 1);
+        }
+    }
+    page.head(
         "heliograph_carrier_delivered_ratio",
         "gauge",
         "Delivered among the last receipts",

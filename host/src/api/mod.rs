@@ -15,6 +15,7 @@ mod openapi;
 pub mod problem;
 mod public;
 mod reports;
+mod returns;
 mod trial;
 pub mod wire;
 
@@ -215,6 +216,7 @@ fn admin_routes(api: &Arc<Api>, router: Router) -> Router {
             "/v1/policy/canary/promote",
             post(on(api, trial::promote_canary)),
         )
+        .route("/v1/receipts/orphans", get(on(api, returns::orphans)))
         .route("/v1/events", get(on(api, events::events)))
         .route("/v1/tables", get(on(api, admin::tables)))
         .route(

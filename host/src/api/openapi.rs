@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::answer::{Detail, PreviewView, Summary};
 use super::http::List;
 use super::problem::ProblemBody;
-use super::reports::{CarrierJson, DeadView, InboundView, OptOutView};
+use super::reports::{CarrierJson, DeadView, InboundView, OptOutView, OrphanView};
 use super::wire::{OptOutRequest, SubmissionRequest};
 
 /// One operation. `scope` is empty where no key is needed.
@@ -42,7 +42,7 @@ fn submissions(generator: &mut SchemaGenerator) -> Value {
 }
 
 #[rustfmt::skip] // A table.
-pub const OPERATIONS: [Operation; 42] = {
+pub const OPERATIONS: [Operation; 43] = {
     use Payload::{Json, None, Object, Other};
     const fn op(method: &'static str, path: &'static str, scope: &'static str, status: &'static str, summary: &'static str, request: Payload, answer: Payload) -> Operation {
         Operation { method, path, summary, scope, status, request, answer }
@@ -59,6 +59,7 @@ pub const OPERATIONS: [Operation; 42] = {
         op("get", "/v1/carriers", "read", "200", "Show the carriers", None, Json(of::<List<CarrierJson>>)),
         op("get", "/v1/carriers/{id}/callback", "", "200", "A carrier's call-back", None, Other("*/*")),
         op("post", "/v1/carriers/{id}/callback", "", "200", "A carrier's call-back", Other("*/*"), Other("*/*")),
+        op("get", "/v1/receipts/orphans", "admin", "200", "List receipts that wait for their message", None, Json(of::<List<OrphanView>>)),
         op("get", "/v1/webhooks/dead", "admin", "200", "List webhooks that were given up", None, Json(of::<List<DeadView>>)),
         op("post", "/v1/webhooks/{id}/redeliver", "admin", "202", "Deliver a dead webhook again", None, Object),
         op("post", "/v1/plugins", "admin", "201", "Check a component and keep it for a policy", Other("application/wasm"), Object),

@@ -8,10 +8,13 @@ use serde::Serialize;
 
 use super::answer::{BodyView, ReceiptView, json, pairs, receipts};
 use super::wire::rfc3339;
+use crate::domain::receipt::{IdForm, Per};
 use crate::domain::{Message, State};
 use crate::pipeline::carriers::CarrierReport;
 use crate::pipeline::notify::webhook_id;
-use crate::store::{InboundRecord, OptOut, OptOutScope, OutboxEntry, OutboxKind};
+use crate::store::{
+    InboundRecord, OptOut, OptOutScope, OrphanReceipt, OutboxEntry, OutboxKind, ReceiptReport,
+};
 
 /// A mobile-originated message.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -64,7 +67,95 @@ pub struct CarrierJson {
     pub delivered_ratio: Option<f32>,
     pub p50_receipt_ms: Option<u32>,
     pub receipts_seen: usize,
+    pub receipts: ReceiptsJson,
     pub tags: Vec<String>,
+}
+
+/// How a carrier's receipts are read, and what came of them.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CarrierReceipts")]
+pub struct ReceiptsJson {
+    /// In which form the ids of its responses come back; `auto`: not known yet.
+    pub id_form: &'static str,
+    /// `set` by the operator, `learned` from receipts, `learning`, or `mixed` where they agree on none.
+    pub id_form_is: &'static str,
+    /// Receipts that have taught so far, of 100, and for which form they speak.
+    pub id_pairs: u32,
+    pub id_votes: BTreeMap<&'static str, u32>,
+    /// For what it sends a receipt: `segment`, `message`, or `auto` where that is not known.
+    pub per: &'static str,
+    pub per_is: &'static str,
+    /// Receipts that wait for their message.
+    pub orphans: u64,
+    /// Since the server started.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+impl ReceiptsJson {
+    fn of(report: ReceiptReport) -> ReceiptsJson {
+        let set_form = report.set_form.filter(|f| *f != IdForm::Auto);
+        let set_per = report.set_per.filter(|p| *p != Per::Auto);
+        ReceiptsJson {
+            id_form: set_form
+                .or(report.learned_form)
+                .unwrap_or(IdForm::Auto)
+                .name(),
+            id_form_is: match (set_form, report.learned_form, report.undecided) {
+                (Some(_), _, _) => "set",
+                (None, Some(_), _) => "learned",
+                (None, None, 0) => "learning",
+                (None, None, _) => "mixed",
+            },
+            id_pairs: report.pairs,
+            id_votes: report
+                .votes
+                .into_iter()
+                .filter(|(_, votes)| *votes > 0)
+                .map(|(form, votes)| (form.name(), votes))
+                .collect(),
+            per: set_per.or(report.learned_per).unwrap_or(Per::Auto).name(),
+            per_is: match (set_per, report.learned_per) {
+                (Some(_), _) => "set",
+                (None, Some(_)) => "learned",
+                (None, None) => "learning",
+            },
+            orphans: report.orphans,
+            counts: report.counts.into_iter().collect(),
+        }
+    }
+}
+
+/// A receipt that waits for its message.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "OrphanReceipt")]
+pub struct OrphanView {
+    pub carrier: String,
+    pub carrier_message_id: String,
+    /// Ids of responses that it would meet.
+    pub matches: Vec<String>,
+    pub status: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error: String,
+    pub done_at: Option<String>,
+    /// The addresses that came with it.
+    pub addresses: Vec<String>,
+    pub received_at: String,
+}
+
+impl OrphanView {
+    pub fn of(orphan: OrphanReceipt) -> OrphanView {
+        let report = orphan.receipt.report;
+        OrphanView {
+            carrier: orphan.carrier.to_string(),
+            carrier_message_id: orphan.receipt.id,
+            matches: orphan.keys,
+            status: report.state.name(),
+            error: report.error,
+            done_at: report.done_at.map(rfc3339),
+            addresses: orphan.receipt.evidence.addresses,
+            received_at: rfc3339(orphan.received_at),
+        }
+    }
 }
 
 impl CarrierJson {
@@ -79,6 +170,7 @@ impl CarrierJson {
             delivered_ratio: view.delivered_ratio,
             p50_receipt_ms: view.p50_receipt_ms,
             receipts_seen: report.receipts_seen,
+            receipts: ReceiptsJson::of(report.receipts),
             tags: view.tags,
         }
     }
@@ -237,6 +329,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::domain::message::tests_support::message;
+    use crate::domain::receipt::Report;
     use crate::domain::{AccountId, CarrierId, Part, PartState, Reason};
     use serde_json::Value;
 
@@ -250,10 +343,11 @@ mod tests {
             carrier_message_id: "0A".to_owned(),
             state: PartState::Enroute,
             error: String::new(),
+            network_type: None,
             done_at: None,
         }];
         m.enter(NOW, State::Enroute, Reason::TakenByCarrier, "");
-        m.apply_receipt(NOW, 0, PartState::Delivered, "000", Some(NOW));
+        m.apply_receipt(NOW, 0, &Report::of(PartState::Delivered));
         m
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::{StartError, failed};
 use crate::carrier::Carrier;
 use crate::carrier::smpp::{Binding, SmppCarrier, SmppConfig};
-use crate::config::{Bind, ReceiptId, SmppSection};
+use crate::config::{Bind, ReceiptId, ReceiptPer, SmppSection};
 use crate::domain::CarrierId;
-use crate::domain::receipt::IdForm;
+use crate::domain::receipt::{IdForm, Per};
 
 /// An SMPP carrier as its section describes it. `at` names the section in errors.
 pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfig, StartError> {
@@ -37,6 +37,13 @@ pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfi
             ReceiptId::AsIs => IdForm::AsIs,
             ReceiptId::HexInResponse => IdForm::HexInResponse,
             ReceiptId::DecimalInResponse => IdForm::DecimalInResponse,
+            ReceiptId::DashesInResponse => IdForm::DashesInResponse,
+            ReceiptId::DashesInReceipt => IdForm::DashesInReceipt,
+        },
+        receipt_per: match section.receipt_per {
+            ReceiptPer::Auto => Per::Auto,
+            ReceiptPer::Segment => Per::Segment,
+            ReceiptPer::Message => Per::Message,
         },
         tags: section.tags.clone(),
         ..SmppConfig::new(id, &section.address, &section.system_id, &password)

@@ -14,7 +14,7 @@ use super::{
     Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, InboundPart, Outgoing, SendOutcome,
 };
 use crate::clock::Clock;
-use crate::domain::receipt::{IdForm, id_candidates};
+use crate::domain::receipt::{Evidence, IdForm, Per, Receipt, ReceiptStyle, Report};
 use crate::domain::{Address, CarrierId, Context, Hook, PartState, Phase};
 use crate::plugin::{
     AdapterEvent, AdapterState, CallbackAnswer, Fault, HttpRequest, HttpResponse, PolicySet,
@@ -126,14 +126,20 @@ impl AdapterCarrier {
                 at,
             } => Ok(CarrierEvent::Receipt {
                 carrier: self.config.id.clone(),
-                keys: id_candidates(&carrier_message_id, IdForm::AsIs)
-                    .into_iter()
-                    .map(|c| c.key)
-                    .collect(),
-                id: carrier_message_id,
-                state: part_state(state),
-                error: error.unwrap_or_default(),
-                done_at: at,
+                receipt: Receipt {
+                    id: carrier_message_id,
+                    report: Report {
+                        state: part_state(state),
+                        error: error.unwrap_or_default(),
+                        network_type: None,
+                        done_at: at,
+                    },
+                    evidence: Evidence::default(),
+                },
+                style: ReceiptStyle {
+                    id_form: IdForm::AsIs,
+                    per: Per::Auto,
+                },
                 ack,
             }),
             AdapterEvent::Inbound {

@@ -7,8 +7,9 @@ use std::pin::Pin;
 use tokio::sync::oneshot;
 
 use crate::clock::Timestamp;
+use crate::domain::receipt::{Receipt, ReceiptStyle};
 use crate::domain::text::Segmented;
-use crate::domain::{Address, CarrierId, Message, PartState, Tlv};
+use crate::domain::{Address, CarrierId, Message, Tlv};
 
 pub mod adapter;
 pub mod pace;
@@ -78,13 +79,9 @@ pub enum Ack {
 pub enum CarrierEvent {
     Receipt {
         carrier: CarrierId,
-        /// As the receipt has it.
-        id: String,
-        /// The canonical keys to look it up by, most likely first.
-        keys: Vec<String>,
-        state: PartState,
-        error: String,
-        done_at: Option<Timestamp>,
+        receipt: Receipt,
+        /// How the carrier's receipts are to be read.
+        style: ReceiptStyle,
         ack: oneshot::Sender<Ack>,
     },
     Inbound {

@@ -19,6 +19,7 @@ use super::smpp_inbound::Inbox;
 use super::smpp_submit::{self, Part, SubmitStyle, Verdict};
 use super::{BoxFuture, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome};
 use crate::domain::CarrierId;
+use crate::domain::receipt::ReceiptStyle;
 use crate::smpp::encode::{PASSWORD_MAX, SYSTEM_ID_MAX};
 use crate::smpp::link::{Answer, Link, LinkSettings, LinkState, link};
 use crate::smpp::session::{BindMode, CloseReason, Credentials, Role};
@@ -455,7 +456,10 @@ impl Seat {
         }
         let inbox = Inbox {
             carrier: config.id.clone(),
-            id_form: config.id_form,
+            receipts: ReceiptStyle {
+                id_form: config.id_form,
+                per: config.receipt_per,
+            },
             receipts_by_text: config.receipts_by_text,
             counters: Arc::clone(counters),
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::SendOutcome;
 use crate::domain::CarrierId;
-use crate::domain::receipt::IdForm;
+use crate::domain::receipt::{IdForm, Per};
 use crate::smpp::encode::{CREDENTIAL_MAX, SERVICE_TYPE_MAX, SYSTEM_TYPE_MAX};
 
 /// How a carrier is bound to.
@@ -46,6 +46,8 @@ pub struct SmppConfig {
     /// How long a shutdown waits for answers.
     pub drain: Duration,
     pub id_form: IdForm,
+    /// For what it sends a receipt.
+    pub receipt_per: Per,
     /// Believe receipts that do not say so in esm_class. Subscribers can forge those.
     pub receipts_by_text: bool,
     /// Send user_message_reference, so that copies of a message can be told.
@@ -75,6 +77,7 @@ impl SmppConfig {
             down_after: Duration::from_secs(2),
             drain: Duration::from_secs(5),
             id_form: IdForm::Auto,
+            receipt_per: Per::Auto,
             receipts_by_text: false,
             user_message_reference: true,
             tags: Vec::new(),

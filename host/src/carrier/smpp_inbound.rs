@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::smpp::SmppCounters;
 use super::{Ack, CarrierEvent, InboundPart};
-use crate::domain::receipt::{IdForm, Receipt, ReceiptTlvs, id_candidates, looks_like_receipt};
+use crate::domain::receipt::{Evidence, Receipt, ReceiptStyle, ReceiptTlvs, looks_like_receipt};
 use crate::domain::text::{Alphabet, Concat, parse_udh};
 use crate::domain::{Address, CarrierId, NumberingPlan, TypeOfNumber};
 use crate::smpp::link::{Inlet, Reaction, Responder};
@@ -21,7 +21,7 @@ use crate::smpp::status;
 /// The inlet of one session.
 pub struct Inbox {
     pub carrier: CarrierId,
-    pub id_form: IdForm,
+    pub receipts: ReceiptStyle,
     pub receipts_by_text: bool,
     pub counters: Arc<SmppCounters>,
 }
@@ -65,16 +65,16 @@ impl Inlet for Inbox {
             });
         }
         match Receipt::parse(sm.payload(), &receipt_tlvs(sm.tlvs)) {
-            Ok(receipt) => {
+            Ok(mut receipt) => {
                 self.counters.receipts.fetch_add(1, Ordering::Relaxed);
-                let candidates = id_candidates(&receipt.id, self.id_form);
+                receipt.evidence = evidence(&sm);
+                if is_intermediate(&sm) {
+                    receipt = receipt.into_intermediate();
+                }
                 Reaction::Forward(CarrierEvent::Receipt {
                     carrier: self.carrier.clone(),
-                    keys: candidates.into_iter().map(|c| c.key).collect(),
-                    id: receipt.id,
-                    state: receipt.state,
-                    error: receipt.error,
-                    done_at: receipt.done_at,
+                    receipt,
+                    style: self.receipts,
                     ack: ack(responder),
                 })
             }
@@ -112,6 +112,25 @@ fn ack(responder: Responder) -> oneshot::Sender<Ack> {
         });
     });
     sender
+}
+
+/// A receipt that is final as well is final (SMPP 3.4, 5.2.12).
+fn is_intermediate(sm: &Sm<'_>) -> bool {
+    let kind = sm.esm_class & esm_class::TYPE_MASK;
+    kind & esm_class::INTERMEDIATE_NOTIFICATION != 0 && kind & esm_class::DELIVERY_RECEIPT == 0
+}
+
+/// What the deliver_sm says of its message beside the id.
+fn evidence(sm: &Sm<'_>) -> Evidence {
+    let (source, destination) = (
+        String::from_utf8_lossy(sm.source_addr),
+        String::from_utf8_lossy(sm.destination_addr),
+    );
+    let reference = sm.tlvs.integer(tag::USER_MESSAGE_REFERENCE);
+    Evidence::of(
+        [&source, &destination],
+        reference.and_then(|r| u16::try_from(r).ok()),
+    )
 }
 
 fn receipt_tlvs(tlvs: Tlvs<'_>) -> ReceiptTlvs<'_> {

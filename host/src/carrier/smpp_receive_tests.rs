@@ -42,9 +42,7 @@ async fn a_receipt_is_answered_when_it_is_durable_and_not_before() {
     let delivery = deliver(&rig.session, &receipt_sm());
     let CarrierEvent::Receipt {
         carrier,
-        id,
-        keys,
-        state,
+        receipt,
         ack,
         ..
     } = event(&mut rig).await
@@ -52,13 +50,10 @@ async fn a_receipt_is_answered_when_it_is_durable_and_not_before() {
         panic!()
     };
     assert_eq!(
-        (carrier.as_str(), id.as_str(), state),
+        (carrier.as_str(), receipt.id.as_str(), receipt.report.state),
         ("north", "2A", PartState::Delivered)
     );
-    assert_eq!(
-        keys.first().map(String::as_str),
-        crate::domain::receipt::response_key("2a").as_deref()
-    );
+    assert_eq!(receipt.evidence.addresses, ["447700900123", "Acme"]);
     assert_eq!(rig.session.link.in_flight(), 1);
     assert!(!delivery.is_finished());
     ack.send(Ack::Taken).unwrap();

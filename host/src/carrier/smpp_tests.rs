@@ -135,6 +135,7 @@ fn message(text: &str) -> Message {
         hop: 0,
         attempts: Vec::new(),
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     }

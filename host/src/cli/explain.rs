@@ -230,6 +230,7 @@ fn question(args: &Args, spec: &PolicySpec) -> Result<(Message, Facts), Failure>
         hop: 0,
         attempts: Vec::new(),
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     };

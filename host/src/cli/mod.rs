@@ -2,6 +2,7 @@
 //! 2 usage). Each command is a file beside this one.
 
 pub mod bench;
+pub mod carriers;
 pub mod client;
 pub mod component;
 pub mod componentize;
@@ -69,6 +70,9 @@ pub enum Command {
         after_help = "Example:\n  heliograph policy apply policy.toml"
     )]
     Policy(policy::Command),
+    /// Look at the carriers and at what comes back from them
+    #[command(subcommand, after_help = "Example:\n  heliograph carriers list")]
+    Carriers(carriers::Command),
     Events(events::Args),
     Explain(Box<explain::Args>),
     Smsc(Box<smsc::Args>),
@@ -120,6 +124,9 @@ pub fn main() -> ExitCode {
         Command::Plugin(command) => plugin(command),
         Command::Policy(command) => {
             on_runtime(async { exit("policy", policy::run(command).await) })
+        }
+        Command::Carriers(command) => {
+            on_runtime(async { exit("carriers", carriers::run(command).await) })
         }
         Command::Events(args) => on_runtime(async { exit("events", events::run(args).await) }),
         Command::Explain(args) => on_runtime(async { exit("explain", explain::run(*args).await) }),

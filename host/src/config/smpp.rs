@@ -44,6 +44,9 @@ pub struct SmppSection {
     /// How the id of a response comes back in a receipt.
     #[serde(default = "defaults::receipt_id")]
     pub receipt_id: ReceiptId,
+    /// For what the carrier sends a receipt.
+    #[serde(default)]
+    pub receipt_per: ReceiptPer,
     #[serde(default)]
     pub tags: Vec<String>,
 }
@@ -64,6 +67,19 @@ pub enum ReceiptId {
     AsIs,
     HexInResponse,
     DecimalInResponse,
+    DashesInResponse,
+    DashesInReceipt,
+}
+
+/// For what a carrier sends a receipt; `auto` learns it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptPer {
+    #[default]
+    Auto,
+    Segment,
+    /// One receipt for all segments of a message.
+    Message,
 }
 
 pub(super) mod defaults {

@@ -3,9 +3,10 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::time::Duration;
 
 use super::address::{Address, Network};
-use super::message::{Body, CarrierId, MessageId, Tlv};
+use super::message::{Body, CarrierId, MessageId, State, Tlv};
 use crate::clock::Timestamp;
 
 /// The places where a plugin may have a say.
@@ -190,6 +191,22 @@ pub struct Hop {
 pub struct Plan {
     pub hops: Vec<Hop>,
     pub reason: String,
+    /// Whether the next hop has a try after a receipt that says the message failed.
+    pub reroute: Option<Reroute>,
+}
+
+/// Which failed receipts send a message to the next hop of its plan. Never one of which any segment
+/// may have arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reroute {
+    /// Final states that count.
+    pub on: Vec<State>,
+    /// Error codes that count; empty: all.
+    pub errors: Vec<String>,
+    /// Carriers that may fail before it ends.
+    pub max: u8,
+    /// Since the message was accepted; none: as long as it is valid.
+    pub within: Option<Duration>,
 }
 
 /// What a routing policy answers.

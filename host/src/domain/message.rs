@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::address::{Address, Network};
 use super::decision::{Decision, Plan, SetId};
+pub use super::receipt::ReceiptEffect;
 use super::sm::{SmParameters, Source};
 use super::text::{Alphabet, ShiftTables};
 use crate::clock::Timestamp;
@@ -285,10 +286,16 @@ pub enum Reason {
     RefusedByOperator = 23,
     /// Under another policy set, or because its time came.
     DecidedAgain = 24,
+    /// On the way to another receipt: moves nothing.
+    IntermediateReceipt = 25,
+    /// A receipt says otherwise than an earlier one: moves nothing.
+    ContradictoryReceipt = 26,
+    /// A receipt said that it failed, and the next carrier gets it.
+    ReroutedByReceipt = 27,
 }
 
 impl Reason {
-    const ALL: [(Reason, &'static str); 25] = [
+    const ALL: [(Reason, &'static str); 28] = [
         (Reason::Accepted, "accepted"),
         (Reason::ScheduledByClient, "scheduled_by_client"),
         (Reason::DeferredByPolicy, "deferred_by_policy"),
@@ -314,6 +321,9 @@ impl Reason {
         (Reason::ReleasedByOperator, "released_by_operator"),
         (Reason::RefusedByOperator, "refused_by_operator"),
         (Reason::DecidedAgain, "decided_again"),
+        (Reason::IntermediateReceipt, "intermediate_receipt"),
+        (Reason::ContradictoryReceipt, "contradictory_receipt"),
+        (Reason::ReroutedByReceipt, "rerouted_by_receipt"),
     ];
 
     pub fn name(self) -> &'static str {
@@ -404,8 +414,24 @@ pub struct Part {
     pub state: PartState,
     /// The receipt's `err` or network_error_code, empty where none.
     pub error: String,
+    /// Whose code that is (SMPP 3.4, 5.3.2.31), where the receipt says so.
+    pub network_type: Option<u8>,
     /// When the receipt said it was done.
     pub done_at: Option<Timestamp>,
+}
+
+/// Segments that a carrier took and reported as failed before the message went on to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedDelivery {
+    pub parts: Vec<Part>,
+    /// What they cost, where the plan knew it.
+    pub price_micros: Option<u64>,
+}
+
+impl FailedDelivery {
+    pub fn carrier(&self) -> Option<&CarrierId> {
+        self.parts.first().map(|p| &p.carrier)
+    }
 }
 
 /// Which queue a message waits in. Each carrier has its own, so that none waits for another.
@@ -464,19 +490,10 @@ pub struct Message {
     pub attempts: Vec<Attempt>,
     /// Segments at the carrier, in order; empty until one took the message.
     pub parts: Vec<Part>,
+    /// Carriers that had it before and failed, the first one first.
+    pub failed: Vec<FailedDelivery>,
     pub decisions: Vec<Decision>,
     pub events: Vec<Event>,
-}
-
-/// What a receipt did to a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReceiptEffect {
-    /// The message reached a terminal state just now.
-    Settled,
-    /// A segment changed; others are still out.
-    Progress,
-    /// Nothing changed: a repeat, an intermediate notification, or a contradiction of a terminal state.
-    None,
 }
 
 impl Message {
@@ -512,19 +529,31 @@ impl Message {
             | Reason::ResponseTimeout
             | Reason::FailedOver
             | Reason::TakenByCarrier
+            | Reason::ReroutedByReceipt
             | Reason::Receipt => self.carrier().cloned(),
             _ => None,
         };
+        self.note_event(at, reason, carrier, detail);
+        true
+    }
+
+    /// A line of history in the state that the message is in.
+    pub(super) fn note_event(
+        &mut self,
+        at: Timestamp,
+        reason: Reason,
+        carrier: Option<CarrierId>,
+        detail: impl Into<String>,
+    ) {
         let event = Event {
             at,
-            state,
+            state: self.state,
             reason,
             carrier,
             detail: detail.into(),
             set: self.decisions.last().map(|d| d.set),
         };
         push_bounded(&mut self.events, event, Message::EVENTS_MAX);
-        true
     }
 
     /// The carrier of the last attempt, or of the hop that is next where there was none yet.
@@ -559,64 +588,6 @@ impl Message {
     /// The last event's reason: why the message is where it is.
     pub fn reason(&self) -> Reason {
         self.events.last().map_or(Reason::Accepted, |e| e.reason)
-    }
-
-    /// Applies a receipt to segment `index`. One true status for a multipart message: any failed
-    /// segment fails it once all have reported; it is delivered when all are.
-    pub fn apply_receipt(
-        &mut self,
-        now: Timestamp,
-        index: usize,
-        state: PartState,
-        error: &str,
-        done_at: Option<Timestamp>,
-    ) -> ReceiptEffect {
-        let Some(part) = self.parts.get_mut(index) else {
-            return ReceiptEffect::None;
-        };
-        if part.state != PartState::Enroute || state == PartState::Enroute {
-            return ReceiptEffect::None;
-        }
-        part.state = state;
-        part.error = error.chars().take(64).collect();
-        part.done_at = done_at;
-        if self.state.is_terminal() {
-            return ReceiptEffect::None;
-        }
-        let Some(outcome) = self.outcome_of_parts() else {
-            return ReceiptEffect::Progress;
-        };
-        let detail = self
-            .parts
-            .iter()
-            .find(|p| !p.error.is_empty() && p.error.bytes().any(|b| b != b'0'))
-            .map(|p| format!("err:{}", p.error))
-            .unwrap_or_default();
-        self.enter(now, outcome, Reason::Receipt, detail);
-        ReceiptEffect::Settled
-    }
-
-    /// The message's state once every segment reported, none before.
-    fn outcome_of_parts(&self) -> Option<State> {
-        let worst = |p: &Part| match p.state {
-            PartState::Enroute => None,
-            PartState::Delivered => Some(0),
-            PartState::Unknown => Some(1),
-            PartState::Expired => Some(2),
-            PartState::Undeliverable => Some(3),
-            PartState::Rejected => Some(4),
-        };
-        let mut rank = 0;
-        for part in &self.parts {
-            rank = rank.max(worst(part)?);
-        }
-        Some(match rank {
-            0 => State::Delivered,
-            1 => State::Unknown,
-            2 => State::Expired,
-            3 => State::Undeliverable,
-            _ => State::Rejected,
-        })
     }
 
     /// A submit_sm went out, or may have, and no answer came. What follows is the client's choice:
@@ -694,6 +665,7 @@ pub mod tests_support {
             hop: 0,
             attempts: Vec::new(),
             parts: Vec::new(),
+            failed: Vec::new(),
             decisions: Vec::new(),
             events: Vec::new(),
         };

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::tests_support::message;
 use super::*;
+use crate::domain::receipt::Report;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -15,6 +16,7 @@ fn enroute(parts: usize) -> Message {
             carrier_message_id: format!("{i}"),
             state: PartState::Enroute,
             error: String::new(),
+            network_type: None,
             done_at: None,
         })
         .collect();
@@ -35,33 +37,10 @@ fn an_id_is_a_uuid_of_version_7() {
 }
 
 #[test]
-fn a_multipart_message_is_delivered_when_all_parts_are() {
-    let mut m = enroute(2);
-    let receipt = |m: &mut Message, i| m.apply_receipt(NOW, i, PartState::Delivered, "000", None);
-    assert_eq!(receipt(&mut m, 1), ReceiptEffect::Progress);
-    assert_eq!(m.state, State::Enroute);
-    assert_eq!(receipt(&mut m, 0), ReceiptEffect::Settled);
-    assert_eq!(m.state, State::Delivered);
-}
-
-#[test]
-fn one_failed_part_fails_the_message_once_all_reported() {
-    let mut m = enroute(2);
-    m.apply_receipt(NOW, 0, PartState::Undeliverable, "001", None);
-    assert_eq!(m.state, State::Enroute);
-    m.apply_receipt(NOW, 1, PartState::Delivered, "000", None);
-    assert_eq!(m.state, State::Undeliverable);
-    assert_eq!(m.events.last().map(|e| e.detail.as_str()), Some("err:001"));
-}
-
-#[test]
 fn a_terminal_state_never_regresses() {
     let mut m = enroute(1);
-    m.apply_receipt(NOW, 0, PartState::Delivered, "", None);
-    assert_eq!(
-        m.apply_receipt(NOW, 0, PartState::Undeliverable, "", None),
-        ReceiptEffect::None
-    );
+    m.apply_receipt(NOW, 0, &Report::of(PartState::Delivered));
+    m.apply_receipt(NOW, 0, &Report::of(PartState::Undeliverable));
     assert!(!m.enter(NOW, State::Expired, Reason::ValidityExpired, ""));
     assert_eq!(m.state, State::Delivered);
 }
@@ -115,7 +94,7 @@ enum Move {
 
 fn any_move() -> impl Strategy<Value = Move> {
     let state = proptest::sample::select(State::ALL.to_vec());
-    let reason = (0u8..25).prop_filter_map("a reason", Reason::from_u8);
+    let reason = (0u8..28).prop_filter_map("a reason", Reason::from_u8);
     let part_state = proptest::sample::select(PartState::ALL.to_vec());
     let on_unknown = (0u8..3).prop_filter_map("a choice", OnUnknown::from_u8);
     prop_oneof![
@@ -137,7 +116,7 @@ fn apply(m: &mut Message, at: Timestamp, step: Move) {
             m.submit_unknown(at, Reason::ResponseTimeout);
         }
         Move::Receipt(index, state) => {
-            m.apply_receipt(at, index, state, "001", None);
+            m.apply_receipt(at, index, &Report::of(state));
         }
         Move::Wait(millis) if !m.state.is_terminal() => m.wait(Lane::Decide, Timestamp(millis)),
         Move::Wait(_) => {}

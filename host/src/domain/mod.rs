@@ -14,10 +14,10 @@ pub use address::{Address, Network, NumberingPlan, TypeOfNumber};
 pub use case::{CarrierView, Case, CaseRef, Facts, Heard, HostAnswer, Outcome};
 pub use decision::{
     CallOutcome, Context, Decision, Enriched, Hook, HookCall, Hop, Inbound, InboundAction, Phase,
-    Plan, RecipientProfile, Refusal, Routing, Ruling, SetId, Verdict, WishScope,
+    Plan, RecipientProfile, Refusal, Reroute, Routing, Ruling, SetId, Verdict, WishScope,
 };
 pub use message::{
-    AccountId, Attempt, AttemptOutcome, Body, CarrierId, Due, Event, Lane, Message, MessageId,
-    OnUnknown, Part, PartState, Reason, State, Tlv, TrafficClass,
+    AccountId, Attempt, AttemptOutcome, Body, CarrierId, Due, Event, FailedDelivery, Lane, Message,
+    MessageId, OnUnknown, Part, PartState, Reason, State, Tlv, TrafficClass,
 };
 pub use sm::{FinalReceipt, ReceiptsWanted, SmParameters, Source};

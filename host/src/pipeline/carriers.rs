@@ -8,7 +8,7 @@ use crate::carrier::Carrier;
 use crate::clock::Clock;
 use crate::domain::{CarrierId, Hop, Lane};
 use crate::plugin::CarrierView;
-use crate::store::Store;
+use crate::store::{ReceiptReport, Store};
 
 /// A snapshot older than this is taken anew: routing decides on figures at most this old.
 const VIEWS_FRESH: Duration = Duration::from_millis(10);
@@ -43,6 +43,7 @@ struct Quality {
 pub struct CarrierReport {
     pub view: CarrierView,
     pub receipts_seen: usize,
+    pub receipts: ReceiptReport,
 }
 
 impl Carriers {
@@ -99,6 +100,7 @@ impl Carriers {
             .map(|slot| CarrierReport {
                 view: self.view(slot),
                 receipts_seen: slot.quality.lock().recent.len(),
+                receipts: self.store.receipt_report(slot.carrier.id()),
             })
             .collect()
     }

@@ -290,7 +290,7 @@ impl Pipeline {
             } => {
                 message.enter(now, State::Queued, reason, detail);
                 if restart {
-                    message.hop = 0;
+                    message.hop = message.open_hop(0).unwrap_or(0);
                 }
                 let asked = now.plus(Duration::from_millis(retry_after.unwrap_or(0).into()));
                 let lane = message
@@ -319,6 +319,7 @@ impl Pipeline {
                 carrier_message_id: id,
                 state: PartState::Enroute,
                 error: String::new(),
+                network_type: None,
                 done_at: None,
             })
             .collect();
@@ -369,12 +370,12 @@ impl Pipeline {
     /// A later hop whose carrier is connected.
     fn reachable_hop(&self, message: &Message) -> Option<u8> {
         let next = usize::from(message.hop) + 1;
-        let offset = message.plan.hops.get(next..)?.iter().position(|hop| {
-            self.carriers
-                .get(&hop.carrier)
-                .is_some_and(|c| c.status().connected)
-        })?;
-        u8::try_from(next + offset).ok()
+        let mut later = message.plan.hops.iter().enumerate().skip(next);
+        let reachable = later.find(|(_, hop)| {
+            let carrier = self.carriers.get(&hop.carrier);
+            carrier.is_some_and(|c| c.status().connected) && !message.failed_at(&hop.carrier)
+        });
+        reachable.and_then(|(n, _)| u8::try_from(n).ok())
     }
 
     /// The next reachable hop, or simply the next one.
@@ -382,9 +383,10 @@ impl Pipeline {
         let now = self.clock.now();
         message.hop = self
             .reachable_hop(message)
-            .unwrap_or(message.hop.saturating_add(1));
+            .or_else(|| message.open_hop(usize::from(message.hop) + 1))
+            .unwrap_or(u8::MAX);
         let Some(next) = message.next_hop_carrier().cloned() else {
-            message.hop = 0;
+            message.hop = message.open_hop(0).unwrap_or(0);
             message.wait(Lane::Decide, now);
             return;
         };

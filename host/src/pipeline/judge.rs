@@ -48,6 +48,9 @@ pub async fn judge(
     let span = tracing::debug_span!("decision", message_id = %message.id, set = %set.id());
     let outcome =
         Box::pin(run_hooks(set, message, facts, witness, &mut trace).instrument(span)).await;
+    if outcome == Outcome::Send {
+        message.plan.reroute = set.reroute(message.class).cloned();
+    }
     Judgement {
         outcome,
         calls: trace.calls,
@@ -295,6 +298,7 @@ fn default_route(
     message.plan = Plan {
         hops,
         reason: "default route".to_owned(),
+        reroute: None,
     };
     message.hop = 0;
     Outcome::Send

@@ -62,19 +62,19 @@ impl Pipeline {
         match event {
             CarrierEvent::Receipt {
                 carrier,
-                id: _,
-                keys,
-                state,
-                error,
-                done_at,
+                receipt,
+                style,
                 ack,
             } => {
-                let result = self
-                    .store
-                    .receipt(carrier.clone(), keys, state, error, done_at)
-                    .await;
-                if let Ok(ReceiptMatch::Matched { taken_at, set, .. }) = &result
-                    && state != PartState::Enroute
+                let state = receipt.report.state;
+                let result = self.store.receipt(carrier.clone(), receipt, style).await;
+                if let Ok(ReceiptMatch::Matched {
+                    taken_at,
+                    set,
+                    effect,
+                    ..
+                }) = &result
+                    && effect.is_final()
                 {
                     let took = self.clock.now().since(*taken_at);
                     let delivered = state == PartState::Delivered;

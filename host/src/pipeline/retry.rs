@@ -60,7 +60,7 @@ pub fn next_step(message: &Message, now: Timestamp, max_attempts: usize, unit: f
     let Some(last) = message.attempts.last() else {
         return Step::Fail(State::Undeliverable, Reason::AttemptsExhausted);
     };
-    let more_hops = usize::from(message.hop) + 1 < message.plan.hops.len();
+    let more_hops = message.open_hop(usize::from(message.hop) + 1).is_some();
     let reason = match &last.outcome {
         AttemptOutcome::TimedOut => return Step::Unknown,
         AttemptOutcome::Sent | AttemptOutcome::Undelivered(_) => Reason::TakenByCarrier,
@@ -132,7 +132,7 @@ mod tests {
                     tlvs: Vec::new(),
                 })
                 .collect(),
-            reason: String::new(),
+            ..Plan::default()
         };
         m.hop = hop;
         for (carrier, outcome) in attempts {

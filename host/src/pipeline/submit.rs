@@ -238,6 +238,7 @@ impl Pipeline {
             hop: 0,
             attempts: Vec::new(),
             parts: Vec::new(),
+            failed: Vec::new(),
             decisions: Vec::new(),
             events: Vec::new(),
         }))
@@ -264,6 +265,8 @@ impl Pipeline {
                 message.wait(Lane::Decide, message.send_at);
                 None
             }
+            // Carriers that reported a failure of this message do not get it again.
+            Outcome::Send if self.nowhere_left(message) => None,
             Outcome::Send => {
                 let reason = if first {
                     Reason::Accepted
@@ -314,6 +317,25 @@ impl Pipeline {
                 let again = now.plus(POLICY_RETRY.mul_f64(0.5 + self.random_unit()));
                 message.wait(Lane::Decide, again.min(message.expires_at));
                 None
+            }
+        }
+    }
+
+    /// Passes over hops that have failed; where none is left, the last failure is the message's end.
+    fn nowhere_left(&self, message: &mut Message) -> bool {
+        if message.failed.is_empty() {
+            return false;
+        }
+        match message.open_hop(0) {
+            Some(hop) => {
+                message.hop = hop;
+                false
+            }
+            None => {
+                let now = self.clock.now();
+                let (state, detail) = message.last_failure();
+                message.enter(now, state, Reason::Receipt, detail);
+                true
             }
         }
     }

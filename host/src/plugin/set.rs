@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -22,14 +23,14 @@ use super::load::{self, LoadError, Loaded, digest_text};
 use super::pool::{Bounds, NotConfigured, Pool, Terms};
 use super::signature::Signer;
 use super::spec::{
-    AccountQuota, BreakerSpec, Fail, NumbersGrant, PluginSpec, PolicySpec, escaped_key,
+    AccountQuota, BreakerSpec, Fail, NumbersGrant, PluginSpec, PolicySpec, RerouteSpec, escaped_key,
 };
-use super::spec_check::{Materials, Problem, Resolver, check, gather};
+use super::spec_check::{Materials, Problem, Resolver, check, gather, reroute_state};
 use super::state::StateStore;
 use super::table::PrefixTable;
 use super::tenant::{Quota, Tenant};
 use super::view::Disclosure;
-use crate::domain::{AccountId, Hook, SetId};
+use crate::domain::{AccountId, Hook, Reroute, SetId, TrafficClass};
 
 /// What plugins are run with, the same for every set.
 #[derive(Clone)]
@@ -63,6 +64,8 @@ impl std::error::Error for SetError {}
 pub struct PolicySet {
     id: SetId,
     default_route: Vec<String>,
+    reroute: Option<Reroute>,
+    reroute_classes: Vec<TrafficClass>,
     entries: Vec<Entry>,
     tables: BTreeMap<String, ([u8; 32], Arc<PrefixTable>)>,
     /// By all that made them what they are: the next set takes over those that it needs as well.
@@ -80,6 +83,8 @@ pub struct SetSummary {
     pub plugins: Vec<EntrySummary>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub accounts: BTreeMap<String, AccountQuota>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reroute: Option<RerouteSpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -187,6 +192,7 @@ impl PolicySet {
                 .collect(),
             plugins: built.iter().map(|b| b.summary.clone()).collect(),
             accounts: spec.accounts.clone(),
+            reroute: spec.reroute.clone(),
         };
         // The summary names all that decides: digests of components and tables, configuration,
         // grants, limits and fail modes.
@@ -203,6 +209,13 @@ impl PolicySet {
         PolicySet {
             id,
             default_route: spec.default_route.clone(),
+            reroute: spec.reroute.as_ref().map(reroute_of),
+            reroute_classes: spec
+                .reroute
+                .iter()
+                .flat_map(|r| &r.classes)
+                .filter_map(|name| TrafficClass::from_name(name))
+                .collect(),
             tables: materials.tables,
             pools: built.iter().flat_map(|b| b.pools.clone()).collect(),
             notes: built
@@ -233,6 +246,13 @@ impl PolicySet {
 
     pub fn default_route(&self) -> &[String] {
         &self.default_route
+    }
+
+    /// What becomes of messages of this class that a receipt says have failed.
+    pub fn reroute(&self, class: TrafficClass) -> Option<&Reroute> {
+        let all = self.reroute_classes.is_empty();
+        let reroute = self.reroute.as_ref();
+        reroute.filter(|_| all || self.reroute_classes.contains(&class))
     }
 
     /// In the order in which they are asked.
@@ -285,6 +305,19 @@ impl PolicySet {
                 pool.cool();
             }
         }
+    }
+}
+
+fn reroute_of(spec: &RerouteSpec) -> Reroute {
+    Reroute {
+        on: spec
+            .on
+            .iter()
+            .filter_map(|name| reroute_state(name))
+            .collect(),
+        errors: spec.errors.clone(),
+        max: spec.max,
+        within: spec.within_seconds.map(Duration::from_secs),
     }
 }
 

@@ -22,6 +22,34 @@ pub struct PolicySpec {
     /// What each account's own entries may use together.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub accounts: BTreeMap<String, AccountQuota>,
+    /// Which failed receipts send a message to the next carrier of its plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reroute: Option<RerouteSpec>,
+}
+
+/// `[reroute]`. A message of which any segment may have arrived is never sent again, whatever stands
+/// here.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RerouteSpec {
+    /// Out of `undeliverable`, `rejected`, `expired` and `unknown`.
+    pub on: Vec<String>,
+    /// Error codes of receipts that count; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// Classes of messages that it is for; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// How many carriers may fail before it ends there.
+    #[serde(default = "reroute_max")]
+    pub max: u8,
+    /// Since the message was accepted; left out: as long as it is valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_seconds: Option<u64>,
+}
+
+fn reroute_max() -> u8 {
+    1
 }
 
 /// What all entries of one account may use together; where it is left out, the default holds.

@@ -12,12 +12,14 @@ use super::engine::EngineLimits;
 use super::load::digest_text;
 use super::signature::{Signatures, Signer, Trust};
 use super::spec::{
-    BreakerSpec, Fail, Grants, Limits, PluginSpec, PolicySpec, Source, escaped_key, parse_digest,
+    BreakerSpec, Fail, Grants, Limits, PluginSpec, PolicySpec, RerouteSpec, Source, escaped_key,
+    parse_digest,
 };
 use super::table::PrefixTable;
 use super::tenant::Quota;
 use super::upgrade::Upgrade;
-use crate::domain::Hook;
+use crate::domain::receipt::ERROR_CHARACTERS_MAX;
+use crate::domain::{Hook, State, TrafficClass};
 
 /// Well below 255, which a decision trace uses for the host itself.
 const PLUGINS_MAX: usize = 64;
@@ -95,6 +97,9 @@ pub(super) fn check(spec: &PolicySpec, engine: &EngineLimits) -> Vec<Problem> {
             );
         }
     }
+    if let Some(reroute) = &spec.reroute {
+        check_reroute(reroute, &mut found);
+    }
     if spec.tables.len() > TABLES_MAX {
         found.add("/tables", format!("has more than {TABLES_MAX} tables"));
     }
@@ -121,6 +126,66 @@ pub(super) fn check(spec: &PolicySpec, engine: &EngineLimits) -> Vec<Problem> {
         check_plugin(&format!("/plugin/{n}"), plugin, spec, engine, &mut found);
     }
     found.problems
+}
+
+const REROUTE_MAX: u8 = 8;
+const REROUTE_ERRORS_MAX: usize = 64;
+
+fn check_reroute(reroute: &RerouteSpec, found: &mut Found) {
+    if reroute.on.is_empty() {
+        let rule = "names no state; without any, leave [reroute] out";
+        found.add("/reroute/on", rule.into());
+    }
+    for (n, name) in reroute.on.iter().enumerate() {
+        if reroute_state(name).is_none() {
+            let rule = format!(
+                "{name:?} is none of {}",
+                REROUTE_STATES.map(State::name).join(", ")
+            );
+            found.add(&format!("/reroute/on/{n}"), rule);
+        }
+    }
+    for (n, name) in reroute.classes.iter().enumerate() {
+        if TrafficClass::from_name(name).is_none() {
+            let names = TrafficClass::ALL.map(TrafficClass::name).join(", ");
+            let rule = format!("{name:?} is none of {names}");
+            found.add(&format!("/reroute/classes/{n}"), rule);
+        }
+    }
+    if reroute.errors.len() > REROUTE_ERRORS_MAX {
+        let rule = format!("has more than {REROUTE_ERRORS_MAX} codes");
+        found.add("/reroute/errors", rule);
+    }
+    for (n, code) in reroute.errors.iter().enumerate() {
+        if code.is_empty() || code.chars().count() > ERROR_CHARACTERS_MAX {
+            let rule = format!("is no code of 1 to {ERROR_CHARACTERS_MAX} characters");
+            found.add(&format!("/reroute/errors/{n}"), rule);
+        }
+    }
+    if reroute.max == 0 || reroute.max > REROUTE_MAX {
+        found.add(
+            "/reroute/max",
+            format!("is not between 1 and {REROUTE_MAX}"),
+        );
+    }
+    if reroute.within_seconds == Some(0) {
+        found.add(
+            "/reroute/within_seconds",
+            "is 0; leave it out for no limit".into(),
+        );
+    }
+}
+
+/// States that a failed message can end in.
+const REROUTE_STATES: [State; 4] = [
+    State::Undeliverable,
+    State::Rejected,
+    State::Expired,
+    State::Unknown,
+];
+
+pub(super) fn reroute_state(name: &str) -> Option<State> {
+    REROUTE_STATES.into_iter().find(|s| s.name() == name)
 }
 
 #[derive(Default)]

@@ -298,6 +298,7 @@ pub(super) fn message() -> Message {
         hop: 0,
         attempts: Vec::new(),
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     }

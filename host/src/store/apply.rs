@@ -1,32 +1,31 @@
-//! What commands do to messages and to the entries derived from them. Runs in the committer,
-//! between two commits; nothing here touches the disk.
+//! What commands do to messages and to the entries derived from them; receipts are next door in
+//! `receipts.rs`. Runs in the committer, between two commits; nothing here touches the disk.
 
 use tokio::sync::oneshot;
 
-use super::commit::{AcceptedAs, Answer, Committer, IncomingReceipt, Lease, Reply};
+use super::commit::{AcceptedAs, Answer, Committer, Lease, Reply};
 use super::engine::Value;
 use super::keys::{self, Key};
 use super::prepared::{self, Prepared};
-use super::records::{self, Awaited, Orphan};
-use super::types::{Idempotency, OutboxEntry, OutboxKind, ReceiptMatch, StoreError, UpdateError};
+use super::records;
+use super::types::{Idempotency, OutboxEntry, OutboxKind, StoreError, UpdateError};
 use crate::clock::Timestamp;
-use crate::domain::message::ReceiptEffect;
-use crate::domain::{Due, Lane, Message, MessageId, PartState, Reason, SetId, State};
+use crate::domain::{Due, Lane, Message, MessageId, Reason};
 
 const IDEMPOTENCY_WINDOW_MS: u64 = 86_400_000;
 
 /// What the indices say now.
 #[derive(Default)]
-struct Before {
+pub(super) struct Before {
     due: Option<Due>,
-    awaited: Vec<(Key, u8)>,
+    pub awaited: Vec<(Key, u8)>,
     live: bool,
     terminal: bool,
     leased: bool,
 }
 
 impl Before {
-    fn of(message: &Message) -> Before {
+    pub fn of(message: &Message) -> Before {
         Before {
             due: message.due.clone(),
             awaited: prepared::awaited(message),
@@ -175,138 +174,6 @@ impl Committer {
         Ok(())
     }
 
-    pub fn receipt(
-        &mut self,
-        receipt: IncomingReceipt,
-        reply: Answer<ReceiptMatch>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        if let Err(error) = self.shared.check_running() {
-            let _ = reply.send(Err(error));
-            return Ok(());
-        }
-        let orphan = Orphan {
-            state: receipt.state,
-            error: receipt.error,
-            done_at: receipt.done_at,
-            received_at: now,
-            keys: receipt.keys,
-        };
-        for name in &orphan.keys {
-            let key = keys::correlation(&receipt.carrier, name);
-            let Some(value) = self.engine.get(&key)? else {
-                continue;
-            };
-            let awaited = records::decode_awaited(&value).map_err(damage)?;
-            if let Some(lease) = self.leases.get_mut(&awaited.id) {
-                lease.deferred.push(key.clone());
-                let alone = Orphan {
-                    keys: vec![name.clone()],
-                    ..orphan.clone()
-                };
-                self.keep_orphan(&receipt.carrier, alone)?;
-                self.replies
-                    .push(Reply::Receipt(reply, ReceiptMatch::Deferred(awaited.id)));
-                return Ok(());
-            }
-            if let Some((effect, taken_at, set)) = self.apply_receipt(awaited, &orphan, now)? {
-                let matched = ReceiptMatch::Matched {
-                    id: awaited.id,
-                    effect,
-                    taken_at,
-                    set,
-                };
-                self.replies.push(Reply::Receipt(reply, matched));
-                return Ok(());
-            }
-        }
-        // An intermediate notification that nothing waits for says nothing worth keeping.
-        if orphan.state != PartState::Enroute {
-            self.keep_orphan(&receipt.carrier, orphan)?;
-        }
-        self.replies
-            .push(Reply::Receipt(reply, ReceiptMatch::Orphaned));
-        Ok(())
-    }
-
-    /// `None`: the message is gone.
-    fn apply_receipt(
-        &mut self,
-        awaited: Awaited,
-        receipt: &Orphan,
-        now: Timestamp,
-    ) -> Result<Option<(ReceiptEffect, Timestamp, Option<SetId>)>, StoreError> {
-        let Some(mut message) = self.load(awaited.id)? else {
-            return Ok(None);
-        };
-        let before = Before::of(&message);
-        let part = usize::from(awaited.part);
-        let was = message.parts.get(part).map(|p| p.state);
-        let effect =
-            message.apply_receipt(now, part, receipt.state, &receipt.error, receipt.done_at);
-        if message.parts.get(part).map(|p| p.state) != was {
-            self.put_message(before, &message, now)?;
-        }
-        let taken_at = message
-            .attempts
-            .last()
-            .map_or(message.accepted_at, |a| a.at);
-        let set = message.decisions.last().map(|d| d.set);
-        Ok(Some((effect, taken_at, set)))
-    }
-
-    fn keep_orphan(
-        &mut self,
-        carrier: &crate::domain::CarrierId,
-        orphan: Orphan,
-    ) -> Result<(), StoreError> {
-        if self.ledger.orphans >= self.options.orphans_max {
-            self.shared
-                .orphans_dropped
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            return Ok(());
-        }
-        self.scratch.clear();
-        records::encode_orphan(&orphan, &mut self.scratch);
-        let value = Value::from(self.scratch.as_slice());
-        for name in &orphan.keys {
-            let key = keys::orphan(carrier, name);
-            let known = self.engine.get(&key)?.is_some();
-            self.ledger.orphans += u64::from(!known);
-            self.journal.put(key, value.clone(), !known);
-        }
-        Ok(())
-    }
-
-    /// A receipt that came before its message waited for it.
-    fn apply_orphan(&mut self, correlation: &[u8], now: Timestamp) -> Result<(), StoreError> {
-        let key = keys::orphan_of(correlation);
-        let Some(value) = self.engine.get(&key)? else {
-            return Ok(());
-        };
-        let Some(awaited) = self.engine.get(correlation)? else {
-            return Ok(());
-        };
-        let orphan = records::decode_orphan(&value).map_err(damage)?;
-        let awaited = records::decode_awaited(&awaited).map_err(damage)?;
-        self.apply_receipt(awaited, &orphan, now)?;
-        if let Some(carrier) = keys::orphan_carrier(&key) {
-            orphan
-                .keys
-                .iter()
-                .try_for_each(|name| self.drop_orphan(&keys::orphan(&carrier, name)))?;
-        }
-        Ok(())
-    }
-
-    pub fn drop_orphan(&mut self, key: &[u8]) -> Result<(), StoreError> {
-        if self.engine.get(key)?.is_some() {
-            self.ledger.orphans = self.ledger.orphans.saturating_sub(1);
-            self.journal.remove(key);
-        }
-        Ok(())
-    }
-
     /// Validity ended while the message waited: its lane may be dead, so another one ends it.
     pub fn expire(
         &mut self,
@@ -340,25 +207,6 @@ impl Committer {
         let before = Before::of(&message);
         message.wait(Lane::Decide, now);
         self.put_message(before, &message, now)
-    }
-
-    pub fn receipt_overdue(&mut self, key: &[u8], now: Timestamp) -> Result<(), StoreError> {
-        let Some(value) = self.engine.get(key)? else {
-            return Ok(());
-        };
-        let awaited = records::decode_awaited(&value).map_err(damage)?;
-        if awaited.deadline > now || self.leases.contains_key(&awaited.id) {
-            return Ok(());
-        }
-        if let Some(mut message) = self.load(awaited.id)? {
-            let before = Before::of(&message);
-            if message.enter(now, State::Unknown, Reason::ReceiptTimeout, "") {
-                return self.put_message(before, &message, now);
-            }
-        }
-        self.ledger.awaiting = self.ledger.awaiting.saturating_sub(1);
-        self.journal.remove(key);
-        Ok(())
     }
 
     pub fn insert_inbound(
@@ -421,7 +269,7 @@ impl Committer {
         }
     }
 
-    fn put_message(
+    pub fn put_message(
         &mut self,
         before: Before,
         message: &Message,
@@ -434,7 +282,7 @@ impl Committer {
     /// Writes the record and, of the entries derived from it, those that change.
     fn put(&mut self, before: Before, new: Prepared, now: Timestamp) -> Result<(), StoreError> {
         self.put_due(&before, &new)?;
-        self.put_awaited(&before, &new)?;
+        self.put_awaited(&before.awaited, &new)?;
         let terminal = new.state.is_terminal();
         let day = new.id.timestamp().day();
         match (before.live, !terminal) {
@@ -497,41 +345,6 @@ impl Committer {
                 .ready
                 .insert((due.at, new.id.0), awaits);
             *self.ledger.queued.entry(lane).or_default() += 1;
-        }
-        Ok(())
-    }
-
-    fn put_awaited(&mut self, before: &Before, new: &Prepared) -> Result<(), StoreError> {
-        for (key, _) in before.awaited.iter().filter(|a| !new.awaited.contains(a)) {
-            // A carrier that gives one id twice may have moved the entry to another message.
-            let Some(value) = self.engine.get(key)? else {
-                continue;
-            };
-            if records::decode_awaited(&value).is_ok_and(|a| a.id == new.id) {
-                self.journal.remove(key);
-                self.ledger.awaiting = self.ledger.awaiting.saturating_sub(1);
-            }
-        }
-        for (key, part) in new.awaited.iter().filter(|a| !before.awaited.contains(a)) {
-            let old = self.engine.get(key)?;
-            // A carrier that uses an id again: the older message still has to end one day.
-            if let Some(value) = &old
-                && let Ok(older) = records::decode_awaited(value)
-                && older.id != new.id
-            {
-                let key = keys::deadline(older.id, older.part);
-                self.journal.put(key, value.clone(), false);
-                self.ledger.awaiting += 1;
-            }
-            let known = old.is_some();
-            let awaited = Awaited {
-                id: new.id,
-                part: *part,
-                deadline: new.receipt_deadline,
-            };
-            self.journal
-                .put(key.clone(), records::encode_awaited(awaited).into(), !known);
-            self.ledger.awaiting += u64::from(!known);
         }
         Ok(())
     }

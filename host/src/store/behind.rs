@@ -124,7 +124,7 @@ impl Behind {
             keys::CORRELATION,
             |key, value| {
                 records::decode_awaited(value)
-                    .is_ok_and(|a| a.deadline <= now)
+                    .is_ok_and(|all| all.iter().any(|a| a.deadline <= now))
                     .then(|| Key::from(key))
             },
         )?;

@@ -15,6 +15,8 @@ use super::keys::{self, Key};
 use super::plugin_state::PluginState;
 use super::prepared::Prepared;
 use super::queue::{ReadyQueue, Slot};
+use super::receipt_book::ReceiptBook;
+use super::receipts::{IncomingReceipt, SettledReceipts};
 use super::recency::Recency;
 use super::records::{self, Ledger};
 use super::shared::Shared;
@@ -22,7 +24,7 @@ use super::types::{
     Idempotency, Options, OutboxEntry, ReceiptMatch, StoreError, UpdateError, WebhookOutcome,
 };
 use crate::clock::{Clock, Timestamp};
-use crate::domain::{CarrierId, Lane, Message, MessageId, PartState};
+use crate::domain::{Lane, Message, MessageId};
 
 /// A generation is written behind at this age, however small.
 const GENERATION_AGE: Duration = Duration::from_secs(5);
@@ -79,15 +81,6 @@ pub(super) enum Command {
     /// Something waits outside of the channel: plugin state.
     Nudge,
     Shutdown(oneshot::Sender<()>),
-}
-
-pub(super) struct IncomingReceipt {
-    pub carrier: CarrierId,
-    /// Candidates, the likeliest first.
-    pub keys: Vec<String>,
-    pub state: PartState,
-    pub error: String,
-    pub done_at: Option<Timestamp>,
 }
 
 pub(super) enum AcceptedAs {
@@ -187,6 +180,8 @@ pub(super) struct Committer {
     pub webhook_waiters: VecDeque<Waiter>,
     pub handed: Vec<(Arc<Ticket>, Handed)>,
     pub recency: Arc<Recency>,
+    pub book: Arc<ReceiptBook>,
+    pub settled: SettledReceipts,
     pub state: Arc<PluginState>,
     pub replies: Vec<Reply>,
     pub scratch: Vec<u8>,

@@ -6,6 +6,7 @@
 //! d <lane u16> <due u64> <id>          due index: when a message is next to be worked on
 //! c <carrier> 00 <carrier message id>  a segment that waits for its receipt
 //! o <carrier> 00 <carrier message id>  a receipt whose message is not known yet
+//! b <carrier>                          what a carrier's receipts have taught of it
 //! f <claim u64>                        a claimed batch: may be on the wire
 //! w <due u64> <event>                  webhook outbox, by next attempt
 //! v <event>                            webhook dead letters
@@ -33,6 +34,7 @@ pub(super) const WEBHOOK: &[u8] = b"w";
 pub(super) const DUE: &[u8] = b"d";
 pub(super) const CORRELATION: &[u8] = b"c";
 pub(super) const ORPHAN: &[u8] = b"o";
+pub(super) const LESSONS: &[u8] = b"b";
 pub(super) const CLAIM: &[u8] = b"f";
 pub(super) const LANE: &[u8] = b"l";
 pub(super) const DEAD: &[u8] = b"v";
@@ -101,8 +103,23 @@ pub(super) fn orphan_of(correlation: &[u8]) -> Key {
     key
 }
 
-/// The carrier named in an orphan's key.
-pub(super) fn orphan_carrier(key: &[u8]) -> Option<CarrierId> {
+pub(super) fn lessons(carrier: &CarrierId) -> Key {
+    join(&[LESSONS, carrier.as_str().as_bytes()])
+}
+
+/// Whether this correlation key stands for a segment that no receipt can name.
+pub(super) fn is_deadline(key: &[u8]) -> bool {
+    key.get(1) == Some(&0)
+}
+
+/// The id in a correlation's or orphan's key.
+pub(super) fn correlated_id(key: &[u8]) -> Option<&str> {
+    let end = key.iter().position(|b| *b == 0)?;
+    std::str::from_utf8(&key[end + 1..]).ok()
+}
+
+/// The carrier named in a correlation's or orphan's key.
+pub(super) fn carrier_of(key: &[u8]) -> Option<CarrierId> {
     let name = key.get(1..)?.split(|b| *b == 0).next()?;
     std::str::from_utf8(name).ok().map(CarrierId::from)
 }

@@ -1,14 +1,17 @@
 //! Octets of the message itself, field by field, within the envelope that `records.rs` puts around
 //! every record. The order of the fields is the format: a change of it is a new version.
 
+use std::time::Duration;
+
 use super::bytes::{Damage, Reader, put_bytes, put_near, put_str, put_varint};
 use super::records::{address, body, flags, option, put_address, put_body, put_list, put_option};
 use crate::clock::Timestamp;
 use crate::domain::text::{Alphabet, EncodingWish, Language, Languages, ShiftTables, TextWish};
 use crate::domain::{
-    AccountId, Attempt, AttemptOutcome, CallOutcome, CarrierId, Decision, Due, Event, HookCall,
-    Hop, Lane, Message, MessageId, Network, OnUnknown, Part, PartState, Phase, Plan, Reason,
-    ReceiptsWanted, SetId, SmParameters, Source, State, Tlv, TrafficClass,
+    AccountId, Attempt, AttemptOutcome, CallOutcome, CarrierId, Decision, Due, Event,
+    FailedDelivery, HookCall, Hop, Lane, Message, MessageId, Network, OnUnknown, Part, PartState,
+    Phase, Plan, Reason, ReceiptsWanted, Reroute, SetId, SmParameters, Source, State, Tlv,
+    TrafficClass,
 };
 
 /// Names that recur within a record are written once and referred to by number.
@@ -85,8 +88,8 @@ pub(super) fn write(m: &Message, out: &mut Vec<u8>) {
         m.state as u8,
         m.hop,
     ]);
-    let extras = has_extras(m);
-    out.push(u8::from(m.duplicate_risk) | u8::from(extras) << 1);
+    let (extras, returns) = (has_extras(m), has_returns(m));
+    out.push(u8::from(m.duplicate_risk) | u8::from(extras) << 1 | u8::from(returns) << 2);
     put_body(out, &m.body);
     put_option(out, m.submitted_body.as_ref(), put_body);
     put_varint(out, base);
@@ -122,13 +125,7 @@ pub(super) fn write(m: &Message, out: &mut Vec<u8>) {
         put_outcome(out, &attempt.outcome);
     });
     put_list(out, &m.parts, |out, part| {
-        names.put_carrier(out, &part.carrier);
-        put_str(out, &part.carrier_message_id);
-        out.push(part.state as u8);
-        put_str(out, &part.error);
-        put_option(out, part.done_at.as_ref(), |out, t| {
-            put_near(out, base, t.0)
-        });
+        put_part(out, &mut names, base, part);
     });
     put_list(out, &m.decisions, |out, decision| {
         names.put_set(out, decision.set);
@@ -152,6 +149,9 @@ pub(super) fn write(m: &Message, out: &mut Vec<u8>) {
     if extras {
         put_extras(out, m);
     }
+    if returns {
+        put_returns(out, &mut names, base, m);
+    }
 }
 
 pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
@@ -165,8 +165,8 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
     let on_unknown = OnUnknown::from_u8(r.u8()?).ok_or(Damage::Field("on_unknown"))?;
     let state = State::from_u8(r.u8()?).ok_or(Damage::Field("state"))?;
     let hop = r.u8()?;
-    let bits = flags(r, 0b11)?;
-    let (duplicate_risk, extras) = (bits & 1 != 0, bits & 2 != 0);
+    let bits = flags(r, 0b111)?;
+    let (duplicate_risk, extras, returns) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
     let (body_now, submitted_body) = (body(r)?, option(r, body)?);
     let base = r.varint()?;
     let mut message = Message {
@@ -197,6 +197,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
         plan: Plan {
             hops: r.list(|r| read_hop(r, &mut names))?,
             reason: r.string("plan")?,
+            reroute: None,
         },
         due: option(r, |r| read_due(r, &mut names, base))?,
         attempts: r.list(|r| {
@@ -207,22 +208,109 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Damage> {
                 outcome: outcome(r)?,
             })
         })?,
-        parts: r.list(|r| {
-            Ok(Part {
-                carrier: names.carrier(r)?,
-                carrier_message_id: r.string("carrier_message_id")?,
-                state: PartState::from_u8(r.u8()?).ok_or(Damage::Field("part.state"))?,
-                error: r.string("part.error")?,
-                done_at: option(r, |r| Ok(Timestamp(r.near(base)?)))?,
-            })
-        })?,
+        parts: r.list(|r| read_part(r, &mut names, base))?,
+        failed: Vec::new(),
         decisions: r.list(|r| read_decision(r, &mut names, base))?,
         events: r.list(|r| read_event(r, &mut names, base))?,
     };
     if extras {
         read_extras(r, &mut message)?;
     }
+    if returns {
+        read_returns(r, &mut names, base, &mut message)?;
+    }
     Ok(message)
+}
+
+fn put_part<'a>(out: &mut Vec<u8>, names: &mut Names<'a>, base: u64, part: &'a Part) {
+    names.put_carrier(out, &part.carrier);
+    put_str(out, &part.carrier_message_id);
+    out.push(part.state as u8);
+    put_str(out, &part.error);
+    put_option(out, part.done_at.as_ref(), |out, t| {
+        put_near(out, base, t.0)
+    });
+}
+
+fn read_part(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<Part, Damage> {
+    Ok(Part {
+        carrier: names.carrier(r)?,
+        carrier_message_id: r.string("carrier_message_id")?,
+        state: PartState::from_u8(r.u8()?).ok_or(Damage::Field("part.state"))?,
+        error: r.string("part.error")?,
+        network_type: None,
+        done_at: option(r, |r| Ok(Timestamp(r.near(base)?)))?,
+    })
+}
+
+/// What few receipts bring: a network's type beside its code, a policy that sends failed messages on,
+/// carriers that had the message before.
+fn has_returns(m: &Message) -> bool {
+    m.plan.reroute.is_some()
+        || !m.failed.is_empty()
+        || m.parts.iter().any(|p| p.network_type.is_some())
+}
+
+fn put_returns<'a>(out: &mut Vec<u8>, names: &mut Names<'a>, base: u64, m: &'a Message) {
+    put_option(out, m.plan.reroute.as_ref(), |out, reroute| {
+        put_list(out, &reroute.on, |out, state| out.push(*state as u8));
+        put_list(out, &reroute.errors, |out, error| put_str(out, error));
+        out.push(reroute.max);
+        put_option(out, reroute.within.as_ref(), |out, within| {
+            put_varint(out, within.as_secs());
+        });
+    });
+    put_network_types(out, &m.parts);
+    put_list(out, &m.failed, |out, delivery| {
+        put_option(out, delivery.price_micros.as_ref(), |out, p| {
+            put_varint(out, *p)
+        });
+        put_list(out, &delivery.parts, |out, part| {
+            put_part(out, names, base, part)
+        });
+        put_network_types(out, &delivery.parts);
+    });
+}
+
+/// One for each part.
+fn put_network_types(out: &mut Vec<u8>, parts: &[Part]) {
+    for part in parts {
+        put_option(out, part.network_type.as_ref(), |out, n| out.push(*n));
+    }
+}
+
+fn read_network_types(r: &mut Reader<'_>, parts: &mut [Part]) -> Result<(), Damage> {
+    for part in parts {
+        part.network_type = option(r, |r| r.u8())?;
+    }
+    Ok(())
+}
+
+fn read_returns(
+    r: &mut Reader<'_>,
+    names: &mut KnownNames,
+    base: u64,
+    m: &mut Message,
+) -> Result<(), Damage> {
+    m.plan.reroute = option(r, |r| {
+        Ok(Reroute {
+            on: r.list(|r| State::from_u8(r.u8()?).ok_or(Damage::Field("reroute.on")))?,
+            errors: r.list(|r| r.string("reroute.errors"))?,
+            max: r.u8()?,
+            within: option(r, |r| Ok(Duration::from_secs(r.varint()?)))?,
+        })
+    })?;
+    read_network_types(r, &mut m.parts)?;
+    m.failed = r.list(|r| {
+        let price_micros = option(r, |r| r.varint())?;
+        let mut parts = r.list(|r| read_part(r, names, base))?;
+        read_network_types(r, &mut parts)?;
+        Ok(FailedDelivery {
+            parts,
+            price_micros,
+        })
+    })?;
+    Ok(())
 }
 
 /// Few messages say how they want to travel; the others spend no octet on it, and their records are

@@ -24,6 +24,8 @@ mod plugin_state;
 mod prepared;
 mod queue;
 mod read;
+mod receipt_book;
+mod receipts;
 mod recency;
 mod recording;
 mod records;
@@ -38,14 +40,17 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Clock, Timestamp};
+use crate::domain::receipt::{Receipt, ReceiptStyle};
 use crate::domain::text::Concat;
-use crate::domain::{AccountId, Address, CarrierId, Lane, Message, MessageId, PartState};
-use commit::{AcceptedAs, Command, IncomingReceipt, Ticket};
+use crate::domain::{AccountId, Address, CarrierId, Lane, Message, MessageId};
+use commit::{AcceptedAs, Command, Ticket};
 use engine::{Engine, Value};
 use keys::Key;
 use optout::OptOuts;
 use plugin_state::PluginState;
 use prepared::Prepared;
+use receipt_book::ReceiptBook;
+use receipts::IncomingReceipt;
 use recency::Recency;
 use seeded::Seed;
 use shared::Shared;
@@ -53,8 +58,8 @@ use shared::Shared;
 pub use recording::{Cases, Recorded, Recorder, RecordingOptions, RecordingStats, cases};
 pub use types::{
     Accepted, Filter, Fragment, Idempotency, InboundRecord, OptOut, OptOutScope, Options,
-    OutboxEntry, OutboxKind, Page, Probes, ReceiptMatch, StoreError, StoreHealth, StoreStats,
-    UpdateError, WebhookOutcome,
+    OrphanReceipt, OutboxEntry, OutboxKind, Page, Probes, ReceiptMatch, ReceiptReport, StoreError,
+    StoreHealth, StoreStats, UpdateError, WebhookOutcome,
 };
 
 /// Cheap to clone. The store ends, in good order, with `shutdown` or with its last handle.
@@ -69,6 +74,7 @@ struct Inner {
     shared: Arc<Shared>,
     opt_outs: OptOuts,
     recency: Arc<Recency>,
+    book: Arc<ReceiptBook>,
     state: Arc<PluginState>,
     seed: Seed,
     clock: Clock,
@@ -183,26 +189,24 @@ impl Store {
         result.ok_or(UpdateError::NotFound)
     }
 
-    /// Applies a delivery receipt to the segment that waits for it under one of `keys`, the
-    /// likeliest first (see [`crate::domain::receipt::id_candidates`]); durable on return.
+    /// Applies a delivery receipt to the segment that it speaks of; durable on return. `style` is
+    /// what the carrier's operator set: where that is `Auto`, what its receipts taught holds.
     pub async fn receipt(
         &self,
         carrier: CarrierId,
-        keys: Vec<String>,
-        state: PartState,
-        error: String,
-        done_at: Option<Timestamp>,
+        receipt: Receipt,
+        style: ReceiptStyle,
     ) -> Result<ReceiptMatch, StoreError> {
-        let receipt = Box::new(IncomingReceipt {
-            carrier,
-            keys,
-            state,
-            error,
-            done_at,
-        });
+        let page = self.inner.book.page(&carrier);
+        let receipt = Box::new(IncomingReceipt::new(carrier, receipt, style, &page));
         self.inner
             .ask(|reply| Command::Receipt(receipt, reply))
             .await
+    }
+
+    /// What is known of a carrier's receipts.
+    pub fn receipt_report(&self, carrier: &CarrierId) -> ReceiptReport {
+        self.inner.book.report(carrier)
     }
 
     /// A mobile-originated message; durable on return. Its webhook is owed from then on.

@@ -21,6 +21,8 @@ use super::manifest::Manifest;
 use super::optout::{self, OptOuts};
 use super::plugin_state::PluginState;
 use super::queue::ReadyQueue;
+use super::receipt_book::ReceiptBook;
+use super::receipts::SettledReceipts;
 use super::recency::Recency;
 use super::records::{self, Ledger};
 use super::seeded::Seed;
@@ -64,6 +66,8 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
     let recency = Arc::new(Recency::new(options.recency_max));
     let state = Arc::new(PluginState::new(options.state_octets_max));
     restore(&engine, &clock, &opt_outs, &recency, &state)?;
+    let book = Arc::new(ReceiptBook::default());
+    restore_book(&engine, &book)?;
 
     let shared = Arc::new(Shared::default());
     let (commands, receiver) = mpsc::channel(options.command_queue_max.max(1));
@@ -89,6 +93,8 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
         webhook_waiters: VecDeque::new(),
         handed: Vec::new(),
         recency: recency.clone(),
+        book: book.clone(),
+        settled: SettledReceipts::default(),
         state: state.clone(),
         replies: Vec::new(),
         scratch: Vec::new(),
@@ -121,6 +127,7 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
             shared,
             opt_outs,
             recency,
+            book,
             state,
             seed,
             clock,
@@ -275,6 +282,28 @@ fn restore(
         if let Some((namespace, name)) = keys::state_parts(key) {
             let (expires, value) = records::decode_state(value).map_err(damage)?;
             state.restore(&namespace, &name, value.to_vec(), expires, now);
+        }
+        Ok(())
+    })
+}
+
+/// What carriers' receipts taught, and how many wait of each carrier.
+fn restore_book(engine: &Engine, book: &ReceiptBook) -> Result<(), StoreError> {
+    each(engine, keys::LESSONS, |key, value| {
+        if let Some(carrier) = keys::carrier_of(key) {
+            book.restore(&carrier, records::decode_lessons(value).map_err(damage)?);
+        }
+        Ok(())
+    })?;
+    each(engine, keys::ORPHAN, |key, value| {
+        let first = records::decode_orphan(value)
+            .map_err(damage)?
+            .keys
+            .into_iter();
+        let counts = first.take(1).any(|k| Some(&*k) == keys::correlated_id(key));
+        if let Some(carrier) = keys::carrier_of(key).filter(|_| counts) {
+            let orphans = &book.page(&carrier).orphans;
+            orphans.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
         Ok(())
     })

@@ -7,7 +7,7 @@ use super::keys::{self, Key};
 use super::records;
 use crate::clock::Timestamp;
 use crate::domain::receipt::response_key;
-use crate::domain::{AccountId, Due, Message, MessageId, PartState, State};
+use crate::domain::{AccountId, CarrierId, Due, Message, MessageId, PartState, State};
 
 pub(super) struct Prepared {
     pub id: MessageId,
@@ -18,6 +18,8 @@ pub(super) struct Prepared {
     pub awaited: Vec<(Key, u8)>,
     pub receipt_deadline: Timestamp,
     pub receipt_url: Option<(AccountId, String)>,
+    /// Who has the segments.
+    pub carrier: Option<CarrierId>,
 }
 
 impl Prepared {
@@ -37,6 +39,7 @@ impl Prepared {
                 .receipt_url
                 .as_ref()
                 .map(|url| (message.account.clone(), url.clone())),
+            carrier: message.parts.first().map(|p| p.carrier.clone()),
         }
     }
 
@@ -71,15 +74,12 @@ pub(super) fn awaited(message: &Message) -> Vec<(Key, u8)> {
         .iter()
         .enumerate()
         .filter(|(_, p)| p.state == PartState::Enroute);
-    let mut awaited: Vec<(Key, u8)> = Vec::new();
-    for (n, part) in open {
-        let Ok(n) = u8::try_from(n) else { break };
+    let awaited = open.filter_map(|(n, part)| {
+        let n = u8::try_from(n).ok()?;
         // Every open segment has an entry, because entries are what ends a wait in vain.
         let own = response_key(&part.carrier_message_id)
-            .map(|key| keys::correlation(&part.carrier, &key))
-            .filter(|key| awaited.iter().all(|(other, _)| other != key));
-        let key = own.unwrap_or_else(|| keys::deadline(message.id, n));
-        awaited.push((key, n));
-    }
-    awaited
+            .map(|key| keys::correlation(&part.carrier, &key));
+        Some((own.unwrap_or_else(|| keys::deadline(message.id, n)), n))
+    });
+    awaited.collect()
 }

@@ -5,10 +5,12 @@ use super::apply::damage;
 use super::engine::{Engine, Value};
 use super::keys;
 use super::records::{self, Kind};
-use super::types::{Filter, Fragment, InboundRecord, OptOut, OutboxEntry, Page, StoreError};
+use super::types::{
+    Filter, Fragment, InboundRecord, OptOut, OrphanReceipt, OutboxEntry, Page, StoreError,
+};
 use super::{Store, blobs, optout};
 use crate::clock::Timestamp;
-use crate::domain::{AccountId, Message, MessageId};
+use crate::domain::{AccountId, CarrierId, Message, MessageId};
 
 /// Records that one call of a list reads at most; its cursor then goes on from there.
 const LIST_READS_MAX: usize = 10_000;
@@ -74,6 +76,41 @@ impl Store {
                         Ok(Some(inbound).filter(|i| account.is_none() || i.account == account))
                     },
                 )
+            })
+            .await
+    }
+
+    /// Receipts that wait for their message, in the order of their keys, from `cursor` on; the
+    /// second value goes on from there.
+    pub async fn list_orphans(
+        &self,
+        carrier: Option<CarrierId>,
+        cursor: Option<Vec<u8>>,
+        limit: usize,
+    ) -> Result<(Vec<OrphanReceipt>, Option<Vec<u8>>), StoreError> {
+        self.inner
+            .read(move |engine| {
+                let prefix = carrier.map_or(keys::ORPHAN.into(), |c| keys::orphan(&c, ""));
+                let mut start = cursor.map_or(prefix.to_vec(), |c| [keys::ORPHAN, &c].concat());
+                let end = keys::after_prefix(&prefix).unwrap_or_default();
+                let mut found = Vec::new();
+                let mut reads = 0;
+                while reads < LIST_READS_MAX {
+                    let entries = engine.scan(&start, &end, LIST_CHUNK)?;
+                    reads += entries.len();
+                    let complete = entries.len() < LIST_CHUNK;
+                    for (key, value) in entries {
+                        start = [&*key, &[0]].concat();
+                        found.extend(orphan_at(&key, &value)?);
+                        if found.len() >= limit {
+                            return Ok((found, Some(start[1..].to_vec())));
+                        }
+                    }
+                    if complete {
+                        return Ok((found, None));
+                    }
+                }
+                Ok((found, Some(start[1..].to_vec())))
             })
             .await
     }
@@ -207,6 +244,21 @@ impl Store {
         let directory = self.inner.blobs.clone();
         self.inner.read(move |_| blobs::list(&directory)).await
     }
+}
+
+/// The receipt that is filed under this key first; none where the key is another of the same one.
+fn orphan_at(key: &[u8], value: &[u8]) -> Result<Option<OrphanReceipt>, StoreError> {
+    let orphan = records::decode_orphan(value).map_err(damage)?;
+    let first = orphan.keys.first().map(String::as_str);
+    let Some(carrier) = keys::carrier_of(key).filter(|_| first == keys::correlated_id(key)) else {
+        return Ok(None);
+    };
+    Ok(Some(OrphanReceipt {
+        carrier,
+        receipt: orphan.receipt,
+        received_at: orphan.received_at,
+        keys: orphan.keys,
+    }))
 }
 
 fn is(record: &[u8], kind: Kind) -> bool {

@@ -9,6 +9,7 @@ use super::bytes::{Damage, Reader, put_bytes, put_near, put_str, put_varint};
 use super::message_record;
 use super::types::{Fragment, InboundRecord, OutboxEntry, OutboxKind};
 use crate::clock::Timestamp;
+use crate::domain::receipt::{Evidence, IdForm, IdMemory, Per, Receipt, ReceiptStyle, Report};
 use crate::domain::text::Concat;
 use crate::domain::{
     AccountId, Address, Body, CarrierId, Inbound, Message, MessageId, NumberingPlan, PartState,
@@ -26,6 +27,7 @@ pub(super) enum Kind {
     Orphan = 4,
     Ledger = 5,
     Fragment = 6,
+    Lessons = 7,
 }
 
 /// Which kind of record these octets claim to be, without reading them.
@@ -131,9 +133,8 @@ pub(super) fn decode_outbox(bytes: &[u8]) -> Result<OutboxEntry, Damage> {
 /// A receipt whose message is not known yet, or is leased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Orphan {
-    pub state: PartState,
-    pub error: String,
-    pub done_at: Option<Timestamp>,
+    pub receipt: Receipt,
+    pub style: ReceiptStyle,
     pub received_at: Timestamp,
     /// All candidates under which it is filed.
     pub keys: Vec<String>,
@@ -141,13 +142,23 @@ pub(super) struct Orphan {
 
 pub(super) fn encode_orphan(orphan: &Orphan, out: &mut Vec<u8>) {
     seal(out, Kind::Orphan, |out| {
-        out.push(orphan.state as u8);
-        put_str(out, &orphan.error);
+        let (report, evidence) = (&orphan.receipt.report, &orphan.receipt.evidence);
+        out.push(report.state as u8);
+        put_str(out, &report.error);
         put_varint(out, orphan.received_at.0);
-        put_option(out, orphan.done_at.as_ref(), |out, t| {
+        put_option(out, report.done_at.as_ref(), |out, t| {
             put_near(out, orphan.received_at.0, t.0)
         });
         put_list(out, &orphan.keys, |out, k| put_str(out, k));
+        // Releases before this field wrote no more than that.
+        put_str(out, &orphan.receipt.id);
+        put_option(out, report.network_type.as_ref(), |out, n| out.push(*n));
+        put_list(out, &evidence.addresses, |out, a| put_str(out, a));
+        put_option(out, evidence.reference.as_ref(), |out, n| {
+            out.extend_from_slice(&n.to_be_bytes());
+        });
+        out.push(form_code(orphan.style.id_form));
+        out.push(place(&Per::ALL, orphan.style.per));
     });
 }
 
@@ -157,14 +168,102 @@ pub(super) fn decode_orphan(bytes: &[u8]) -> Result<Orphan, Damage> {
         let error = r.string("error")?;
         let received_at = Timestamp(r.varint()?);
         let done_at = option(r, |r| Ok(Timestamp(r.near(received_at.0)?)))?;
-        Ok(Orphan {
-            state,
-            error,
-            done_at,
+        let keys = r.list(|r| r.string("key"))?;
+        let mut orphan = Orphan {
+            receipt: Receipt {
+                id: keys.first().cloned().unwrap_or_default(),
+                report: Report {
+                    state,
+                    error,
+                    network_type: None,
+                    done_at,
+                },
+                evidence: Evidence::default(),
+            },
+            style: ReceiptStyle::default(),
             received_at,
-            keys: r.list(|r| r.string("key"))?,
-        })
+            keys,
+        };
+        if !r.is_empty() {
+            orphan.receipt.id = r.string("id")?;
+            orphan.receipt.report.network_type = option(r, |r| r.u8())?;
+            orphan.receipt.evidence = Evidence {
+                addresses: r.list(|r| r.string("address"))?,
+                reference: option(r, |r| Ok(u16::from_be_bytes(r.array()?)))?,
+            };
+            orphan.style = ReceiptStyle {
+                id_form: form_of(r.u8()?)?,
+                per: placed(&Per::ALL, r.u8()?)?,
+            };
+        }
+        Ok(orphan)
     })
+}
+
+/// A closed set's member as its place in the set, which only ever grows at its end.
+fn place<T: PartialEq>(all: &[T], one: T) -> u8 {
+    let place = all.iter().position(|x| *x == one).unwrap_or(0);
+    u8::try_from(place).unwrap_or(0)
+}
+
+fn placed<T: Copy>(all: &[T], place: u8) -> Result<T, Damage> {
+    let one = all.get(usize::from(place));
+    one.copied().ok_or(Damage::Field("place in a closed set"))
+}
+
+/// What a carrier's receipts have taught of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lessons {
+    pub ids: IdMemory,
+    pub per: Option<Per>,
+}
+
+pub(super) fn encode_lessons(lessons: &Lessons, out: &mut Vec<u8>) {
+    seal(out, Kind::Lessons, |out| {
+        put_option(out, lessons.ids.learned.as_ref(), |out, form| {
+            out.push(form_code(*form));
+        });
+        put_list(out, &lessons.ids.votes, |out, n| {
+            put_varint(out, u64::from(*n))
+        });
+        put_varint(out, u64::from(lessons.ids.undecided));
+        put_option(out, lessons.per.as_ref(), |out, per| {
+            out.push(place(&Per::ALL, *per))
+        });
+    });
+}
+
+pub(super) fn decode_lessons(bytes: &[u8]) -> Result<Lessons, Damage> {
+    let number =
+        |r: &mut Reader<'_>| u32::try_from(r.varint()?).map_err(|_| Damage::Field("votes"));
+    unseal(bytes, Kind::Lessons, |r| {
+        let mut lessons = Lessons::default();
+        lessons.ids.learned = option(r, |r| form_of(r.u8()?))?;
+        for (place, votes) in r.list(number)?.into_iter().enumerate() {
+            let slot = lessons.ids.votes.get_mut(place);
+            *slot.ok_or(Damage::Field("votes"))? = votes;
+        }
+        lessons.ids.undecided = number(r)?;
+        lessons.per = option(r, |r| placed(&Per::ALL, r.u8()?))?;
+        Ok(lessons)
+    })
+}
+
+/// Numbers on disk, whatever order the forms are listed in.
+fn form_code(form: IdForm) -> u8 {
+    match form {
+        IdForm::Auto => 0,
+        IdForm::AsIs => 1,
+        IdForm::HexInResponse => 2,
+        IdForm::DecimalInResponse => 3,
+        IdForm::DashesInResponse => 4,
+        IdForm::DashesInReceipt => 5,
+    }
+}
+
+fn form_of(code: u8) -> Result<IdForm, Damage> {
+    let found = IdForm::ALL.into_iter().find(|f| form_code(*f) == code);
+    found.ok_or(Damage::Field("id form"))
 }
 
 pub(super) fn encode_fragment(fragment: &Fragment, out: &mut Vec<u8>) {
@@ -269,7 +368,8 @@ pub(super) fn decode_ledger(bytes: &[u8]) -> Result<Ledger, Damage> {
     })
 }
 
-/// One segment that waits for its receipt: the value of a correlation entry.
+/// One segment that waits for its receipt. A correlation entry's value is one of them, or several
+/// where a carrier gave one id to several segments: the oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Awaited {
     pub id: MessageId,
@@ -277,22 +377,27 @@ pub(super) struct Awaited {
     pub deadline: Timestamp,
 }
 
-pub(super) fn encode_awaited(awaited: Awaited) -> Vec<u8> {
-    let mut out = Vec::with_capacity(24);
-    out.extend_from_slice(&awaited.id.0.to_be_bytes());
-    out.push(awaited.part);
-    put_varint(&mut out, awaited.deadline.0);
+pub(super) fn encode_awaited(all: &[Awaited]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(24 * all.len());
+    for awaited in all {
+        out.extend_from_slice(&awaited.id.0.to_be_bytes());
+        out.push(awaited.part);
+        put_varint(&mut out, awaited.deadline.0);
+    }
     out
 }
 
-pub(super) fn decode_awaited(bytes: &[u8]) -> Result<Awaited, Damage> {
+pub(super) fn decode_awaited(bytes: &[u8]) -> Result<Vec<Awaited>, Damage> {
     let mut r = Reader::new(bytes);
-    let awaited = Awaited {
-        id: MessageId(r.u128()?),
-        part: r.u8()?,
-        deadline: Timestamp(r.varint()?),
-    };
-    r.end().map(|()| awaited)
+    let mut all = Vec::with_capacity(1);
+    while !r.is_empty() {
+        all.push(Awaited {
+            id: MessageId(r.u128()?),
+            part: r.u8()?,
+            deadline: Timestamp(r.varint()?),
+        });
+    }
+    Ok(all)
 }
 
 /// A claimed batch: what may be on the wire, each with the due time it was claimed under.

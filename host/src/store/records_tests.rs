@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::text::{Alphabet, EncodingWish, Language, Languages, ShiftTables, TextWish};
 use crate::domain::{
-    Attempt, AttemptOutcome, CallOutcome, Decision, Due, Event, HookCall, Hop, Lane, Network,
-    OnUnknown, Part, Phase, Plan, Reason, ReceiptsWanted, SetId, SmParameters, Source, Tlv,
-    TrafficClass,
+    Attempt, AttemptOutcome, CallOutcome, Decision, Due, Event, FailedDelivery, HookCall, Hop,
+    Lane, Network, OnUnknown, Part, Phase, Plan, Reason, ReceiptsWanted, Reroute, SetId,
+    SmParameters, Source, Tlv, TrafficClass,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -82,7 +82,11 @@ fn some_plan() -> impl Strategy<Value = Plan> {
         price_micros,
         tlvs,
     });
-    (few(hop), text()).prop_map(|(hops, reason)| Plan { hops, reason })
+    (few(hop), text()).prop_map(|(hops, reason)| Plan {
+        hops,
+        reason,
+        reroute: None,
+    })
 }
 
 fn some_outcome() -> impl Strategy<Value = AttemptOutcome> {
@@ -142,14 +146,44 @@ fn some_event() -> impl Strategy<Value = Event> {
 
 fn some_part() -> impl Strategy<Value = Part> {
     let state = proptest::sample::select(&PartState::ALL[..]);
-    (name(), text(), state, text(), proptest::option::of(time())).prop_map(
-        |(carrier, carrier_message_id, state, error, done_at)| Part {
-            carrier,
-            carrier_message_id,
-            state,
-            error,
-            done_at,
-        },
+    let ids = (name(), text());
+    (
+        ids,
+        state,
+        text(),
+        any::<Option<u8>>(),
+        proptest::option::of(time()),
+    )
+        .prop_map(
+            |((carrier, carrier_message_id), state, error, network_type, done_at)| Part {
+                carrier,
+                carrier_message_id,
+                state,
+                error,
+                network_type,
+                done_at,
+            },
+        )
+}
+
+fn some_reroute() -> impl Strategy<Value = Reroute> {
+    let on = few(proptest::sample::select(&State::ALL[..]));
+    (on, few(text()), any::<u8>(), any::<Option<u32>>()).prop_map(|(on, errors, max, within)| {
+        Reroute {
+            on,
+            errors,
+            max,
+            within: within.map(|s| std::time::Duration::from_secs(s.into())),
+        }
+    })
+}
+
+fn some_failed() -> impl Strategy<Value = Vec<FailedDelivery>> {
+    few(
+        (few(some_part()), any::<Option<u64>>()).prop_map(|(parts, price_micros)| FailedDelivery {
+            parts,
+            price_micros,
+        }),
     )
 }
 
@@ -178,7 +212,7 @@ prop_compose! {
             reference: String::new(), metadata: Vec::new(), tlvs: Vec::new(), receipt_url: None,
             sm: SmParameters::default(), source: Source::Http, shift: ShiftTables::default(),
             on_unknown: OnUnknown::Resend, duplicate_risk: false, state: State::Queued, due: None,
-            plan: Plan::default(), hop: 0, attempts: Vec::new(), parts: Vec::new(), decisions: Vec::new(),
+            plan: Plan::default(), hop: 0, attempts: Vec::new(), parts: Vec::new(), failed: Vec::new(), decisions: Vec::new(),
             events: Vec::new(),
         }
     }
@@ -226,6 +260,7 @@ prop_compose! {
     fn message()(
         content in content(),
         extras in proptest::option::of(some_extras()),
+        returns in proptest::option::of((proptest::option::of(some_reroute()), some_failed())),
         reference in text(),
         metadata in few((text(), text())),
         tlvs in few(some_tlv()),
@@ -241,7 +276,10 @@ prop_compose! {
         let (duplicate_risk, hop, due, plan) = rest;
         let attempts = attempts.into_iter().map(|(carrier, at, outcome)| Attempt { carrier, at, outcome }).collect();
         let (sm, source, shift) = extras.unwrap_or_default();
+        let (reroute, failed) = returns.unwrap_or_default();
+        let plan = Plan { reroute, ..plan };
         Message {
+            failed,
             sm, source, shift, reference, metadata, tlvs, receipt_url, on_unknown, state, duplicate_risk, hop, due, plan, attempts,
             parts, decisions, events, ..content
         }
@@ -298,9 +336,10 @@ proptest! {
     fn arbitrary_octets_never_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = (decode_awaited(&octets), decode_claim(&octets), decode_recent(&octets), decode_state(&octets));
         let _ = (decode_wish(&octets), decode_fingerprint(&octets));
-        for kind in 1..=6 {
+        for kind in 1..=7 {
             let record = resealed([&[VERSION, kind], &octets[..], &[0; 4]].concat());
             let _ = (decode_message(&record), decode_inbound(&record), decode_outbox(&record));
+            let _ = decode_lessons(&record);
             let _ = (decode_orphan(&record), decode_ledger(&record), decode_fragment(&record));
         }
     }
@@ -364,6 +403,71 @@ fn the_ledger_comes_back() {
     let mut out = Vec::new();
     encode_ledger(&ledger, &mut out);
     assert_eq!(decode_ledger(&out), Ok(ledger));
+}
+
+/// What a release wrote that knew one segment under a key, and of an orphan no more than its keys.
+#[test]
+fn what_earlier_releases_wrote_of_receipts_is_read() {
+    let mut octets = 7u128.to_be_bytes().to_vec();
+    octets.extend_from_slice(&[2, 0xE8, 0x07]);
+    let awaited = Awaited {
+        id: MessageId(7),
+        part: 2,
+        deadline: Timestamp(1_000),
+    };
+    assert_eq!(decode_awaited(&octets), Ok(vec![awaited]));
+
+    // State delivered, error 000, received at 1000, done at 990, keys 26 and 1a.
+    let fields = b"\x01\x03000\xE8\x07\x01\x13\x02\x0226\x021a";
+    let record = resealed([&[1, Kind::Orphan as u8], &fields[..], &[0; 4]].concat());
+    let orphan = decode_orphan(&record).unwrap();
+    assert_eq!(orphan.keys, ["26", "1a"]);
+    assert_eq!(orphan.receipt.id, "26");
+    assert_eq!(orphan.style, ReceiptStyle::default());
+    let report = Report {
+        error: "000".into(),
+        done_at: Some(Timestamp(990)),
+        ..Report::of(PartState::Delivered)
+    };
+    assert_eq!(orphan.receipt.report, report);
+}
+
+#[test]
+fn orphans_and_lessons_come_back() {
+    let orphan = Orphan {
+        receipt: Receipt {
+            id: "1A".into(),
+            report: Report {
+                state: PartState::Rejected,
+                error: "034".into(),
+                network_type: Some(3),
+                done_at: Some(Timestamp(5)),
+            },
+            evidence: Evidence::of(["447700900123", "Acme"], Some(0xBEEF)),
+        },
+        style: ReceiptStyle {
+            id_form: IdForm::DashesInReceipt,
+            per: Per::Message,
+        },
+        received_at: Timestamp(9),
+        keys: vec!["1a".into()],
+    };
+    let mut out = Vec::new();
+    encode_orphan(&orphan, &mut out);
+    assert_eq!(decode_orphan(&out), Ok(orphan));
+    for learned in IdForm::KNOWN.map(Some).into_iter().chain([None]) {
+        let lessons = Lessons {
+            ids: IdMemory {
+                learned,
+                votes: [1, 2, 3, 4, 5],
+                undecided: 6,
+            },
+            per: Some(Per::Segment),
+        };
+        out.clear();
+        encode_lessons(&lessons, &mut out);
+        assert_eq!(decode_lessons(&out), Ok(lessons));
+    }
 }
 
 #[test]

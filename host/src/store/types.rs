@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::domain::message::ReceiptEffect;
+use crate::domain::receipt::{IdForm, Per, Receipt};
 use crate::domain::text::Concat;
 use crate::domain::{
     AccountId, Address, CarrierId, Inbound, Message, MessageId, SetId, State, TrafficClass,
@@ -173,6 +174,38 @@ pub enum ReceiptMatch {
     Deferred(MessageId),
     /// No segment waits for it yet; kept for 72 hours, because it may precede the response.
     Orphaned,
+    /// Several messages may be meant, and nothing decides between them: kept like an orphan.
+    Ambiguous,
+}
+
+/// What is known of one carrier's receipts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiptReport {
+    /// What the operator set; none until a receipt came.
+    pub set_form: Option<IdForm>,
+    pub set_per: Option<Per>,
+    /// In which form its ids come back, once its receipts have taught that.
+    pub learned_form: Option<IdForm>,
+    /// Pairs of ids that the present lesson has seen, and for which form each speaks.
+    pub pairs: u32,
+    pub votes: Vec<(IdForm, u32)>,
+    /// Lessons that ended without a form.
+    pub undecided: u32,
+    pub learned_per: Option<Per>,
+    /// Receipts that wait for their message just now.
+    pub orphans: u64,
+    /// Since the server started, by a stable name.
+    pub counts: Vec<(&'static str, u64)>,
+}
+
+/// A receipt that waits for its message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrphanReceipt {
+    pub carrier: CarrierId,
+    pub receipt: Receipt,
+    pub received_at: Timestamp,
+    /// Ids of responses that it would meet.
+    pub keys: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -324,6 +324,7 @@ fn message_of(message: MessageIn, now: Timestamp, numbers: &Numbers) -> Result<M
             .map(|(n, a)| attempt_of(a, accepted_at).map_err(|e| format!("attempts[{n}].{e}")))
             .collect::<Result<_, _>>()?,
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     })

@@ -2,24 +2,27 @@
 //! keeps those keys nor the carrier: the caller puts the carrier in front.
 //!
 //! The id of a receipt is often not written as the response wrote it: hexadecimal in one and
-//! decimal in the other, other case, other leading zeros. The store keeps exactly one key for an
-//! awaited segment, [`response_key`] of the response's id, and looks a receipt up under at most
-//! three, [`id_candidates`] of the receipt's id, the likeliest first:
+//! decimal in the other, other case, other leading zeros, a UUID with its dashes or without. The
+//! store keeps exactly one key for an awaited segment, [`response_key`] of the response's id, and
+//! looks a receipt up under at most four, [`id_candidates`] of the receipt's id, the likeliest first:
 //!
 //! | candidate | reads the receipt's id as | when |
 //! | --- | --- | --- |
 //! | [`IdForm::AsIs`] | what the response said | always |
 //! | [`IdForm::HexInResponse`] | decimal, writes it in hexadecimal | decimal digits only |
 //! | [`IdForm::DecimalInResponse`] | hexadecimal, writes it in decimal | hexadecimal digits only |
+//! | [`IdForm::DashesInResponse`] | a UUID, writes its dashes | 32 hexadecimal digits |
+//! | [`IdForm::DashesInReceipt`] | a UUID, leaves its dashes out | 8-4-4-4-12 hexadecimal digits |
 //!
 //! The key does not depend on a carrier's setting, so that changing the setting strands no
 //! receipt that is still out.
 //!
-//! What stays ambiguous:
+//! What stays ambiguous in the ids themselves, and is decided by the receipt's other evidence
+//! (`evidence.rs`), or not at all:
 //! - Under [`IdForm::Auto`] a receipt may meet another message whose id is, digit for digit, the
 //!   other reading of its own: response ids `10` and `16`, where the carrier means 0x10. Counters
 //!   from about six digits on do not meet so, because the two readings of one string are then too
-//!   far apart to be out at the same time. A carrier with shorter ids needs its form set.
+//!   far apart to be out at the same time.
 //! - An id in one case only is folded, one that mixes cases is kept, because only alphabets in
 //!   which case counts mix them. So a carrier that counts in base 62 may have `17a` and `17A` out
 //!   together, which share a key; and an id of mixed case whose carrier changes its case is missed.
@@ -37,16 +40,31 @@ pub enum IdForm {
     HexInResponse,
     /// Decimal in the response, hexadecimal in the receipt.
     DecimalInResponse,
+    /// A UUID, its dashes in the response alone.
+    DashesInResponse,
+    /// A UUID, its dashes in the receipt alone.
+    DashesInReceipt,
     /// Not known: all of them, in that order.
     Auto,
 }
 
 impl IdForm {
-    pub const ALL: [IdForm; 4] = [
+    pub const ALL: [IdForm; 6] = [
         IdForm::AsIs,
         IdForm::HexInResponse,
         IdForm::DecimalInResponse,
+        IdForm::DashesInResponse,
+        IdForm::DashesInReceipt,
         IdForm::Auto,
+    ];
+
+    /// Those that a carrier can have: all but `Auto`.
+    pub const KNOWN: [IdForm; 5] = [
+        IdForm::AsIs,
+        IdForm::HexInResponse,
+        IdForm::DecimalInResponse,
+        IdForm::DashesInResponse,
+        IdForm::DashesInReceipt,
     ];
 
     pub fn name(self) -> &'static str {
@@ -54,6 +72,8 @@ impl IdForm {
             IdForm::AsIs => "as_is",
             IdForm::HexInResponse => "hex_in_response",
             IdForm::DecimalInResponse => "decimal_in_response",
+            IdForm::DashesInResponse => "dashes_in_response",
+            IdForm::DashesInReceipt => "dashes_in_receipt",
             IdForm::Auto => "auto",
         }
     }
@@ -89,35 +109,70 @@ pub fn response_key(id: &str) -> Option<String> {
     })
 }
 
-/// The keys to look a receipt's id up under, at most three and none twice, the likeliest first.
+/// The keys to look a receipt's id up under, at most four and none twice, the likeliest first.
 /// A carrier whose form is set gets one: that form's, or where the id cannot be read so, as it is.
 pub fn id_candidates(id: &str, form: IdForm) -> Vec<IdCandidate> {
     let Some(as_is) = response_key(id) else {
         return Vec::new();
     };
-    let digits = strip_hex_prefix(trim(id));
-    // Beyond 128 bits an id is no number that somebody counted.
-    let hex = || decimal(digits).map(|n| candidate(format!("{n:x}"), IdForm::HexInResponse));
-    let dec = || hexadecimal(digits).map(|n| candidate(n.to_string(), IdForm::DecimalInResponse));
-    let as_is = candidate(as_is, IdForm::AsIs);
-    match form {
-        IdForm::AsIs => vec![as_is],
-        IdForm::HexInResponse => vec![hex().unwrap_or(as_is)],
-        IdForm::DecimalInResponse => vec![dec().unwrap_or(as_is)],
-        IdForm::Auto => {
-            let mut all = vec![as_is];
-            for other in [hex(), dec()].into_iter().flatten() {
-                if all.iter().all(|c| c.key != other.key) {
-                    all.push(other);
-                }
-            }
-            all
+    let forms = match form {
+        IdForm::Auto => &IdForm::KNOWN[..],
+        ref set => std::slice::from_ref(set),
+    };
+    let mut all: Vec<IdCandidate> = Vec::with_capacity(forms.len());
+    for form in forms {
+        if let Some(key) = reading(id, *form)
+            && all.iter().all(|c| c.key != key)
+        {
+            all.push(IdCandidate { key, form: *form });
         }
+    }
+    if all.is_empty() {
+        all.push(IdCandidate {
+            key: as_is,
+            form: IdForm::AsIs,
+        });
+    }
+    all
+}
+
+/// The key of the response that a receipt's id means where its carrier has `form`; `None` where the
+/// id cannot be written so.
+pub(super) fn reading(id: &str, form: IdForm) -> Option<String> {
+    let digits = strip_hex_prefix(trim(id));
+    match form {
+        IdForm::AsIs | IdForm::Auto => response_key(id),
+        // Beyond 128 bits an id is no number that somebody counted.
+        IdForm::HexInResponse => decimal(digits).map(|n| format!("{n:x}")),
+        IdForm::DecimalInResponse => hexadecimal(digits).map(|n| n.to_string()),
+        IdForm::DashesInResponse => dashed(digits),
+        IdForm::DashesInReceipt => undashed(digits),
     }
 }
 
-fn candidate(key: String, form: IdForm) -> IdCandidate {
-    IdCandidate { key, form }
+/// Where a UUID's dashes stand, in 32 digits.
+const DASHES_AT: [usize; 4] = [8, 12, 16, 20];
+
+/// The key of 32 hexadecimal digits written as a UUID.
+fn dashed(digits: &str) -> Option<String> {
+    if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut uuid = String::with_capacity(36);
+    for (at, digit) in digits.char_indices() {
+        if DASHES_AT.contains(&at) {
+            uuid.push('-');
+        }
+        uuid.push(digit);
+    }
+    response_key(&uuid)
+}
+
+/// The key of a UUID without its dashes.
+fn undashed(id: &str) -> Option<String> {
+    let digits: String = id.chars().filter(|c| *c != '-').collect();
+    let is_uuid = id.len() == 36 && dashed(&digits) == response_key(id);
+    is_uuid.then(|| response_key(&digits))?
 }
 
 fn trim(id: &str) -> &str {
@@ -175,6 +230,21 @@ mod tests {
             ("1A2B3C", "1715004", IdForm::HexInResponse),
             ("1715004", "001A2B3C", IdForm::DecimalInResponse),
             ("00000000", "0", IdForm::AsIs),
+            (
+                "8af6f73a-92e0-11f0-9e65-0242ac120002",
+                "8af6f73a92e011f09e650242ac120002",
+                IdForm::DashesInResponse,
+            ),
+            (
+                "8AF6F73A92E011F09E650242AC120002",
+                "8af6f73a-92e0-11f0-9e65-0242ac120002",
+                IdForm::DashesInReceipt,
+            ),
+            (
+                "0af6f73a-92e0-11f0-9e65-0242ac120002",
+                "0AF6F73A92E011F09E650242AC120002",
+                IdForm::DashesInResponse,
+            ),
         ] {
             assert_eq!(
                 meets(response, receipt, IdForm::Auto),

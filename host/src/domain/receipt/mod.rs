@@ -1,15 +1,21 @@
 //! Delivery receipts (SMPP 3.4, 2.11, appendix B and the TLVs of 5.3.2): what a carrier says became
-//! of a segment. Knows neither the message it belongs to (`id` finds that one) nor the PDU that the
-//! octets came in.
+//! of a segment. Knows neither the message it belongs to (`id` and `evidence` find that one, `settle`
+//! applies it) nor the PDU that the octets came in.
 
+mod evidence;
 mod id;
+mod learn;
+mod settle;
 
 use std::fmt;
 
 use crate::clock::Timestamp;
 use crate::domain::message::PartState;
 
+pub use evidence::{Evidence, Likeness, same_subscriber};
 pub use id::{ID_OCTETS_MAX, IdCandidate, IdForm, id_candidates, response_key};
+pub use learn::{IdLearner, IdMemory, Per, PerLearner};
+pub use settle::ReceiptEffect;
 
 /// The fields come first; what follows is the message's own text.
 pub const TEXT_OCTETS_MAX: usize = 1024;
@@ -18,15 +24,71 @@ pub const ERROR_CHARACTERS_MAX: usize = 64;
 
 /// What became of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// As the carrier wrote it.
-    pub id: String,
+pub struct Report {
     /// `Enroute`: an intermediate notification, another receipt follows.
     pub state: PartState,
     /// The carrier's code, empty where it gave none.
     pub error: String,
+    /// Whose code it is: the first octet of network_error_code (SMPP 3.4, 5.3.2.31).
+    pub network_type: Option<u8>,
     /// `done date`. Carriers give no time zone: local time counts as UTC here.
     pub done_at: Option<Timestamp>,
+}
+
+impl Report {
+    /// A report of this state that says nothing else.
+    pub fn of(state: PartState) -> Report {
+        Report {
+            state,
+            error: String::new(),
+            network_type: None,
+            done_at: None,
+        }
+    }
+}
+
+/// A report, and whatever tells of which segment it speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// As the carrier wrote it.
+    pub id: String,
+    pub report: Report,
+    pub evidence: Evidence,
+}
+
+impl Receipt {
+    /// An intermediate notification is on the way to another receipt, whatever its state says
+    /// (SMPP 3.4, 5.2.12: esm_class 0x20).
+    pub fn into_intermediate(mut self) -> Receipt {
+        self.report.state = PartState::Enroute;
+        self
+    }
+}
+
+/// How a carrier's receipts are to be read, as its operator says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiptStyle {
+    pub id_form: IdForm,
+    pub per: Per,
+}
+
+impl Default for ReceiptStyle {
+    fn default() -> ReceiptStyle {
+        ReceiptStyle {
+            id_form: IdForm::Auto,
+            per: Per::Auto,
+        }
+    }
+}
+
+/// network_error_code's first octet in words (SMPP 3.4, 5.3.2.31).
+pub fn network_type_name(network_type: u8) -> &'static str {
+    match network_type {
+        1 => "ansi-136",
+        2 => "is-95",
+        3 => "gsm",
+        _ => "reserved",
+    }
 }
 
 /// The TLVs of a receipt (SMPP 3.4, 5.3.2.12, 5.3.2.35 and 5.3.2.31). They outweigh the text.
@@ -94,11 +156,16 @@ impl Receipt {
                 .ok_or_else(|| NotAReceipt::State(word.chars().take(16).collect()))?,
             (None, None) => return Err(NotAReceipt::NoState),
         };
+        let (error, network_type) = error_of(tlvs.network_error_code, fields.err);
         Ok(Receipt {
             id,
-            state,
-            error: error_of(tlvs.network_error_code, fields.err),
-            done_at: fields.done_date.and_then(parse_date),
+            report: Report {
+                state,
+                error,
+                network_type,
+                done_at: fields.done_date.and_then(parse_date),
+            },
+            evidence: Evidence::default(),
         })
     }
 }
@@ -194,8 +261,16 @@ impl<'a> Fields<'a> {
             Key::DoneDate => &mut self.done_date,
             Key::Other | Key::Text => return,
         };
-        let word = value.split_whitespace().next().unwrap_or_default();
-        let word = word.trim_matches(['"', '\'', ',', ';']);
+        const AROUND: [char; 5] = ['"', '\'', ',', ';', '|'];
+        let value = value.trim_matches(|c: char| c.is_whitespace() || AROUND.contains(&c));
+        let word = match key {
+            // A date may stand in two words: 2017-01-24 09:04:00.
+            Key::DoneDate => value,
+            Key::Id | Key::Stat | Key::Err | Key::Other | Key::Text => {
+                let word = value.split_whitespace().next().unwrap_or_default();
+                word.trim_matches(AROUND)
+            }
+        };
         if field.is_none() && !word.is_empty() {
             *field = Some(word);
         }
@@ -286,23 +361,41 @@ fn state_of_word(word: &str) -> Option<PartState> {
         .or_else(|| word.parse().ok().and_then(state_of_code))
 }
 
-/// The TLV's code, unless it says "none" and the text says more.
-fn error_of(network_error_code: Option<&[u8]>, err: Option<&str>) -> String {
-    let code = match network_error_code {
-        Some(&[_, high, low]) => Some(u16::from_be_bytes([high, low])),
-        _ => None,
+/// The TLV's code and whose it is, unless it says "none" and the text says more.
+fn error_of(network_error_code: Option<&[u8]>, err: Option<&str>) -> (String, Option<u8>) {
+    let said = err.map(|err| err.chars().take(ERROR_CHARACTERS_MAX).collect::<String>());
+    let (code, network_type) = match network_error_code {
+        // Some write digits where the octets belong.
+        Some(digits)
+            if (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) =>
+        {
+            let code = String::from_utf8_lossy(digits).into_owned();
+            (Some(code), None)
+        }
+        Some(&[network_type, high, low]) => {
+            let code = u16::from_be_bytes([high, low]);
+            (Some(format!("{code:03}")), Some(network_type))
+        }
+        Some(&[high, low]) => (
+            Some(format!("{:03}", u16::from_be_bytes([high, low]))),
+            None,
+        ),
+        _ => (None, None),
     };
-    match (code, err) {
-        (Some(code), _) if code != 0 => format!("{code:03}"),
-        (_, Some(err)) => err.chars().take(ERROR_CHARACTERS_MAX).collect(),
-        (Some(code), None) => format!("{code:03}"),
-        (None, None) => String::new(),
+    match (code, said) {
+        (Some(code), _) if code.bytes().any(|b| b != b'0') => (code, network_type),
+        (_, Some(said)) => (said, None),
+        (code, None) => (code.unwrap_or_default(), network_type),
     }
 }
 
-/// YYMMDDhhmm (appendix B), YYMMDDhhmmss, YYYYMMDDhhmm, YYYYMMDDhhmmss, or the absolute time of
-/// SMPP 3.4, 7.1.1: YYMMDDhhmmsstnn and a sign.
-fn parse_date(word: &str) -> Option<Timestamp> {
+/// YYMMDDhhmm (appendix B), YYMMDDhhmmss, YYYYMMDDhhmm, YYYYMMDDhhmmss, the last also with dashes,
+/// colons and a `T` between, or the absolute time of SMPP 3.4, 7.1.1: YYMMDDhhmmsstnn and a sign.
+fn parse_date(value: &str) -> Option<Timestamp> {
+    let word = value.split_whitespace().next().unwrap_or_default();
+    if word.contains(['-', '/']) && word.len() >= 8 && !word.ends_with('-') {
+        return punctuated(value);
+    }
     if let Some((local, quarters_from_utc)) = absolute_time(word) {
         let offset = quarters_from_utc * 15 * 60_000;
         return Some(Timestamp(
@@ -319,6 +412,20 @@ fn parse_date(word: &str) -> Option<Timestamp> {
         14 => date_of(word),
         _ => None,
     }
+}
+
+/// 2017-01-24 09:04:00, 2017/01/24T09:04:00Z, 2017-01-24 09:04.
+fn punctuated(value: &str) -> Option<Timestamp> {
+    let date_and_time = value.split_once('.').map_or(value, |(whole, _)| whole);
+    let known = |c: char| c.is_ascii_digit() || matches!(c, '-' | '/' | ':' | 'T' | 'Z' | ' ');
+    if !date_and_time.chars().all(known) {
+        return None;
+    }
+    let mut digits: String = date_and_time.chars().filter(char::is_ascii_digit).collect();
+    if digits.len() == 12 {
+        digits.push_str("00");
+    }
+    (digits.len() == 14).then(|| date_of(&digits))?
 }
 
 fn absolute_time(word: &str) -> Option<(Timestamp, i64)> {
@@ -378,9 +485,13 @@ mod tests {
     fn receipt(id: &str, state: PartState, error: &str, done_at: Option<Timestamp>) -> Receipt {
         Receipt {
             id: id.into(),
-            state,
-            error: error.into(),
-            done_at,
+            report: Report {
+                state,
+                error: error.into(),
+                network_type: None,
+                done_at,
+            },
+            evidence: Evidence::default(),
         }
     }
 
@@ -429,7 +540,7 @@ mod tests {
     fn interim_states_are_enroute() {
         for word in ["ENROUTE", "ACKED", "BUFFRED", "BUFFERD", "ACCEPTD"] {
             assert_eq!(
-                read(&format!("id:1 stat:{word}")).state,
+                read(&format!("id:1 stat:{word}")).report.state,
                 PartState::Enroute,
                 "{word}"
             );
@@ -446,8 +557,8 @@ mod tests {
             ("UNKNOWN", 7, PartState::Unknown),
             ("REJECTD", 8, PartState::Rejected),
         ] {
-            assert_eq!(read(&format!("id:1 stat:{word}")).state, state);
-            assert_eq!(read(&format!("id:1 stat:{code:03}")).state, state);
+            assert_eq!(read(&format!("id:1 stat:{word}")).report.state, state);
+            assert_eq!(read(&format!("id:1 stat:{code:03}")).report.state, state);
             assert_eq!(state_of_code(code), Some(state));
         }
     }
@@ -460,13 +571,11 @@ mod tests {
             network_error_code: Some(&[3, 0, 34]),
         };
         let text = b"id:127 done date:1701240904 stat:DELIVRD err:000 text:";
-        let expected = receipt("7f", PartState::Undeliverable, "034", DONE);
-        assert_eq!(Receipt::parse(text, &tlvs), Ok(expected));
-        let without_text = Receipt::parse(b"", &tlvs).unwrap();
-        assert_eq!(
-            without_text,
-            receipt("7f", PartState::Undeliverable, "034", None)
-        );
+        let mut expected = receipt("7f", PartState::Undeliverable, "034", DONE);
+        expected.report.network_type = Some(3);
+        assert_eq!(Receipt::parse(text, &tlvs), Ok(expected.clone()));
+        expected.report.done_at = None;
+        assert_eq!(Receipt::parse(b"", &tlvs), Ok(expected));
     }
 
     #[test]
@@ -559,7 +668,7 @@ mod tests {
             };
             if let Ok(receipt) = Receipt::parse(&octets, &tlvs) {
                 prop_assert!(!receipt.id.is_empty() && receipt.id.len() <= ID_OCTETS_MAX);
-                prop_assert!(receipt.error.chars().count() <= ERROR_CHARACTERS_MAX);
+                prop_assert!(receipt.report.error.chars().count() <= ERROR_CHARACTERS_MAX);
             }
         }
 
@@ -574,3 +683,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "samples_tests.rs"]
+mod samples_tests;

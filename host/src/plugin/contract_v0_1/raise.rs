@@ -74,6 +74,8 @@ pub(super) fn routing(
             Routing::Send(Plan {
                 hops: hops.collect::<Result<_, _>>()?,
                 reason: reason(plan.reason),
+                // What the policy says of failed receipts is put in by whoever asked.
+                reroute: None,
             })
         }
     })

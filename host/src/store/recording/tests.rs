@@ -49,6 +49,7 @@ fn message(n: u64) -> Message {
         hop: 0,
         attempts: Vec::new(),
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     }

@@ -2,6 +2,7 @@
 
 mod durability;
 mod life;
+mod receipts;
 mod registries;
 
 use std::path::Path;
@@ -9,10 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
 use crate::domain::message::ReceiptEffect;
+use crate::domain::receipt::{Evidence, IdForm, Per, Report};
 use crate::domain::text::Alphabet;
 use crate::domain::{
-    Attempt, AttemptOutcome, Body, Hop, Inbound, Network, OnUnknown, Part, Plan, Reason, State,
-    TrafficClass,
+    Attempt, AttemptOutcome, Body, Hop, Inbound, Network, OnUnknown, Part, PartState, Plan, Reason,
+    State, TrafficClass,
 };
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -90,13 +92,7 @@ impl Rig {
 
     async fn receipt(&self, key: &str, state: PartState) -> ReceiptMatch {
         self.store
-            .receipt(
-                "north".into(),
-                vec![key.to_owned()],
-                state,
-                String::new(),
-                None,
-            )
+            .receipt("north".into(), receipt(key, state), ReceiptStyle::default())
             .await
             .unwrap()
     }
@@ -191,6 +187,7 @@ fn message(now: Timestamp, n: u64) -> Box<Message> {
         hop: 0,
         attempts: Vec::new(),
         parts: Vec::new(),
+        failed: Vec::new(),
         decisions: Vec::new(),
         events: Vec::new(),
     };
@@ -208,7 +205,7 @@ fn plan(carrier: &str) -> Plan {
     };
     Plan {
         hops: vec![hop],
-        reason: String::new(),
+        ..Plan::default()
     }
 }
 
@@ -224,10 +221,19 @@ fn sent(message: &mut Message, now: Timestamp, carrier_message_id: &str) {
         carrier_message_id: carrier_message_id.to_owned(),
         state: PartState::Enroute,
         error: String::new(),
+        network_type: None,
         done_at: None,
     }];
     message.due = None;
     message.enter(now, State::Enroute, Reason::TakenByCarrier, "");
+}
+
+fn receipt(id: &str, state: PartState) -> Receipt {
+    Receipt {
+        id: id.to_owned(),
+        report: Report::of(state),
+        evidence: Evidence::default(),
+    }
 }
 
 fn key_of(n: u8) -> Idempotency {
