@@ -2,14 +2,18 @@
 //! on its committed corpus by the tests, and on what a coverage-guided fuzzer makes of it by
 //! `make fuzz`. A target panics where its rule is broken.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use heliograph::carrier::InboundPart;
+use heliograph::clock::Timestamp;
 use heliograph::domain::message::Body as Content;
 use heliograph::domain::receipt::{
     ID_OCTETS_MAX, IdForm, Receipt, ReceiptTlvs, id_candidates, looks_like_receipt, response_key,
 };
 use heliograph::domain::text::{self, Concat, gsm};
+use heliograph::domain::{Address, CarrierId};
+use heliograph::pipeline::reassembly::{Added, Reassembly};
 use heliograph::smpp::pdu::{self, Body, Framing, Pdu, Sm, SmResp, decode, encode, tag};
 use heliograph::smpp::session::{Event, Role, Session, Settings};
 use rusmpp::tokio_codec::CommandCodec;
@@ -24,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("session", session),
     ("receipt", receipt),
     ("udh", udh),
+    ("reassembly", reassembly),
     ("text", text_codecs),
 ];
 
@@ -195,7 +200,7 @@ fn receipt(octets: &[u8]) {
             continue;
         };
         assert!(!receipt.id.is_empty() && receipt.id.len() <= ID_OCTETS_MAX);
-        assert!(receipt.error.chars().count() <= 64);
+        assert!(receipt.report.error.chars().count() <= 64);
         assert!(!receipt.id.contains(|c: char| c.is_control()));
         for form in IdForm::ALL {
             let keys = id_candidates(&receipt.id, form);
@@ -237,6 +242,52 @@ fn udh(octets: &[u8]) {
     assert_eq!(rest.concat(), Ok(None));
     for data_coding in [0, 3, 4, 8] {
         let _ = text::decode(data_coding, true, octets);
+    }
+}
+
+/// Parts in any order, twice, of messages that are never whole: what comes out is what a slow and
+/// simple table says, once, and what waits too long comes out as far as it came.
+fn reassembly(octets: &[u8]) {
+    let carrier = CarrierId::from("north");
+    let mut now = Timestamp(1_800_000_000_000);
+    let mut table = Reassembly::default();
+    let mut model: HashMap<(u8, u8, u8), (Timestamp, BTreeMap<u8, Vec<u8>>)> = HashMap::new();
+    for (n, op) in octets.chunks_exact(3).enumerate() {
+        let (sender, reference) = (op[0] % 3, op[0] / 3 % 4);
+        let total = op[1] % 5 + 1;
+        let index = op[2] % total + 1;
+        if op[0] == 0xFF {
+            now = Timestamp(now.0 + u64::from(op[1]) * 1_000_000);
+            let late = table.overdue(now);
+            let before = model.len();
+            model.retain(|_, (since, _)| now.0 - since.0 < 24 * 3600 * 1000);
+            assert_eq!(late.len(), before - model.len(), "as many as waited too long");
+            continue;
+        }
+        let content = vec![n as u8, sender];
+        let part = InboundPart {
+            originator: Address::international(&format!("44790090000{sender}")).expect("a number"),
+            recipient: Address::originator("60777").expect("a short code"),
+            data_coding: 4,
+            udh: Vec::new(),
+            payload: content.clone(),
+            concat: Concat::new(u16::from(reference), total, index).ok(),
+        };
+        let added = table.add(&carrier, part, now);
+        let key = (sender, reference, total);
+        let (_, parts) = model.entry(key).or_insert_with(|| (now, BTreeMap::new()));
+        parts.insert(index, content);
+        let whole = parts.len() == usize::from(total);
+        match added {
+            Added::Complete(message) => {
+                assert!(whole, "complete too early");
+                let expect: Vec<u8> = parts.values().flatten().copied().collect();
+                assert_eq!(message.payload, expect, "in order, each part once");
+                model.remove(&key);
+            }
+            Added::Waiting => assert!(!whole, "whole, and kept waiting"),
+            Added::Alone(_) => panic!("the table has room for so few"),
+        }
     }
 }
 
