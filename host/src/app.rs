@@ -514,6 +514,8 @@ fn account(section: &AccountSection, base: &Path, at: &str) -> Result<Account, S
         webhook_secret,
         numbers: section.numbers.clone(),
         throughput: section.throughput,
+        text: section.text.wish(),
+        silent: section.silent_messages,
     })
 }
 

@@ -2,6 +2,7 @@
 //! the line and the key. Policy is another file (`plugin::set`), because it changes while we run.
 
 mod smpp;
+mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use self::smpp::{Bind, ReceiptId, ReceiptPer, SmppSection};
+pub use self::text::{AccountText, CarrierText};
 use crate::plugin::EngineLimits;
 
 /// Everything an operator sets. Every key has a default but those that cannot.
@@ -268,6 +270,12 @@ pub struct AccountSection {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub throughput: Option<u32>,
+    /// In which encodings texts may travel.
+    #[serde(default)]
+    pub text: AccountText,
+    /// May send short message type 0 (3GPP TS 23.040, 9.2.3.9), which a phone takes and shows nobody.
+    #[serde(default)]
+    pub silent_messages: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

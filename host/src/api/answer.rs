@@ -1,11 +1,14 @@
 //! What clients get: messages, traces, previews, webhooks and lists as JSON. The other of the two
 //! files that know both JSON and messages; it decides nothing.
 
+mod rendering;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::rendering::RenderingView;
 use super::wire::rfc3339;
 use crate::clock::Timestamp;
 use crate::domain::receipt::network_type_name;
@@ -499,6 +502,8 @@ pub struct PreviewView<'a> {
     pub route: RouteView<'a>,
     /// Of all segments on the first hop, where the policy knows it.
     pub price_micros: Option<u64>,
+    /// Exactly as it would travel.
+    pub rendering: RenderingView<'a>,
     pub policy_set: String,
     pub decisions: Vec<DecisionView>,
 }
@@ -545,6 +550,7 @@ impl<'a> PreviewView<'a> {
             expires_at: rfc3339(message.expires_at),
             route: RouteView::of(&message.plan, message.hop),
             price_micros: price.map(|p| p.saturating_mul(u64::from(message.segments))),
+            rendering: RenderingView::of(&message.body, &preview.segmented, &preview.style),
             policy_set: preview.set.id().to_string(),
             decisions: message
                 .decisions

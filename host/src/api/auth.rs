@@ -257,6 +257,8 @@ mod tests {
             webhook_secret: None,
             numbers: Vec::new(),
             throughput: None,
+            text: crate::domain::text::TextWish::default(),
+            silent: false,
         }])
     }
 

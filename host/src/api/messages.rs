@@ -409,6 +409,11 @@ fn submit_problem(error: SubmitError, binary: bool) -> Problem {
             body,
             format!("needs {segments} segments; this server takes at most {max}"),
         ),
+        SubmitError::Silent => field(
+            "/protocol_id",
+            "is 64, a message that its phone shows nobody; this account may not send those"
+                .to_owned(),
+        ),
         SubmitError::SendAtTooFar { max_seconds } => field(
             "/send_at",
             format!("lies more than {} days ahead", max_seconds / 86_400),

@@ -14,6 +14,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::carrier::{BoxFuture, Carrier, CarrierStatus, Outgoing, SendOutcome};
 use crate::clock::{Clock, Timestamp};
+use crate::domain::text::TextWish;
 use crate::domain::{AccountId, TrafficClass};
 use crate::pipeline::numbers::Numbers;
 use crate::pipeline::{Account, Accounts, Carriers, Limits, Policy};
@@ -84,6 +85,8 @@ fn account(id: &str, throughput: Option<u32>) -> Account {
         webhook_secret: None,
         numbers: Vec::new(),
         throughput,
+        text: TextWish::default(),
+        silent: false,
     }
 }
 

@@ -1,6 +1,8 @@
 //! What clients send: typed requests, their JSON Schemas, and the step from them to the domain's
 //! types. One of the two files that know both JSON and messages; `answer.rs` is the other.
 
+mod manner;
+
 use std::collections::BTreeMap;
 
 use axum::http::Uri;
@@ -8,12 +10,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::manner::{
+    BinaryRequest, Content, Manner, PushRequest, encoding_schema, languages_schema,
+};
 use super::json::Checked;
 use super::problem::{Code, FieldError, Problem};
 use crate::clock::Timestamp;
-use crate::domain::{
-    AccountId, Address, Body, MessageId, OnUnknown, SmParameters, Source, Tlv, TrafficClass,
-};
+use crate::domain::{AccountId, Address, Body, MessageId, OnUnknown, Source, Tlv, TrafficClass};
 use crate::pipeline::Submission;
 use crate::store::{OptOut, OptOutScope};
 
@@ -33,13 +36,52 @@ pub struct SubmissionRequest {
     /// The sender: a number, a short code, or at most 11 characters.
     #[schemars(length(min = 1, max = 64))]
     pub from: String,
-    /// Either `text` or `binary`.
+    /// One of `text`, `binary` and `push`.
     #[serde(default)]
     #[schemars(with = "String", length(min = 1, max = 39_015))]
     pub text: Option<String>,
     #[serde(default)]
     #[schemars(with = "BinaryRequest")]
     pub binary: Option<BinaryRequest>,
+    #[serde(default)]
+    #[schemars(with = "PushRequest")]
+    pub push: Option<PushRequest>,
+    /// In which encodings the text may travel: `auto`, the cheapest of the GSM default alphabet, the
+    /// shift tables of `languages` and UCS-2; `gsm7` or `ucs2` alone; `national`, as `auto` with the
+    /// tables of every language. The account's where absent.
+    #[serde(default)]
+    #[schemars(schema_with = "encoding_schema")]
+    pub encoding: Option<String>,
+    /// Whose national shift tables (3GPP TS 23.038) the text may use; the account's where absent.
+    #[serde(default)]
+    #[schemars(schema_with = "languages_schema")]
+    pub languages: Vec<String>,
+    /// Whether typographic marks, look-alikes and accents may be rewritten where that saves segments;
+    /// the account's or the carrier's where absent.
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    pub transliterate: Option<bool>,
+    /// Shown at once and not kept: `message_class` 0.
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    pub flash: Option<bool>,
+    /// 0 is shown at once, 1 kept by the phone, 2 by its card, 3 for what is connected to it
+    /// (3GPP TS 23.038, 4).
+    #[serde(default)]
+    #[schemars(with = "u8", range(max = 3))]
+    pub message_class: Option<u8>,
+    /// Takes the place of a message to the same recipient that the SMSC still holds (SMPP 3.4, 5.2.18).
+    #[serde(default)]
+    pub replace_if_present: bool,
+    /// Takes the place, on the phone, of an older message of the same type from the same sender
+    /// (3GPP TS 23.040, 9.2.3.9: protocol_id 0x41 to 0x47).
+    #[serde(default)]
+    #[schemars(with = "u8", range(min = 1, max = 7))]
+    pub replace_type: Option<u8>,
+    /// TP-Protocol-Identifier (SMPP 3.4, 5.2.13). 64 is shown to nobody, and not for every account.
+    #[serde(default)]
+    #[schemars(with = "u8")]
+    pub protocol_id: Option<u8>,
     /// What the message is for; the account's default where absent.
     #[serde(default)]
     #[schemars(schema_with = "class_schema")]
@@ -72,18 +114,6 @@ pub struct SubmissionRequest {
     #[serde(default)]
     #[schemars(schema_with = "on_unknown_schema")]
     pub on_unknown: Option<String>,
-}
-
-/// Octets instead of text, in hexadecimal.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BinaryRequest {
-    /// A user data header without its length octet (3GPP TS 23.040, 9.2.3.24).
-    #[serde(default)]
-    #[schemars(length(max = 280))]
-    pub udh: String,
-    #[schemars(length(max = 71_400))]
-    pub data: String,
 }
 
 /// One TLV. `tag` is a number or hexadecimal text: 5120 or "0x1400".
@@ -168,25 +198,26 @@ impl SubmissionRequest {
         let mut errors = Vec::new();
         let recipient = kept(&mut errors, "/to", Address::international(&self.to));
         let originator = kept(&mut errors, "/from", Address::originator(&self.from));
-        let body = match (self.text, self.binary) {
-            (Some(text), None) => Some(Body::Text(text)),
-            (None, Some(binary)) => {
-                let udh = kept(&mut errors, "/binary/udh", hex(&binary.udh));
-                let data = kept(&mut errors, "/binary/data", hex(&binary.data));
-                udh.zip(data).map(|(udh, data)| Body::Binary { udh, data })
-            }
-            (None, None) => {
-                errors.push(FieldError::new("", "needs `text` or `binary`"));
-                None
-            }
-            (Some(_), Some(_)) => {
-                errors.push(FieldError::new(
-                    "",
-                    "has both `text` and `binary`; a message is one or the other",
-                ));
-                None
-            }
+        let content = Content {
+            text: self.text,
+            binary: self.binary,
+            push: self.push,
         };
+        let body = content.into_body(&mut errors);
+        let manner = Manner {
+            encoding: self.encoding,
+            languages: self.languages,
+            transliterate: self.transliterate,
+            message_class: self.message_class,
+            flash: self.flash,
+            replace_if_present: self.replace_if_present,
+            replace_type: self.replace_type,
+            protocol_id: self.protocol_id,
+        };
+        let sm = body.as_ref().map(|(body, data_coding)| {
+            let is_text = matches!(body, Body::Text(_));
+            manner.into_parameters(is_text, *data_coding, &mut errors)
+        });
         let send_at = self
             .send_at
             .and_then(|text| kept(&mut errors, "/send_at", timestamp(&text)));
@@ -194,8 +225,8 @@ impl SubmissionRequest {
             .receipt_url
             .and_then(|url| kept(&mut errors, "/receipt_url", web_address(url)));
         let tlvs = tlvs_of(self.tlvs, &mut errors);
-        let (Some(recipient), Some(originator), Some(body), true) =
-            (recipient, originator, body, errors.is_empty())
+        let (Some(recipient), Some(originator), Some((body, _)), Some(sm), true) =
+            (recipient, originator, body, sm, errors.is_empty())
         else {
             return Err(errors);
         };
@@ -210,7 +241,7 @@ impl SubmissionRequest {
             reference: self.reference,
             metadata: self.metadata.into_iter().collect(),
             tlvs,
-            sm: SmParameters::default(),
+            sm,
             source: Source::Http,
             on_unknown: self
                 .on_unknown

@@ -46,6 +46,7 @@ pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfi
             ReceiptPer::Message => Per::Message,
         },
         tags: section.tags.clone(),
+        text: section.text.style(section.multipart),
         ..SmppConfig::new(id, &section.address, &section.system_id, &password)
     })
 }

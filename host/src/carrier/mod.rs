@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Timestamp;
 use crate::domain::receipt::{Receipt, ReceiptStyle};
-use crate::domain::text::Segmented;
+use crate::domain::text::{Segmented, TextStyle};
 use crate::domain::{Address, CarrierId, Message, Tlv};
 
 pub mod adapter;
@@ -115,6 +115,11 @@ pub trait Carrier: Send + Sync {
     fn tags(&self) -> &[String];
 
     fn status(&self) -> CarrierStatus;
+
+    /// How it wants text.
+    fn text_style(&self) -> TextStyle {
+        TextStyle::default()
+    }
 
     /// Waits until the carrier is connected and has window and rate to spare; returns how many
     /// messages it could take now, at least 1.

@@ -20,6 +20,7 @@ use super::smpp_submit::{self, Part, SubmitStyle, Verdict};
 use super::{BoxFuture, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome};
 use crate::domain::CarrierId;
 use crate::domain::receipt::ReceiptStyle;
+use crate::domain::text::TextStyle;
 use crate::smpp::encode::{PASSWORD_MAX, SYSTEM_ID_MAX};
 use crate::smpp::link::{Answer, Link, LinkSettings, LinkState, link};
 use crate::smpp::session::{BindMode, CloseReason, Credentials, Role};
@@ -141,6 +142,10 @@ impl Carrier for SmppCarrier {
 
     fn status(&self) -> CarrierStatus {
         self.inner.status()
+    }
+
+    fn text_style(&self) -> TextStyle {
+        self.inner.config.text
     }
 
     fn ready(&self) -> BoxFuture<'_, usize> {
@@ -461,6 +466,7 @@ impl Seat {
                 per: config.receipt_per,
             },
             receipts_by_text: config.receipts_by_text,
+            text: config.text,
             counters: Arc::clone(counters),
         };
         let role = Role::Esme(self.credentials());

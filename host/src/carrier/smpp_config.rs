@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::SendOutcome;
 use crate::domain::CarrierId;
 use crate::domain::receipt::{IdForm, Per};
+use crate::domain::text::TextStyle;
 use crate::smpp::encode::{CREDENTIAL_MAX, SERVICE_TYPE_MAX, SYSTEM_TYPE_MAX};
 
 /// How a carrier is bound to.
@@ -53,6 +54,8 @@ pub struct SmppConfig {
     /// Send user_message_reference, so that copies of a message can be told.
     pub user_message_reference: bool,
     pub tags: Vec<String>,
+    /// How it wants text.
+    pub text: TextStyle,
 }
 
 impl SmppConfig {
@@ -81,6 +84,7 @@ impl SmppConfig {
             receipts_by_text: false,
             user_message_reference: true,
             tags: Vec::new(),
+            text: TextStyle::default(),
         }
     }
 

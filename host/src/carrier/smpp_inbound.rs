@@ -11,7 +11,7 @@ use tracing::debug;
 use super::smpp::SmppCounters;
 use super::{Ack, CarrierEvent, InboundPart};
 use crate::domain::receipt::{Evidence, Receipt, ReceiptStyle, ReceiptTlvs, looks_like_receipt};
-use crate::domain::text::{Alphabet, Concat, parse_udh};
+use crate::domain::text::{Alphabet, Concat, TextStyle, parse_udh};
 use crate::domain::{Address, CarrierId, NumberingPlan, TypeOfNumber};
 use crate::smpp::link::{Inlet, Reaction, Responder};
 use crate::smpp::pdu::{Bind, Body, Sm, Tlvs, esm_class, tag};
@@ -23,6 +23,7 @@ pub struct Inbox {
     pub carrier: CarrierId,
     pub receipts: ReceiptStyle,
     pub receipts_by_text: bool,
+    pub text: TextStyle,
     pub counters: Arc<SmppCounters>,
 }
 
@@ -60,7 +61,7 @@ impl Inlet for Inbox {
             self.counters.inbound.fetch_add(1, Ordering::Relaxed);
             return Reaction::Forward(CarrierEvent::Inbound {
                 carrier: self.carrier.clone(),
-                part: inbound_part(&sm),
+                part: inbound_part(&sm, &self.text),
                 ack: ack(responder),
             });
         }
@@ -143,15 +144,16 @@ fn receipt_tlvs(tlvs: Tlvs<'_>) -> ReceiptTlvs<'_> {
     }
 }
 
-fn inbound_part(sm: &Sm<'_>) -> InboundPart {
+fn inbound_part(sm: &Sm<'_>, style: &TextStyle) -> InboundPart {
+    let data_coding = style.inbound_data_coding(sm.data_coding);
     let octets = sm.payload();
     let header = sm.has_udh().then(|| parse_udh(octets));
     let (udh, payload, data_coding, concat) = match header {
-        None => (Vec::new(), octets, sm.data_coding, None),
+        None => (Vec::new(), octets, data_coding, None),
         Some(Ok((udh, rest))) => (
             udh.without_concat(),
             rest,
-            sm.data_coding,
+            data_coding,
             udh.concat().ok().flatten(),
         ),
         // Where the header's lengths lie, nothing in the octets can be trusted to be text.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{Outgoing, SendOutcome};
+use crate::domain::text::Concat;
 use crate::domain::{Tlv, TrafficClass};
+use crate::smpp::encode::SHORT_MESSAGE_MAX;
 use crate::smpp::link::{Answer, Requests};
 use crate::smpp::pdu::{Body, EncodeError, Sm, TlvBuf, esm_class, tag};
 use crate::smpp::status::{self, Class};
@@ -53,10 +55,22 @@ pub fn parts(outgoing: &Outgoing<'_>, style: &SubmitStyle) -> Result<Vec<Part>, 
         .max(Duration::from_secs(1));
     let validity = time::relative(validity);
     let mut short_message = Vec::with_capacity(160);
-    let mut parts = Vec::with_capacity(outgoing.segmented.segments.len());
-    for segment in &outgoing.segmented.segments {
+    let segmented = outgoing.segmented;
+    let mut parts = Vec::with_capacity(segmented.segments.len());
+    for segment in &segmented.segments {
         short_message.clear();
         segment.write_short_message(&mut short_message);
+        // What the SMSC is to cut, and what short_message has no room for (SMPP 3.4, 5.2.22).
+        let whole = segmented.is_payload() || short_message.len() > SHORT_MESSAGE_MAX;
+        let mut own = None;
+        if let Some(concat) = segment.sar {
+            push_sar(own.get_or_insert_with(|| tlvs.clone()), concat)?;
+        }
+        if whole {
+            let tlvs = own.get_or_insert_with(|| tlvs.clone());
+            push(tlvs, tag::MESSAGE_PAYLOAD, &short_message)?;
+        }
+        let tlvs = own.as_ref().unwrap_or(&tlvs);
         let sm = Sm {
             service_type: style.service_type.as_bytes(),
             source_addr_ton: outgoing.originator.ton as u8,
@@ -69,8 +83,8 @@ pub fn parts(outgoing: &Outgoing<'_>, style: &SubmitStyle) -> Result<Vec<Part>, 
             priority_flag: priority(message.class),
             validity_period: &validity,
             registered_delivery: u8::from(style.registered_delivery),
-            data_coding: outgoing.segmented.data_coding,
-            short_message: &short_message,
+            data_coding: segmented.data_coding,
+            short_message: if whole { &[] } else { &short_message },
             tlvs: tlvs.as_tlvs(),
             ..Sm::default()
         };
@@ -164,10 +178,27 @@ fn tlvs(outgoing: &Outgoing<'_>, style: &SubmitStyle) -> Result<TlvBuf, EncodeEr
         let [.., high, low] = outgoing.message.id.0.to_be_bytes();
         push(&mut buffer, tag::USER_MESSAGE_REFERENCE, &[high, low])?;
     }
+    let given = |t: &Tlv| t.tag == tag::DEST_ADDR_SUBUNIT;
+    if let Some(subunit) = outgoing.segmented.dest_addr_subunit
+        && !outgoing.tlvs.iter().any(given)
+    {
+        push(&mut buffer, tag::DEST_ADDR_SUBUNIT, &[subunit])?;
+    }
     for tlv in outgoing.tlvs {
         push(&mut buffer, tlv.tag, &tlv.value)?;
     }
     Ok(buffer)
+}
+
+/// SMPP 3.4, 5.3.2.22 to 5.3.2.24.
+fn push_sar(buffer: &mut TlvBuf, concat: Concat) -> Result<(), EncodeError> {
+    push(
+        buffer,
+        tag::SAR_MSG_REF_NUM,
+        &concat.reference.to_be_bytes(),
+    )?;
+    push(buffer, tag::SAR_TOTAL_SEGMENTS, &[concat.total])?;
+    push(buffer, tag::SAR_SEGMENT_SEQNUM, &[concat.index])
 }
 
 fn push(buffer: &mut TlvBuf, tag: u16, value: &[u8]) -> Result<(), EncodeError> {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Secret;
+use super::text::{CarrierText, MultipartName};
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +50,12 @@ pub struct SmppSection {
     pub receipt_per: ReceiptPer,
     #[serde(default)]
     pub tags: Vec<String>,
+    /// How the parts of a long message are tied together.
+    #[serde(default)]
+    pub multipart: MultipartName,
+    /// How it wants text.
+    #[serde(default)]
+    pub text: CarrierText,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

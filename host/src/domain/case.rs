@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::address::Network;
 use super::decision::{Context, Hook, HookCall, RecipientProfile, Refusal, SetId};
 use super::message::{Body, CarrierId, Message};
+use super::text::TextStyle;
 use crate::clock::Timestamp;
 
 /// A carrier as a routing policy sees it.
@@ -149,9 +150,8 @@ impl Case {
         let mut message = self.message.clone();
         if let Some(body) = message.submitted_body.take() {
             message.body = body;
-            if let Ok(plan) = super::text::plan(&message.body) {
-                message.alphabet = plan.alphabet;
-                message.segments = plan.segments;
+            if let Ok(plan) = message.measure(&message.body, &TextStyle::default()) {
+                message.measured(plan);
             }
         }
         message.network = self.network;

@@ -10,7 +10,7 @@ use super::address::{Address, Network};
 use super::decision::{Decision, Plan, SetId};
 pub use super::receipt::ReceiptEffect;
 use super::sm::{SmParameters, Source};
-use super::text::{Alphabet, ShiftTables};
+use super::text::{self, Alphabet, SegmentPlan, Segmented, ShiftTables, TextError, TextStyle};
 use crate::clock::Timestamp;
 
 /// A UUID version 7: ordered by time of acceptance. Written as 32 hexadecimal digits.
@@ -465,7 +465,8 @@ pub struct Message {
     pub alphabet: Alphabet,
     /// National tables in place of the default ones, where `alphabet` is GSM.
     pub shift: ShiftTables,
-    /// Segments that `body` needs, 1 to 255.
+    /// Segments that `body` needs, 1 to 255: at the next hop's carrier once there is one, and at the
+    /// carrier that took it from then on.
     pub segments: u8,
     pub accepted_at: Timestamp,
     pub send_at: Timestamp,
@@ -554,6 +555,31 @@ impl Message {
             set: self.decisions.last().map(|d| d.set),
         };
         push_bounded(&mut self.events, event, Message::EVENTS_MAX);
+    }
+
+    /// What its body needs at a carrier of these ways.
+    pub fn measure(&self, body: &Body, style: &TextStyle) -> Result<SegmentPlan, TextError> {
+        text::plan_for(body, &self.sm.manner(), style)
+    }
+
+    /// Takes over what its body needs. A text that one carrier takes as ISO-8859-1 keeps the alphabet
+    /// that it has elsewhere.
+    pub fn measured(&mut self, plan: SegmentPlan) {
+        if plan.alphabet != Alphabet::Octets || matches!(self.body, Body::Binary { .. }) {
+            self.alphabet = plan.alphabet;
+        }
+        self.shift = plan.shift;
+        self.segments = plan.segments;
+    }
+
+    /// The same of what its carrier gets.
+    pub fn sent_as(&mut self, segmented: &Segmented) {
+        self.measured(SegmentPlan {
+            alphabet: segmented.alphabet,
+            shift: segmented.shift,
+            segments: segmented.count,
+            units: segmented.units,
+        });
     }
 
     /// The carrier of the last attempt, or of the hop that is next where there was none yet.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::domain::text::TextWish;
 use crate::domain::{AccountId, TrafficClass};
 
 /// One account of the configuration.
@@ -22,6 +23,10 @@ pub struct Account {
     pub numbers: Vec<String>,
     /// Submissions per second; none: no limit.
     pub throughput: Option<u32>,
+    /// In which encodings texts may travel whose messages do not say.
+    pub text: TextWish,
+    /// May send what its phone shows nobody.
+    pub silent: bool,
 }
 
 /// The key that signs an account's webhooks. Its text never reaches a log.
@@ -137,6 +142,8 @@ mod tests {
             webhook_secret: None,
             numbers: numbers.iter().map(|n| (*n).to_owned()).collect(),
             throughput: None,
+            text: TextWish::default(),
+            silent: false,
         };
         let accounts = Accounts::new([account("a", &["+447700900123"]), account("b", &["60777"])]);
         let owner = |n: &str| accounts.owner_of(n).map(|a| a.id.to_string());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Pipeline;
 use super::judge::{self, EXEMPT, judge};
 use crate::clock::Timestamp;
-use crate::domain::text;
+use crate::domain::text::TextStyle;
 use crate::domain::{
     CaseRef, Context, Decision, Facts, Hook, HookCall, Message, Network, Outcome, Phase, Plan,
     Reason, RecipientProfile, State,
@@ -49,11 +49,11 @@ impl Before {
 /// The client's own text in the place of what hooks made of it.
 pub(super) fn restore_body(message: &mut Message) {
     if let Some(original) = message.submitted_body.take() {
-        if let Ok(plan) = text::plan(&original) {
-            message.alphabet = plan.alphabet;
-            message.segments = plan.segments;
-        }
         message.body = original;
+    }
+    // As at admission: an earlier decision counted it for the carrier that it chose.
+    if let Ok(plan) = message.measure(&message.body, &TextStyle::default()) {
+        message.measured(plan);
     }
 }
 
@@ -138,7 +138,29 @@ impl Pipeline {
             };
             self.observers.note(&case);
         }
+        if outcome == Outcome::Send {
+            self.count_for_next_hop(message);
+        }
         outcome
+    }
+
+    /// Carriers differ in what a segment holds. What was judged is the usual count, what is kept and
+    /// priced is the count at the carrier that was chosen.
+    fn count_for_next_hop(&self, message: &mut Message) {
+        let style = self.next_text_style(message);
+        if style != TextStyle::default()
+            && let Ok(plan) = message.measure(&message.body, &style)
+        {
+            message.measured(plan);
+        }
+    }
+
+    /// How the carrier of the next hop wants text.
+    pub(super) fn next_text_style(&self, message: &Message) -> TextStyle {
+        let carrier = message
+            .next_hop_carrier()
+            .and_then(|c| self.carriers.get(c));
+        carrier.map(|c| c.text_style()).unwrap_or_default()
     }
 
     fn facts(&self, message: &Message, phase: Phase, now: Timestamp, exempt: bool) -> Facts {

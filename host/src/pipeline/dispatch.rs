@@ -133,7 +133,7 @@ impl Pipeline {
             self.store.settle(message).await;
             return;
         }
-        let outcome = self.hand_over(&*carrier, &message).await;
+        let outcome = self.hand_over(&*carrier, &mut message).await;
         self.conclude(carrier.id(), &mut message, outcome);
         self.store.settle(message).await;
     }
@@ -218,9 +218,10 @@ impl Pipeline {
         }
     }
 
-    async fn hand_over(&self, carrier: &dyn Carrier, message: &Message) -> SendOutcome {
-        let reference = reference_of(message);
-        let segmented: Segmented = match text::segment(&message.body, reference) {
+    async fn hand_over(&self, carrier: &dyn Carrier, message: &mut Message) -> SendOutcome {
+        let (manner, style) = (message.sm.manner(), carrier.text_style());
+        let rendered = text::render(&message.body, &manner, &style, reference_of(message));
+        let segmented: Segmented = match rendered {
             Ok(segmented) => segmented,
             // Admission and every replaced body were measured, so this cannot be the client's doing.
             Err(error) => {
@@ -230,6 +231,8 @@ impl Pipeline {
                 };
             }
         };
+        message.sent_as(&segmented);
+        let message = &*message;
         let hop = message.plan.hops.get(usize::from(message.hop));
         let originator = hop
             .and_then(|h| h.originator.as_ref())
@@ -396,8 +399,9 @@ impl Pipeline {
 
 /// The concatenation reference: the same for every attempt of one message, so that a repeated
 /// part completes what an earlier attempt began.
-fn reference_of(message: &Message) -> u8 {
-    message.id.0.to_be_bytes()[15]
+pub(super) fn reference_of(message: &Message) -> u16 {
+    let [.., high, low] = message.id.0.to_be_bytes();
+    u16::from_be_bytes([high, low])
 }
 
 fn merged_tlvs(own: &[Tlv], hop: &[Tlv]) -> Vec<Tlv> {

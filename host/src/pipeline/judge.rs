@@ -4,7 +4,7 @@
 
 use tracing::Instrument as _;
 
-use crate::domain::text::{self, Alphabet};
+use crate::domain::text::{Alphabet, TextStyle};
 use crate::domain::{
     Body, CallOutcome, CarrierView, Enriched, Facts, Hook, HookCall, Hop, Message, Outcome, Plan,
     Refusal, Routing, Ruling, Verdict,
@@ -316,7 +316,9 @@ fn label(metadata: &mut Vec<(String, String)>, labels: Vec<(String, String)>) {
 
 /// The plugin's body takes the place of the client's, which is kept for the record.
 fn replace_body(message: &mut Message, body: Body) -> Result<(), Fault> {
-    let plan = text::plan(&body).map_err(|e| Fault::BadOutput(format!("body: {e}")))?;
+    let plan = message
+        .measure(&body, &TextStyle::default())
+        .map_err(|e| Fault::BadOutput(format!("body: {e}")))?;
     if plan.alphabet == Alphabet::Octets && matches!(message.body, Body::Text(_)) {
         return Err(Fault::BadOutput(
             "body: text cannot become binary".to_owned(),
@@ -324,8 +326,7 @@ fn replace_body(message: &mut Message, body: Body) -> Result<(), Fault> {
     }
     let old = std::mem::replace(&mut message.body, body);
     message.submitted_body.get_or_insert(old);
-    message.alphabet = plan.alphabet;
-    message.segments = plan.segments;
+    message.measured(plan);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::carrier::InboundPart;
 use crate::clock::Timestamp;
 use crate::domain::CarrierId;
-use crate::domain::text::Concat;
+use crate::domain::text::{Concat, join_contents};
 
 /// Messages under assembly, all carriers together, and of one handset.
 const TABLE_MAX: usize = 20_000;
@@ -119,11 +119,13 @@ impl Reassembly {
 }
 
 fn join(parts: Vec<Option<InboundPart>>) -> Option<InboundPart> {
-    let mut parts = parts.into_iter().flatten();
-    let mut whole = parts.next()?;
-    for part in parts {
-        whole.payload.extend_from_slice(&part.payload);
-    }
+    let parts: Vec<InboundPart> = parts.into_iter().flatten().collect();
+    let contents = parts
+        .iter()
+        .map(|p| (p.data_coding, p.udh.as_slice(), p.payload.as_slice()));
+    let joined = join_contents(contents)?;
+    let mut whole = parts.into_iter().next()?;
+    (whole.data_coding, whole.udh, whole.payload) = joined;
     whole.concat = None;
     Some(whole)
 }

@@ -337,18 +337,7 @@ fn within_reach(entry: &Entry, action: InboundAction) -> InboundAction {
 }
 
 fn body_of(part: &InboundPart) -> Body {
-    match text::decode_payload(part.data_coding, &part.payload) {
-        Body::Text(text) if part.udh.is_empty() => Body::Text(text),
-        // Headers such as port addressing make it data for a program, not text for a person.
-        Body::Text(_) => Body::Binary {
-            udh: part.udh.clone(),
-            data: part.payload.clone(),
-        },
-        Body::Binary { data, .. } => Body::Binary {
-            udh: part.udh.clone(),
-            data,
-        },
-    }
+    text::decode_content(part.data_coding, &part.udh, &part.payload)
 }
 
 fn ack_of<T>(result: &Result<T, StoreError>) -> Ack {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Pipeline;
 use super::account::Account;
 use crate::clock::Timestamp;
-use crate::domain::text::{self, ShiftTables, TextError};
+use crate::domain::text::{self, Segmented, TextError, TextStyle};
 use crate::domain::{
     AccountId, Address, Body, Lane, Message, MessageId, OnUnknown, Outcome, Phase, Plan, Reason,
     Refusal, SmParameters, Source, State, Tlv, TrafficClass,
@@ -50,6 +50,8 @@ pub enum SubmitError {
         segments: u8,
         max: u8,
     },
+    /// A message that its phone shows nobody, from an account that may send none.
+    Silent,
     SendAtTooFar {
         max_seconds: u64,
     },
@@ -75,6 +77,9 @@ pub enum SubmitError {
 /// What would happen to a submission.
 pub struct Preview {
     pub message: Box<Message>,
+    /// As the first hop's carrier would get it; under the usual ways where there is none.
+    pub segmented: Segmented,
+    pub style: TextStyle,
     pub outcome: Outcome,
     pub set: Arc<PolicySet>,
 }
@@ -135,7 +140,13 @@ impl Pipeline {
         let outcome = self
             .decide(&set, &mut message, Phase::Preview, for_time, false)
             .await;
+        let style = self.next_text_style(&message);
+        let reference = super::dispatch::reference_of(&message);
+        let segmented = text::render(&message.body, &message.sm.manner(), &style, reference)
+            .map_err(SubmitError::Text)?;
         Ok(Preview {
+            segmented,
+            style,
             message,
             outcome,
             set,
@@ -185,12 +196,18 @@ impl Pipeline {
     ) -> Result<Box<Message>, SubmitError> {
         let now = self.clock.now();
         let limits = &self.limits;
-        let plan = text::plan(&submission.body).map_err(SubmitError::Text)?;
+        let mut sm = submission.sm;
+        sm.text = sm.text.or(account.text);
+        let plan = text::plan_for(&submission.body, &sm.manner(), &TextStyle::default())
+            .map_err(SubmitError::Text)?;
         if plan.segments > limits.max_segments {
             return Err(SubmitError::TooManySegments {
                 segments: plan.segments,
                 max: limits.max_segments,
             });
+        }
+        if sm.protocol_id == Some(SHORT_MESSAGE_TYPE_0) && !account.silent {
+            return Err(SubmitError::Silent);
         }
         let send_at = submission.send_at.map_or(now, |at| at.max(now));
         if send_at > now.plus(Duration::from_secs(limits.max_schedule_seconds)) {
@@ -217,7 +234,7 @@ impl Pipeline {
             body: submission.body,
             submitted_body: None,
             alphabet: plan.alphabet,
-            shift: ShiftTables::default(),
+            shift: plan.shift,
             segments: plan.segments,
             accepted_at: now,
             send_at,
@@ -225,7 +242,7 @@ impl Pipeline {
             reference: submission.reference,
             metadata: submission.metadata,
             tlvs: submission.tlvs,
-            sm: submission.sm,
+            sm,
             source: submission.source,
             receipt_url: submission
                 .receipt_url
@@ -351,6 +368,9 @@ impl Pipeline {
         })
     }
 }
+
+/// TP-Protocol-Identifier of what a phone acknowledges and drops (3GPP TS 23.040, 9.2.3.9).
+const SHORT_MESSAGE_TYPE_0: u8 = 0x40;
 
 /// How long a message waits for a policy that could not be asked.
 const POLICY_RETRY: Duration = Duration::from_secs(30);

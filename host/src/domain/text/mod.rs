@@ -156,6 +156,39 @@ pub fn decode_content(data_coding: u8, udh: &[u8], payload: &[u8]) -> Body {
     }
 }
 
+/// The content of a message from those of its parts, each as [`decode_content`] takes it. Octets are
+/// joined before they are read, because phones cut pairs in two. A phone may write each part in
+/// another alphabet or under other tables (3GPP TS 23.040, 9.2.3.24.15); texts of such parts are
+/// joined as UTF-16, under data_coding 8. None where there is no part.
+pub fn join_contents<'a>(
+    parts: impl Iterator<Item = (u8, &'a [u8], &'a [u8])> + Clone,
+) -> Option<(u8, Vec<u8>, Vec<u8>)> {
+    let (data_coding, udh, _) = parts.clone().next()?;
+    let mut octets = Vec::new();
+    if parts.clone().all(|p| (p.0, p.1) == (data_coding, udh)) {
+        parts.for_each(|(_, _, payload)| octets.extend_from_slice(payload));
+        return Some((data_coding, udh.to_vec(), octets));
+    }
+    let texts = parts.clone().map(|(data_coding, udh, payload)| {
+        match decode_content(data_coding, udh, payload) {
+            Body::Text(text) => Some(text),
+            Body::Binary { .. } => None,
+        }
+    });
+    match texts.collect::<Option<Vec<String>>>() {
+        Some(texts) => {
+            for text in texts {
+                encode_ucs2(&text, &mut octets);
+            }
+            Some((Alphabet::Ucs2.data_coding(), Vec::new(), octets))
+        }
+        None => {
+            parts.for_each(|(_, _, payload)| octets.extend_from_slice(payload));
+            Some((data_coding, udh.to_vec(), octets))
+        }
+    }
+}
+
 fn decode_shifted(data_coding: u8, shift: ShiftTables, octets: &[u8]) -> Body {
     match Charset::of(data_coding) {
         Charset::Gsm7 if shift.is_default() => Body::Text(gsm::decode(octets)),
@@ -391,6 +424,35 @@ mod tests {
         );
         let joined = [first.payload, second.payload].concat();
         assert_eq!(decode_payload(8, &joined), Body::Text("a😀b".into()));
+    }
+
+    #[test]
+    fn parts_of_several_alphabets_and_tables_join_as_text() {
+        let joined = |parts: &[(u8, &[u8], &[u8])]| {
+            let (data_coding, udh, octets) = join_contents(parts.iter().copied()).unwrap();
+            decode_content(data_coding, &udh, &octets)
+        };
+        let turkish: &[u8] = &[0x24, 1, 1];
+        let text = |text: &str| Body::Text(text.to_owned());
+        // One pair cut in two, under tables that every part names.
+        assert_eq!(
+            joined(&[(0, turkish, b"a\x1b"), (0, turkish, b"gb")]),
+            text("ağb")
+        );
+        // Tables that only one part names, then UCS-2.
+        let parts: [(u8, &[u8], &[u8]); 3] = [
+            (0, turkish, b"\x1bg"),
+            (0, &[], b"\x1be"),
+            (8, &[], &[4, 0x16]),
+        ];
+        assert_eq!(joined(&parts), text("ğ€Ж"));
+        let ports: &[u8] = &[5, 4, 0, 1, 0, 2];
+        let binary = Body::Binary {
+            udh: ports.to_vec(),
+            data: b"ab".to_vec(),
+        };
+        assert_eq!(joined(&[(4, ports, b"a"), (4, &[], b"b")]), binary);
+        assert_eq!(join_contents([].into_iter()), None);
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use super::segment::Reference;
 use super::{Charset, gsm};
 
 /// A carrier's ways. The default is SMPP 3.4 as most SMSCs have it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TextStyle {
     pub multipart: Multipart,
     pub default_alphabet: DefaultAlphabet,
