@@ -123,7 +123,12 @@ impl Fuzzer {
                 }
             }
         }
-        println!("{} runs, {} kept, {} edges", self.runs, self.kept.len(), self.coverage.edges());
+        println!(
+            "{} runs, {} kept, {} edges",
+            self.runs,
+            self.kept.len(),
+            self.coverage.edges()
+        );
         ExitCode::SUCCESS
     }
 

@@ -29,7 +29,10 @@ async fn bound(peer: Command) -> (Rig, Running, Capture, Value) {
     .await;
     let bind = smsc.hear("bind").await;
     assert_eq!(bind["bind"], "bind_transceiver");
-    assert_eq!((&bind["system_id"], &bind["password"]), (&json!("heliograph"), &json!("secret")));
+    assert_eq!(
+        (&bind["system_id"], &bind["password"]),
+        (&json!("heliograph"), &json!("secret"))
+    );
     (rig, smsc, capture, bind)
 }
 
@@ -48,9 +51,16 @@ async fn a_server_by_node_smpp_reads_every_message_and_its_receipts_settle_them(
         let id = rig.submit(sms(HANDSET, text)).await;
         let taken = smsc.hear("submit").await;
         assert_eq!(taken["text"], text);
-        assert_eq!((&taken["data_coding"], &taken["esm_class"]), (&json!(coding), &json!(0)));
         assert_eq!(
-            (&taken["source_addr_ton"], &taken["source_addr"], &taken["destination_addr"]),
+            (&taken["data_coding"], &taken["esm_class"]),
+            (&json!(coding), &json!(0))
+        );
+        assert_eq!(
+            (
+                &taken["source_addr_ton"],
+                &taken["source_addr"],
+                &taken["destination_addr"]
+            ),
             (&json!(6), &json!("60777"), &json!("447700900123"))
         );
         rig.wait_for(&id, "delivered").await;

@@ -90,7 +90,9 @@ get-url = "http://{hook}/mo?from=%p&to=%P&text=%a&coding=%c"
         std::fs::write(&file, text).expect("the configuration");
         let bearerbox = start("bearerbox", &file);
         eventually("bearerbox serves", async || {
-            tokio::net::TcpStream::connect(format!("127.0.0.1:{smsbox}")).await.ok()
+            tokio::net::TcpStream::connect(format!("127.0.0.1:{smsbox}"))
+                .await
+                .ok()
         })
         .await;
         let kannel = Kannel {
@@ -138,7 +140,10 @@ fn start(program: &str, file: &Path) -> Child {
         .arg("-v")
         .arg("4")
         .arg(file)
-        .env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()))
+        .env(
+            "PATH",
+            format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()),
+        )
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .kill_on_drop(true)
@@ -208,12 +213,19 @@ async fn kannel_sends_is_confirmed_and_receives() {
     }
     let received = recorded.simulator.received(0, 100);
     let said: Vec<&str> = received.iter().filter_map(|r| r.text.as_deref()).collect();
-    assert!(said.contains(&"5 € {é} @") && said.contains(&"Привет"), "{said:?}");
+    assert!(
+        said.contains(&"5 € {é} @") && said.contains(&"Привет"),
+        "{said:?}"
+    );
     let mut parts: Vec<_> = received.iter().filter(|r| r.concat.is_some()).collect();
     parts.sort_by_key(|p| p.concat.map(|c| c.index));
     let whole: String = parts.iter().filter_map(|p| p.text.clone()).collect();
     assert_eq!(whole, long);
-    assert!(received.iter().all(|r| r.source_addr == "Acme" && r.source_addr_ton == 5));
+    assert!(
+        received
+            .iter()
+            .all(|r| r.source_addr == "Acme" && r.source_addr_ton == 5)
+    );
 
     let mo = Mo {
         from: "+447700900123".to_owned(),
@@ -222,7 +234,9 @@ async fn kannel_sends_is_confirmed_and_receives() {
         ..Mo::default()
     };
     recorded.simulator.inject(&mo).expect("a bound ESME");
-    kannel.tells(&["/mo?", "447700900123", "60777", "hello+5"]).await;
+    kannel
+        .tells(&["/mo?", "447700900123", "60777", "hello+5"])
+        .await;
     eventually("Kannel takes the text", async || {
         (recorded.simulator.counters().mo_acked == 1).then_some(())
     })

@@ -1,6 +1,6 @@
 //! Clients that we did not write, against `heliograph smsc`.
 
-use heliograph::carrier::simulator::{Received, ReceiptShape, Settings};
+use heliograph::carrier::simulator::{ReceiptShape, Received, Settings};
 use heliograph_tests::capture::{Seen, of_command};
 use serde_json::{Value, json};
 
@@ -31,7 +31,12 @@ fn taken<'a>(received: &'a [Received], heard: &Value, what: &str) -> &'a Receive
 
 /// Every message was read as the peer meant it.
 fn assert_messages(received: &[Received], heard: &Value) {
-    let said = |what: &str| taken(received, heard, what).text.clone().unwrap_or_default();
+    let said = |what: &str| {
+        taken(received, heard, what)
+            .text
+            .clone()
+            .unwrap_or_default()
+    };
     assert_eq!(said("gsm"), "5 € {é} @");
     assert_eq!(said("ucs2"), "Привет 👋");
     assert_eq!(taken(received, heard, "ucs2").data_coding, 8);
@@ -126,7 +131,14 @@ async fn smpplib_is_served_in_every_mode_with_every_kind_of_message() {
     assert_receipts(
         &heard,
         &[
-            "gsm", "ucs2", "udh1", "udh2", "sar1", "sar2", "payload", "reference",
+            "gsm",
+            "ucs2",
+            "udh1",
+            "udh2",
+            "sar1",
+            "sar2",
+            "payload",
+            "reference",
         ],
     );
     let query = &heard["queries"][0];
@@ -184,7 +196,10 @@ async fn node_smpp_is_served_and_can_ask_replace_and_cancel() {
     let deleted = heard["delivered"].as_array().expect("a list");
     let deleted = deleted.iter().filter(|d| d["message_state"] == 4);
     assert_eq!(deleted.count(), 1, "the receipt of what was canceled");
-    assert_eq!((&heard["enquire_link"], &heard["unbind"]), (&json!(0), &json!(0)));
+    assert_eq!(
+        (&heard["enquire_link"], &heard["unbind"]),
+        (&json!(0), &json!(0))
+    );
 
     let seen = recorded.capture.judge().await;
     assert_ids(&seen, &heard);

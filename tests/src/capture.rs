@@ -123,7 +123,10 @@ pub fn of_command(seen: &[Seen], command_id: u32) -> Vec<&Seen> {
 /// Fields of the packets that match.
 async fn tshark(file: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     let mut command = Command::new("tshark");
-    command.arg("-r").arg(file).args(["-Y", filter, "-T", "fields"]);
+    command
+        .arg("-r")
+        .arg(file)
+        .args(["-Y", filter, "-T", "fields"]);
     command.args(["-E", "separator=/t", "-E", "occurrence=a"]);
     for field in fields {
         command.args(["-e", field]);
@@ -194,7 +197,9 @@ impl Side {
     /// Takes whole PDUs out of `buffer`; at the end, or where the length cannot be, all of it.
     fn record(&self, buffer: &mut Vec<u8>, end: bool) {
         loop {
-            let length = buffer.first_chunk().map(|l| u32::from_be_bytes(*l) as usize);
+            let length = buffer
+                .first_chunk()
+                .map(|l| u32::from_be_bytes(*l) as usize);
             let whole = match length {
                 Some(length) if (16..=65_536).contains(&length) => {
                     (buffer.len() >= length).then_some(length)
@@ -202,7 +207,8 @@ impl Side {
                 Some(_) => Some(buffer.len()),
                 None => None,
             };
-            let Some(length) = whole.or_else(|| (end && !buffer.is_empty()).then_some(buffer.len()))
+            let Some(length) =
+                whole.or_else(|| (end && !buffer.is_empty()).then_some(buffer.len()))
             else {
                 return;
             };

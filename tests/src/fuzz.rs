@@ -139,13 +139,9 @@ fn session(octets: &[u8]) {
                     sequence_number,
                     mode,
                     bind,
-                } => session.accept_bind(
-                    now,
-                    sequence_number,
-                    mode,
-                    bind.interface_version,
-                    b"smsc",
-                ),
+                } => {
+                    session.accept_bind(now, sequence_number, mode, bind.interface_version, b"smsc")
+                }
                 Event::Request {
                     sequence_number, ..
                 } => {
@@ -177,7 +173,10 @@ fn session(octets: &[u8]) {
         session.wrote(session.output().len());
     }
     // An answer is at most a header and a name; a deliver_sm of ours has 33 octets.
-    assert!(said <= 128 * (octets.len() / 16 + octets.len() / 8 + 4), "{said}");
+    assert!(
+        said <= 128 * (octets.len() / 16 + octets.len() / 8 + 4),
+        "{said}"
+    );
     let lost = session.abandon().len() as u32;
     session.close(heliograph::smpp::session::CloseReason::Aborted);
     assert_eq!(answered + lost, token, "every request ends once");
@@ -209,7 +208,11 @@ fn receipt(octets: &[u8]) {
         if let Some(key) = response_key(&receipt.id) {
             let keys = id_candidates(&receipt.id, IdForm::Auto);
             assert_eq!(keys[0].key, key, "as it is, first");
-            assert_eq!(response_key(&key), Some(key.clone()), "a key is its own key");
+            assert_eq!(
+                response_key(&key),
+                Some(key.clone()),
+                "a key is its own key"
+            );
         }
     }
     // An id of digits meets its own other notation.
@@ -261,7 +264,11 @@ fn reassembly(octets: &[u8]) {
             let late = table.overdue(now);
             let before = model.len();
             model.retain(|_, (since, _)| now.0 - since.0 < 24 * 3600 * 1000);
-            assert_eq!(late.len(), before - model.len(), "as many as waited too long");
+            assert_eq!(
+                late.len(),
+                before - model.len(),
+                "as many as waited too long"
+            );
             continue;
         }
         let content = vec![n as u8, sender];

@@ -47,9 +47,7 @@ const EXPECTED: &[Expect] = &[
     },
     Expect {
         name: "slow",
-        over: || {
-            json!({"latency_ms": 200, "latency_jitter_ms": 400, "receipt_delay_ms": 500, "receipt_jitter_ms": 500})
-        },
+        over: || json!({"latency_ms": 200, "latency_jitter_ms": 400, "receipt_delay_ms": 500, "receipt_jitter_ms": 500}),
         doubles: false,
         settles: true,
     },
@@ -147,13 +145,19 @@ async fn every_personality_is_survived() {
         let name = expect.name;
         let counters = simulator.counters();
         assert_eq!(counters.unique, MESSAGES as u64, "{name}: {counters:?}");
-        assert!(expect.doubles || counters.duplicated == 0, "{name}: {counters:?}");
+        assert!(
+            expect.doubles || counters.duplicated == 0,
+            "{name}: {counters:?}"
+        );
         // What may have been doubled is marked so.
         let mut marked = 0;
         for id in ids {
             marked += u64::from(rig.message(id).await["duplicate_risk"] == true);
         }
-        assert!(counters.duplicated <= marked, "{name}: {marked} marked, {counters:?}");
+        assert!(
+            counters.duplicated <= marked,
+            "{name}: {marked} marked, {counters:?}"
+        );
     }
     let grown = rig.rss_mib().saturating_sub(before);
     assert!(grown < 96, "grew by {grown} MiB");
@@ -166,7 +170,13 @@ async fn settled(rig: &Rig, expect: &Expect, id: &str) {
     eventually(&format!("{id} of {} is settled", expect.name), async || {
         let message = rig.message(id).await;
         let status = message["status"].as_str().unwrap_or_default();
-        let ended = ["delivered", "undeliverable", "expired", "rejected", "unknown"];
+        let ended = [
+            "delivered",
+            "undeliverable",
+            "expired",
+            "rejected",
+            "unknown",
+        ];
         (ended.contains(&status) || (!expect.settles && status == "enroute")).then_some(())
     })
     .await;

@@ -46,7 +46,10 @@ impl Wild {
                 extra: extra.to_owned(),
             }],
             policy: POLICY.to_owned(),
-            files: vec![("rates.csv".to_owned(), b"4477,sim0=1\n4479,wild=1\n".to_vec())],
+            files: vec![(
+                "rates.csv".to_owned(),
+                b"4477,sim0=1\n4479,wild=1\n".to_vec(),
+            )],
             webhooks: true,
             ..Plan::default()
         })
@@ -186,7 +189,10 @@ async fn last_words(session: &mut Session) -> Option<Command> {
 #[tokio::test(flavor = "multi_thread")]
 async fn lengths_that_lie_end_their_session_with_generic_nack_and_nothing_is_allocated() {
     let wild = Wild::open("").await;
-    for (n, length) in [0_u32, 4, 15, 65_537, 16 << 20, u32::MAX].into_iter().enumerate() {
+    for (n, length) in [0_u32, 4, 15, 65_537, 16 << 20, u32::MAX]
+        .into_iter()
+        .enumerate()
+    {
         let mut session = wild.bound().await;
         let mut header = length.to_be_bytes().to_vec();
         header.extend_from_slice(&[0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9]);
@@ -208,7 +214,11 @@ async fn a_pdu_that_never_ends_costs_its_session_after_ten_seconds() {
     let start = Instant::now();
     // A header that promises 200 octets, one more each second.
     let header = raw(0x05, 1, &[0; 184]);
-    session.stream.write_all(&header[..16]).await.expect("written");
+    session
+        .stream
+        .write_all(&header[..16])
+        .await
+        .expect("written");
     let mut sent = 16;
     while session
         .stream
@@ -334,13 +344,20 @@ async fn bodies_that_lie_are_refused_by_the_field_and_what_can_be_read_is_taken(
     ];
     for (sequence, (what, body, expect)) in (1..).zip(refused) {
         let pdu = raw(0x05, sequence, &body);
-        assert_eq!(answered(&mut session, sequence, &pdu).await, expect, "{what}");
+        assert_eq!(
+            answered(&mut session, sequence, &pdu).await,
+            expect,
+            "{what}"
+        );
     }
     wild.counts("malformed", 4.0).await;
     // What went before the lie counts, of two the first, and short_message before message_payload.
     let good = [head, b"447900900123\0", tail].concat();
     let taken: [(&[u8], &str); 4] = [
-        (b"\x05hello\x02\x04\x00\x02\x00\x01\x04\x24\x00\x99abc", "hello"),
+        (
+            b"\x05hello\x02\x04\x00\x02\x00\x01\x04\x24\x00\x99abc",
+            "hello",
+        ),
         (b"\x00\x04\x24\x00\x05first\x04\x24\x00\x06second", "first"),
         (b"\x05short\x04\x24\x00\x04long", "short"),
         (b"\x05stray\x00\x01\x02", "stray"),
@@ -385,7 +402,10 @@ async fn headers_that_lie_are_kept_as_they_came_and_parts_of_different_senders_n
     })
     .await;
     // One reference, three handsets.
-    for (n, sender) in ["447900900001", "447900900002", "447900900003"].iter().enumerate() {
+    for (n, sender) in ["447900900001", "447900900002", "447900900003"]
+        .iter()
+        .enumerate()
+    {
         for (index, half) in [(1_u8, "one of"), (2, sender)] {
             let message = [&[5, 0, 3, 9, 2, index], half.as_bytes()].concat();
             let sm = Sm {
@@ -393,14 +413,18 @@ async fn headers_that_lie_are_kept_as_they_came_and_parts_of_different_senders_n
                 ..text_from(sender.as_bytes(), &message)
             };
             let sequence = 100 + n as u32 * 2 + u32::from(index);
-            assert_eq!(delivered(&mut session, sequence, sm).await, CommandStatus::EsmeRok);
+            assert_eq!(
+                delivered(&mut session, sequence, sm).await,
+                CommandStatus::EsmeRok
+            );
         }
     }
     for sender in ["447900900001", "447900900002", "447900900003"] {
         eventually(sender, async || {
             let all = wild.rig.items("/v1/inbound").await;
             let text = format!("one of{sender}");
-            all.into_iter().find(|m| m["text"] == text && m["from"] == format!("+{sender}"))
+            all.into_iter()
+                .find(|m| m["text"] == text && m["from"] == format!("+{sender}"))
         })
         .await;
     }
@@ -466,13 +490,20 @@ async fn receipts_without_sense_are_taken_once_and_counted() {
             ..text_from(b"447900900123", if in_payload { b"" } else { text })
         };
         let status = delivered(&mut session, 1 + n as u32, sm).await;
-        assert_eq!(status, CommandStatus::EsmeRok, "sent again it would be no better");
+        assert_eq!(
+            status,
+            CommandStatus::EsmeRok,
+            "sent again it would be no better"
+        );
     }
     wild.counts("unreadable_receipts", 6.0).await;
     // A date that is none, an id that nobody gave: readable, and settles nothing else.
-    for (n, text) in ["id:nobody stat:DELIVRD done date:99", "id:right stat:DELIVRD done date:9913329999"]
-        .iter()
-        .enumerate()
+    for (n, text) in [
+        "id:nobody stat:DELIVRD done date:99",
+        "id:right stat:DELIVRD done date:9913329999",
+    ]
+    .iter()
+    .enumerate()
     {
         let sm = Sm {
             esm_class: 4,
@@ -482,7 +513,11 @@ async fn receipts_without_sense_are_taken_once_and_counted() {
         assert_eq!(status, CommandStatus::EsmeRok);
     }
     let message = wild.rig.wait_for(&id, "delivered").await;
-    assert_eq!(message["receipts"].as_array().map(Vec::len), Some(1), "{message:#}");
+    assert_eq!(
+        message["receipts"].as_array().map(Vec::len),
+        Some(1),
+        "{message:#}"
+    );
     wild.goes_on(&mut session).await;
     wild.close().await;
 }
@@ -631,7 +666,7 @@ async fn a_carrier_that_unbinds_again_and_again_is_bound_to_again_with_its_messa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn outbind_on_a_bound_session_is_heard_and_nothing_follows() {
+async fn outbind_and_alert_notification_are_heard_and_nothing_follows() {
     let wild = Wild::open("").await;
     let mut session = wild.bound().await;
     session
@@ -639,6 +674,8 @@ async fn outbind_on_a_bound_session_is_heard_and_nothing_follows() {
         .write_all(&raw(0x0B, 1, b"smsc\0password\0"))
         .await
         .expect("written");
+    let alert = raw(0x102, 2, b"\x01\x01447900900123\0\x01\x0160777\0");
+    session.stream.write_all(&alert).await.expect("written");
     wild.goes_on(&mut session).await;
     wild.close().await;
 }
@@ -661,7 +698,10 @@ async fn noise_ends_sessions_and_nothing_else() {
         let mut rest = Vec::new();
         let read = session.stream.read_to_end(&mut rest);
         let read = tokio::time::timeout(Duration::from_secs(20), read).await;
-        assert!(read.is_ok(), "{length} octets of noise keep the session open");
+        assert!(
+            read.is_ok(),
+            "{length} octets of noise keep the session open"
+        );
     }
     let mut session = wild.bound().await;
     wild.goes_on(&mut session).await;
