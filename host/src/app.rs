@@ -1,9 +1,12 @@
 //! The server put together: what is made in which order, and taken apart in which. Knows every
 //! part and does no part's work.
 
+mod adapter;
+mod numbers;
 mod policy_file;
 mod smpp;
 mod trusted_keys;
+mod watched;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,9 +27,9 @@ use crate::carrier::smpp::{SmppCarrier, SmppConfig};
 use crate::carrier::{Carrier, CarrierEvent};
 use crate::clock::Clock;
 use crate::config::{AccountSection, CarrierSection, Config, ScopeName};
-use crate::domain::{AccountId, CarrierId, TrafficClass};
+use crate::domain::{AccountId, TrafficClass};
 use crate::pipeline::account::WebhookSecret;
-use crate::pipeline::numbers::Numbers;
+use crate::pipeline::numbers::{Numbers, TableFiles};
 use crate::pipeline::{
     Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox,
     receive, trial, watch as watch_plugins,
@@ -68,8 +71,9 @@ pub struct Server {
     work: Vec<JoinHandle<()>>,
     back: Vec<JoinHandle<()>>,
     reload: Arc<Notify>,
-    /// Keeps the policy file applied for as long as the server runs.
-    keeper: Option<AbortHandle>,
+    /// Keep the policy file and the tables of numbers applied for as long as the server runs.
+    keepers: Vec<AbortHandle>,
+    reload_tables: Arc<Notify>,
 }
 
 /// Everything of a configuration that can be checked without starting anything.
@@ -77,6 +81,7 @@ struct Checked {
     accounts: Vec<Account>,
     keys: Vec<KeySpec>,
     numbers: Numbers,
+    tables: TableFiles,
     smpp: Vec<SmppConfig>,
     adapters: Vec<AdapterConfig>,
     limits: Limits,
@@ -92,6 +97,7 @@ pub async fn check(config: &Config, base: &Path) -> Result<String, StartError> {
         checked.keys.len(),
         config.carriers.len()
     )];
+    lines.extend(numbers::check(&checked.tables).await?);
     if let Some(file) = &config.policy.file {
         let mut file = PolicyFile::new(&base.join(file));
         let spec = file.read().await.map_err(|e| failed(&file.name(), e))?;
@@ -115,6 +121,7 @@ pub async fn check(config: &Config, base: &Path) -> Result<String, StartError> {
 /// Starts the server. `base` is what relative paths of the configuration are relative to.
 pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     let checked = check_config(config, base)?;
+    numbers::load(&checked.tables, &checked.numbers).await?;
     let clock = Clock::system();
     let listener = listen(config.http.listen).await?;
     let admin = match config.http.admin_listen {
@@ -146,11 +153,13 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         carriers.push(carrier);
     }
     let mut callbacks = HashMap::new();
+    let mut adapters = Vec::new();
     for adapter in checked.adapters {
         let in_force = policy.clone();
         let active = Arc::new(move || in_force.active());
         let carrier = AdapterCarrier::new(adapter, active, clock.clone(), events.clone());
         callbacks.insert(carrier.id().clone(), carrier.clone());
+        adapters.push(carrier.clone());
         carriers.push(carrier);
     }
     drop(events);
@@ -180,9 +189,14 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         pipeline: pipeline.clone(),
         keys,
         callbacks,
-        more_metrics: Arc::new(move |out| smpp::metrics(&sessions, out)),
+        more_metrics: Arc::new(move |out| {
+            smpp::metrics(&sessions, out);
+            adapter::metrics(&adapters, out);
+        }),
     });
-    Ok(run(config, file, pipeline, api, received, listener, admin))
+    let mut server = run(config, file, pipeline, api, received, listener, admin);
+    server.keep_tables(checked.tables);
+    Ok(server)
 }
 
 fn run(
@@ -245,21 +259,31 @@ fn run(
         work,
         back,
         reload,
-        keeper,
+        keepers: keeper.into_iter().collect(),
+        reload_tables: Arc::default(),
     }
 }
 
 impl Server {
-    /// Reads the policy file again: SIGHUP.
+    /// Reads the policy file and the tables of numbers again: SIGHUP.
     pub fn reload(&self) {
         self.reload.notify_one();
+        self.reload_tables.notify_one();
+    }
+
+    fn keep_tables(&mut self, files: TableFiles) {
+        if files == TableFiles::default() {
+            return;
+        }
+        let keep = numbers::keep(self.pipeline.clone(), files, self.reload_tables.clone());
+        self.keepers.push(tokio::spawn(keep).abort_handle());
     }
 
     /// No new submissions; what is under way is finished; carriers get their unbind; all is synced.
     pub async fn shutdown(self) {
         let _ = self.stop_api.send(true);
         join(self.api).await;
-        if let Some(keeper) = self.keeper {
+        for keeper in self.keepers {
             keeper.abort();
         }
         let _ = self.stop_work.send(true);
@@ -423,9 +447,7 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
         }
         accounts.push(account(section, base, &at)?);
     }
-    let overrides = config.numbers.timezones.clone();
-    let numbers = Numbers::new(overrides)
-        .map_err(|e| StartError(format!("numbers.timezones: {:?} is no IANA time zone", e.0)))?;
+    let numbers = numbers::of(config)?;
     let mut smpp = Vec::new();
     let mut adapters = Vec::new();
     for (i, carrier) in config.carriers.iter().enumerate() {
@@ -436,19 +458,16 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
                 config.check().map_err(|e| failed(&at, e))?;
                 smpp.push(config);
             }
-            CarrierSection::Plugin(section) => adapters.push(AdapterConfig {
-                id: CarrierId::from(section.id.as_str()),
-                plugin: section.plugin.clone(),
-                window: section.window,
-                throughput: section.throughput,
-                tags: section.tags.clone(),
-            }),
+            CarrierSection::Plugin(section) => {
+                adapters.push(adapter::carrier(section, base, &at)?);
+            }
         }
     }
     Ok(Checked {
         accounts,
         keys,
         numbers,
+        tables: numbers::files(config, base),
         smpp,
         adapters,
         limits: limits(config),

@@ -1,6 +1,7 @@
 //! The configuration file: one TOML document, checked whole before anything starts. Errors name
 //! the line and the key. Policy is another file (`plugin::set`), because it changes while we run.
 
+mod adapter;
 mod smpp;
 mod text;
 
@@ -14,7 +15,14 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-pub use self::smpp::{Bind, ReceiptId, ReceiptPer, SmppSection};
+pub use self::adapter::{
+    AdapterSection, AlgorithmName, CallbackSection, EncodingName, VerifyName, VonageMethodName,
+};
+pub use self::smpp::{
+    AddressRuleSection, AddressShape, Bind, HostOrder, Operation, OutbindBind, OutbindSection,
+    ReceiptId, ReceiptPer, SmppSection, StatusAction, StatusSection, SubmitSection, Tls,
+    TlsSection, TlvSection, ValidityForm,
+};
 pub use self::text::{AccountText, CarrierText};
 use crate::plugin::EngineLimits;
 
@@ -199,6 +207,32 @@ pub struct NumbersSection {
     /// Number prefix (digits) to IANA time zone, for countries with several:
     /// `1212 = "America/New_York"`.
     pub timezones: BTreeMap<String, String>,
+    /// Where numbers without a country code are dialled: ISO 3166-1 alpha-2, `GB`. Without it they
+    /// are refused.
+    pub default_region: Option<String>,
+    /// How much a recipient's number must be.
+    pub validate: ValidateName,
+    /// Kinds of numbers that nothing is sent to, such as `premium_rate`.
+    #[schemars(length(max = 11))]
+    pub refuse_kinds: Vec<String>,
+    /// Whether a short code may be written to.
+    pub short_code_recipients: bool,
+    /// Table of networks, read again when it changes: prefix, country, mcc, mnc, operator.
+    pub networks: Option<PathBuf>,
+    /// Table of ported numbers and ranges, which comes first: number, mcc, mnc, operator.
+    pub ported: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ValidateName {
+    /// 7 to 15 digits.
+    Shape,
+    /// A country's code, and as many digits as its numbers have.
+    #[default]
+    Possible,
+    /// Of a range that is in use.
+    Valid,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -270,6 +304,9 @@ pub struct AccountSection {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub throughput: Option<u32>,
+    /// In the place of `numbers.default_region`.
+    #[serde(default)]
+    pub default_region: Option<String>,
     /// In which encodings texts may travel.
     #[serde(default)]
     pub text: AccountText,
@@ -331,24 +368,6 @@ impl CarrierSection {
             CarrierSection::Plugin(c) => &c.id,
         }
     }
-}
-
-/// A carrier that a `carrier-adapter` plugin of the policy set speaks to.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AdapterSection {
-    #[schemars(length(min = 1, max = 64))]
-    pub id: String,
-    /// The entry's name in the policy file.
-    pub plugin: String,
-    #[serde(default = "smpp::defaults::window")]
-    #[schemars(range(min = 1, max = 10_000))]
-    pub window: usize,
-    /// Messages per second; 0: no limit.
-    #[serde(default)]
-    pub throughput: u32,
-    #[serde(default)]
-    pub tags: Vec<String>,
 }
 
 /// A secret by reference: `env:NAME`, `file:PATH`, or `literal:TEXT` for what is none.

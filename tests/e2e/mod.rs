@@ -2,19 +2,24 @@
 
 mod aggregator;
 mod authoring;
+mod carrier_smpp;
 mod cli;
 mod crash;
 mod demo;
 mod faults;
 mod hostile_plugins;
+mod http_carriers;
 mod inbound;
 mod input;
+mod numbers;
 mod path;
 mod policy;
+mod providers;
 mod receipts;
 mod schedule;
 mod ship;
 mod smpp_bytes;
+mod smpp_tls;
 mod tenants;
 mod trial;
 mod unanswered;

@@ -58,7 +58,8 @@ pub fn plugins() -> PathBuf {
     path
 }
 
-/// A carrier of the rig: a simulator, or any address that something of the test listens on.
+/// A carrier of the rig: a simulator, or any address that something of the test listens on; none where
+/// `extra` says where it is.
 pub struct CarrierSpec {
     pub id: String,
     pub address: String,
@@ -229,19 +230,23 @@ numbers = ["60777"]
             "[[accounts]]\nid = \"other\"\nkeys = [\"literal:{OTHER_KEY}\"]\n"
         ));
         for carrier in carriers {
+            let address = match carrier.address.as_str() {
+                "" => String::new(),
+                address => format!("address = \"{address}\""),
+            };
             text.push_str(&format!(
                 r#"
 [[carriers]]
 id = "{}"
 kind = "smpp"
-address = "{}"
+{}
 system_id = "heliograph"
 password = "literal:secret"
 reconnect_min_ms = 50
 reconnect_max_ms = 500
 {}
 "#,
-                carrier.id, carrier.address, carrier.extra
+                carrier.id, address, carrier.extra
             ));
         }
         std::fs::write(self.config_path(), text).expect("the configuration");

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::rendering::RenderingView;
+use super::numbers::NetworkView;
 use super::wire::rfc3339;
 use crate::clock::Timestamp;
 use crate::domain::receipt::network_type_name;
@@ -91,6 +92,7 @@ pub struct Detail<'a> {
     pub summary: Summary<'a>,
     pub account: &'a str,
     pub country: Option<String>,
+    pub network: NetworkView,
     #[serde(flatten)]
     pub body: BodyView<'a>,
     /// What the client sent, where a hook changed it.
@@ -127,6 +129,7 @@ impl<'a> Detail<'a> {
                 .network
                 .country
                 .map(|c| c.iter().map(|b| char::from(*b)).collect()),
+            network: NetworkView::of(&message.network),
             body: BodyView::of(&message.body),
             submitted: message.submitted_body.as_ref().map(BodyView::of),
             metadata: pairs(&message.metadata),
@@ -491,6 +494,7 @@ pub struct PreviewView<'a> {
     pub to: String,
     pub from: String,
     pub country: Option<String>,
+    pub network: NetworkView,
     pub class: &'static str,
     pub encoding: &'static str,
     pub segments: u8,
@@ -542,6 +546,7 @@ impl<'a> PreviewView<'a> {
                 .network
                 .country
                 .map(|c| c.iter().map(|b| char::from(*b)).collect()),
+            network: NetworkView::of(&message.network),
             class: message.class.name(),
             encoding: message.alphabet.name(),
             segments: message.segments,

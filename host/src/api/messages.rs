@@ -23,6 +23,7 @@ use super::http::{
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::reports::InboundView;
 use super::{Api, id_in, json, wire};
+use crate::carrier::CallBackError;
 use crate::domain::text::TextError;
 use crate::domain::{
     AccountId, Address, Body, Lane, Message, MessageId, Reason, SetId, State, TrafficClass,
@@ -41,7 +42,11 @@ pub async fn submit(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let key = idempotency_key(&parts.headers)?;
     let bytes = read_body(&parts.headers, body, body_max::MESSAGE).await?;
     let idempotency = key.map(|key| idempotency(caller, key.to_owned(), &bytes));
-    let submission = api.requests.submission(json::parse(&bytes)?)?;
+    let submission = api.requests.submission(
+        json::parse(&bytes)?,
+        &api.pipeline.numbers,
+        &caller.account.id,
+    )?;
     let (message, replayed) = accept(&api, &caller.account, submission, idempotency).await?;
     let mut response = json_response(StatusCode::ACCEPTED, &Summary::of(&message));
     if replayed {
@@ -58,7 +63,11 @@ pub async fn preview(api: Arc<Api>, request: Request) -> Result<Response, Proble
     let (parts, body) = request.into_parts();
     let caller = api.authorize(&parts, Scope::Send)?;
     let bytes = read_body(&parts.headers, body, body_max::MESSAGE).await?;
-    let submission = api.requests.submission(json::parse(&bytes)?)?;
+    let submission = api.requests.submission(
+        json::parse(&bytes)?,
+        &api.pipeline.numbers,
+        &caller.account.id,
+    )?;
     let binary = matches!(submission.body, Body::Binary { .. });
     let preview = api
         .pipeline
@@ -134,7 +143,10 @@ async fn batch_item(
     item: Value,
     key: Option<Idempotency>,
 ) -> BatchResult {
-    let accepted = match api.requests.submission(item) {
+    let accepted = match api
+        .requests
+        .submission(item, &api.pipeline.numbers, &account.id)
+    {
         Ok(submission) => accept(api, account, submission, key).await,
         Err(problem) => Err(problem),
     };
@@ -223,12 +235,13 @@ pub async fn cancel(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let (parts, _) = request.into_parts();
     let caller = api.authorize(&parts, Scope::Send)?;
     let now = api.pipeline.clock.now();
-    change(
-        &api,
-        caller,
-        id_in(&parts)?,
-        "canceled",
-        move |message| match message.state {
+    let id = id_in(&parts)?;
+    let called_back = call_back(&api, caller, id).await?;
+    change(&api, caller, id, "canceled", move |message| {
+        match message.state {
+            State::Enroute if called_back => {
+                message.enter(now, State::Canceled, Reason::CanceledByClient, "")
+            }
             State::Scheduled | State::Held | State::Queued => {
                 message.enter(now, State::Canceled, Reason::CanceledByClient, "")
             }
@@ -241,9 +254,25 @@ pub async fn cancel(api: Arc<Api>, request: Request) -> Result<Response, Problem
             | State::Expired
             | State::Rejected
             | State::Unknown => false,
-        },
-    )
+        }
+    })
     .await
+}
+
+/// Whether a carrier that has the message has forgotten it at our word.
+async fn call_back(api: &Api, caller: &Caller, id: MessageId) -> Result<bool, Problem> {
+    let message = find(api, caller, id).await?;
+    let detail = match api.pipeline.call_back(&message).await {
+        Ok(()) => return Ok(true),
+        Err(CallBackError::NotSupported) => return Ok(false),
+        Err(CallBackError::Refused { status }) => {
+            format!("the carrier has the message and does not cancel it: 0x{status:08x}")
+        }
+        Err(CallBackError::Unanswered) => {
+            "the carrier has the message and did not answer whether it is canceled".to_owned()
+        }
+    };
+    Err(Problem::new(Code::Conflict, detail))
 }
 
 /// `POST /v1/messages/{id}/release`: a person lets a held message go.

@@ -56,8 +56,42 @@ pub fn exposition(api: &Api) -> String {
     carriers(&mut page, api);
     plugins(&mut page, api);
     observers(&mut page, api);
+    numbers(&mut page, api);
     (api.more_metrics)(&mut page.0);
     page.0
+}
+
+fn numbers(page: &mut Page, api: &Api) {
+    let numbers = &api.pipeline.numbers;
+    let tables = ["networks", "ported"];
+    page.head(
+        "heliograph_number_rows",
+        "gauge",
+        "Rows of the tables of numbers",
+    );
+    for (table, (rows, _)) in tables.iter().zip(numbers.table_sizes()) {
+        page.line("heliograph_number_rows", &[("table", table)], rows);
+    }
+    page.head(
+        "heliograph_number_octets",
+        "gauge",
+        "Memory of the tables of numbers",
+    );
+    for (table, (_, octets)) in tables.iter().zip(numbers.table_sizes()) {
+        page.line("heliograph_number_octets", &[("table", table)], octets);
+    }
+    page.head(
+        "heliograph_number_reloads_total",
+        "counter",
+        "Times the tables were read again",
+    );
+    for (result, count) in ["refused", "taken"].iter().zip(numbers.reloads()) {
+        page.line(
+            "heliograph_number_reloads_total",
+            &[("result", result)],
+            count,
+        );
+    }
 }
 
 fn http(page: &mut Page, api: &Api) {

@@ -11,6 +11,7 @@ mod http;
 pub mod json;
 mod messages;
 mod metrics;
+mod numbers;
 mod openapi;
 pub mod problem;
 mod public;
@@ -172,6 +173,7 @@ fn public_routes(api: &Arc<Api>, router: Router) -> Router {
         .route("/v1/messages/{id}/cancel", post(on(api, messages::cancel)))
         .route("/v1/batches", post(on(api, messages::batch)))
         .route("/v1/inbound", get(on(api, messages::inbound)))
+        .route("/v1/numbers/{number}", get(on(api, numbers::lookup)))
         .route("/v1/carriers", get(on(api, public::carriers)))
         .route("/v1/carriers/{id}/callback", any(on(api, public::callback)))
 }

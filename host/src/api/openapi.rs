@@ -42,7 +42,7 @@ fn submissions(generator: &mut SchemaGenerator) -> Value {
 }
 
 #[rustfmt::skip] // A table.
-pub const OPERATIONS: [Operation; 43] = {
+pub const OPERATIONS: [Operation; 44] = {
     use Payload::{Json, None, Object, Other};
     const fn op(method: &'static str, path: &'static str, scope: &'static str, status: &'static str, summary: &'static str, request: Payload, answer: Payload) -> Operation {
         Operation { method, path, summary, scope, status, request, answer }
@@ -56,6 +56,7 @@ pub const OPERATIONS: [Operation; 43] = {
         op("post", "/v1/messages/{id}/release", "admin", "200", "Let a held message go", None, Json(of::<Summary<'static>>)),
         op("post", "/v1/batches", "send", "200", "Submit up to 1,000 messages", Json(submissions), Object),
         op("get", "/v1/inbound", "read", "200", "List mobile-originated messages, newest first", None, Json(of::<List<InboundView<'static>>>)),
+        op("get", "/v1/numbers/{number}", "read", "200", "Tell what is known of a number", None, Json(of::<super::numbers::LookupView>)),
         op("get", "/v1/carriers", "read", "200", "Show the carriers", None, Json(of::<List<CarrierJson>>)),
         op("get", "/v1/carriers/{id}/callback", "", "200", "A carrier's call-back", None, Other("*/*")),
         op("post", "/v1/carriers/{id}/callback", "", "200", "A carrier's call-back", Other("*/*"), Other("*/*")),

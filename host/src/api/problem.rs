@@ -22,6 +22,7 @@ pub enum Code {
     UntrustedPlugin,
     InvalidTable,
     InvalidCallback,
+    CallbackNotVerified,
     Unauthorized,
     Forbidden,
     NotFound,
@@ -41,7 +42,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Code; 25] = [
+    pub const ALL: [Code; 26] = [
         Code::InvalidJson,
         Code::InvalidRequest,
         Code::InvalidParameter,
@@ -51,6 +52,7 @@ impl Code {
         Code::UntrustedPlugin,
         Code::InvalidTable,
         Code::InvalidCallback,
+        Code::CallbackNotVerified,
         Code::Unauthorized,
         Code::Forbidden,
         Code::NotFound,
@@ -88,6 +90,7 @@ impl Code {
             Code::UntrustedPlugin => ("untrusted_plugin", StatusCode::UNPROCESSABLE_ENTITY),
             Code::InvalidTable => ("invalid_table", StatusCode::UNPROCESSABLE_ENTITY),
             Code::InvalidCallback => ("invalid_callback", StatusCode::BAD_REQUEST),
+            Code::CallbackNotVerified => ("callback_not_verified", StatusCode::FORBIDDEN),
             Code::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED),
             Code::Forbidden => ("forbidden", StatusCode::FORBIDDEN),
             Code::NotFound => ("not_found", StatusCode::NOT_FOUND),

@@ -90,7 +90,8 @@ pub async fn carriers(api: Arc<Api>, request: Request) -> Result<Response, Probl
     ))
 }
 
-/// `ANY /v1/carriers/{id}/callback`: no key of ours; whether it is genuine is the plugin's to judge.
+/// `ANY /v1/carriers/{id}/callback`: no key of ours; whether it is genuine the carrier's
+/// `callback` section says how to judge, or the plugin.
 pub async fn callback(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let id = step_in(&parts);
@@ -109,6 +110,13 @@ pub async fn callback(api: Arc<Api>, request: Request) -> Result<Response, Probl
     };
     match carrier.callback(&call).await {
         Ok(answer) => plugin_response(answer),
+        Err(CallbackError::NotVerified(why)) => {
+            tracing::warn!(carrier = id, why, "a call-back is not the carrier's");
+            Err(Problem::new(
+                Code::CallbackNotVerified,
+                "the call-back's signature or secret is missing or wrong",
+            ))
+        }
         Err(CallbackError::NotUnderstood(why)) => {
             tracing::info!(carrier = id, why, "a carrier's call-back was refused");
             Err(Problem::new(

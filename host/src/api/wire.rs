@@ -16,8 +16,9 @@ use self::manner::{
 use super::json::Checked;
 use super::problem::{Code, FieldError, Problem};
 use crate::clock::Timestamp;
-use crate::domain::{AccountId, Address, Body, MessageId, OnUnknown, Source, Tlv, TrafficClass};
+use crate::domain::{AccountId, Body, MessageId, OnUnknown, Source, Tlv, TrafficClass};
 use crate::pipeline::Submission;
+use crate::pipeline::numbers::{Numbers, Region};
 use crate::store::{OptOut, OptOutScope};
 
 /// Submissions of one batch.
@@ -30,12 +31,17 @@ const URL_CHARACTERS_MAX: usize = 2_048;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubmissionRequest {
-    /// The recipient in international form: `+447700900123`.
+    /// The recipient in international form, `+447700900123`, or as it is dialled in `region`.
     #[schemars(length(min = 1, max = 64))]
     pub to: String,
     /// The sender: a number, a short code, or at most 11 characters.
     #[schemars(length(min = 1, max = 64))]
     pub from: String,
+    /// Where `to` and `from` are dialled if they have no country code: ISO 3166-1 alpha-2, `GB`. The
+    /// account's default region where absent.
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 2, max = 2))]
+    pub region: Option<String>,
     /// One of `text`, `binary` and `push`.
     #[serde(default)]
     #[schemars(with = "String", length(min = 1, max = 39_015))]
@@ -179,10 +185,15 @@ pub struct Requests {
 
 impl Requests {
     /// A submission, its syntax checked: every broken rule is told at once.
-    pub fn submission(&self, value: Value) -> Result<Submission, Problem> {
+    pub fn submission(
+        &self,
+        value: Value,
+        numbers: &Numbers,
+        account: &AccountId,
+    ) -> Result<Submission, Problem> {
         self.submission
             .read(value)
-            .and_then(SubmissionRequest::into_submission)
+            .and_then(|request| request.into_submission(numbers, account))
             .map_err(|errors| Problem::invalid(Code::InvalidRequest, errors))
     }
 
@@ -194,10 +205,19 @@ impl Requests {
 }
 
 impl SubmissionRequest {
-    fn into_submission(self) -> Result<Submission, Vec<FieldError>> {
+    fn into_submission(
+        self,
+        numbers: &Numbers,
+        account: &AccountId,
+    ) -> Result<Submission, Vec<FieldError>> {
         let mut errors = Vec::new();
-        let recipient = kept(&mut errors, "/to", Address::international(&self.to));
-        let originator = kept(&mut errors, "/from", Address::originator(&self.from));
+        let region = self
+            .region
+            .as_deref()
+            .and_then(|text| kept(&mut errors, "/region", Region::parse(text)));
+        let rules = numbers.rules(account, region);
+        let recipient = kept(&mut errors, "/to", numbers.recipient(&self.to, &rules));
+        let originator = kept(&mut errors, "/from", numbers.originator(&self.from, &rules));
         let content = Content {
             text: self.text,
             binary: self.binary,
@@ -416,7 +436,9 @@ mod tests {
     use serde_json::json;
 
     fn read(value: Value) -> Result<Submission, Vec<FieldError>> {
-        Requests::default().submission(value).map_err(|problem| {
+        let numbers = Numbers::new([]).unwrap();
+        let read = Requests::default().submission(value, &numbers, &AccountId::from("acme"));
+        read.map_err(|problem| {
             assert_eq!(problem.status.as_u16(), 400);
             assert_eq!(problem.body.code, "invalid_request");
             problem.body.errors

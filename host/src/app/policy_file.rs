@@ -1,23 +1,15 @@
 //! The policy file: read at the start, watched, read again on SIGHUP. Owns when it is read and what of
 //! it is watched; what a policy is and whether it is good is the pipeline's and the plugins' business.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
+use super::watched::{SETTLE, Stamp, Watch, stamp};
 use crate::pipeline::policy::PolicyError;
 use crate::pipeline::{Policy, signatures};
 use crate::plugin::{PolicySpec, Problem};
-
-/// How long the file system must be quiet before a changed policy is read.
-const SETTLE: Duration = Duration::from_millis(100);
-
-/// What tells one state of a file from another: inode, time of change, length. None: it is not there.
-type Stamp = Option<(u64, SystemTime, u64)>;
 
 /// The file, and how it and the files that it names were when they were last read.
 pub struct PolicyFile {
@@ -94,17 +86,12 @@ impl PolicyFile {
     }
 }
 
-async fn stamp(path: &Path) -> Stamp {
-    let metadata = tokio::fs::metadata(path).await.ok()?;
-    Some((metadata.ino(), metadata.modified().ok()?, metadata.len()))
-}
-
 /// Applies the file whenever it, or a file that it names, has changed, and whenever it is `asked` to.
 /// Whatever else happens in their folders is no reason: a policy that came over the API since then
 /// stays in force.
 pub async fn keep(policy: Policy, mut file: PolicyFile, asked: Arc<Notify>) {
     let changed = Arc::new(Notify::new());
-    let mut watch = Watch::new(changed.clone());
+    let mut watch = Watch::new("the policy file", changed.clone());
     loop {
         if watch.folders(file.folders()) {
             // What changed between the reading and the watching has raised no event.
@@ -121,50 +108,6 @@ pub async fn keep(policy: Policy, mut file: PolicyFile, asked: Arc<Notify>) {
         if let Err(error) = file.apply(&policy).await {
             tracing::error!(file = file.name(), %error, "the policy file is refused; the running policy stays");
         }
-    }
-}
-
-/// The folders that are watched; never fewer than before.
-struct Watch {
-    watcher: Option<RecommendedWatcher>,
-    watched: Vec<PathBuf>,
-}
-
-impl Watch {
-    fn new(changed: Arc<Notify>) -> Watch {
-        let handler = move |event: Result<notify::Event, notify::Error>| {
-            if event.is_ok_and(|e| !e.kind.is_access()) {
-                changed.notify_one();
-            }
-        };
-        let watcher = notify::recommended_watcher(handler)
-            .inspect_err(|error| {
-                tracing::warn!(%error, "the policy file is not watched; SIGHUP still reads it again");
-            })
-            .ok();
-        Watch {
-            watcher,
-            watched: Vec::new(),
-        }
-    }
-
-    /// True where a folder is watched from now on.
-    fn folders<'a>(&mut self, folders: impl Iterator<Item = &'a Path>) -> bool {
-        let before = self.watched.len();
-        let Some(watcher) = &mut self.watcher else {
-            return false;
-        };
-        for folder in folders {
-            if self.watched.iter().any(|w| w == folder) {
-                continue;
-            }
-            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-                tracing::warn!(%error, folder = %folder.display(), "not watched; SIGHUP still reads the policy again");
-            }
-            // Tried once: a folder that cannot be watched is told of once.
-            self.watched.push(folder.to_owned());
-        }
-        self.watched.len() > before
     }
 }
 

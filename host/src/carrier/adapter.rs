@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::pace::Pacer;
+use super::verify::{self, Verification};
 use super::{
     Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, InboundPart, Outgoing, SendOutcome,
 };
@@ -34,6 +35,8 @@ pub struct AdapterConfig {
     /// Messages per second; 0: no limit.
     pub throughput: u32,
     pub tags: Vec<String>,
+    /// How call-backs are told from anybody's. None: the plugin looks at them as they come.
+    pub verification: Option<Verification>,
 }
 
 /// A running adapter carrier.
@@ -46,11 +49,25 @@ pub struct AdapterCarrier {
     in_flight: AtomicU32,
     pacer: Mutex<Pacer>,
     freed: Notify,
+    counters: CallbackCounters,
+}
+
+/// What became of a carrier's call-backs.
+#[derive(Debug, Default)]
+pub struct CallbackCounters {
+    pub taken: AtomicU64,
+    /// Not the carrier's, as far as its signature tells.
+    pub forged: AtomicU64,
+    pub refused: AtomicU64,
+    /// To be sent again.
+    pub postponed: AtomicU64,
 }
 
 /// Why a call-back was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallbackError {
+    /// Its signature or secret is missing, wrong or too old.
+    NotVerified(verify::Reason),
     /// The carrier's fault, or a stranger's: sending it again does not help.
     NotUnderstood(String),
     /// Ours: the carrier is to send it again.
@@ -80,12 +97,39 @@ impl AdapterCarrier {
             in_flight: AtomicU32::new(0),
             pacer: Mutex::new(pacer),
             freed: Notify::new(),
+            counters: CallbackCounters::default(),
         })
     }
 
+    pub fn counters(&self) -> &CallbackCounters {
+        &self.counters
+    }
+
     /// Hands a carrier's call-back to the plugin, and what it told to the pipeline. The answer waits
-    /// until that is durable, so that the carrier repeats what we could not keep.
+    /// until that is durable, so that the carrier repeats what we could not keep. The plugin sees no
+    /// call-back that is not verified.
     pub async fn callback(&self, request: &HttpRequest) -> Result<HttpResponse, CallbackError> {
+        let answer = match &self.config.verification {
+            Some(verification) => verification
+                .verify(request, self.clock.now())
+                .map_err(CallbackError::NotVerified),
+            None => Ok(()),
+        };
+        let answer = match answer {
+            Ok(()) => self.verified(request).await,
+            Err(error) => Err(error),
+        };
+        let counter = match &answer {
+            Ok(_) => &self.counters.taken,
+            Err(CallbackError::NotVerified(_)) => &self.counters.forged,
+            Err(CallbackError::NotUnderstood(_)) => &self.counters.refused,
+            Err(CallbackError::NotNow(_)) => &self.counters.postponed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        answer
+    }
+
+    async fn verified(&self, request: &HttpRequest) -> Result<HttpResponse, CallbackError> {
         let not_now = |why: String| CallbackError::NotNow(why);
         let set = (self.active)();
         let entry = set
@@ -220,9 +264,13 @@ impl AdapterCarrier {
                     retry_after_ms: Some(ms),
                 }
             }
-            Ok(Err(SubmitError::Temporary(detail))) => SendOutcome::Temporary { status: 0, detail },
+            Ok(Err(SubmitError::Temporary(detail))) => SendOutcome::Temporary {
+                status: 0,
+                detail,
+                retry_after_ms: None,
+            },
             Ok(Err(SubmitError::Permanent(detail))) => SendOutcome::Permanent { status: 0, detail },
-            Ok(Err(SubmitError::Unknown(_))) => SendOutcome::Unknown,
+            Ok(Err(SubmitError::Unknown(_))) => SendOutcome::Unknown { taken: Vec::new() },
             // Never called, so nothing went out.
             Err(Fault::Skipped | Fault::Quota(_) | Fault::Internal(_)) => SendOutcome::Unavailable,
             // It may have sent the request before it failed.
@@ -232,7 +280,7 @@ impl AdapterCarrier {
                 | Fault::MemoryLimit { .. }
                 | Fault::BadOutput(_)
                 | Fault::HostCallLimit(_),
-            ) => SendOutcome::Unknown,
+            ) => SendOutcome::Unknown { taken: Vec::new() },
         }
     }
 }

@@ -187,6 +187,9 @@ pub fn trace_text(message: &Value) -> String {
     if let Some(body) = message["text"].as_str() {
         let _ = writeln!(out, "  text {body:?}");
     }
+    if let Some(network) = network_text(&message["network"]) {
+        let _ = writeln!(out, "  network {network}");
+    }
     if let Some(submitted) = message["submitted"]["text"].as_str() {
         let _ = writeln!(out, "  submitted as {submitted:?}");
     }
@@ -222,6 +225,33 @@ pub fn trace_text(message: &Value) -> String {
         let _ = writeln!(out, "{:>10}  webhooks go to {url}", "");
     }
     out.trim_end().to_owned()
+}
+
+/// `GB 234-30, ported (portability)`; none where nothing is known.
+pub fn network_text(network: &Value) -> Option<String> {
+    let mut words: Vec<String> = network["country"]
+        .as_str()
+        .map(str::to_owned)
+        .into_iter()
+        .collect();
+    match (network["mcc"].as_u64(), network["mnc"].as_u64()) {
+        (Some(mcc), Some(mnc)) => words.push(format!("{mcc:03}-{mnc:02}")),
+        (Some(mcc), None) => words.push(format!("{mcc:03}")),
+        (None, _) => {}
+    }
+    if words.is_empty() {
+        return None;
+    }
+    let ported = if network["ported"] == true {
+        ", ported"
+    } else {
+        ""
+    };
+    Some(format!(
+        "{}{ported} ({})",
+        words.join(" "),
+        text(network, "source")
+    ))
 }
 
 /// Everything that happened: milliseconds since the start, and in words.

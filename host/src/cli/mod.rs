@@ -12,6 +12,7 @@ pub mod events;
 pub mod explain;
 pub mod inspect;
 pub mod message;
+pub mod numbers;
 pub mod oci;
 pub mod plugin;
 pub mod plugin_dev;
@@ -58,6 +59,12 @@ pub enum Command {
         after_help = "Example:\n  heliograph message list --status held"
     )]
     Message(message::Command),
+    /// Look numbers up, and check tables of networks
+    #[command(
+        subcommand,
+        after_help = "Example:\n  heliograph numbers lookup +447700900123"
+    )]
+    Numbers(numbers::Command),
     /// Write, build, inspect and deploy plugins
     #[command(
         subcommand,
@@ -120,6 +127,9 @@ pub fn main() -> ExitCode {
         Command::Send(args) => on_runtime(async { exit("send", send::run(*args).await) }),
         Command::Message(command) => {
             on_runtime(async { exit("message", message::run(command).await) })
+        }
+        Command::Numbers(command) => {
+            on_runtime(async { exit("numbers", numbers::run(command).await) })
         }
         Command::Plugin(command) => plugin(command),
         Command::Policy(command) => {

@@ -24,6 +24,9 @@ pub struct Args {
     /// The sender: a number, a short code, or at most 11 characters
     #[arg(long, default_value = "Heliograph", value_name = "SENDER")]
     pub from: String,
+    /// Where the numbers are dialled if they have no country code: GB
+    #[arg(long)]
+    pub region: Option<String>,
     /// otp, transactional, promotional or alert
     #[arg(long)]
     pub class: Option<String>,
@@ -151,6 +154,7 @@ fn body_of(args: &Args) -> Value {
     put("to", Some(json!(args.to)));
     put("from", Some(json!(args.from)));
     put("text", Some(json!(args.text)));
+    put("region", args.region.as_ref().map(|v| json!(v)));
     put("class", args.class.as_ref().map(|v| json!(v)));
     put("send_at", args.send_at.as_ref().map(|v| json!(v)));
     put("validity_seconds", args.validity_seconds.map(|v| json!(v)));

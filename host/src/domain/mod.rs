@@ -10,7 +10,7 @@ pub mod sm;
 pub mod text;
 pub mod wap_push;
 
-pub use address::{Address, Network, NumberingPlan, TypeOfNumber};
+pub use address::{Address, Network, NetworkSource, NumberingPlan, TypeOfNumber};
 pub use case::{CarrierView, Case, CaseRef, Facts, Heard, HostAnswer, Outcome};
 pub use decision::{
     CallOutcome, Context, Decision, Enriched, Hook, HookCall, Hop, Inbound, InboundAction, Phase,

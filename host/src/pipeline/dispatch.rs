@@ -234,9 +234,7 @@ impl Pipeline {
         message.sent_as(&segmented);
         let message = &*message;
         let hop = message.plan.hops.get(usize::from(message.hop));
-        let originator = hop
-            .and_then(|h| h.originator.as_ref())
-            .unwrap_or(&message.originator);
+        let originator = message.sent_originator();
         let tlvs = merged_tlvs(&message.tlvs, hop.map_or(&[], |h| &h.tlvs));
         carrier
             .send(Outgoing {
@@ -265,15 +263,26 @@ impl Pipeline {
                 status_text(status, ""),
                 retry_after_ms,
             ),
-            SendOutcome::Temporary { status, detail } => {
+            SendOutcome::Temporary {
+                status,
+                detail,
+                retry_after_ms,
+            } => {
                 let text = status_text(status, &detail);
-                (AttemptOutcome::TemporaryFailure(status), text, None)
+                let outcome = AttemptOutcome::TemporaryFailure(status);
+                (outcome, text, retry_after_ms)
             }
             SendOutcome::Permanent { status, detail } => {
                 let text = status_text(status, &detail);
                 (AttemptOutcome::PermanentFailure(status), text, None)
             }
-            SendOutcome::Unknown => (AttemptOutcome::TimedOut, String::new(), None),
+            SendOutcome::Unknown { taken } => {
+                // What has its answer is not sent again.
+                if taken.iter().any(Option::is_some) {
+                    message.parts = parts(carrier, &message.parts, taken);
+                }
+                (AttemptOutcome::TimedOut, String::new(), None)
+            }
             SendOutcome::Unavailable => (AttemptOutcome::Unavailable, String::new(), None),
         };
         message.record_attempt(Attempt {
@@ -315,17 +324,7 @@ impl Pipeline {
             at: now,
             outcome: AttemptOutcome::Sent,
         });
-        message.parts = ids
-            .into_iter()
-            .map(|id| Part {
-                carrier: carrier.clone(),
-                carrier_message_id: id,
-                state: PartState::Enroute,
-                error: String::new(),
-                network_type: None,
-                done_at: None,
-            })
-            .collect();
+        message.parts = parts(carrier, &message.parts, ids.into_iter().map(Some).collect());
         message.due = None;
         message.enter(now, State::Enroute, Reason::TakenByCarrier, "");
     }
@@ -395,6 +394,32 @@ impl Pipeline {
         };
         message.wait(Lane::Carrier(next), now);
     }
+}
+
+/// Segments by the ids that the carrier gave them, none for those that it did not answer for. What is
+/// known of one from an earlier attempt stays, its receipt above all.
+fn parts(carrier: &CarrierId, before: &[Part], ids: Vec<Option<String>>) -> Vec<Part> {
+    let whole = before.len() == ids.len();
+    let part = |(index, id): (usize, Option<String>)| {
+        let known = before.get(index).filter(|p| {
+            whole
+                && p.carrier == *carrier
+                && p.state != PartState::Unanswered
+                && Some(&p.carrier_message_id) == id.as_ref()
+        });
+        known.cloned().unwrap_or_else(|| Part {
+            carrier: carrier.clone(),
+            state: match id {
+                Some(_) => PartState::Enroute,
+                None => PartState::Unanswered,
+            },
+            carrier_message_id: id.unwrap_or_default(),
+            error: String::new(),
+            network_type: None,
+            done_at: None,
+        })
+    };
+    ids.into_iter().enumerate().map(part).collect()
 }
 
 /// The concatenation reference: the same for every attempt of one message, so that a repeated

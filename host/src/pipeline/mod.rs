@@ -4,6 +4,7 @@
 //! swaps it. Knows no JSON, no SMPP and no bytes on disk.
 
 pub mod account;
+pub mod call_back;
 pub mod canary;
 pub mod carriers;
 pub mod compare;

@@ -1,259 +1,96 @@
-//! Where a number lives: its country (libphonenumber's data) and the clock on its wall. Knows
-//! nothing of number portability; an operator's table may say better.
+//! Numbers: how a client's is read, where it lives (its country by libphonenumber's data, its network
+//! by the operator's tables), and the clock on its wall. Decides nothing about messages.
+
+mod plan;
+mod table;
+mod zones;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::tz::TimeZone;
 
 use crate::clock::Timestamp;
-use crate::domain::{Address, Network};
+use crate::domain::address::AddressError;
+use crate::domain::{AccountId, Address, Network, NetworkSource};
+pub use plan::{Kinds, Region, Rules, Validate};
+pub use table::{Columns, NetworkRow, NetworkTable, TableError};
+use zones::ZONES;
 
-/// Countries with one wall clock, or with one for all but a remote part (the Canaries, the
-/// Azores, Xinjiang, the Chathams...). For the others (AU, BR, CA, MX, RU, US and a few more) a number alone does
-/// not tell the zone: the operator's rows do, or a policy has to be told what to do then.
-const ZONES: &[(&[u8; 2], &str)] = &[
-    (b"AD", "Europe/Andorra"),
-    (b"AE", "Asia/Dubai"),
-    (b"AF", "Asia/Kabul"),
-    (b"AG", "America/Antigua"),
-    (b"AI", "America/Anguilla"),
-    (b"AL", "Europe/Tirane"),
-    (b"AM", "Asia/Yerevan"),
-    (b"AO", "Africa/Luanda"),
-    (b"AR", "America/Argentina/Buenos_Aires"),
-    (b"AS", "Pacific/Pago_Pago"),
-    (b"AT", "Europe/Vienna"),
-    (b"AW", "America/Aruba"),
-    (b"AX", "Europe/Mariehamn"),
-    (b"AZ", "Asia/Baku"),
-    (b"BA", "Europe/Sarajevo"),
-    (b"BB", "America/Barbados"),
-    (b"BD", "Asia/Dhaka"),
-    (b"BE", "Europe/Brussels"),
-    (b"BF", "Africa/Ouagadougou"),
-    (b"BG", "Europe/Sofia"),
-    (b"BH", "Asia/Bahrain"),
-    (b"BI", "Africa/Bujumbura"),
-    (b"BJ", "Africa/Porto-Novo"),
-    (b"BL", "America/St_Barthelemy"),
-    (b"BM", "Atlantic/Bermuda"),
-    (b"BN", "Asia/Brunei"),
-    (b"BO", "America/La_Paz"),
-    (b"BQ", "America/Kralendijk"),
-    (b"BS", "America/Nassau"),
-    (b"BT", "Asia/Thimphu"),
-    (b"BW", "Africa/Gaborone"),
-    (b"BY", "Europe/Minsk"),
-    (b"BZ", "America/Belize"),
-    (b"CC", "Indian/Cocos"),
-    (b"CF", "Africa/Bangui"),
-    (b"CG", "Africa/Brazzaville"),
-    (b"CH", "Europe/Zurich"),
-    (b"CI", "Africa/Abidjan"),
-    (b"CK", "Pacific/Rarotonga"),
-    (b"CL", "America/Santiago"),
-    (b"CM", "Africa/Douala"),
-    (b"CN", "Asia/Shanghai"),
-    (b"CO", "America/Bogota"),
-    (b"CR", "America/Costa_Rica"),
-    (b"CU", "America/Havana"),
-    (b"CV", "Atlantic/Cape_Verde"),
-    (b"CW", "America/Curacao"),
-    (b"CX", "Indian/Christmas"),
-    (b"CY", "Asia/Nicosia"),
-    (b"CZ", "Europe/Prague"),
-    (b"DE", "Europe/Berlin"),
-    (b"DJ", "Africa/Djibouti"),
-    (b"DK", "Europe/Copenhagen"),
-    (b"DM", "America/Dominica"),
-    (b"DO", "America/Santo_Domingo"),
-    (b"DZ", "Africa/Algiers"),
-    (b"EC", "America/Guayaquil"),
-    (b"EE", "Europe/Tallinn"),
-    (b"EG", "Africa/Cairo"),
-    (b"EH", "Africa/El_Aaiun"),
-    (b"ER", "Africa/Asmara"),
-    (b"ES", "Europe/Madrid"),
-    (b"ET", "Africa/Addis_Ababa"),
-    (b"FI", "Europe/Helsinki"),
-    (b"FJ", "Pacific/Fiji"),
-    (b"FK", "Atlantic/Stanley"),
-    (b"FO", "Atlantic/Faroe"),
-    (b"FR", "Europe/Paris"),
-    (b"GA", "Africa/Libreville"),
-    (b"GB", "Europe/London"),
-    (b"GD", "America/Grenada"),
-    (b"GE", "Asia/Tbilisi"),
-    (b"GF", "America/Cayenne"),
-    (b"GG", "Europe/Guernsey"),
-    (b"GH", "Africa/Accra"),
-    (b"GI", "Europe/Gibraltar"),
-    (b"GM", "Africa/Banjul"),
-    (b"GN", "Africa/Conakry"),
-    (b"GP", "America/Guadeloupe"),
-    (b"GQ", "Africa/Malabo"),
-    (b"GR", "Europe/Athens"),
-    (b"GS", "Atlantic/South_Georgia"),
-    (b"GT", "America/Guatemala"),
-    (b"GU", "Pacific/Guam"),
-    (b"GW", "Africa/Bissau"),
-    (b"GY", "America/Guyana"),
-    (b"HK", "Asia/Hong_Kong"),
-    (b"HN", "America/Tegucigalpa"),
-    (b"HR", "Europe/Zagreb"),
-    (b"HT", "America/Port-au-Prince"),
-    (b"HU", "Europe/Budapest"),
-    (b"IE", "Europe/Dublin"),
-    (b"IL", "Asia/Jerusalem"),
-    (b"IM", "Europe/Isle_of_Man"),
-    (b"IN", "Asia/Kolkata"),
-    (b"IO", "Indian/Chagos"),
-    (b"IQ", "Asia/Baghdad"),
-    (b"IR", "Asia/Tehran"),
-    (b"IS", "Atlantic/Reykjavik"),
-    (b"IT", "Europe/Rome"),
-    (b"JE", "Europe/Jersey"),
-    (b"JM", "America/Jamaica"),
-    (b"JO", "Asia/Amman"),
-    (b"JP", "Asia/Tokyo"),
-    (b"KE", "Africa/Nairobi"),
-    (b"KG", "Asia/Bishkek"),
-    (b"KH", "Asia/Phnom_Penh"),
-    (b"KM", "Indian/Comoro"),
-    (b"KN", "America/St_Kitts"),
-    (b"KP", "Asia/Pyongyang"),
-    (b"KR", "Asia/Seoul"),
-    (b"KW", "Asia/Kuwait"),
-    (b"KY", "America/Cayman"),
-    (b"KZ", "Asia/Almaty"),
-    (b"LA", "Asia/Vientiane"),
-    (b"LB", "Asia/Beirut"),
-    (b"LC", "America/St_Lucia"),
-    (b"LI", "Europe/Vaduz"),
-    (b"LK", "Asia/Colombo"),
-    (b"LR", "Africa/Monrovia"),
-    (b"LS", "Africa/Maseru"),
-    (b"LT", "Europe/Vilnius"),
-    (b"LU", "Europe/Luxembourg"),
-    (b"LV", "Europe/Riga"),
-    (b"LY", "Africa/Tripoli"),
-    (b"MA", "Africa/Casablanca"),
-    (b"MC", "Europe/Monaco"),
-    (b"MD", "Europe/Chisinau"),
-    (b"ME", "Europe/Podgorica"),
-    (b"MF", "America/Marigot"),
-    (b"MG", "Indian/Antananarivo"),
-    (b"MH", "Pacific/Majuro"),
-    (b"MK", "Europe/Skopje"),
-    (b"ML", "Africa/Bamako"),
-    (b"MM", "Asia/Yangon"),
-    (b"MO", "Asia/Macau"),
-    (b"MP", "Pacific/Saipan"),
-    (b"MQ", "America/Martinique"),
-    (b"MR", "Africa/Nouakchott"),
-    (b"MS", "America/Montserrat"),
-    (b"MT", "Europe/Malta"),
-    (b"MU", "Indian/Mauritius"),
-    (b"MV", "Indian/Maldives"),
-    (b"MW", "Africa/Blantyre"),
-    (b"MY", "Asia/Kuala_Lumpur"),
-    (b"MZ", "Africa/Maputo"),
-    (b"NA", "Africa/Windhoek"),
-    (b"NC", "Pacific/Noumea"),
-    (b"NE", "Africa/Niamey"),
-    (b"NF", "Pacific/Norfolk"),
-    (b"NG", "Africa/Lagos"),
-    (b"NI", "America/Managua"),
-    (b"NL", "Europe/Amsterdam"),
-    (b"NO", "Europe/Oslo"),
-    (b"NP", "Asia/Kathmandu"),
-    (b"NR", "Pacific/Nauru"),
-    (b"NU", "Pacific/Niue"),
-    (b"NZ", "Pacific/Auckland"),
-    (b"OM", "Asia/Muscat"),
-    (b"PA", "America/Panama"),
-    (b"PE", "America/Lima"),
-    (b"PH", "Asia/Manila"),
-    (b"PK", "Asia/Karachi"),
-    (b"PL", "Europe/Warsaw"),
-    (b"PM", "America/Miquelon"),
-    (b"PN", "Pacific/Pitcairn"),
-    (b"PR", "America/Puerto_Rico"),
-    (b"PS", "Asia/Gaza"),
-    (b"PT", "Europe/Lisbon"),
-    (b"PW", "Pacific/Palau"),
-    (b"PY", "America/Asuncion"),
-    (b"QA", "Asia/Qatar"),
-    (b"RE", "Indian/Reunion"),
-    (b"RO", "Europe/Bucharest"),
-    (b"RS", "Europe/Belgrade"),
-    (b"RW", "Africa/Kigali"),
-    (b"SA", "Asia/Riyadh"),
-    (b"SB", "Pacific/Guadalcanal"),
-    (b"SC", "Indian/Mahe"),
-    (b"SD", "Africa/Khartoum"),
-    (b"SE", "Europe/Stockholm"),
-    (b"SG", "Asia/Singapore"),
-    (b"SH", "Atlantic/St_Helena"),
-    (b"SI", "Europe/Ljubljana"),
-    (b"SJ", "Arctic/Longyearbyen"),
-    (b"SK", "Europe/Bratislava"),
-    (b"SL", "Africa/Freetown"),
-    (b"SM", "Europe/San_Marino"),
-    (b"SN", "Africa/Dakar"),
-    (b"SO", "Africa/Mogadishu"),
-    (b"SR", "America/Paramaribo"),
-    (b"SS", "Africa/Juba"),
-    (b"ST", "Africa/Sao_Tome"),
-    (b"SV", "America/El_Salvador"),
-    (b"SX", "America/Lower_Princes"),
-    (b"SY", "Asia/Damascus"),
-    (b"SZ", "Africa/Mbabane"),
-    (b"TC", "America/Grand_Turk"),
-    (b"TD", "Africa/Ndjamena"),
-    (b"TF", "Indian/Kerguelen"),
-    (b"TG", "Africa/Lome"),
-    (b"TH", "Asia/Bangkok"),
-    (b"TJ", "Asia/Dushanbe"),
-    (b"TK", "Pacific/Fakaofo"),
-    (b"TL", "Asia/Dili"),
-    (b"TM", "Asia/Ashgabat"),
-    (b"TN", "Africa/Tunis"),
-    (b"TO", "Pacific/Tongatapu"),
-    (b"TR", "Europe/Istanbul"),
-    (b"TT", "America/Port_of_Spain"),
-    (b"TV", "Pacific/Funafuti"),
-    (b"TW", "Asia/Taipei"),
-    (b"TZ", "Africa/Dar_es_Salaam"),
-    (b"UA", "Europe/Kyiv"),
-    (b"UG", "Africa/Kampala"),
-    (b"UY", "America/Montevideo"),
-    (b"UZ", "Asia/Samarkand"),
-    (b"VA", "Europe/Vatican"),
-    (b"VC", "America/St_Vincent"),
-    (b"VE", "America/Caracas"),
-    (b"VG", "America/Tortola"),
-    (b"VI", "America/St_Thomas"),
-    (b"VN", "Asia/Ho_Chi_Minh"),
-    (b"VU", "Pacific/Efate"),
-    (b"WF", "Pacific/Wallis"),
-    (b"WS", "Pacific/Apia"),
-    (b"YE", "Asia/Aden"),
-    (b"YT", "Indian/Mayotte"),
-    (b"ZA", "Africa/Johannesburg"),
-    (b"ZM", "Africa/Lusaka"),
-    (b"ZW", "Africa/Harare"),
-];
+/// How numbers are read, from the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub rules: Rules,
+    /// Regions of accounts that have one of their own.
+    pub regions: HashMap<AccountId, Region>,
+}
 
-/// Resolves numbers to networks and wall clocks. Cheap to share.
+/// Resolves numbers to networks and wall clocks. One per server.
 #[derive(Debug)]
 pub struct Numbers {
+    settings: Settings,
     /// Sorted by country, as `ZONES` is.
     zones: Vec<Option<TimeZone>>,
     /// The operator's own rows, longest prefix first: digits and zone.
     overrides: Vec<(String, TimeZone)>,
     /// Countries of number ranges seen lately: parsing a number costs more than most decisions.
     countries: parking_lot::RwLock<HashMap<u64, Option<[u8; 2]>>>,
+    tables: parking_lot::RwLock<Tables>,
+    reloads: [AtomicU64; 2],
+}
+
+/// The operator's tables as they stand.
+#[derive(Debug, Default)]
+pub struct Tables {
+    pub networks: NetworkTable,
+    pub ported: NetworkTable,
+}
+
+/// Where the tables are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableFiles {
+    pub networks: Option<PathBuf>,
+    pub ported: Option<PathBuf>,
+}
+
+impl TableFiles {
+    pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.networks.iter().chain(&self.ported)
+    }
+
+    /// Reads all of them, or none: the error names the file, the line and the rule. Blocking.
+    pub fn read(&self) -> Result<Tables, String> {
+        let read = |path: &Option<PathBuf>, columns| match path {
+            None => Ok(NetworkTable::default()),
+            Some(path) => NetworkTable::load(path, columns)
+                .map_err(|error| format!("{}: {error}", path.display())),
+        };
+        Ok(Tables {
+            networks: read(&self.networks, Columns::Networks)?,
+            ported: read(&self.ported, Columns::Ported)?,
+        })
+    }
+}
+
+/// All that is known of a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    pub address: Address,
+    pub network: Network,
+    /// `234-10`, with the zeros that belong to it.
+    pub mcc_mnc: Option<String>,
+    pub operator: Option<String>,
+    /// Leading digits by which the table's row was found.
+    pub matched: Option<String>,
+    /// The network that the number was first given to, where it is another than it is in now.
+    pub range_mcc_mnc: Option<String>,
+    pub possible: bool,
+    pub valid: bool,
+    pub kind: Option<&'static str>,
+    pub national: String,
+    pub international: String,
+    pub utc_offset_minutes: Option<i16>,
 }
 
 /// Ranges whose country is remembered; beyond it they are forgotten and learnt anew.
@@ -278,23 +115,121 @@ impl Numbers {
         }
         rows.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         Ok(Numbers {
+            settings: Settings::default(),
             zones: ZONES
                 .iter()
                 .map(|(_, zone)| TimeZone::get(zone).ok())
                 .collect(),
             overrides: rows,
             countries: parking_lot::RwLock::default(),
+            tables: parking_lot::RwLock::default(),
+            reloads: Default::default(),
         })
     }
 
-    /// The country of an international number; nothing for short codes and names.
+    pub fn with_settings(self, settings: Settings) -> Numbers {
+        Numbers { settings, ..self }
+    }
+
+    /// Puts other tables in the place of those in force.
+    pub fn set_tables(&self, tables: Tables) {
+        let old = std::mem::replace(&mut *self.tables.write(), tables);
+        // Freed without the lock: it may be hundreds of megabytes.
+        drop(old);
+    }
+
+    /// Counts a table that was read again: taken, or refused.
+    pub fn note_reload(&self, taken: bool) {
+        self.reloads[usize::from(taken)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reloads that were refused, and that were taken.
+    pub fn reloads(&self) -> [u64; 2] {
+        [0, 1].map(|i: usize| self.reloads[i].load(Ordering::Relaxed))
+    }
+
+    /// Rows and octets in memory: networks, then portability.
+    pub fn table_sizes(&self) -> [(usize, usize); 2] {
+        let tables = self.tables.read();
+        [&tables.networks, &tables.ported].map(|t| (t.len(), t.memory()))
+    }
+
+    /// The rules for what an account writes: `region` is the submission's own, before the account's,
+    /// before the server's.
+    pub fn rules(&self, account: &AccountId, region: Option<Region>) -> Rules {
+        let rules = self.settings.rules;
+        let own = region.or_else(|| self.settings.regions.get(account).copied());
+        Rules {
+            region: own.or(rules.region),
+            ..rules
+        }
+    }
+
+    /// A recipient as a client wrote it.
+    pub fn recipient(&self, text: &str, rules: &Rules) -> Result<Address, AddressError> {
+        plan::recipient(text, rules)
+    }
+
+    /// An originator as a client wrote it.
+    pub fn originator(&self, text: &str, rules: &Rules) -> Result<Address, AddressError> {
+        plan::originator(text, rules)
+    }
+
+    /// Where an international number lives; nothing for short codes and names. A row of the
+    /// portability table comes before one of the networks, and that before the numbering plan.
     pub fn network(&self, address: &Address) -> Network {
         if !address.is_international() {
             return Network::default();
         }
+        let tables = self.tables.read();
+        let found = Resolved::of(&tables, &address.value);
+        let (mcc, mnc) = found.row().map_or((None, None), |row| (row.mcc, row.mnc));
+        let source = found.source();
+        let country = found.country();
+        drop(tables);
+        let country = country.or_else(|| self.country(&address.value));
         Network {
-            country: self.country(&address.value),
-            ..Network::default()
+            country,
+            mcc,
+            mnc,
+            ported: source == Some(NetworkSource::Ported),
+            source: source.unwrap_or(match country {
+                Some(_) => NetworkSource::Plan,
+                None => NetworkSource::Unknown,
+            }),
+        }
+    }
+
+    /// All that is known of a number, for a person.
+    pub fn lookup(&self, address: Address, now: Timestamp) -> Lookup {
+        let network = self.network(&address);
+        let described = address
+            .is_international()
+            .then(|| plan::describe(&address.value))
+            .flatten();
+        let tables = self.tables.read();
+        let found = Resolved::of(&tables, &address.value);
+        let row = found.row();
+        let matched = found.ported.or(found.range).map(|f| f.prefix_digits);
+        let mcc_mnc = row.and_then(NetworkRow::mcc_mnc);
+        let range = found.range.and_then(|f| f.network.mcc_mnc());
+        Lookup {
+            operator: found.operator(&tables).map(str::to_owned),
+            matched: matched
+                .and_then(|n| address.value.get(..usize::from(n)))
+                .map(str::to_owned),
+            range_mcc_mnc: range.filter(|range| mcc_mnc.as_ref() != Some(range)),
+            mcc_mnc,
+            possible: described.as_ref().is_some_and(|d| d.possible),
+            valid: described.as_ref().is_some_and(|d| d.valid),
+            kind: described.as_ref().and_then(|d| d.kind),
+            national: described
+                .as_ref()
+                .map_or_else(|| address.to_string(), |d| d.national.clone()),
+            international: described.map_or_else(|| address.to_string(), |d| d.international),
+            utc_offset_minutes: self.utc_offset_minutes(&address, &network, now),
+            network,
+            address,
         }
     }
 
@@ -304,12 +239,12 @@ impl Numbers {
             .get(..RANGE_DIGITS)
             .and_then(|d| d.parse::<u64>().ok());
         let Some(range) = range.map(|r| r * 100 + digits.len() as u64) else {
-            return country(digits);
+            return plan::country(digits);
         };
         if let Some(known) = self.countries.read().get(&range) {
             return *known;
         }
-        let found = country(digits);
+        let found = plan::country(digits);
         let mut countries = self.countries.write();
         if countries.len() >= COUNTRIES_MAX {
             countries.clear();
@@ -340,16 +275,44 @@ impl Numbers {
     }
 }
 
-fn country(digits: &str) -> Option<[u8; 2]> {
-    let number: rlibphonenumber::PhoneNumber = format!("+{digits}").parse().ok()?;
-    // Numbers of no range in use (test numbers, ranges younger than the data) live in the main
-    // country of their country code.
-    let region = number.get_region_code().or_else(|| {
-        rlibphonenumber::PHONE_NUMBER_UTIL.get_region_for_country_code(number.country_code)
-    })?;
-    match region.as_region_str().as_bytes() {
-        [a, b] if a.is_ascii_uppercase() && b.is_ascii_uppercase() => Some([*a, *b]),
-        _ => None,
+/// What the tables say of one number.
+#[derive(Clone, Copy)]
+struct Resolved<'a> {
+    ported: Option<table::Found<'a>>,
+    range: Option<table::Found<'a>>,
+}
+
+impl<'a> Resolved<'a> {
+    fn of(tables: &'a Tables, digits: &str) -> Resolved<'a> {
+        Resolved {
+            ported: tables.ported.longest(digits),
+            range: tables.networks.longest(digits),
+        }
+    }
+
+    fn row(&self) -> Option<&'a NetworkRow> {
+        self.ported.or(self.range).map(|f| f.network)
+    }
+
+    fn source(&self) -> Option<NetworkSource> {
+        if self.ported.is_some() {
+            return Some(NetworkSource::Ported);
+        }
+        self.range.map(|_| NetworkSource::Table)
+    }
+
+    /// A ported number stays in its country.
+    fn country(&self) -> Option<[u8; 2]> {
+        self.range.and_then(|f| f.network.country)
+    }
+
+    /// The row's own name, else what the table of networks calls the same codes.
+    fn operator(&self, tables: &'a Tables) -> Option<&'a str> {
+        let row = self.row()?;
+        if !row.operator.is_empty() {
+            return Some(&row.operator);
+        }
+        tables.networks.operator_of(row)
     }
 }
 
@@ -357,9 +320,13 @@ fn country(digits: &str) -> Option<[u8; 2]> {
 mod tests {
     use super::*;
 
+    fn numbers() -> Numbers {
+        Numbers::new([("1212".to_owned(), "America/New_York".to_owned())])
+            .unwrap_or_else(|e| panic!("{e:?}"))
+    }
+
     fn offset(number: &str, at: u64) -> Option<i16> {
-        let numbers = Numbers::new([("1212".to_owned(), "America/New_York".to_owned())])
-            .unwrap_or_else(|e| panic!("{e:?}"));
+        let numbers = numbers();
         let address = Address::international(number).unwrap();
         let network = numbers.network(&address);
         numbers.utc_offset_minutes(&address, &network, Timestamp(at))
@@ -386,8 +353,109 @@ mod tests {
         assert_eq!(offset("+12125550143", JANUARY), Some(-300));
     }
 
+    fn with_tables() -> Numbers {
+        let numbers = numbers();
+        let networks =
+            "44,GB,,,\n447700,GB,234,10,O2\n447800,GB,234,30,EE\n3906698,VA,222,01,TIM\n";
+        let ported = "447700900123,234,30\n447700900124,234,20,Three\n";
+        numbers.set_tables(Tables {
+            networks: NetworkTable::parse(networks.as_bytes(), Columns::Networks).unwrap(),
+            ported: NetworkTable::parse(ported.as_bytes(), Columns::Ported).unwrap(),
+        });
+        numbers
+    }
+
+    #[track_caller]
+    fn network(number: &str, expect: (&str, Option<(u16, u16)>, NetworkSource)) {
+        let network = with_tables().network(&Address::international(number).unwrap());
+        let country = network
+            .country
+            .map(|c| String::from_utf8(c.to_vec()).unwrap());
+        assert_eq!(
+            (
+                country.as_deref().unwrap_or(""),
+                network.mcc.zip(network.mnc),
+                network.source
+            ),
+            expect
+        );
+        assert_eq!(network.ported, expect.2 == NetworkSource::Ported);
+    }
+
     #[test]
-    fn the_table_is_sorted() {
-        assert!(ZONES.windows(2).all(|w| w[0].0 < w[1].0));
+    fn portability_comes_before_the_range_and_that_before_the_plan() {
+        network(
+            "+447700900123",
+            ("GB", Some((234, 30)), NetworkSource::Ported),
+        );
+        network(
+            "+447700900999",
+            ("GB", Some((234, 10)), NetworkSource::Table),
+        );
+        network("+442079460123", ("GB", None, NetworkSource::Table));
+        network(
+            "+390669812345",
+            ("VA", Some((222, 1)), NetworkSource::Table),
+        );
+        network("+33612345678", ("FR", None, NetworkSource::Plan));
+        network("+2101234567", ("", None, NetworkSource::Unknown));
+    }
+
+    #[test]
+    fn a_lookup_tells_all() {
+        let numbers = with_tables();
+        let of = |n: &str| numbers.lookup(Address::international(n).unwrap(), Timestamp(JULY));
+        let ported = of("+447700900123");
+        assert_eq!(ported.mcc_mnc.as_deref(), Some("234-30"));
+        assert_eq!(ported.operator.as_deref(), Some("EE"), "by the codes");
+        assert_eq!(ported.range_mcc_mnc.as_deref(), Some("234-10"));
+        assert_eq!(ported.matched.as_deref(), Some("447700900123"));
+        assert_eq!(ported.utc_offset_minutes, Some(60));
+        assert!(ported.possible && !ported.valid, "a number for films");
+        let mobile = of("+447400123456");
+        assert_eq!((mobile.valid, mobile.kind), (true, Some("mobile")));
+        assert_eq!(mobile.national, "07400 123456");
+        assert_eq!(mobile.international, "+44 7400 123456");
+    }
+
+    #[test]
+    fn the_submissions_region_comes_before_the_accounts_and_that_before_the_servers() {
+        let region = |text: &str| Region::parse(text).unwrap();
+        let numbers = numbers().with_settings(Settings {
+            rules: Rules {
+                region: Some(region("GB")),
+                ..Rules::default()
+            },
+            regions: HashMap::from([(AccountId::from("fr"), region("FR"))]),
+        });
+        let read = |account: &str, own: Option<&str>| {
+            let rules = numbers.rules(&AccountId::from(account), own.map(region));
+            numbers.recipient("0612345678", &rules).map(|a| a.value)
+        };
+        assert_eq!(read("fr", None).as_deref(), Ok("33612345678"));
+        assert_eq!(read("fr", Some("nl")).as_deref(), Ok("31612345678"));
+        assert_eq!(read("acme", None).as_deref(), Ok("44612345678"));
+    }
+
+    #[test]
+    fn files_are_read_all_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let files = TableFiles {
+            networks: Some(write("networks.tsv", "44\tGB\t234\t10\tO2\n")),
+            ported: Some(write("ported.csv", "447700900123,234\n")),
+        };
+        let error = files.read().unwrap_err();
+        assert!(
+            error.contains("ported.csv: line 1: has no mcc and mnc"),
+            "{error}"
+        );
+        write("ported.csv", "447700900123,234,30\n");
+        let tables = files.read().unwrap();
+        assert_eq!((tables.networks.len(), tables.ported.len()), (1, 1));
     }
 }

@@ -6,7 +6,9 @@ use std::fmt;
 use super::host_calls::is_unprintable;
 use super::load::Manifest;
 use super::{CarrierView, HttpResponse};
-use crate::domain::{Address, Body, CarrierId, Network, NumberingPlan, Refusal, Tlv, TypeOfNumber};
+use crate::domain::{
+    Address, Body, CarrierId, Network, NetworkSource, NumberingPlan, Refusal, Tlv, TypeOfNumber,
+};
 
 // Limits on what a plugin returns. Copying is bounded before any of them by wasmtime's host-call
 // fuel (`pool::COPY_BYTES_MAX`).
@@ -267,6 +269,7 @@ pub(super) fn network(
         mcc,
         mnc,
         ported,
+        source: NetworkSource::Plugin,
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::test_guests::*;
 use super::*;
-use crate::domain::{Enriched, Hook, Network, Routing, Verdict};
+use crate::domain::{Enriched, Hook, Network, NetworkSource, Routing, Verdict};
 
 fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|w| w.to_le_bytes()).collect()
@@ -78,6 +78,7 @@ async fn an_enrichment_tells_where_a_number_lives() {
                 mcc: Some(234),
                 mnc: Some(10),
                 ported: true,
+                source: NetworkSource::Plugin,
             }),
             labels: Vec::new(),
             reason: "seen".into(),

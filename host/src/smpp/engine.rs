@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use super::link::{
-    Answer, Command, Inlet, LinkSettings, LinkState, MESSAGE_ID_KEPT, Order, Reaction, Reply,
-    ReplyContent, Responder, Shared, now,
+    Answer, AnswerTo, Command, Inlet, LinkSettings, LinkState, MESSAGE_ID_KEPT, Order, Reaction,
+    Reply, ReplyContent, Responder, Shared, now,
 };
-use super::pdu::{Body, Framing, SmResp, decode, frame, reject};
+use super::pdu::{Body, Framing, SmResp, decode, frame, reject, tag};
 use super::session::{CloseReason, Counters, Event, Session};
 use super::status;
 
@@ -328,11 +328,14 @@ impl<I: Inlet> Engine<I> {
                 command_status,
                 body,
             } => {
+                if let Some(state) = congestion_state(&body) {
+                    self.shared.congestion.store(state, Ordering::Relaxed);
+                }
                 let answer = Answer::Answered {
                     command_status,
                     message_id: message_id(&body),
                 };
-                self.groups.answer(token, answer);
+                self.groups.answered(token, answer, octets);
             }
         }
     }
@@ -450,7 +453,7 @@ impl<I: Inlet> Engine<I> {
     }
 
     fn begin(&mut self, command: Command) {
-        let group = self.groups.open(command.requests.count, command.answer);
+        let group = self.groups.open(command.requests.count, command.to);
         self.sending = Some(Sending {
             octets: command.requests.octets,
             at: 0,
@@ -562,10 +565,7 @@ impl<I: Inlet> Engine<I> {
         }
         control.commands.close();
         while let Ok(command) = control.commands.try_recv() {
-            // The sender may have gone; nobody is waiting then.
-            let _ = command
-                .answer
-                .send(vec![Answer::Unsent; command.requests.count]);
+            command.to.unsent(command.requests.count);
         }
         self.publish();
     }
@@ -584,15 +584,16 @@ struct Groups {
 struct Group {
     answers: Vec<Answer>,
     open: usize,
-    to: oneshot::Sender<Vec<Answer>>,
+    /// None: told already.
+    to: Option<AnswerTo>,
 }
 
 impl Groups {
-    fn open(&mut self, count: usize, to: oneshot::Sender<Vec<Answer>>) -> usize {
+    fn open(&mut self, count: usize, to: AnswerTo) -> usize {
         let group = Group {
             answers: vec![Answer::Unsent; count],
             open: count,
-            to,
+            to: Some(to),
         };
         match self.free.pop() {
             Some(slot) => {
@@ -604,6 +605,18 @@ impl Groups {
                 self.slots.len() - 1
             }
         }
+    }
+
+    /// The peer answered with the PDU `frame`.
+    fn answered(&mut self, token: Token, answer: Answer, frame: &Bytes) {
+        if let Some(Some(group)) = self.slots.get_mut(token.group)
+            && matches!(group.to, Some(AnswerTo::Whole(_)))
+            && let Some(AnswerTo::Whole(to)) = group.to.take()
+        {
+            // Nobody may be waiting any more.
+            let _ = to.send(Ok(frame.clone()));
+        }
+        self.answer(token, answer);
     }
 
     fn answer(&mut self, token: Token, answer: Answer) {
@@ -621,8 +634,15 @@ impl Groups {
             && let Some(group) = slot.take()
         {
             self.free.push(token.group);
+            let mut answers = group.answers;
             // Nobody may be waiting any more.
-            let _ = group.to.send(group.answers);
+            match group.to {
+                Some(AnswerTo::All(to)) => drop(to.send(answers)),
+                Some(AnswerTo::Whole(to)) => {
+                    drop(to.send(Err(answers.pop().unwrap_or(Answer::Unsent))));
+                }
+                None => {}
+            }
         }
     }
 
@@ -635,6 +655,17 @@ impl Groups {
         for index in index..count {
             self.answer(Token { group, index }, Answer::Unsent);
         }
+    }
+}
+
+/// SMPP 5.0, 4.8.4.18. More than 100 is full as well.
+fn congestion_state(body: &Body<'_>) -> Option<u8> {
+    match body {
+        Body::SubmitSmResp(resp) | Body::DataSmResp(resp) => {
+            let state = resp.tlvs.integer(tag::CONGESTION_STATE)?;
+            Some(u8::try_from(state).unwrap_or(100).min(100))
+        }
+        _ => None,
     }
 }
 

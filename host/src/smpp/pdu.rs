@@ -89,8 +89,11 @@ pub mod esm_class {
     pub const TYPE_MASK: u8 = 0x3C;
     pub const DELIVERY_RECEIPT: u8 = 0x04;
     pub const INTERMEDIATE_NOTIFICATION: u8 = 0x20;
+    /// Messaging mode bits of a submit_sm: 0 the SMSC's default, 1 datagram, 2 forward, 3 store and forward.
+    pub const MODE_MASK: u8 = 0x03;
     /// The message begins with a user data header.
     pub const UDHI: u8 = 0x40;
+    pub const REPLY_PATH: u8 = 0x80;
 }
 
 /// What stands at the front of a receive buffer.

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::link::{Answer, Requests};
 use super::super::pdu::{Header, Sm, command_id, encode};
-use super::super::session::{CloseReason, Credentials};
+use super::super::session::{CloseReason, Credentials, INTERFACE_VERSION};
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,6 +65,7 @@ async fn esme(address: SocketAddr, password: &str, window: usize) -> Link {
         system_id: "acme".to_owned(),
         password: password.to_owned(),
         system_type: String::new(),
+        interface_version: INTERFACE_VERSION,
         address_range: String::new(),
         addr_ton: 0,
         addr_npi: 0,

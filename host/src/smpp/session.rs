@@ -394,10 +394,11 @@ impl<T> Session<T> {
         let answers =
             |command_id: u32| is_nack || pdu.command_id() == command_id | command_id::RESPONSE;
         match self.state {
+            // One bind is out at a time, so that its response is known whatever number it bears.
             State::Binding {
                 sequence_number: ours,
                 ..
-            } if ours == sequence_number => {
+            } if ours == sequence_number || is_bind_resp(&pdu.body) => {
                 return self.bind_answered(now, &pdu, command_status);
             }
             State::Unbinding {
@@ -562,7 +563,7 @@ impl<T> Session<T> {
             system_id: credentials.system_id.as_bytes(),
             password: credentials.password.as_bytes(),
             system_type: credentials.system_type.as_bytes(),
-            interface_version: INTERFACE_VERSION,
+            interface_version: credentials.interface_version,
             addr_ton: credentials.addr_ton,
             addr_npi: credentials.addr_npi,
             address_range: credentials.address_range.as_bytes(),
@@ -703,6 +704,13 @@ impl<T> Session<T> {
             }
         }
     }
+}
+
+fn is_bind_resp(body: &Body<'_>) -> bool {
+    matches!(
+        body,
+        Body::BindReceiverResp(_) | Body::BindTransmitterResp(_) | Body::BindTransceiverResp(_)
+    )
 }
 
 #[cfg(test)]

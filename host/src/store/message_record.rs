@@ -9,9 +9,9 @@ use crate::clock::Timestamp;
 use crate::domain::text::{Alphabet, EncodingWish, Language, Languages, ShiftTables, TextWish};
 use crate::domain::{
     AccountId, Attempt, AttemptOutcome, CallOutcome, CarrierId, Decision, Due, Event,
-    FailedDelivery, HookCall, Hop, Lane, Message, MessageId, Network, OnUnknown, Part, PartState,
-    Phase, Plan, Reason, ReceiptsWanted, Reroute, SetId, SmParameters, Source, State, Tlv,
-    TrafficClass,
+    FailedDelivery, HookCall, Hop, Lane, Message, MessageId, Network, NetworkSource, OnUnknown,
+    Part, PartState, Phase, Plan, Reason, ReceiptsWanted, Reroute, SetId, SmParameters, Source,
+    State, Tlv, TrafficClass,
 };
 
 /// Names that recur within a record are written once and referred to by number.
@@ -459,12 +459,16 @@ fn read_event(r: &mut Reader<'_>, names: &mut KnownNames, base: u64) -> Result<E
     })
 }
 
+/// Above the four flags of what is there.
+const NETWORK_SOURCE_SHIFT: u32 = 4;
+
 pub(super) fn put_network(out: &mut Vec<u8>, network: &Network) {
     out.push(
         u8::from(network.country.is_some())
             | u8::from(network.mcc.is_some()) << 1
             | u8::from(network.mnc.is_some()) << 2
-            | u8::from(network.ported) << 3,
+            | u8::from(network.ported) << 3
+            | (network.source as u8) << NETWORK_SOURCE_SHIFT,
     );
     if let Some(country) = network.country {
         out.extend_from_slice(&country);
@@ -475,7 +479,9 @@ pub(super) fn put_network(out: &mut Vec<u8>, network: &Network) {
 }
 
 pub(super) fn network(r: &mut Reader<'_>) -> Result<Network, Damage> {
-    let present = flags(r, 0b1111)?;
+    // Records from before the source was kept have zeros there: unknown.
+    let present = flags(r, 0b0111_1111)?;
+    let source = NetworkSource::from_u8(present >> NETWORK_SOURCE_SHIFT);
     let has = |bit: u8| present & bit != 0;
     Ok(Network {
         country: if has(1) { Some(r.array()?) } else { None },
@@ -490,6 +496,7 @@ pub(super) fn network(r: &mut Reader<'_>) -> Result<Network, Damage> {
             None
         },
         ported: has(8),
+        source: source.ok_or(Damage::Field("network.source"))?,
     })
 }
 

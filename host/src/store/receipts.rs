@@ -426,7 +426,7 @@ impl Committer {
         let Some(mut message) = self.load(id)? else {
             return Ok(());
         };
-        let Some(said) = message.parts.iter().find(|p| p.state != PartState::Enroute) else {
+        let Some(said) = message.parts.iter().find(|p| p.state.is_reported()) else {
             return Ok(());
         };
         let report = Report {
@@ -653,7 +653,7 @@ fn narrow(suspects: &mut Vec<Suspect>, speaks_for: impl Fn(&Suspect) -> bool) {
 
 fn reported(message: &Message) -> usize {
     let reported = message.parts.iter();
-    reported.filter(|p| p.state != PartState::Enroute).count()
+    reported.filter(|p| p.state.is_reported()).count()
 }
 
 /// Where in a message the segment of an id stands.

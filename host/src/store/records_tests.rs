@@ -6,8 +6,8 @@ use super::*;
 use crate::domain::text::{Alphabet, EncodingWish, Language, Languages, ShiftTables, TextWish};
 use crate::domain::{
     Attempt, AttemptOutcome, CallOutcome, Decision, Due, Event, FailedDelivery, HookCall, Hop,
-    Lane, Network, OnUnknown, Part, Phase, Plan, Reason, ReceiptsWanted, Reroute, SetId,
-    SmParameters, Source, Tlv, TrafficClass,
+    Lane, Network, NetworkSource, OnUnknown, Part, Phase, Plan, Reason, ReceiptsWanted, Reroute,
+    SetId, SmParameters, Source, Tlv, TrafficClass,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -60,12 +60,14 @@ fn some_network() -> impl Strategy<Value = Network> {
         any::<Option<u16>>(),
         any::<Option<u16>>(),
         any::<bool>(),
+        0u8..5,
     )
-        .prop_map(|(country, mcc, mnc, ported)| Network {
+        .prop_map(|(country, mcc, mnc, ported, source)| Network {
             country,
             mcc,
             mnc,
             ported,
+            source: NetworkSource::from_u8(source).unwrap(),
         })
 }
 

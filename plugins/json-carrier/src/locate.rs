@@ -287,16 +287,34 @@ impl Check {
 }
 
 /// What a person may be told of a carrier's words: one line, not too long, with long numbers masked, since carriers
-/// like to repeat the recipient's.
+/// like to repeat the recipient's, and with decimal fractions masked, since they like to tell prices and balances.
 pub fn presentable(text: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let mut digits = 0;
-    for c in text.chars().take(PRESENTABLE_CHARACTERS_MAX) {
+    let characters: Vec<char> = text.chars().take(PRESENTABLE_CHARACTERS_MAX).collect();
+    let is_digit = |at: Option<usize>| {
+        at.and_then(|at| characters.get(at))
+            .is_some_and(char::is_ascii_digit)
+    };
+    let is_point = |at: usize| {
+        characters.get(at).is_some_and(|c| matches!(c, '.' | ','))
+            && is_digit(at.checked_sub(1))
+            && is_digit(Some(at + 1))
+    };
+    let mut is_amount = false;
+    for (at, c) in characters.iter().enumerate() {
+        let in_number = c.is_ascii_digit() || is_point(at);
+        // At the first digit of a number: whether a fraction comes.
+        if in_number && !is_digit(at.checked_sub(1)) && !at.checked_sub(1).is_some_and(is_point) {
+            let mut rest = (at..characters.len())
+                .take_while(|at| characters[*at].is_ascii_digit() || is_point(*at));
+            is_amount = rest.any(is_point);
+        }
         digits = if c.is_ascii_digit() { digits + 1 } else { 0 };
         out.push(match c {
             c if c.is_control() => ' ',
-            _ if digits > VISIBLE_DIGITS_MAX => '*',
-            c => c,
+            _ if c.is_ascii_digit() && (digits > VISIBLE_DIGITS_MAX || is_amount) => '*',
+            c => *c,
         });
     }
     if out == text {
@@ -389,6 +407,10 @@ mod tests {
         assert_eq!(
             presentable("The number +447700900123 is\r\nbarred (21610)"),
             "The number +447700****** is  barred (21610)"
+        );
+        assert_eq!(
+            presentable("Balance EUR 1,234.50 is below 0.0333, HTTP 402. Try 5 times, then 6."),
+            "Balance EUR *,***.** is below *.****, HTTP 402. Try 5 times, then 6."
         );
         assert_eq!(
             presentable(&"x".repeat(500)).len(),

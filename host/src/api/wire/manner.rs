@@ -311,7 +311,9 @@ mod tests {
             panic!("objects");
         };
         request_fields.extend(more);
-        Requests::default().submission(request).map_err(|problem| {
+        let numbers = crate::pipeline::numbers::Numbers::new([]).unwrap();
+        let read = Requests::default().submission(request, &numbers, &"acme".into());
+        read.map_err(|problem| {
             let mut pointers: Vec<_> = problem.body.errors.into_iter().map(|e| e.pointer).collect();
             pointers.sort();
             pointers

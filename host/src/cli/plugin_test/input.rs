@@ -365,6 +365,7 @@ fn network_of(
         mcc: network.mcc,
         mnc: network.mnc,
         ported: network.ported,
+        source: Default::default(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! The README's configurations against what such carriers send.
+//! The configurations of `examples/` against what such carriers send.
 
 use super::*;
 
@@ -6,13 +6,13 @@ use super::*;
 fn twilio_like_submission() {
     let host = FakeHost::new();
     host.answer(Ok(response(201, r#"{"sid": "SM1", "status": "queued"}"#)));
-    let ids = example("### Twilio-like").submit(&message(UK, "50% off & more"), &context());
+    let ids = example("twilio").submit(&message(UK, "50% off & more"), &context());
     assert_eq!(ids, Ok(vec!["SM1".to_owned()]));
     let request = sent(&host);
     assert_eq!(request.method, "POST");
     assert_eq!(
         request.url,
-        "https://api.twilio.example/2010-04-01/Accounts/AC0123456789abcdef/Messages.json"
+        "https://api.twilio.example/2010-04-01/Accounts/AC0123456789abcdef0123456789abcdef/Messages.json"
     );
     assert_eq!(
         header(&request, "authorization"),
@@ -25,14 +25,14 @@ fn twilio_like_submission() {
     assert_eq!(
         body(&request),
         "Body=50%25%20off%20%26%20more&From=Heliograph&StatusCallback=https%3A%2F%2Fsms.example.com%2Fv1%2Fcarriers%2Ftwilio\
-         %2Fcallback%3Ftoken%3D{secret:CALLBACK_TOKEN}&To=%2B447700900123&ValidityPeriod=172800"
+         %2Fcallback&To=%2B447700900123&ValidityPeriod=172800"
     );
 }
 
 #[test]
 fn twilio_like_failures() {
     let host = FakeHost::new();
-    let carrier = example("### Twilio-like");
+    let carrier = example("twilio");
     for (status, body, expect) in [
         (
             429,
@@ -59,8 +59,8 @@ fn twilio_like_failures() {
 #[test]
 fn twilio_like_call_backs() {
     FakeHost::new();
-    let carrier = example("### Twilio-like");
-    let url = "/v1/carriers/twilio/callback?token=s3cret";
+    let carrier = example("twilio");
+    let url = "/v1/carriers/twilio/callback";
     let answer = carrier
         .callback(
             &form(
@@ -108,19 +108,22 @@ fn twilio_like_call_backs() {
 #[test]
 fn a_call_back_without_the_secret_is_refused() {
     FakeHost::new();
-    let carrier = example("### Twilio-like");
+    let carrier = json_body(
+        json!({"text": "{text}"}),
+        json!({"callback": {
+            "verify": {"at": {"field": "token"}, "sha256": "1ec1c26b50d5d3c58d9583181af8076655fe00756bf7285940ba3670f99fcba0"},
+            "receipt": {"id": {"field": "id"}, "status": {"field": "status"}, "statuses": {"1": "delivered"}}
+        }}),
+    );
+    let call = |url: &str| carrier.callback(&form(url, "id=1&status=1"), &context());
+    assert_eq!(call("/cb?token=s3cret").expect("read").events.len(), 1);
     for url in [
         "/cb",
         "/cb?token=",
         "/cb?token=S3cret",
         "/cb?token=s3cret%00",
     ] {
-        let error = carrier
-            .callback(
-                &form(url, "MessageSid=SM1&MessageStatus=delivered"),
-                &context(),
-            )
-            .expect_err(url);
+        let error = call(url).expect_err(url);
         assert_eq!(error, "callback.verify: the secret is missing or wrong");
     }
 }
@@ -135,7 +138,7 @@ fn vonage_like_submission_returns_an_id_for_each_part() {
         ..message(UK, "žluť")
     };
     assert_eq!(
-        example("### Vonage-like").submit(&message, &context()),
+        example("vonage").submit(&message, &context()),
         Ok(vec!["A".to_owned(), "B".to_owned()])
     );
     let sent: Value = serde_json::from_str(&body(&sent(&host))).expect("JSON");
@@ -147,10 +150,17 @@ fn vonage_like_submission_returns_an_id_for_each_part() {
 #[test]
 fn vonage_like_failures_hide_in_a_200() {
     let host = FakeHost::new();
-    let carrier = example("### Vonage-like");
+    let carrier = example("vonage");
     let answer = |status: &str| {
         ok(&json!({"messages": [{"status": status, "error-text": "no"}]}).to_string())
     };
+    host.answer(ok(&json!({"messages": [{"status": "0", "message-id": "A"}, {"status": "1", "error-text": "too fast"}]}).to_string()));
+    let partly = carrier.submit(&message(UK, "hi"), &context());
+    assert_eq!(
+        partly,
+        Err(SubmitError::Unknown("HTTP 200: too fast".to_owned())),
+        "a part was taken"
+    );
     for (status, expect) in [
         ("1", SubmitError::Throttled(1000)),
         ("9", SubmitError::Temporary("HTTP 200: no".to_owned())),
@@ -175,7 +185,7 @@ fn vonage_like_binary() {
         ..message(UK, "")
     };
     assert_eq!(
-        example("### Vonage-like").submit(&message, &context()),
+        example("vonage").submit(&message, &context()),
         Ok(vec!["A".to_owned()])
     );
     let sent: Value = serde_json::from_str(&body(&sent(&host))).expect("JSON");
@@ -189,8 +199,8 @@ fn vonage_like_binary() {
 fn vonage_like_receipt() {
     FakeHost::new();
     let body = r#"{"messageId": "A", "status": "expired", "err-code": "1", "scts": "2606151200"}"#;
-    let answer = example("### Vonage-like")
-        .callback(&form("/cb?token=s3cret", body), &context())
+    let answer = example("vonage")
+        .callback(&form("/cb", body), &context())
         .expect("read");
     assert_eq!(
         receipts(&answer),
@@ -205,7 +215,7 @@ fn infobip_like_submission_has_numbers_as_numbers_and_leaves_out_what_is_empty()
         r#"{"messages": [{"messageId": "X", "status": {"groupName": "PENDING"}}]}"#,
     ));
     assert_eq!(
-        example("### Infobip-like").submit(&message(UK, "hi"), &context()),
+        example("infobip").submit(&message(UK, "hi"), &context()),
         Ok(vec!["X".to_owned()])
     );
     let sent: Value = serde_json::from_str(&body(&sent(&host))).expect("JSON");
@@ -233,7 +243,7 @@ fn infobip_like_batch_keeps_the_good_reports() {
         headers: vec![("X-Callback-Token".to_owned(), "s3cret".to_owned())],
         ..form("/cb", &body.to_string())
     };
-    let answer = example("### Infobip-like")
+    let answer = example("infobip")
         .callback(&request, &context())
         .expect("read");
     assert_eq!(
@@ -259,7 +269,7 @@ fn infobip_like_batch_keeps_the_good_reports() {
 #[test]
 fn plain_get() {
     let host = FakeHost::new();
-    let carrier = example("### Plain GET");
+    let carrier = example("kannel");
     host.answer(Ok(response(202, "0: Accepted for delivery")));
     let message = message(UK, "a b&c=d#é{secret:GATEWAY_PASSWORD}");
     assert_eq!(
@@ -270,13 +280,13 @@ fn plain_get() {
     assert_eq!(request.method, "GET");
     assert!(request.body.is_empty());
     assert!(request.url.starts_with(
-        "http://127.0.0.1:13013/cgi-bin/sendsms?username=heliograph&password={secret:GATEWAY_PASSWORD}&charset=utf-8&coding=0&dlr-url="
+        "http://127.0.0.1:13013/cgi-bin/sendsms?username=heliograph&password={secret:KANNEL_PASSWORD}&charset=utf-8&coding=0&dlr-mask=31&dlr-url="
     ), "{}", request.url);
     assert!(request.url.ends_with("&from=Heliograph&text=a%20b%26c%3Dd%23%C3%A9%7Bsecret%3AGATEWAY_PASSWORD%7D&to=%2B447700900123"), "{}", request.url);
     host.answer(ok("Authorization failed for sendsms"));
     assert_eq!(
         carrier.submit(&message, &context()),
-        Err(SubmitError::Permanent(
+        Err(SubmitError::Temporary(
             "HTTP 200: Authorization failed for sendsms".to_owned()
         ))
     );

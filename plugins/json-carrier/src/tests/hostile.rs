@@ -75,7 +75,7 @@ proptest! {
 
     #[test]
     fn no_answer_and_no_call_back_panics(status in any::<u16>(), bytes in proptest::collection::vec(any::<u8>(), 0..120), url in "\\PC{0,40}") {
-        for title in ["### Twilio-like", "### Vonage-like", "### Infobip-like", "### Plain GET"] {
+        for title in ["twilio", "vonage", "infobip", "kannel"] {
             let host = FakeHost::new();
             let carrier = example(title);
             host.answer(Ok(HttpResponse { status, headers: Vec::new(), body: bytes.clone() }));

@@ -1,4 +1,4 @@
-//! Whole exchanges: the README's configurations against what such carriers send, and what must never happen whatever
+//! Whole exchanges: the configurations of `examples/` against what such carriers send, and what must never happen whatever
 //! a message or a carrier says.
 
 mod answers;
@@ -21,13 +21,17 @@ use super::JsonCarrier;
 
 const UK: &str = "+447700900123";
 
-/// The README's examples, in order.
-fn example(title: &str) -> JsonCarrier {
-    let (_, rest) = include_str!("../../README.md")
-        .split_once(title)
-        .expect("the example's title");
-    let (_, rest) = rest.split_once("```json\n").expect("its code");
-    carrier(rest.split_once("```").expect("its end").0)
+/// The plugin's configuration in one of `examples/`.
+fn example(name: &str) -> JsonCarrier {
+    let policy = match name {
+        "twilio" => include_str!("../../examples/twilio/policy.toml"),
+        "vonage" => include_str!("../../examples/vonage/policy.toml"),
+        "infobip" => include_str!("../../examples/infobip/policy.toml"),
+        "kannel" => include_str!("../../examples/kannel/policy.toml"),
+        _ => panic!("no example {name}"),
+    };
+    let policy: Value = toml::from_str(policy).expect("a policy");
+    carrier(&policy["plugin"][0]["config"].to_string())
 }
 
 #[track_caller]
