@@ -336,8 +336,6 @@ reconnect_max_ms = 500
 
     pub fn pid(&self) -> u32 {
         let pid = self.server.as_ref().and_then(Child::id);
-        let server = self.server.as_ref();
-        server.and_then(Child::id).expect("a running server")
         pid.expect("a running server")
     }
 
