@@ -22,5 +22,6 @@ mod ship;
 mod smpp_bytes;
 mod smpp_tls;
 mod tenants;
+mod text;
 mod trial;
 mod unanswered;

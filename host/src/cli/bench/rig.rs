@@ -89,8 +89,8 @@ impl Rig {
         let control = free_address().await?;
         let http = free_address().await?;
         let esme = [free_address().await?, free_address().await?];
-        let keys = [key.as_str(), tenant_key.as_str()];
-        write_config(&folder.0, &http, &smpp, &esme, keys, recording)?;
+        let keys = [key.as_str(), &tenant_key];
+        write_config(&folder.0, &http, &smpp, &esme, &keys, recording)?;
         write_policy(&folder.0, &plugins, hooks, 0)?;
         let smsc = match carrier {
             true => Some(spawn_smsc(&smpp, &control).await?),
@@ -513,7 +513,7 @@ fn write_config(
     http: &str,
     smpp: &str,
     [esme, esme_tls]: &[String; 2],
-    [key, tenant_key]: [&str; 2],
+    [key, tenant_key]: &[&str; 2],
     recording: bool,
 ) -> Result<(), String> {
     let mut text = format!(
@@ -538,14 +538,14 @@ password = "literal:{ESME_PASSWORD}"
 max_binds = 10000
 window = 100
 deliver_window = 100
+[[accounts]]
+id = "{TENANT}"
+keys = [{{ key = "literal:{tenant_key}", scopes = ["send"] }}]
 [smpp]
 listen = "{esme}"
 tls_listen = "{esme_tls}"
 certificate = "certificate.pem"
 key = "key.pem"
-[[accounts]]
-id = "{TENANT}"
-keys = [{{ key = "literal:{tenant_key}", scopes = ["send"] }}]
 "#
     );
     let pair = [

@@ -177,6 +177,8 @@ struct Way<'a> {
     wire: Wire,
     shift: ShiftTables,
     multipart: Multipart,
+    /// Septets, where they are known.
+    septets: Option<usize>,
     changes: Vec<Change>,
 }
 
@@ -209,6 +211,7 @@ impl<'a> Way<'a> {
             wire,
             shift: choice.shift,
             multipart: style.multipart.beside(&choice.shift.elements()),
+            septets: choice.units,
             text: choice.text,
             changes: choice.changes,
         })
@@ -229,6 +232,10 @@ impl<'a> Way<'a> {
 
     fn plan(&self, number: u16) -> Result<SegmentPlan, TextError> {
         let reference = self.multipart.reference(number);
+        if let Some(units) = self.septets.filter(|_| self.alphabet() == Alphabet::Gsm7) {
+            let segments = count_text(&self.text, units, self.limits(reference), gsm::septets);
+            return finish(Alphabet::Gsm7, self.shift, segments, units);
+        }
         if self.wire != Wire::Latin1 {
             return plan_coded(&self.text, self.alphabet(), self.shift, reference);
         }
