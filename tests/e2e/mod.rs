@@ -22,6 +22,5 @@ mod ship;
 mod smpp_bytes;
 mod smpp_tls;
 mod tenants;
-mod text;
 mod trial;
 mod unanswered;
