@@ -2,6 +2,7 @@
 //! part and does no part's work.
 
 mod adapter;
+mod esme;
 mod numbers;
 mod policy_file;
 mod smpp;
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::api::esme::SystemSpec;
 use crate::api::{self, Api, EdgeLimits, KeySpec, Keys, Scope, Surface};
 use crate::carrier::adapter::{AdapterCarrier, AdapterConfig};
 use crate::carrier::smpp::{SmppCarrier, SmppConfig};
@@ -63,6 +65,9 @@ fn failed(what: &str, error: impl fmt::Display) -> StartError {
 pub struct Server {
     pub address: SocketAddr,
     pub admin_address: Option<SocketAddr>,
+    /// Where ESMEs bind, without TLS and with it.
+    pub smpp_address: Option<SocketAddr>,
+    pub smpp_tls_address: Option<SocketAddr>,
     pub pipeline: Arc<Pipeline>,
     stop_api: watch::Sender<bool>,
     stop_work: watch::Sender<bool>,
@@ -74,12 +79,15 @@ pub struct Server {
     /// Keep the policy file and the tables of numbers applied for as long as the server runs.
     keepers: Vec<AbortHandle>,
     reload_tables: Arc<Notify>,
+    esmes: Option<api::esme::Server>,
+    certificate: Option<esme::Certificate>,
 }
 
 /// Everything of a configuration that can be checked without starting anything.
 struct Checked {
     accounts: Vec<Account>,
     keys: Vec<KeySpec>,
+    systems: Vec<SystemSpec>,
     numbers: Numbers,
     tables: TableFiles,
     smpp: Vec<SmppConfig>,
@@ -128,12 +136,14 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
+    let doors = esme::open(&config.smpp, base).await?;
     let data = base.join(&config.store.path);
     let mut options = store::Options::new(&data);
     options.retention_days = config.store.retention_days;
     options.commit_interval = Duration::from_micros(config.store.commit_interval_us);
     options.cache_octets = config.store.cache_mib << 20;
     options.free_octets_min = config.store.min_free_mib << 20;
+    options.delivery_give_up = Duration::from_secs(config.smpp.give_up_seconds);
     let store = open_store(options).await?;
     let compile = match std::env::current_exe() {
         Ok(program) => CompileMode::Child { program },
@@ -168,6 +178,7 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     carriers.sort_by_key(|c| order.iter().position(|id| *id == c.id().as_str()));
 
     let accounts = Accounts::new(checked.accounts);
+    let binds = esme::binds(checked.systems, &accounts);
     let keys = Keys::new(checked.keys, &accounts).map_err(|e| failed("accounts", e))?;
     let webhooks = HyperClient::new().map_err(StartError)?;
     let recorder = recorder(config, &data, &clock)?;
@@ -185,6 +196,9 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     });
     pipeline.policy.resume_canary().await;
     pipeline.resume_shadow().await;
+    let mut doors = doors;
+    let esmes = doors.attend(&config.smpp, &pipeline, &binds);
+    let esme_metrics = esmes.as_ref().map(|esmes| esmes.metrics());
     let api = Api::new(api::Parts {
         pipeline: pipeline.clone(),
         keys,
@@ -192,10 +206,18 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         more_metrics: Arc::new(move |out| {
             smpp::metrics(&sessions, out);
             adapter::metrics(&adapters, out);
+            if let Some(metrics) = &esme_metrics {
+                metrics(out);
+            }
         }),
+        esmes: binds,
     });
     let mut server = run(config, file, pipeline, api, received, listener, admin);
     server.keep_tables(checked.tables);
+    server.smpp_address = doors.address;
+    server.smpp_tls_address = doors.tls_address;
+    server.certificate = doors.certificate;
+    server.esmes = esmes;
     Ok(server)
 }
 
@@ -251,6 +273,10 @@ fn run(
     Server {
         address,
         admin_address,
+        smpp_address: None,
+        smpp_tls_address: None,
+        esmes: None,
+        certificate: None,
         pipeline,
         stop_api,
         stop_work,
@@ -265,10 +291,18 @@ fn run(
 }
 
 impl Server {
-    /// Reads the policy file and the tables of numbers again: SIGHUP.
+    /// Reads the policy file, the tables of numbers and the SMPP server's certificate again: SIGHUP.
     pub fn reload(&self) {
         self.reload.notify_one();
         self.reload_tables.notify_one();
+        if let Some(certificate) = &self.certificate {
+            match certificate.reload() {
+                Ok(()) => tracing::info!("the SMPP server's certificate was read again"),
+                Err(error) => {
+                    tracing::error!(%error, "the SMPP server's certificate stays the one before")
+                }
+            }
+        }
     }
 
     fn keep_tables(&mut self, files: TableFiles) {
@@ -283,6 +317,9 @@ impl Server {
     pub async fn shutdown(self) {
         let _ = self.stop_api.send(true);
         join(self.api).await;
+        if let Some(esmes) = self.esmes {
+            esmes.shutdown().await;
+        }
         for keeper in self.keepers {
             keeper.abort();
         }
@@ -464,6 +501,7 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
         }
     }
     Ok(Checked {
+        systems: esme::systems(config, base)?,
         accounts,
         keys,
         numbers,
@@ -525,11 +563,13 @@ fn account(section: &AccountSection, base: &Path, at: &str) -> Result<Account, S
         .default_class
         .as_deref()
         .and_then(TrafficClass::from_name);
+    let inbound = section.smpp.iter().find(|s| s.inbound);
     Ok(Account {
         id: AccountId::from(section.id.as_str()),
         default_class: class.unwrap_or(TrafficClass::Transactional),
         receipt_url: section.receipt_url.clone(),
         inbound_url: section.inbound_url.clone(),
+        inbound_esme: inbound.map(|s| s.system_id.as_str().into()),
         webhook_secret,
         numbers: section.numbers.clone(),
         throughput: section.throughput,

@@ -6,6 +6,7 @@ mod carrier_smpp;
 mod cli;
 mod crash;
 mod demo;
+mod esme;
 mod faults;
 mod hostile_plugins;
 mod http_carriers;

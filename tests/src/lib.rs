@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 pub mod capture;
+pub mod esme;
 pub mod fuzz;
 pub mod guests;
 pub mod http;
@@ -79,6 +80,8 @@ pub struct Plan {
     pub files: Vec<(String, Vec<u8>)>,
     /// Lines at the end of the configuration.
     pub config_extra: String,
+    /// Lines at the end of the account `acme`, tables such as `[[accounts.smpp]]` among them.
+    pub account_extra: String,
     /// Where the account's receipts go: the rig's own target.
     pub webhooks: bool,
     /// Whether the configuration names the policy file; else policy comes over the API alone.
@@ -94,6 +97,7 @@ impl Default for Plan {
             policy: String::new(),
             files: Vec::new(),
             config_extra: String::new(),
+            account_extra: String::new(),
             webhooks: false,
             policy_file: true,
         }
@@ -149,7 +153,8 @@ impl Rig {
         };
         rig.write_policy(&plan.policy);
         let policy_file = plan.policy_file.then(|| rig.policy_path());
-        rig.write_config(&carriers, plan.webhooks, policy_file, &plan.config_extra);
+        let extra = (&*plan.config_extra, &*plan.account_extra);
+        rig.write_config(&carriers, plan.webhooks, policy_file, extra);
         rig.launch().await;
         rig
     }
@@ -192,7 +197,7 @@ impl Rig {
         carriers: &[CarrierSpec],
         webhooks: bool,
         policy_file: Option<PathBuf>,
-        extra: &str,
+        (extra, account_extra): (&str, &str),
     ) {
         let dir = self.dir.path().display();
         let policy = policy_file.map_or(String::new(), |f| format!("file = \"{}\"", f.display()));
@@ -226,8 +231,9 @@ numbers = ["60777"]
                 "receipt_url = \"{url}\"\ninbound_url = \"{url}\"\n"
             ));
         }
+        text.push_str(account_extra);
         text.push_str(&format!(
-            "[[accounts]]\nid = \"other\"\nkeys = [\"literal:{OTHER_KEY}\"]\n"
+            "\n[[accounts]]\nid = \"other\"\nkeys = [\"literal:{OTHER_KEY}\"]\n"
         ));
         for carrier in carriers {
             let address = match carrier.address.as_str() {

@@ -28,7 +28,7 @@ use crate::domain::text::TextError;
 use crate::domain::{
     AccountId, Address, Body, Lane, Message, MessageId, Reason, SetId, State, TrafficClass,
 };
-use crate::pipeline::{Account, Policy, Submission, SubmitError};
+use crate::pipeline::{Account, Policy, Submission, SubmitError, alter};
 use crate::store::{Filter, Idempotency, StoreError, UpdateError};
 
 /// Submissions of one batch that are decided and written at once.
@@ -242,18 +242,7 @@ pub async fn cancel(api: Arc<Api>, request: Request) -> Result<Response, Problem
             State::Enroute if called_back => {
                 message.enter(now, State::Canceled, Reason::CanceledByClient, "")
             }
-            State::Scheduled | State::Held | State::Queued => {
-                message.enter(now, State::Canceled, Reason::CanceledByClient, "")
-            }
-            // Asked twice is asked once.
-            State::Canceled => true,
-            State::SubmitUnknown
-            | State::Enroute
-            | State::Delivered
-            | State::Undeliverable
-            | State::Expired
-            | State::Rejected
-            | State::Unknown => false,
+            _ => alter::cancel(message, now, ""),
         }
     })
     .await

@@ -7,6 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Detail, PreviewView, Summary};
+use super::binds::BindView;
 use super::http::List;
 use super::problem::ProblemBody;
 use super::reports::{CarrierJson, DeadView, InboundView, OptOutView, OrphanView};
@@ -42,7 +43,7 @@ fn submissions(generator: &mut SchemaGenerator) -> Value {
 }
 
 #[rustfmt::skip] // A table.
-pub const OPERATIONS: [Operation; 44] = {
+pub const OPERATIONS: [Operation; 46] = {
     use Payload::{Json, None, Object, Other};
     const fn op(method: &'static str, path: &'static str, scope: &'static str, status: &'static str, summary: &'static str, request: Payload, answer: Payload) -> Operation {
         Operation { method, path, summary, scope, status, request, answer }
@@ -69,6 +70,8 @@ pub const OPERATIONS: [Operation; 44] = {
         op("get", "/v1/policy", "admin", "200", "Show the policy in force", None, Object),
         op("put", "/v1/policy", "admin", "200", "Put a whole policy in force, or refuse it whole; TOML or JSON", Other("application/toml"), Object),
         op("post", "/v1/policy/check", "admin", "200", "Check a policy as PUT does, and put nothing in force", Other("application/toml"), Object),
+        op("get", "/v1/binds", "admin", "200", "List the sessions of customers' ESMEs, the oldest first", None, Json(of::<List<BindView>>)),
+        op("delete", "/v1/binds/{id}", "admin", "202", "Unbind a session; the client may bind again", None, Json(of::<BindView>)),
         op("get", "/v1/events", "admin", "200", "What happens to the server: server-sent events, or ?format=json", None, Object),
         op("get", "/v1/policy/history", "admin", "200", "List the policies that were in force, newest first", None, Object),
         op("post", "/v1/policy/rollback", "admin", "200", "Back to the policy before, or to ?set=ID", None, Object),

@@ -13,7 +13,8 @@ use crate::domain::{Message, State};
 use crate::pipeline::carriers::CarrierReport;
 use crate::pipeline::notify::webhook_id;
 use crate::store::{
-    InboundRecord, OptOut, OptOutScope, OrphanReceipt, OutboxEntry, OutboxKind, ReceiptReport,
+    InboundRecord, OptOut, OptOutScope, OrphanReceipt, OutboxEntry, OutboxKind, OutboxTarget,
+    ReceiptReport,
 };
 
 /// A mobile-originated message.
@@ -176,7 +177,7 @@ impl CarrierJson {
     }
 }
 
-/// A webhook that was given up.
+/// A webhook, or a deliver_sm to an ESME, that was given up.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DeadWebhook")]
 pub struct DeadView {
@@ -185,6 +186,7 @@ pub struct DeadView {
     #[serde(rename = "type")]
     pub kind: String,
     pub message_id: String,
+    /// The webhook's, or `smpp:` and the system_id of an ESME.
     pub url: String,
     pub at: String,
     pub attempts: u32,
@@ -196,7 +198,7 @@ impl DeadView {
             id: webhook_id(entry.event),
             kind: event_type(entry.kind),
             message_id: entry.message.to_string(),
-            url: entry.url.clone(),
+            url: target_of(&entry.target),
             at: rfc3339(entry.at),
             attempts: entry.attempts,
         }
@@ -302,6 +304,13 @@ fn webhook<T: Serialize>(entry: &OutboxEntry, data: T) -> Vec<u8> {
     })
 }
 
+fn target_of(target: &OutboxTarget) -> String {
+    match target {
+        OutboxTarget::Url(url) => url.clone(),
+        OutboxTarget::Esme(system_id) => format!("smpp:{system_id}"),
+    }
+}
+
 fn event_type(kind: OutboxKind) -> String {
     match kind {
         OutboxKind::Status(state) => format!("message.{}", state.name()),
@@ -357,7 +366,7 @@ mod tests {
         let entry = OutboxEntry {
             event: 7,
             account: AccountId::from("acme"),
-            url: "http://example.com".to_owned(),
+            target: OutboxTarget::Url("http://example.com".to_owned()),
             kind: OutboxKind::Status(State::Enroute),
             message: m.id,
             at: NOW,

@@ -15,7 +15,7 @@ use crate::domain::receipt::{
 };
 use crate::domain::text::{Alphabet, Concat, TextStyle, parse_udh};
 use crate::domain::{Address, CarrierId, NumberingPlan, PartState, TypeOfNumber};
-use crate::smpp::link::{Inlet, Reaction, Responder};
+use crate::smpp::link::{BindLimits, Inlet, Reaction, Responder};
 use crate::smpp::pdu::{Bind, Body, Sm, Tlvs, esm_class, tag};
 use crate::smpp::session::{BindMode, Counters};
 use crate::smpp::status;
@@ -35,7 +35,7 @@ impl Inlet for Inbox {
     type Event = CarrierEvent;
 
     /// Never asked: we are the one who binds.
-    fn bind(&mut self, _mode: BindMode, _bind: &Bind<'_>) -> Result<(), u32> {
+    fn bind(&mut self, _mode: BindMode, _bind: &Bind<'_>) -> Result<BindLimits, u32> {
         Err(status::ESME_RINVBNDSTS)
     }
 

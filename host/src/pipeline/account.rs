@@ -17,6 +17,8 @@ pub struct Account {
     pub receipt_url: Option<String>,
     /// Where mobile-originated messages go.
     pub inbound_url: Option<String>,
+    /// The system_id whose binds they are delivered to, beside the URL where there is one too.
+    pub inbound_esme: Option<Arc<str>>,
     /// Signs webhooks (Standard Webhooks: `whsec_` and base64).
     pub webhook_secret: Option<WebhookSecret>,
     /// Numbers whose mobile-originated messages belong to this account.
@@ -49,7 +51,7 @@ pub struct Accounts {
 
 /// A second's worth may come at once; beyond that, `throughput` a second (GCRA).
 #[derive(Debug)]
-struct Limiter {
+pub struct Limiter {
     interval: Duration,
     /// When the bucket will be empty again.
     until: parking_lot::Mutex<Option<Instant>>,
@@ -58,7 +60,15 @@ struct Limiter {
 impl Limiter {
     const BURST: Duration = Duration::from_secs(1);
 
-    fn admit(&self, now: Instant) -> Result<(), Duration> {
+    pub fn new(per_second: u32) -> Limiter {
+        Limiter {
+            interval: Duration::from_secs(1) / per_second.max(1),
+            until: parking_lot::Mutex::new(None),
+        }
+    }
+
+    /// Counts one; the error is how long to wait.
+    pub fn admit(&self, now: Instant) -> Result<(), Duration> {
         let mut until = self.until.lock();
         let from = until.map_or(now, |u| u.max(now));
         let next = from + self.interval;
@@ -81,11 +91,8 @@ impl Accounts {
                     .insert(number.trim_start_matches('+').to_owned(), account.clone());
             }
             if let Some(throughput) = account.throughput {
-                let limiter = Limiter {
-                    interval: Duration::from_secs(1) / throughput.max(1),
-                    until: parking_lot::Mutex::new(None),
-                };
-                all.limiters.insert(account.id.clone(), limiter);
+                all.limiters
+                    .insert(account.id.clone(), Limiter::new(throughput));
             }
             all.by_id.insert(account.id.clone(), account);
         }
@@ -121,10 +128,7 @@ mod tests {
 
     #[test]
     fn an_account_never_exceeds_its_throughput_in_any_second_by_more_than_its_burst() {
-        let limiter = Limiter {
-            interval: Duration::from_millis(100),
-            until: parking_lot::Mutex::new(None),
-        };
+        let limiter = Limiter::new(10);
         let start = Instant::now();
         let taken = (0..3000)
             .filter(|ms| limiter.admit(start + Duration::from_millis(*ms)).is_ok())
@@ -139,6 +143,7 @@ mod tests {
             default_class: TrafficClass::Transactional,
             receipt_url: None,
             inbound_url: None,
+            inbound_esme: None,
             webhook_secret: None,
             numbers: numbers.iter().map(|n| (*n).to_owned()).collect(),
             throughput: None,

@@ -4,6 +4,7 @@
 //! swaps it. Knows no JSON, no SMPP and no bytes on disk.
 
 pub mod account;
+pub mod alter;
 pub mod call_back;
 pub mod canary;
 pub mod carriers;
@@ -15,6 +16,7 @@ pub mod judge;
 pub mod notify;
 pub mod numbers;
 pub mod observers;
+mod part_routes;
 pub mod policy;
 pub mod reassembly;
 pub mod receive;
@@ -34,6 +36,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 pub use account::{Account, Accounts};
+pub use alter::{Changed, Replacement};
 pub use carriers::Carriers;
 pub use events::{EventKind, Events};
 pub use policy::Policy;
@@ -59,6 +62,7 @@ pub struct Pipeline {
     replaying: tokio::sync::Mutex<()>,
     random: parking_lot::Mutex<SmallRng>,
     running_keys: submit::RunningKeys,
+    part_routes: part_routes::PartRoutes,
     webhooks: Arc<dyn HttpClient>,
 }
 
@@ -134,6 +138,7 @@ impl Pipeline {
             replaying: tokio::sync::Mutex::new(()),
             random: parking_lot::Mutex::new(SmallRng::seed_from_u64(parts.seed)),
             running_keys: submit::RunningKeys::default(),
+            part_routes: part_routes::PartRoutes::default(),
             webhooks: parts.webhooks,
         })
     }

@@ -212,6 +212,10 @@ impl Pipeline {
             .as_ref()
             .filter(|_| !consumed)
             .and_then(|a| a.inbound_url.clone());
+        let esme = account
+            .as_ref()
+            .filter(|_| !consumed)
+            .and_then(|a| a.inbound_esme.as_deref().map(str::to_owned));
         self.store
             .insert_inbound(InboundRecord {
                 inbound: inbound.clone(),
@@ -219,6 +223,7 @@ impl Pipeline {
                 labels,
                 consumed,
                 webhook_url: url,
+                system_id: esme,
             })
             .await?;
         let Some(account) = account else {

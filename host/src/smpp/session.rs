@@ -130,7 +130,7 @@ impl<T> Session<T> {
                 until: now + settings.bind,
             },
             next_sequence: 1,
-            pending: HashMap::with_capacity(settings.window.min(1024)),
+            pending: HashMap::new(),
             expiry_check: None,
             enquiry: None,
             last_received: now,
@@ -188,6 +188,19 @@ impl<T> Session<T> {
 
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// What has been sent stays sent.
+    pub fn set_window(&mut self, window: usize) {
+        self.settings.window = window;
+    }
+
+    /// Gives back room that a quiet session does not need.
+    pub fn shrink(&mut self) {
+        self.out.shrink();
+        if self.pending.is_empty() {
+            self.pending = HashMap::new();
+        }
     }
 
     /// Encodes and sends a request.

@@ -35,6 +35,7 @@ pub(super) struct Behind {
     pub clock: Clock,
     pub directory: PathBuf,
     pub retention_days: u32,
+    pub delivery_give_up: Duration,
     pub free_octets_min: u64,
     /// Weak, so that the store ends when its last handle is gone.
     pub commands: mpsc::WeakSender<Command>,
@@ -46,6 +47,7 @@ struct Cursors {
     due: Vec<u8>,
     correlation: Vec<u8>,
     orphan: Vec<u8>,
+    delivery: Vec<u8>,
     recent: Vec<u8>,
 }
 
@@ -139,12 +141,23 @@ impl Behind {
                     .then(|| Key::from(key))
             },
         )?;
+        let deliveries = next(
+            &self.engine,
+            &mut cursors.delivery,
+            keys::DELIVERY,
+            |key, value| {
+                records::decode_outbox(value)
+                    .is_ok_and(|e| now.since(e.at) > self.delivery_give_up)
+                    .then(|| Key::from(key))
+            },
+        )?;
         let windows = next(&self.engine, &mut cursors.recent, keys::RECENT, |key, _| {
             (keys::recent_window(key)? < recency::oldest_window(now)).then(|| Key::from(key))
         })?;
         self.tell(expired, Command::Expired);
         self.tell(receipts, Command::ReceiptsOverdue);
         self.tell(orphans, Command::OrphansOverdue);
+        self.tell(deliveries, Command::DeliveriesOverdue);
         self.tell(windows, Command::RecencyOverdue);
         Ok(())
     }

@@ -9,7 +9,8 @@
 //! b <carrier>                          what a carrier's receipts have taught of it
 //! f <claim u64>                        a claimed batch: may be on the wire
 //! w <due u64> <event>                  webhook outbox, by next attempt
-//! v <event>                            webhook dead letters
+//! e <system_id> 00 <due u64> <event>   the same of what waits for an ESME
+//! v <event>                            dead letters of both
 //! g <carrier> 00 <from> 00 <to> 00 <concatenation>  a part of an incomplete inbound message
 //! l <lane u16>                         a lane's name
 //! k                                    the ledger: sequence and counts
@@ -31,6 +32,7 @@ pub(super) type Key = Box<[u8]>;
 pub(super) const LEDGER: &[u8] = b"k";
 pub(super) const IDEMPOTENCY: u8 = b'i';
 pub(super) const WEBHOOK: &[u8] = b"w";
+pub(super) const DELIVERY: &[u8] = b"e";
 pub(super) const DUE: &[u8] = b"d";
 pub(super) const CORRELATION: &[u8] = b"c";
 pub(super) const ORPHAN: &[u8] = b"o";
@@ -56,6 +58,11 @@ pub(super) fn lane_prefix(lane: u16) -> Vec<u8> {
 /// An entry of a queue: `prefix`, time, id.
 pub(super) fn queue_key(prefix: &[u8], at: Timestamp, id: u128) -> Key {
     join(&[prefix, &at.0.to_be_bytes(), &id.to_be_bytes()])
+}
+
+/// All that waits for an ESME.
+pub(super) fn deliveries(system_id: &str) -> Key {
+    join(&[DELIVERY, system_id.as_bytes(), &[0]])
 }
 
 /// Time and id of a queue's entry; `None` where the key is none.

@@ -58,8 +58,8 @@ use shared::Shared;
 pub use recording::{Cases, Recorded, Recorder, RecordingOptions, RecordingStats, cases};
 pub use types::{
     Accepted, Filter, Fragment, Idempotency, InboundRecord, OptOut, OptOutScope, Options,
-    OrphanReceipt, OutboxEntry, OutboxKind, Page, Probes, ReceiptMatch, ReceiptReport, StoreError,
-    StoreHealth, StoreStats, UpdateError, WebhookOutcome,
+    OrphanReceipt, OutboxEntry, OutboxKind, OutboxTarget, Page, Probes, ReceiptMatch,
+    ReceiptReport, StoreError, StoreHealth, StoreStats, UpdateError, WebhookOutcome,
 };
 
 /// Cheap to clone. The store ends, in good order, with `shutdown` or with its last handle.
@@ -209,30 +209,33 @@ impl Store {
         self.inner.book.report(carrier)
     }
 
-    /// A mobile-originated message; durable on return. Its webhook is owed from then on.
+    /// A mobile-originated message; durable on return. Whom it is for is owed it from then on.
     pub async fn insert_inbound(&self, record: InboundRecord) -> Result<(), StoreError> {
         let (id, now) = (record.inbound.id, self.inner.clock.now());
         let mut bytes = Vec::with_capacity(256);
         records::encode_inbound(&record, &mut bytes);
-        let webhook = record
-            .webhook_url
-            .zip(record.account)
-            .map(|(url, account)| OutboxEntry {
-                event: id.0,
-                account,
-                url,
+        let url = record.webhook_url.map(OutboxTarget::Url);
+        let esme = record.system_id.map(|id| OutboxTarget::Esme(id.into()));
+        let owed = [(id.0, url), (OutboxEntry::esme_event(id, 0), esme)];
+        let owed = owed.into_iter().filter_map(|(event, target)| {
+            Some(OutboxEntry {
+                event,
+                account: record.account.clone()?,
+                target: target?,
                 kind: OutboxKind::Inbound,
                 message: id,
                 at: now,
                 due: now,
                 attempts: 0,
-            });
+            })
+        });
+        let owed = owed.collect();
         let record = Value::from(bytes);
         self.inner
             .ask(|reply| Command::InsertInbound {
                 id,
                 record,
-                webhook,
+                owed,
                 reply,
             })
             .await
@@ -272,9 +275,19 @@ impl Store {
     /// Webhooks that are due, at most `max`; waits until there is one. Leased until settled; a
     /// dropped call and a restart give them back.
     pub async fn claim_webhooks(&self, max: usize) -> Vec<OutboxEntry> {
+        self.claim_owed(None, max).await
+    }
+
+    /// The same of what waits for an ESME.
+    pub async fn claim_deliveries(&self, system_id: &Arc<str>, max: usize) -> Vec<OutboxEntry> {
+        self.claim_owed(Some(system_id.clone()), max).await
+    }
+
+    async fn claim_owed(&self, outlet: Option<Arc<str>>, max: usize) -> Vec<OutboxEntry> {
         let ticket = Arc::new(Ticket::default());
         let (reply, answer) = oneshot::channel();
-        let command = Command::ClaimWebhooks {
+        let command = Command::ClaimOwed {
+            outlet,
             max,
             ticket: ticket.clone(),
             reply,
@@ -284,7 +297,7 @@ impl Store {
         let decode = |value: Value| match records::decode_outbox(&value) {
             Ok(entry) => Some(entry),
             Err(damage) => {
-                tracing::error!(%damage, "a webhook cannot be read; it stays out of the queue");
+                tracing::error!(%damage, "an entry of the outbox cannot be read; it stays out of the queue");
                 None
             }
         };
@@ -292,13 +305,13 @@ impl Store {
     }
 
     /// Counts one more attempt and does as `outcome` says; durable with the next commit.
-    pub async fn settle_webhook(
+    pub async fn settle_owed(
         &self,
         entry: OutboxEntry,
         outcome: WebhookOutcome,
     ) -> Result<(), StoreError> {
         self.inner.shared.check_running()?;
-        let command = Command::SettleWebhook(Box::new(entry), outcome);
+        let command = Command::SettleOwed(Box::new(entry), outcome);
         self.inner
             .commands
             .send(command)

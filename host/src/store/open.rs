@@ -19,6 +19,7 @@ use super::journal::Journal;
 use super::keys;
 use super::manifest::Manifest;
 use super::optout::{self, OptOuts};
+use super::outbox::Outbox;
 use super::plugin_state::PluginState;
 use super::queue::ReadyQueue;
 use super::receipt_book::ReceiptBook;
@@ -82,15 +83,13 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
             .iter()
             .map(|_| resuming_lane(options.ready_max))
             .collect(),
-        webhooks: ReadyQueue::resuming(options.ready_max),
+        outbox: Outbox::new(options.ready_max),
         options,
         ledger,
         lanes,
         lane_numbers,
         leases: HashMap::new(),
         claims: HashMap::new(),
-        webhooks_leased: HashMap::new(),
-        webhook_waiters: VecDeque::new(),
         handed: Vec::new(),
         recency: recency.clone(),
         book: book.clone(),
@@ -114,6 +113,7 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
         clock: clock.clone(),
         directory: directory.clone(),
         retention_days: committer.options.retention_days,
+        delivery_give_up: committer.options.delivery_give_up,
         free_octets_min: committer.options.free_octets_min,
         commands: commands.downgrade(),
     };

@@ -31,6 +31,21 @@ impl Store {
             .await
     }
 
+    /// Several at once, in the order of their ids in `ids`; none for those that are gone.
+    pub async fn find_many(&self, ids: Vec<MessageId>) -> Result<Vec<Option<Message>>, StoreError> {
+        self.inner
+            .read(move |engine| {
+                let find = |id: MessageId| match engine.record(id)? {
+                    Some(record) if is(&record, Kind::Message) => {
+                        records::decode_message(&record).map(Some).map_err(damage)
+                    }
+                    _ => Ok(None),
+                };
+                ids.into_iter().map(find).collect()
+            })
+            .await
+    }
+
     pub async fn find_inbound(&self, id: MessageId) -> Result<Option<InboundRecord>, StoreError> {
         self.inner
             .read(move |engine| match engine.record(id)? {

@@ -32,6 +32,8 @@ pub struct Options {
     /// Commits begin at least this far apart: a sync costs the same for one command as for a
     /// hundred. A command that comes to an idle store does not wait.
     pub commit_interval: Duration,
+    /// After this what waits for an ESME that does not bind is a dead letter.
+    pub delivery_give_up: Duration,
     /// Due entries held in memory per lane; the others stay in the due index.
     pub ready_max: usize,
     /// sled's page cache.
@@ -56,6 +58,7 @@ impl Options {
             command_queue_max: 8_192,
             commit_max: 1_024,
             commit_interval: Duration::from_millis(2),
+            delivery_give_up: Duration::from_secs(72 * 3_600),
             ready_max: 10_000,
             cache_octets: 32 << 20,
             free_octets_min: 512 << 20,
@@ -255,9 +258,11 @@ pub struct InboundRecord {
     /// Whose number was texted, where one of ours owns it.
     pub account: Option<AccountId>,
     pub labels: Vec<String>,
-    /// A plugin took it: no webhook.
+    /// A plugin took it: nobody is told.
     pub consumed: bool,
     pub webhook_url: Option<String>,
+    /// The ESME it is delivered to.
+    pub system_id: Option<String>,
 }
 
 /// One part of a mobile-originated message whose other parts have not come yet.
@@ -275,18 +280,26 @@ pub struct Fragment {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboxKind {
-    /// A message entered this state.
+    /// A message entered this state, or was tried again within it.
     Status(State),
     Inbound,
 }
 
-/// A webhook that is owed.
+/// Who is to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutboxTarget {
+    Url(String),
+    /// A receiving bind of this system_id, whenever there is one.
+    Esme(Arc<str>),
+}
+
+/// What a client is owed: a webhook or a deliver_sm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxEntry {
     /// Stable over all its attempts.
     pub event: u128,
     pub account: AccountId,
-    pub url: String,
+    pub target: OutboxTarget,
     pub kind: OutboxKind,
     /// The message, or the inbound message.
     pub message: MessageId,
@@ -297,7 +310,16 @@ pub struct OutboxEntry {
     pub attempts: u32,
 }
 
-/// How a webhook's attempt ended.
+impl OutboxEntry {
+    /// The event of what is told to an ESME, another one than the webhook's about the same message.
+    /// `attempts`: how many there were, for an intermediate notification; none for the last word.
+    pub fn esme_event(message: MessageId, attempts: usize) -> u128 {
+        // Ids are random in their low octets, so no other message's event is met.
+        message.0 ^ (0x5A << 56) ^ (attempts as u128) << 32
+    }
+}
+
+/// How an attempt at telling ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebhookOutcome {
     Done,

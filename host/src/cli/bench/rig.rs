@@ -17,6 +17,10 @@ use super::{Args, Hooks};
 use crate::cli::plugins_folder;
 use crate::plugin::PolicySpec;
 
+/// The application that binds to the server.
+pub const ESME_SYSTEM_ID: &str = "bench";
+pub const ESME_PASSWORD: &str = "secret";
+
 /// How long the last receipt may take once the load has ended.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 
@@ -27,6 +31,7 @@ pub struct Rig {
     smpp: String,
     control: String,
     http: String,
+    esme: [String; 2],
     key: String,
     folder: Scratch,
     hooks: Hooks,
@@ -77,7 +82,8 @@ impl Rig {
         let smpp = free_address().await?;
         let control = free_address().await?;
         let http = free_address().await?;
-        write_config(&folder.0, &http, &smpp, &key, recording)?;
+        let esme = [free_address().await?, free_address().await?];
+        write_config(&folder.0, &http, &smpp, &esme, &key, recording)?;
         write_policy(&folder.0, &plugins, hooks, 0)?;
         let smsc = match carrier {
             true => Some(spawn_smsc(&smpp, &control).await?),
@@ -90,6 +96,7 @@ impl Rig {
             smpp,
             control,
             http,
+            esme,
             key,
             folder,
             hooks,
@@ -108,6 +115,15 @@ impl Rig {
             key: self.key.clone(),
             marked_every: 0,
         }
+    }
+
+    /// Where applications bind without TLS, and with it.
+    pub fn esme_address(&self) -> &str {
+        &self.esme[0]
+    }
+
+    pub fn esme_tls_address(&self) -> &str {
+        &self.esme[1]
     }
 
     /// Adds entries to the policy file, and waits until they are in force. `component` is what they
@@ -461,6 +477,7 @@ fn write_config(
     folder: &Path,
     http: &str,
     smpp: &str,
+    [esme, esme_tls]: &[String; 2],
     key: &str,
     recording: bool,
 ) -> Result<(), String> {
@@ -480,8 +497,26 @@ filter = "warn"
 [[accounts]]
 id = "bench"
 keys = [{{ key = "literal:{key}", scopes = ["send", "read", "admin"] }}]
+[[accounts.smpp]]
+system_id = "{ESME_SYSTEM_ID}"
+password = "literal:{ESME_PASSWORD}"
+max_binds = 10000
+window = 100
+deliver_window = 100
+[smpp]
+listen = "{esme}"
+tls_listen = "{esme_tls}"
+certificate = "certificate.pem"
+key = "key.pem"
 "#
     );
+    let pair = [
+        ("certificate.pem", include_str!("tls/certificate.pem")),
+        ("key.pem", include_str!("tls/key.pem")),
+    ];
+    for (name, pem) in pair {
+        std::fs::write(folder.join(name), pem).map_err(|e| e.to_string())?;
+    }
     for id in ["north", "south"] {
         text.push_str(&format!(
             r#"

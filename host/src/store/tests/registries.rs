@@ -20,7 +20,7 @@ async fn a_terminal_state_owes_one_webhook_that_survives_until_it_is_done() {
     let entry = within(rig.store.claim_webhooks(10)).await.remove(0);
     let event = entry.event;
     rig.store
-        .settle_webhook(entry, WebhookOutcome::RetryAt(Timestamp(START.0 + 1_000)))
+        .settle_owed(entry, WebhookOutcome::RetryAt(Timestamp(START.0 + 1_000)))
         .await
         .unwrap();
     let mut early = std::pin::pin!(rig.store.claim_webhooks(10));
@@ -29,7 +29,7 @@ async fn a_terminal_state_owes_one_webhook_that_survives_until_it_is_done() {
     let entry = within(early).await.remove(0);
     assert_eq!((entry.event, entry.attempts), (event, 1));
     rig.store
-        .settle_webhook(entry, WebhookOutcome::Dead)
+        .settle_owed(entry, WebhookOutcome::Dead)
         .await
         .unwrap();
     rig.until("the dead letter", async |store| store.stats().dead == 1)
@@ -39,7 +39,7 @@ async fn a_terminal_state_owes_one_webhook_that_survives_until_it_is_done() {
     assert_eq!(rig.store.redeliver(event).await, Ok(false));
     let entry = within(rig.store.claim_webhooks(10)).await.remove(0);
     rig.store
-        .settle_webhook(entry, WebhookOutcome::Done)
+        .settle_owed(entry, WebhookOutcome::Done)
         .await
         .unwrap();
     rig.until("an empty outbox", async |store| {
@@ -67,6 +67,7 @@ async fn inbound_messages_are_listed_apart_from_the_others_and_owe_their_webhook
         labels: vec!["stop".into()],
         consumed: false,
         webhook_url: Some("https://example.org/in".into()),
+        system_id: None,
     };
     rig.store.insert_inbound(record.clone()).await.unwrap();
     let page = rig
