@@ -150,7 +150,7 @@ impl Coverage {
         let mut new = false;
         // Almost all are 0: a program has many edges, and a rule passes few.
         for (seen, counts) in self.seen.chunks_mut(CHUNK).zip(counters().chunks(CHUNK)) {
-            if counts == &ZEROS[..counts.len()] {
+            if *counts == ZEROS[..counts.len()] {
                 continue;
             }
             for (seen, count) in seen.iter_mut().zip(counts) {
