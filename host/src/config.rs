@@ -369,7 +369,7 @@ impl Key {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum CarrierSection {
-    Smpp(SmppSection),
+    Smpp(Box<SmppSection>),
     Plugin(AdapterSection),
 }
 

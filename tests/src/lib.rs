@@ -12,7 +12,9 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
+pub mod capture;
 pub mod esme;
+pub mod fuzz;
 pub mod guests;
 pub mod http;
 pub mod registry;
@@ -333,8 +335,31 @@ reconnect_max_ms = 500
     }
 
     pub fn pid(&self) -> u32 {
-        let server = self.server.as_ref();
-        server.and_then(Child::id).expect("a running server")
+        let pid = self.server.as_ref().and_then(Child::id);
+        pid.expect("a running server")
+    }
+
+    /// Memory of the server that is in use now.
+    pub fn rss_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.expect("VmRSS") / 1024
+    }
+
+    /// The value of the first line of `/metrics` that has all of `parts`; 0 where there is none.
+    pub async fn metric(&self, parts: &[&str]) -> f64 {
+        let key = bearer(ADMIN_KEY);
+        let headers = [("authorization", key.as_str())];
+        let (status, _, page) = http(&self.address, "GET", "/metrics", None, &headers)
+            .await
+            .unwrap_or_else(|e| self.fail(&format!("GET /metrics: {e}")));
+        assert_eq!(status, 200);
+        let page = String::from_utf8_lossy(&page);
+        let line = page.lines().find(|l| parts.iter().all(|p| l.contains(p)));
+        let value = line.and_then(|l| l.rsplit(' ').next());
+        value.and_then(|v| v.parse().ok()).unwrap_or(0.0)
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -34,6 +34,11 @@ const SLOW_TIMES: u32 = 4;
 /// What a sign of congestion leaves of the rate, once a second.
 const EASE: f64 = 0.9;
 const EASE_SPACING: Duration = Duration::from_secs(1);
+/// With the sign gone that long, an eased rate grows by half of itself every second, until it is no
+/// limit any more: what it was ten times eased from, where there is no other.
+const EASE_OVER: Duration = Duration::from_secs(2);
+const UNEASE_PER_SECOND: f64 = 1.5;
+const UNEASE_TIMES: f64 = 10.0;
 /// The usual time of an answer is the shortest of this time.
 const USUAL_FOR: Duration = Duration::from_secs(60);
 
@@ -44,10 +49,11 @@ pub struct Pacer {
     agreed: Option<f64>,
     /// In force since the carrier first showed that it takes less.
     found: Option<Found>,
+    /// In force while the carrier shows signs of congestion, and a little longer.
+    eased: Option<Eased>,
     tokens: f64,
     at: Instant,
     complained_at: Option<Instant>,
-    eased_at: Option<Instant>,
     sent: Meter,
     taken: Meter,
     answers: Answers,
@@ -63,6 +69,13 @@ struct Found {
     hold: Duration,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Eased {
+    rate: f64,
+    lowest: f64,
+    at: Instant,
+}
+
 impl Pacer {
     /// `throughput` 0: none agreed.
     pub fn new(throughput: u32, now: Instant) -> Pacer {
@@ -70,10 +83,10 @@ impl Pacer {
         Pacer {
             agreed,
             found: None,
+            eased: None,
             tokens: agreed.map_or(0.0, burst),
             at: now,
             complained_at: None,
-            eased_at: None,
             sent: Meter::new(now),
             taken: Meter::new(now),
             answers: Answers::new(now),
@@ -167,6 +180,9 @@ impl Pacer {
                 if let Some(found) = &mut self.found {
                     found.hold_until = found.hold_until.max(now + EASE_SPACING);
                 }
+                if let Some(eased) = &mut self.eased {
+                    eased.at = eased.at.max(now.checked_sub(EASE_SPACING).unwrap_or(now));
+                }
                 false
             }
             90..=99 => self.ease(now),
@@ -177,31 +193,36 @@ impl Pacer {
     /// A little slower, but no slower than the carrier takes what it is sent.
     fn ease(&mut self, now: Instant) -> bool {
         self.advance(now);
-        if self.eased_at.is_some_and(|at| now < at + EASE_SPACING) {
+        if self.eased.is_some_and(|e| now < e.at + EASE_SPACING) {
             return false;
         }
-        self.eased_at = Some(now);
         let limit = self
             .limit()
             .unwrap_or_else(|| self.sent.per_second(now))
             .max(RATE_MIN);
         let rate = (limit * EASE).max(self.taken.per_second(now).min(limit));
-        let hold = self.found.map_or(HOLD_MIN, |f| f.hold);
-        self.found = Some(Found {
-            rate: rate.max(RATE_MIN),
-            too_much: limit,
-            hold_until: now + EASE_SPACING * 2,
-            hold,
+        self.eased = Some(Eased {
+            rate,
+            lowest: rate,
+            at: now,
         });
         true
     }
 
     fn limit(&self) -> Option<f64> {
-        match (self.found, self.agreed) {
-            (Some(found), Some(agreed)) => Some(found.rate.min(agreed)),
-            (Some(found), None) => Some(found.rate),
-            (None, agreed) => agreed,
-        }
+        let eased = self.eased.map(|e| e.rate);
+        [self.lasting_limit(), eased]
+            .into_iter()
+            .flatten()
+            .reduce(f64::min)
+    }
+
+    /// Without what congestion does for the moment.
+    fn lasting_limit(&self) -> Option<f64> {
+        [self.found.map(|f| f.rate), self.agreed]
+            .into_iter()
+            .flatten()
+            .reduce(f64::min)
     }
 
     fn advance(&mut self, now: Instant) {
@@ -215,6 +236,15 @@ impl Pacer {
             // An agreement says what is safe; without one, what was found is all that is known.
             if self.agreed.is_some_and(|agreed| found.rate >= agreed) {
                 self.found = None;
+            }
+        }
+        let enough = self.lasting_limit();
+        if let Some(eased) = &mut self.eased
+            && now >= eased.at + EASE_OVER
+        {
+            eased.rate *= UNEASE_PER_SECOND.powf(passed.min(1.0));
+            if eased.rate >= enough.unwrap_or(eased.lowest * UNEASE_TIMES) {
+                self.eased = None;
             }
         }
         if let Some(rate) = self.limit() {

@@ -236,6 +236,28 @@ fn slow_answers_ease_to_what_is_taken_and_not_below() {
 }
 
 #[test]
+fn what_slowness_took_comes_back_when_it_is_over() {
+    let start = Instant::now();
+    let mut pacer = Pacer::new(0, start);
+    let mut now = start;
+    let mut run = |pacer: &mut Pacer, latency: Duration, time: Duration| {
+        let end = now + time;
+        while now < end {
+            if pacer.take(now, 1).is_ok() {
+                pacer.took(now, 1, latency);
+            }
+            now += 2 * MS;
+        }
+        now
+    };
+    run(&mut pacer, 50 * MS, 5 * SECOND);
+    let slow = run(&mut pacer, 5 * SECOND, 5 * SECOND);
+    assert!(pacer.rate(slow).is_some());
+    let over = run(&mut pacer, 50 * MS, 15 * SECOND);
+    assert_eq!(pacer.rate(over), None);
+}
+
+#[test]
 fn quick_answers_that_vary_ease_nothing() {
     let start = Instant::now();
     let mut pacer = Pacer::new(0, start);

@@ -268,10 +268,7 @@ mod tests {
         let mut overdue = Overdue::new(60 * SECOND);
         overdue.sent(now, "1", source());
         let mut waits = Vec::new();
-        loop {
-            let Some((at, _)) = overdue.waiting.keys().next().copied() else {
-                break;
-            };
+        while let Some((at, _)) = overdue.waiting.keys().next().copied() {
             waits.push(at.duration_since(now).as_secs());
             now = at;
             let silent = overdue.due(now).unwrap();

@@ -19,7 +19,7 @@ use super::link::{
     Reaction, Reply, ReplyContent, Responder, Shared, now,
 };
 use super::pdu::{Body, Framing, SmResp, decode, frame, reject, tag};
-use super::session::{CloseReason, Event, Session};
+use super::session::{CloseReason, Counters, Event, Session};
 use super::status;
 
 /// What is to be run for a [`super::link::Link`] to live.
@@ -80,6 +80,8 @@ pub(super) struct Engine<I: Inlet> {
     groups: Groups,
     expired: Vec<Token>,
     write_stalled: Option<Instant>,
+    /// What the inlet knows already.
+    published: Counters,
     /// The stream holds octets that it could not pass on yet.
     unflushed: bool,
     state: watch::Sender<LinkState>,
@@ -252,6 +254,7 @@ impl<I: Inlet> Engine<I> {
             groups: Groups::default(),
             expired: Vec::new(),
             write_stalled: None,
+            published: Counters::default(),
             unflushed: false,
             state,
             shared,
@@ -570,8 +573,12 @@ impl<I: Inlet> Engine<I> {
         self.session.shrink();
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let counters = self.session.counters();
+        if counters != self.published {
+            self.inlet.counted(&counters.since(&self.published));
+            self.published = counters;
+        }
         let write = |counter: &AtomicU64, value| counter.store(value, Ordering::Relaxed);
         self.shared
             .in_flight

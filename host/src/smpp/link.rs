@@ -55,6 +55,9 @@ pub trait Inlet: Send {
     /// As an SMSC: the command_status of a refused bind as an error. An ESME is never asked.
     fn bind(&mut self, mode: BindMode, bind: &Bind<'_>) -> Result<BindLimits, u32>;
 
+    /// What the session counted since it was told last.
+    fn counted(&mut self, _more: &Counters) {}
+
     /// `frame` is the whole PDU, for those who keep it; `body` is what it says.
     fn request(
         &mut self,
