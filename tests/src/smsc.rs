@@ -80,7 +80,7 @@ pub struct Session {
 }
 
 impl Session {
-    fn over(stream: Box<dyn Connection>) -> Session {
+    pub fn over(stream: Box<dyn Connection>) -> Session {
         Session {
             stream,
             codec: CommandCodec::new(),

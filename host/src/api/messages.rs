@@ -21,14 +21,13 @@ use super::http::{
     parameters, read_body,
 };
 use super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::reports::InboundView;
 use super::{Api, id_in, json, wire};
 use crate::carrier::CallBackError;
 use crate::domain::text::TextError;
 use crate::domain::{
     AccountId, Address, Body, Lane, Message, MessageId, Reason, SetId, State, TrafficClass,
 };
-use crate::pipeline::{Account, Policy, Submission, SubmitError};
+use crate::pipeline::{Account, Policy, Submission, SubmitError, alter};
 use crate::store::{Filter, Idempotency, StoreError, UpdateError};
 
 /// Submissions of one batch that are decided and written at once.
@@ -242,18 +241,7 @@ pub async fn cancel(api: Arc<Api>, request: Request) -> Result<Response, Problem
             State::Enroute if called_back => {
                 message.enter(now, State::Canceled, Reason::CanceledByClient, "")
             }
-            State::Scheduled | State::Held | State::Queued => {
-                message.enter(now, State::Canceled, Reason::CanceledByClient, "")
-            }
-            // Asked twice is asked once.
-            State::Canceled => true,
-            State::SubmitUnknown
-            | State::Enroute
-            | State::Delivered
-            | State::Undeliverable
-            | State::Expired
-            | State::Rejected
-            | State::Unknown => false,
+            _ => alter::cancel(message, now, ""),
         }
     })
     .await
@@ -289,33 +277,6 @@ pub async fn release(api: Arc<Api>, request: Request) -> Result<Response, Proble
         held
     })
     .await
-}
-
-/// `GET /v1/inbound`
-pub async fn inbound(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
-    let (parts, _) = request.into_parts();
-    let caller = api.authorize(&parts, Scope::Read)?;
-    let (mut cursor, mut size) = (None, LIMIT_DEFAULT);
-    for (name, value) in parameters(&parts.uri, &["limit", "cursor"])? {
-        match name.as_str() {
-            "limit" => size = limit(&value)?,
-            _ => cursor = Some(cursor_of(&value)?),
-        }
-    }
-    let page = api
-        .pipeline
-        .store
-        .list_inbound(visible(caller), cursor, size)
-        .await
-        .map_err(store_problem)?;
-    let items = page.items.iter().map(InboundView::of).collect();
-    Ok(json_response(
-        StatusCode::OK,
-        &List {
-            items,
-            next_cursor: page.next.map(wire::cursor_of),
-        },
-    ))
 }
 
 /// What the store's failures mean to a client.
@@ -396,7 +357,7 @@ async fn find(api: &Api, caller: &Caller, id: MessageId) -> Result<Message, Prob
 }
 
 /// The one account whose messages a caller sees; none: an operator sees all.
-fn visible(caller: &Caller) -> Option<AccountId> {
+pub(super) fn visible(caller: &Caller) -> Option<AccountId> {
     (!caller.has(Scope::Admin)).then(|| caller.account.id.clone())
 }
 
@@ -533,7 +494,7 @@ fn filter_of(uri: &Uri, caller: &Caller) -> Result<(Filter, Option<MessageId>, u
     Ok((filter, cursor, size))
 }
 
-fn cursor_of(text: &str) -> Result<MessageId, Problem> {
+pub(super) fn cursor_of(text: &str) -> Result<MessageId, Problem> {
     wire::cursor_from(text)
         .ok_or_else(|| bad_parameter("cursor", "is not one that this server gave"))
 }

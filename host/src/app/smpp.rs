@@ -277,6 +277,9 @@ pub fn metrics(carriers: &[Arc<SmppCarrier>], out: &mut String) {
             ("binds", &counters.binds),
             ("bind_failures", &counters.bind_failures),
             ("disconnects", &counters.disconnects),
+            ("malformed", &counters.malformed),
+            ("stray_responses", &counters.stray_responses),
+            ("refused", &counters.refused),
             ("queries", &counters.queries),
         ];
         for (what, figure) in figures {

@@ -284,6 +284,12 @@ pub struct SmppCounters {
     pub binds: AtomicU64,
     pub bind_failures: AtomicU64,
     pub disconnects: AtomicU64,
+    /// PDUs that could not be read, lengths that no PDU has.
+    pub malformed: AtomicU64,
+    /// Answers to nothing we asked: late, twice, or invented.
+    pub stray_responses: AtomicU64,
+    /// Requests that no SMSC may make, or not then.
+    pub refused: AtomicU64,
     /// query_sm that were answered.
     pub queries: AtomicU64,
 }

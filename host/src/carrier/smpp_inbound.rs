@@ -2,7 +2,7 @@
 //! into the host's words. Each is answered when its event's `ack` is.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -15,9 +15,9 @@ use crate::domain::receipt::{
 };
 use crate::domain::text::{Alphabet, Concat, TextStyle, parse_udh};
 use crate::domain::{Address, CarrierId, NumberingPlan, PartState, TypeOfNumber};
-use crate::smpp::link::{Inlet, Reaction, Responder};
+use crate::smpp::link::{BindLimits, Inlet, Reaction, Responder};
 use crate::smpp::pdu::{Bind, Body, Sm, Tlvs, esm_class, tag};
-use crate::smpp::session::BindMode;
+use crate::smpp::session::{BindMode, Counters};
 use crate::smpp::status;
 
 /// The inlet of one session.
@@ -35,8 +35,15 @@ impl Inlet for Inbox {
     type Event = CarrierEvent;
 
     /// Never asked: we are the one who binds.
-    fn bind(&mut self, _mode: BindMode, _bind: &Bind<'_>) -> Result<(), u32> {
+    fn bind(&mut self, _mode: BindMode, _bind: &Bind<'_>) -> Result<BindLimits, u32> {
         Err(status::ESME_RINVBNDSTS)
+    }
+
+    fn counted(&mut self, more: &Counters) {
+        let add = |counter: &AtomicU64, more| counter.fetch_add(more, Ordering::Relaxed);
+        add(&self.counters.malformed, more.malformed);
+        add(&self.counters.stray_responses, more.stray_responses);
+        add(&self.counters.refused, more.refused);
     }
 
     fn request(

@@ -52,6 +52,7 @@ impl Smsc {
         tokio::spawn(serve(
             listener,
             ServerSettings::default(),
+            None,
             Arc::new(judge),
             sender,
             stopped,

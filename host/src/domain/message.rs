@@ -575,6 +575,13 @@ impl Message {
 
     /// What its body needs at a carrier of these ways.
     pub fn measure(&self, body: &Body, style: &TextStyle) -> Result<SegmentPlan, TextError> {
+        match (&self.sm.cut, body) {
+            (Some(cut), body) if self.submitted_body.is_none() && *body == self.body => {
+                return cut.plan();
+            }
+            (Some(cut), Body::Text(text)) => return cut.plan_of(text),
+            (Some(_), Body::Binary { .. }) | (None, _) => {}
+        }
         text::plan_for(body, &self.sm.manner(), style)
     }
 

@@ -206,6 +206,7 @@ impl Pipeline {
             message.network = self.numbers.network(&message.recipient);
         }
         let outcome = self.decide_in_force(message, phase, now, false).await;
+        self.follow_first_part(message, &outcome);
         if message.state != State::SubmitUnknown {
             self.apply_decision(message, outcome, false);
         } else if outcome == Outcome::Send {
@@ -220,7 +221,11 @@ impl Pipeline {
 
     async fn hand_over(&self, carrier: &dyn Carrier, message: &mut Message) -> SendOutcome {
         let (manner, style) = (message.sm.manner(), carrier.text_style());
-        let rendered = text::render(&message.body, &manner, &style, reference_of(message));
+        let changed = message.submitted_body.is_some().then_some(&message.body);
+        let rendered = match &message.sm.cut {
+            Some(cut) => cut.segmented(changed),
+            None => text::render(&message.body, &manner, &style, reference_of(message)),
+        };
         let segmented: Segmented = match rendered {
             Ok(segmented) => segmented,
             // Admission and every replaced body were measured, so this cannot be the client's doing.
@@ -290,7 +295,12 @@ impl Pipeline {
             at: now,
             outcome: attempt,
         });
-        match retry::next_step(message, now, self.limits.max_attempts, self.random_unit()) {
+        // A datagram is tried once (SMPP 3.4, 2.10.2): what it tells is worth nothing later.
+        let max_attempts = match message.sm.messaging_mode {
+            MODE_DATAGRAM => 1,
+            _ => self.limits.max_attempts,
+        };
+        match retry::next_step(message, now, max_attempts, self.random_unit()) {
             Step::FailOver(reason) => {
                 message.enter(now, State::Queued, reason, detail);
                 self.next_hop(message);
@@ -421,6 +431,9 @@ fn parts(carrier: &CarrierId, before: &[Part], ids: Vec<Option<String>>) -> Vec<
     };
     ids.into_iter().enumerate().map(part).collect()
 }
+
+/// esm_class bits 1 and 0 (SMPP 3.4, 5.2.12).
+const MODE_DATAGRAM: u8 = 1;
 
 /// The concatenation reference: the same for every attempt of one message, so that a repeated
 /// part completes what an earlier attempt began.

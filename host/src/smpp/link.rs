@@ -53,7 +53,10 @@ pub trait Inlet: Send {
     type Event: Send;
 
     /// As an SMSC: the command_status of a refused bind as an error. An ESME is never asked.
-    fn bind(&mut self, mode: BindMode, bind: &Bind<'_>) -> Result<(), u32>;
+    fn bind(&mut self, mode: BindMode, bind: &Bind<'_>) -> Result<BindLimits, u32>;
+
+    /// What the session counted since it was told last.
+    fn counted(&mut self, _more: &Counters) {}
 
     /// `frame` is the whole PDU, for those who keep it; `body` is what it says.
     fn request(
@@ -62,6 +65,15 @@ pub trait Inlet: Send {
         body: &Body<'_>,
         responder: Responder,
     ) -> Reaction<Self::Event>;
+}
+
+/// Limits that a bind decides, because they are those of who has bound. None leaves the link's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BindLimits {
+    /// Our requests without an answer.
+    pub window: Option<usize>,
+    /// The peer's requests without an answer; not more than the link's `requests_max`.
+    pub requests: Option<usize>,
 }
 
 /// What becomes of a request.
@@ -170,6 +182,11 @@ impl Requests {
 
     pub fn len(&self) -> usize {
         self.count
+    }
+
+    /// All PDUs, one behind the other.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
     }
 
     pub fn is_empty(&self) -> bool {

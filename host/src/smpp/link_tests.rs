@@ -13,8 +13,8 @@ struct Keep;
 impl Inlet for Keep {
     type Event = Responder;
 
-    fn bind(&mut self, _: BindMode, _: &Bind<'_>) -> Result<(), u32> {
-        Ok(())
+    fn bind(&mut self, _: BindMode, _: &Bind<'_>) -> Result<BindLimits, u32> {
+        Ok(BindLimits::default())
     }
 
     fn request(&mut self, _: &Bytes, _: &Body<'_>, responder: Responder) -> Reaction<Responder> {

@@ -211,6 +211,21 @@ mod tests {
     }
 
     #[test]
+    fn every_named_status_has_its_class() {
+        for (status, name) in NAMES {
+            let expect = match status {
+                0x00 => Class::Ok,
+                0x14 | 0x58 => Class::Throttled,
+                0x04 | 0x05 | 0x08 | 0x0D | 0x45 | 0x61 | 0x64 | 0x67 | 0xFF | 0x102 => {
+                    Class::Temporary
+                }
+                _ => Class::Permanent,
+            };
+            assert_eq!(class(status), expect, "{name}");
+        }
+    }
+
+    #[test]
     fn names_both_ways() {
         for (value, text) in NAMES {
             assert_eq!(name(value), Some(text));

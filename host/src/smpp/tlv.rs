@@ -14,6 +14,7 @@ pub mod tag {
     pub const RECEIPTED_MESSAGE_ID: u16 = 0x001E;
     pub const PRIVACY_INDICATOR: u16 = 0x0201;
     pub const USER_MESSAGE_REFERENCE: u16 = 0x0204;
+    pub const USER_RESPONSE_CODE: u16 = 0x0205;
     pub const SOURCE_PORT: u16 = 0x020A;
     pub const DESTINATION_PORT: u16 = 0x020B;
     pub const SAR_MSG_REF_NUM: u16 = 0x020C;
@@ -21,6 +22,9 @@ pub mod tag {
     pub const SAR_TOTAL_SEGMENTS: u16 = 0x020E;
     pub const SAR_SEGMENT_SEQNUM: u16 = 0x020F;
     pub const SC_INTERFACE_VERSION: u16 = 0x0210;
+    pub const CALLBACK_NUM_PRES_IND: u16 = 0x0302;
+    pub const NUMBER_OF_MESSAGES: u16 = 0x0304;
+    pub const SET_DPF: u16 = 0x0421;
     pub const DELIVERY_FAILURE_REASON: u16 = 0x0425;
     pub const NETWORK_ERROR_CODE: u16 = 0x0423;
     pub const MESSAGE_PAYLOAD: u16 = 0x0424;
@@ -28,6 +32,12 @@ pub mod tag {
     pub const MESSAGE_STATE: u16 = 0x0427;
     /// How busy the peer is, 0 to 100 (SMPP 5.0, 4.8.4.18).
     pub const CONGESTION_STATE: u16 = 0x0428;
+    pub const DISPLAY_TIME: u16 = 0x1201;
+    pub const SMS_SIGNAL: u16 = 0x1203;
+    pub const MS_VALIDITY: u16 = 0x1204;
+    pub const MS_MSG_WAIT_FACILITIES: u16 = 0x0030;
+    pub const ITS_REPLY_TYPE: u16 = 0x1380;
+    pub const ITS_SESSION_INFO: u16 = 0x1383;
     /// Vendor tags (SMPP 3.4, 5.3.2.1) are 0x1400 to 0x3FFF.
     pub const VENDOR: std::ops::RangeInclusive<u16> = 0x1400..=0x3FFF;
 }

@@ -139,6 +139,8 @@ pub struct Choice<'a> {
     pub text: Cow<'a, str>,
     pub alphabet: Alphabet,
     pub shift: ShiftTables,
+    /// Septets, where they were counted on the way.
+    pub units: Option<usize>,
     /// What was rewritten.
     pub changes: Vec<Change>,
 }
@@ -163,14 +165,17 @@ pub fn choose<'a>(
         text: Cow::Borrowed(text),
         alphabet,
         shift,
+        units: None,
         changes: Vec::new(),
     };
     if wish.encoding() == EncodingWish::Ucs2 {
         return Ok(as_it_is(Alphabet::Ucs2, ShiftTables::default()));
     }
     // What most messages are.
-    if gsm::count(text).is_some() {
-        return Ok(as_it_is(Alphabet::Gsm7, ShiftTables::default()));
+    if let Some(units) = gsm::count(text) {
+        let mut choice = as_it_is(Alphabet::Gsm7, ShiftTables::default());
+        choice.units = Some(units);
+        return Ok(choice);
     }
     let languages = if able.shift_tables {
         wish.allowed()
@@ -194,6 +199,7 @@ pub fn choose<'a>(
                 text: Cow::Owned(rewritten.text),
                 alphabet: other.alphabet,
                 shift: other.shift,
+                units: None,
                 changes: rewritten.changes,
             });
         }
