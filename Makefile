@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench plugins languages lint host tools
+.PHONY: help demo test fuzz bench plugins languages peers lint host tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -15,9 +15,12 @@ help: ## List the targets
 demo: plugins ## Send messages through the whole path and watch them (ARGS=--once ends when all have arrived)
 	$(TARGET)/debug/heliograph demo $(ARGS)
 
-test: plugins languages lint ## Check the format, the lints and every test
+test: plugins languages peers lint ## Check the format, the lints and every test
 	$(TARGET)/debug/heliograph plugin test plugins
 	$(CARGO) test --workspace
+
+fuzz: ## Fuzz every codec that reads what peers send, 60 s each (HELIOGRAPH_FUZZ_SECONDS)
+	sh tests/fuzz/run.sh
 
 bench: ## Measure the whole path in a release build (ARGS=--json for one JSON object)
 	$(CARGO) build --release --package heliograph
@@ -29,6 +32,9 @@ plugins: host ## Build the bundled plugins into components, in target/plugins
 
 languages: host ## Build the same small router in Rust, C, Python and JavaScript, in target/languages
 	sh plugin-sdk/languages/build.sh
+
+peers: ## Install the SMPP programs that the tests talk to (smpplib, node's smpp, Kannel, tshark)
+	sh tests/peers/install.sh $(TARGET)
 
 lint: tools ## Check the format and the lints only
 	$(CARGO) fmt --all --check

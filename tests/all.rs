@@ -3,6 +3,8 @@
 
 mod contract;
 mod e2e;
+mod fuzz;
 mod languages;
+mod peers;
 mod tidy;
 mod zoo;

@@ -2,6 +2,8 @@
 //! part and does no part's work.
 
 mod adapter;
+mod esme;
+mod inbound;
 mod numbers;
 mod policy_file;
 mod smpp;
@@ -21,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::api::esme::SystemSpec;
 use crate::api::{self, Api, EdgeLimits, KeySpec, Keys, Scope, Surface};
 use crate::carrier::adapter::{AdapterCarrier, AdapterConfig};
 use crate::carrier::smpp::{SmppCarrier, SmppConfig};
@@ -29,6 +32,7 @@ use crate::clock::Clock;
 use crate::config::{AccountSection, CarrierSection, Config, ScopeName};
 use crate::domain::{AccountId, TrafficClass};
 use crate::pipeline::account::WebhookSecret;
+use crate::pipeline::inbound_routes::InboundRoutes;
 use crate::pipeline::numbers::{Numbers, TableFiles};
 use crate::pipeline::{
     Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox,
@@ -63,6 +67,9 @@ fn failed(what: &str, error: impl fmt::Display) -> StartError {
 pub struct Server {
     pub address: SocketAddr,
     pub admin_address: Option<SocketAddr>,
+    /// Where ESMEs bind, without TLS and with it.
+    pub smpp_address: Option<SocketAddr>,
+    pub smpp_tls_address: Option<SocketAddr>,
     pub pipeline: Arc<Pipeline>,
     stop_api: watch::Sender<bool>,
     stop_work: watch::Sender<bool>,
@@ -74,13 +81,17 @@ pub struct Server {
     /// Keep the policy file and the tables of numbers applied for as long as the server runs.
     keepers: Vec<AbortHandle>,
     reload_tables: Arc<Notify>,
+    esmes: Option<api::esme::Server>,
+    certificate: Option<esme::Certificate>,
 }
 
 /// Everything of a configuration that can be checked without starting anything.
 struct Checked {
     accounts: Vec<Account>,
     keys: Vec<KeySpec>,
+    systems: Vec<SystemSpec>,
     numbers: Numbers,
+    routes: Arc<InboundRoutes>,
     tables: TableFiles,
     smpp: Vec<SmppConfig>,
     adapters: Vec<AdapterConfig>,
@@ -128,12 +139,15 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
+    let doors = esme::open(&config.smpp, base).await?;
     let data = base.join(&config.store.path);
     let mut options = store::Options::new(&data);
     options.retention_days = config.store.retention_days;
+    options.two_way = inbound::two_way(checked.routes.clone());
     options.commit_interval = Duration::from_micros(config.store.commit_interval_us);
     options.cache_octets = config.store.cache_mib << 20;
     options.free_octets_min = config.store.min_free_mib << 20;
+    options.delivery_give_up = Duration::from_secs(config.smpp.give_up_seconds);
     let store = open_store(options).await?;
     let compile = match std::env::current_exe() {
         Ok(program) => CompileMode::Child { program },
@@ -167,7 +181,8 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     let order: Vec<&str> = config.carriers.iter().map(CarrierSection::id).collect();
     carriers.sort_by_key(|c| order.iter().position(|id| *id == c.id().as_str()));
 
-    let accounts = Accounts::new(checked.accounts);
+    let accounts = Accounts::new(checked.accounts).with_routes(checked.routes);
+    let binds = esme::binds(checked.systems, &accounts);
     let keys = Keys::new(checked.keys, &accounts).map_err(|e| failed("accounts", e))?;
     let webhooks = HyperClient::new().map_err(StartError)?;
     let recorder = recorder(config, &data, &clock)?;
@@ -185,6 +200,9 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     });
     pipeline.policy.resume_canary().await;
     pipeline.resume_shadow().await;
+    let mut doors = doors;
+    let esmes = doors.attend(&config.smpp, &pipeline, &binds);
+    let esme_metrics = esmes.as_ref().map(|esmes| esmes.metrics());
     let api = Api::new(api::Parts {
         pipeline: pipeline.clone(),
         keys,
@@ -192,10 +210,18 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         more_metrics: Arc::new(move |out| {
             smpp::metrics(&sessions, out);
             adapter::metrics(&adapters, out);
+            if let Some(metrics) = &esme_metrics {
+                metrics(out);
+            }
         }),
+        esmes: binds,
     });
     let mut server = run(config, file, pipeline, api, received, listener, admin);
     server.keep_tables(checked.tables);
+    server.smpp_address = doors.address;
+    server.smpp_tls_address = doors.tls_address;
+    server.certificate = doors.certificate;
+    server.esmes = esmes;
     Ok(server)
 }
 
@@ -251,6 +277,10 @@ fn run(
     Server {
         address,
         admin_address,
+        smpp_address: None,
+        smpp_tls_address: None,
+        esmes: None,
+        certificate: None,
         pipeline,
         stop_api,
         stop_work,
@@ -265,10 +295,18 @@ fn run(
 }
 
 impl Server {
-    /// Reads the policy file and the tables of numbers again: SIGHUP.
+    /// Reads the policy file, the tables of numbers and the SMPP server's certificate again: SIGHUP.
     pub fn reload(&self) {
         self.reload.notify_one();
         self.reload_tables.notify_one();
+        if let Some(certificate) = &self.certificate {
+            match certificate.reload() {
+                Ok(()) => tracing::info!("the SMPP server's certificate was read again"),
+                Err(error) => {
+                    tracing::error!(%error, "the SMPP server's certificate stays the one before")
+                }
+            }
+        }
     }
 
     fn keep_tables(&mut self, files: TableFiles) {
@@ -283,6 +321,9 @@ impl Server {
     pub async fn shutdown(self) {
         let _ = self.stop_api.send(true);
         join(self.api).await;
+        if let Some(esmes) = self.esmes {
+            esmes.shutdown().await;
+        }
         for keeper in self.keepers {
             keeper.abort();
         }
@@ -464,9 +505,11 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
         }
     }
     Ok(Checked {
+        systems: esme::systems(config, base)?,
         accounts,
         keys,
         numbers,
+        routes: inbound::routes(config)?,
         tables: numbers::files(config, base),
         smpp,
         adapters,
@@ -484,6 +527,8 @@ fn limits(config: &Config) -> Limits {
         webhook_timeout_ms: config.webhooks.timeout_ms,
         webhook_give_up_seconds: config.webhooks.give_up_seconds,
         webhooks_private: config.webhooks.allow_private,
+        reassembly: inbound::reassembly(&config.inbound),
+        reply_window: Duration::from_secs(config.inbound.reply_window_seconds),
         ..Limits::default()
     }
 }
@@ -525,11 +570,13 @@ fn account(section: &AccountSection, base: &Path, at: &str) -> Result<Account, S
         .default_class
         .as_deref()
         .and_then(TrafficClass::from_name);
+    let inbound = section.smpp.iter().find(|s| s.inbound);
     Ok(Account {
         id: AccountId::from(section.id.as_str()),
         default_class: class.unwrap_or(TrafficClass::Transactional),
         receipt_url: section.receipt_url.clone(),
         inbound_url: section.inbound_url.clone(),
+        inbound_esme: inbound.map(|s| s.system_id.as_str().into()),
         webhook_secret,
         numbers: section.numbers.clone(),
         throughput: section.throughput,

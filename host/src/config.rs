@@ -2,6 +2,8 @@
 //! the line and the key. Policy is another file (`plugin::set`), because it changes while we run.
 
 mod adapter;
+mod esme;
+mod inbound;
 mod smpp;
 mod text;
 
@@ -18,7 +20,15 @@ use toml::de::{DeTable, DeValue};
 pub use self::adapter::{
     AdapterSection, AlgorithmName, CallbackSection, EncodingName, VerifyName, VonageMethodName,
 };
-pub use self::smpp::{Bind, ReceiptId, ReceiptPer, SmppSection};
+pub use self::esme::{
+    AlphabetName, BindModeName, EsmeSection, LongInboundName, ReceiptFormName, SmppServerSection,
+};
+pub use self::inbound::{InboundRouteSection, InboundSection};
+pub use self::smpp::{
+    AddressRuleSection, AddressShape, Bind, HostOrder, Operation, OutbindBind, OutbindSection,
+    ReceiptId, ReceiptPer, SmppSection, StatusAction, StatusSection, SubmitSection, Tls,
+    TlsSection, TlvSection, ValidityForm,
+};
 pub use self::text::{AccountText, CarrierText};
 use crate::plugin::EngineLimits;
 
@@ -27,12 +37,14 @@ use crate::plugin::EngineLimits;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     pub http: Http,
+    pub smpp: SmppServerSection,
     pub store: StoreSection,
     pub policy: PolicySection,
     pub recording: RecordingSection,
     pub plugins: PluginsSection,
     pub messages: Messages,
     pub numbers: NumbersSection,
+    pub inbound: InboundSection,
     pub webhooks: Webhooks,
     pub log: Log,
     #[schemars(length(max = 10_000))]
@@ -300,6 +312,10 @@ pub struct AccountSection {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub throughput: Option<u32>,
+    /// Applications of the account that speak SMPP.
+    #[serde(default)]
+    #[schemars(length(max = 1_000))]
+    pub smpp: Vec<EsmeSection>,
     /// In the place of `numbers.default_region`.
     #[serde(default)]
     pub default_region: Option<String>,
@@ -353,7 +369,7 @@ impl Key {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum CarrierSection {
-    Smpp(SmppSection),
+    Smpp(Box<SmppSection>),
     Plugin(AdapterSection),
 }
 

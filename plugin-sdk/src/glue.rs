@@ -18,15 +18,20 @@ use crate::*;
 /// Builds a plugin from configuration JSON exactly as the host does. The error names the place in the
 /// document, as in `rules[2].action: unknown variant ...`.
 pub fn configure<P: Plugin>(config: &str) -> Result<P, String> {
-    let mut json = serde_json::Deserializer::from_str(config);
-    let config = serde_path_to_error::deserialize(&mut json).map_err(|error| error.to_string())?;
-    json.end().map_err(|error| error.to_string())?;
-    P::new(config)
+    P::new(serde_json::from_str(config).map_err(|error| place::placed(config, &error))?)
 }
 
 /// The JSON Schema (2020-12) of a plugin's configuration, as `describe` publishes it.
 pub fn config_schema<P: Plugin>() -> String {
-    schemars::schema_for!(P::Config).to_value().to_string()
+    match P::SCHEMA {
+        Some(text) => text.to_owned(),
+        None => derived_schema::<P>().to_string(),
+    }
+}
+
+/// By the type alone.
+pub(crate) fn derived_schema<P: Plugin>() -> serde_json::Value {
+    schemars::schema_for!(P::Config).to_value()
 }
 
 /// Where the one configured plugin of a component lives. Implemented by `export!`.

@@ -29,10 +29,14 @@
 #[cfg(test)]
 extern crate self as heliograph_plugin;
 
+#[cfg(any(all(target_family = "wasm", feature = "allocator"), test))]
+mod allocator;
 mod bindings;
 mod glue;
 pub mod http;
 pub mod log;
+mod place;
+mod reason;
 pub mod state;
 pub mod tables;
 #[cfg(test)]
@@ -42,7 +46,17 @@ pub mod testing;
 mod types;
 
 pub use glue::{config_schema, configure};
+pub use reason::Reason;
 pub use types::*;
+
+/// Components have no threads; whoever wants another allocator does without the feature.
+#[cfg(all(
+    target_family = "wasm",
+    not(target_feature = "atomics"),
+    feature = "allocator"
+))]
+#[global_allocator]
+static ALLOCATOR: allocator::Allocator = allocator::Allocator::new();
 
 /// What every plugin is, whichever hooks it serves. Implemented once per plugin.
 pub trait Plugin: Sized + 'static {
@@ -56,6 +70,10 @@ pub trait Plugin: Sized + 'static {
     const VERSION: &'static str;
     /// One sentence for a person choosing plugins.
     const SUMMARY: &'static str;
+    /// The schema of `Config` as text, `Some(include_str!("../schema.json"))`: the code that would derive it
+    /// when the host asks is up to half of a component. A test that [`export!`] adds holds the file against
+    /// the type; `HELIOGRAPH_UPDATE_SCHEMA=1 cargo test` writes it.
+    const SCHEMA: Option<&'static str> = None;
 
     /// Makes the plugin ready to decide. Called once per instance: compile patterns and build tables here,
     /// so that a hook call only looks things up. An error keeps the policy set from being activated.
@@ -115,6 +133,12 @@ macro_rules! __export {
             fn serves<P: $crate::$hook>() {}
             serves::<$plugin>
         };)+
+
+        #[cfg(all(test, not(target_family = "wasm")))]
+        #[test]
+        fn the_schema_is_that_of_the_configuration() {
+            $crate::testing::check_schema::<$plugin>(env!("CARGO_MANIFEST_DIR"));
+        }
 
         #[cfg(target_family = "wasm")]
         #[allow(unsafe_code)]

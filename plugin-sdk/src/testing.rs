@@ -44,6 +44,23 @@ pub fn context() -> Context {
     }
 }
 
+/// Holds [`Plugin::SCHEMA`] against the type of the configuration. With HELIOGRAPH_UPDATE_SCHEMA=1 in the
+/// environment it writes `schema.json` in `folder` instead.
+pub fn check_schema<P: Plugin>(folder: &str) {
+    let derived = format!("{:#}\n", crate::glue::derived_schema::<P>());
+    let path = std::path::Path::new(folder).join("schema.json");
+    if std::env::var_os("HELIOGRAPH_UPDATE_SCHEMA").is_some_and(|wish| wish == "1") {
+        let written = std::fs::write(&path, derived);
+        written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    } else if let Some(kept) = P::SCHEMA {
+        assert!(
+            kept == derived,
+            "{} is not the schema of the configuration; HELIOGRAPH_UPDATE_SCHEMA=1 cargo test writes it",
+            path.display()
+        );
+    }
+}
+
 /// A healthy, idle carrier with room for 100 submissions a second.
 pub fn carrier(id: &str) -> Carrier {
     Carrier {

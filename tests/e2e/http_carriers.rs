@@ -143,10 +143,13 @@ async fn twilio_like_sending_receipts_and_texts() {
         ("Body", "STOP it"),
     ];
     assert_eq!(from_twilio(&rig, twilio::TOKEN, &text).await.0, 200);
+    // Again, because our answer got lost: it is the same text.
+    assert_eq!(from_twilio(&rig, twilio::TOKEN, &text).await.0, 200);
     let stored = eventually("the text arrives", async || {
         rig.items("/v1/inbound").await.pop()
     })
     .await;
+    assert_eq!(rig.items("/v1/inbound").await.len(), 1);
     assert_eq!(
         (&stored["text"], &stored["from"]),
         (&json!("STOP it"), &json!(HANDSET))

@@ -2,9 +2,11 @@
 
 mod aggregator;
 mod authoring;
+mod carrier_smpp;
 mod cli;
 mod crash;
 mod demo;
+mod esme;
 mod faults;
 mod hostile_plugins;
 mod http_carriers;
@@ -15,9 +17,11 @@ mod path;
 mod policy;
 mod providers;
 mod receipts;
+mod returns;
 mod schedule;
 mod ship;
 mod smpp_bytes;
+mod smpp_tls;
 mod tenants;
 mod text;
 mod trial;

@@ -12,6 +12,9 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
+pub mod capture;
+pub mod esme;
+pub mod fuzz;
 pub mod guests;
 pub mod http;
 pub mod registry;
@@ -56,7 +59,8 @@ pub fn plugins() -> PathBuf {
     path
 }
 
-/// A carrier of the rig: a simulator, or any address that something of the test listens on.
+/// A carrier of the rig: a simulator, or any address that something of the test listens on; none where
+/// `extra` says where it is.
 pub struct CarrierSpec {
     pub id: String,
     pub address: String,
@@ -76,6 +80,8 @@ pub struct Plan {
     pub files: Vec<(String, Vec<u8>)>,
     /// Lines at the end of the configuration.
     pub config_extra: String,
+    /// Lines at the end of the account `acme`, tables such as `[[accounts.smpp]]` among them.
+    pub account_extra: String,
     /// Where the account's receipts go: the rig's own target.
     pub webhooks: bool,
     /// Whether the configuration names the policy file; else policy comes over the API alone.
@@ -91,6 +97,7 @@ impl Default for Plan {
             policy: String::new(),
             files: Vec::new(),
             config_extra: String::new(),
+            account_extra: String::new(),
             webhooks: false,
             policy_file: true,
         }
@@ -146,7 +153,8 @@ impl Rig {
         };
         rig.write_policy(&plan.policy);
         let policy_file = plan.policy_file.then(|| rig.policy_path());
-        rig.write_config(&carriers, plan.webhooks, policy_file, &plan.config_extra);
+        let extra = (&*plan.config_extra, &*plan.account_extra);
+        rig.write_config(&carriers, plan.webhooks, policy_file, extra);
         rig.launch().await;
         rig
     }
@@ -189,7 +197,7 @@ impl Rig {
         carriers: &[CarrierSpec],
         webhooks: bool,
         policy_file: Option<PathBuf>,
-        extra: &str,
+        (extra, account_extra): (&str, &str),
     ) {
         let dir = self.dir.path().display();
         let policy = policy_file.map_or(String::new(), |f| format!("file = \"{}\"", f.display()));
@@ -223,23 +231,28 @@ numbers = ["60777"]
                 "receipt_url = \"{url}\"\ninbound_url = \"{url}\"\n"
             ));
         }
+        text.push_str(account_extra);
         text.push_str(&format!(
-            "[[accounts]]\nid = \"other\"\nkeys = [\"literal:{OTHER_KEY}\"]\n"
+            "\n[[accounts]]\nid = \"other\"\nkeys = [\"literal:{OTHER_KEY}\"]\n"
         ));
         for carrier in carriers {
+            let address = match carrier.address.as_str() {
+                "" => String::new(),
+                address => format!("address = \"{address}\""),
+            };
             text.push_str(&format!(
                 r#"
 [[carriers]]
 id = "{}"
 kind = "smpp"
-address = "{}"
+{}
 system_id = "heliograph"
 password = "literal:secret"
 reconnect_min_ms = 50
 reconnect_max_ms = 500
 {}
 "#,
-                carrier.id, carrier.address, carrier.extra
+                carrier.id, address, carrier.extra
             ));
         }
         std::fs::write(self.config_path(), text).expect("the configuration");
@@ -319,6 +332,34 @@ reconnect_max_ms = 500
             .status()
             .await;
         assert!(sent.is_ok_and(|s| s.success()));
+    }
+
+    pub fn pid(&self) -> u32 {
+        let pid = self.server.as_ref().and_then(Child::id);
+        pid.expect("a running server")
+    }
+
+    /// Memory of the server that is in use now.
+    pub fn rss_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.expect("VmRSS") / 1024
+    }
+
+    /// The value of the first line of `/metrics` that has all of `parts`; 0 where there is none.
+    pub async fn metric(&self, parts: &[&str]) -> f64 {
+        let key = bearer(ADMIN_KEY);
+        let headers = [("authorization", key.as_str())];
+        let (status, _, page) = http(&self.address, "GET", "/metrics", None, &headers)
+            .await
+            .unwrap_or_else(|e| self.fail(&format!("GET /metrics: {e}")));
+        assert_eq!(status, 200);
+        let page = String::from_utf8_lossy(&page);
+        let line = page.lines().find(|l| parts.iter().all(|p| l.contains(p)));
+        let value = line.and_then(|l| l.rsplit(' ').next());
+        value.and_then(|v| v.parse().ok()).unwrap_or(0.0)
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -5,8 +5,9 @@ use rusmpp::pdus::{BindTransceiverResp, DeliverSm, SubmitSm, SubmitSmResp};
 use rusmpp::tokio_codec::CommandCodec;
 use rusmpp::types::COctetString;
 use rusmpp::{Command, CommandStatus, Pdu};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::bytes::BytesMut;
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -15,12 +16,28 @@ use crate::PATIENCE;
 /// Listens; each accepted connection is one session.
 pub struct Smsc {
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Smsc {
     pub async fn listen() -> Smsc {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        Smsc { listener }
+        Smsc::listen_on("127.0.0.1:0").await
+    }
+
+    pub async fn listen_on(address: &str) -> Smsc {
+        let listener = TcpListener::bind(address).await.expect("a port");
+        Smsc {
+            listener,
+            tls: None,
+        }
+    }
+
+    /// With TLS from the first octet on.
+    pub async fn listen_tls(acceptor: TlsAcceptor) -> Smsc {
+        Smsc {
+            tls: Some(acceptor),
+            ..Smsc::listen().await
+        }
     }
 
     pub fn address(&self) -> String {
@@ -34,6 +51,36 @@ impl Smsc {
             .await
             .expect("a connection in time")
             .expect("a connection");
+        let stream: Box<dyn Connection> = match &self.tls {
+            None => Box::new(stream),
+            Some(acceptor) => Box::new(acceptor.accept(stream).await.expect("a TLS handshake")),
+        };
+        Session::over(stream)
+    }
+
+    /// The next connection, bound as a transceiver. Returns its bind too.
+    pub async fn bound(&self) -> (Session, Command) {
+        let mut session = self.accept().await;
+        let bind = session.hear().await.expect("a bind");
+        session.accept(&bind).await;
+        (session, bind)
+    }
+}
+
+/// Plain or TLS.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+pub struct Session {
+    pub stream: Box<dyn Connection>,
+    codec: CommandCodec,
+    input: BytesMut,
+    next: u32,
+}
+
+impl Session {
+    pub fn over(stream: Box<dyn Connection>) -> Session {
         Session {
             stream,
             codec: CommandCodec::new(),
@@ -42,27 +89,20 @@ impl Smsc {
         }
     }
 
-    /// The next connection, bound as a transceiver. Returns its bind too.
-    pub async fn bound(&self) -> (Session, Command) {
-        let mut session = self.accept().await;
-        let bind = session.hear().await.expect("a bind");
+    /// A connection of our own making, nothing said yet.
+    pub async fn connect(address: &str) -> Session {
+        let stream = TcpStream::connect(address).await;
+        Session::over(Box::new(stream.expect("a connection")))
+    }
+
+    /// Accepts a bind_transceiver.
+    pub async fn accept(&mut self, bind: &Command) {
         let name = COctetString::from_slice(b"independent\0").expect("a system_id");
         let answer = BindTransceiverResp::new(name, None);
-        session
-            .say(CommandStatus::EsmeRok, bind.sequence_number, answer)
+        self.say(CommandStatus::EsmeRok, bind.sequence_number, answer)
             .await;
-        (session, bind)
     }
-}
 
-pub struct Session {
-    pub stream: TcpStream,
-    codec: CommandCodec,
-    input: BytesMut,
-    next: u32,
-}
-
-impl Session {
     /// The next PDU, as the independent codec reads it; none at the end of the connection.
     pub async fn hear(&mut self) -> Option<Command> {
         loop {
@@ -111,6 +151,7 @@ impl Session {
             .write_all(&out)
             .await
             .expect("an open connection");
+        self.stream.flush().await.expect("an open connection");
     }
 
     /// ESME_ROK with `message_id`.

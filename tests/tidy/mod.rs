@@ -1,5 +1,7 @@
 //! The rules of the source tree that a compiler does not hold.
 
+mod conformance;
+
 use std::path::{Path, PathBuf};
 
 /// Modules of the host by floor: a module names only lower floors, and nothing of its own floor but

@@ -3,8 +3,10 @@
 //! the files beside it.
 
 mod active;
+mod carriers;
 mod door;
 mod network;
+mod smsc;
 mod tenants;
 
 use heliograph_tests::guests::Guest;

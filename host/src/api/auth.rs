@@ -231,7 +231,7 @@ fn bit(scope: Scope) -> u8 {
 }
 
 /// One subscriber of IPv6 has a /64 at least: his addresses count as one.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => {
@@ -254,6 +254,7 @@ mod tests {
             default_class: TrafficClass::Transactional,
             receipt_url: None,
             inbound_url: None,
+            inbound_esme: None,
             webhook_secret: None,
             numbers: Vec::new(),
             throughput: None,

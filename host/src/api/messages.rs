@@ -21,13 +21,13 @@ use super::http::{
     parameters, read_body,
 };
 use super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::reports::InboundView;
 use super::{Api, id_in, json, wire};
+use crate::carrier::CallBackError;
 use crate::domain::text::TextError;
 use crate::domain::{
     AccountId, Address, Body, Lane, Message, MessageId, Reason, SetId, State, TrafficClass,
 };
-use crate::pipeline::{Account, Policy, Submission, SubmitError};
+use crate::pipeline::{Account, Policy, Submission, SubmitError, alter};
 use crate::store::{Filter, Idempotency, StoreError, UpdateError};
 
 /// Submissions of one batch that are decided and written at once.
@@ -234,27 +234,33 @@ pub async fn cancel(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let (parts, _) = request.into_parts();
     let caller = api.authorize(&parts, Scope::Send)?;
     let now = api.pipeline.clock.now();
-    change(
-        &api,
-        caller,
-        id_in(&parts)?,
-        "canceled",
-        move |message| match message.state {
-            State::Scheduled | State::Held | State::Queued => {
+    let id = id_in(&parts)?;
+    let called_back = call_back(&api, caller, id).await?;
+    change(&api, caller, id, "canceled", move |message| {
+        match message.state {
+            State::Enroute if called_back => {
                 message.enter(now, State::Canceled, Reason::CanceledByClient, "")
             }
-            // Asked twice is asked once.
-            State::Canceled => true,
-            State::SubmitUnknown
-            | State::Enroute
-            | State::Delivered
-            | State::Undeliverable
-            | State::Expired
-            | State::Rejected
-            | State::Unknown => false,
-        },
-    )
+            _ => alter::cancel(message, now, ""),
+        }
+    })
     .await
+}
+
+/// Whether a carrier that has the message has forgotten it at our word.
+async fn call_back(api: &Api, caller: &Caller, id: MessageId) -> Result<bool, Problem> {
+    let message = find(api, caller, id).await?;
+    let detail = match api.pipeline.call_back(&message).await {
+        Ok(()) => return Ok(true),
+        Err(CallBackError::NotSupported) => return Ok(false),
+        Err(CallBackError::Refused { status }) => {
+            format!("the carrier has the message and does not cancel it: 0x{status:08x}")
+        }
+        Err(CallBackError::Unanswered) => {
+            "the carrier has the message and did not answer whether it is canceled".to_owned()
+        }
+    };
+    Err(Problem::new(Code::Conflict, detail))
 }
 
 /// `POST /v1/messages/{id}/release`: a person lets a held message go.
@@ -271,33 +277,6 @@ pub async fn release(api: Arc<Api>, request: Request) -> Result<Response, Proble
         held
     })
     .await
-}
-
-/// `GET /v1/inbound`
-pub async fn inbound(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
-    let (parts, _) = request.into_parts();
-    let caller = api.authorize(&parts, Scope::Read)?;
-    let (mut cursor, mut size) = (None, LIMIT_DEFAULT);
-    for (name, value) in parameters(&parts.uri, &["limit", "cursor"])? {
-        match name.as_str() {
-            "limit" => size = limit(&value)?,
-            _ => cursor = Some(cursor_of(&value)?),
-        }
-    }
-    let page = api
-        .pipeline
-        .store
-        .list_inbound(visible(caller), cursor, size)
-        .await
-        .map_err(store_problem)?;
-    let items = page.items.iter().map(InboundView::of).collect();
-    Ok(json_response(
-        StatusCode::OK,
-        &List {
-            items,
-            next_cursor: page.next.map(wire::cursor_of),
-        },
-    ))
 }
 
 /// What the store's failures mean to a client.
@@ -378,7 +357,7 @@ async fn find(api: &Api, caller: &Caller, id: MessageId) -> Result<Message, Prob
 }
 
 /// The one account whose messages a caller sees; none: an operator sees all.
-fn visible(caller: &Caller) -> Option<AccountId> {
+pub(super) fn visible(caller: &Caller) -> Option<AccountId> {
     (!caller.has(Scope::Admin)).then(|| caller.account.id.clone())
 }
 
@@ -515,7 +494,7 @@ fn filter_of(uri: &Uri, caller: &Caller) -> Result<(Filter, Option<MessageId>, u
     Ok((filter, cursor, size))
 }
 
-fn cursor_of(text: &str) -> Result<MessageId, Problem> {
+pub(super) fn cursor_of(text: &str) -> Result<MessageId, Problem> {
     wire::cursor_from(text)
         .ok_or_else(|| bad_parameter("cursor", "is not one that this server gave"))
 }

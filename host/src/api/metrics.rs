@@ -54,6 +54,7 @@ pub fn exposition(api: &Api) -> String {
     );
     queues(&mut page, api);
     carriers(&mut page, api);
+    inbound(&mut page, api);
     plugins(&mut page, api);
     observers(&mut page, api);
     numbers(&mut page, api);
@@ -309,6 +310,25 @@ fn queues(page: &mut Page, api: &Api) {
                 );
             }
         }
+    }
+}
+
+/// Mobile-originated messages, and those that wait for their parts.
+fn inbound(page: &mut Page, api: &Api) {
+    const COUNTS: &str = "heliograph_inbound_total";
+    let figures = api.pipeline.inbound_counts.read();
+    let (counts, gauge) = figures.split_at(figures.len() - 1);
+    page.head(COUNTS, "counter", "Mobile-originated messages and parts");
+    for (what, count) in counts {
+        page.line(COUNTS, &[("what", what)], count);
+    }
+    page.head(
+        "heliograph_inbound_incomplete",
+        "gauge",
+        "Mobile-originated messages that wait for their parts",
+    );
+    for (_, count) in gauge {
+        page.line("heliograph_inbound_incomplete", &[], count);
     }
 }
 

@@ -5,7 +5,9 @@
 mod admin;
 pub mod answer;
 pub mod auth;
+mod binds;
 pub mod edge;
+pub mod esme;
 mod events;
 mod http;
 pub mod json;
@@ -30,7 +32,7 @@ use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::request;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post, put};
+use axum::routing::{any, delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -58,6 +60,8 @@ pub struct Parts {
     pub callbacks: HashMap<CarrierId, Arc<AdapterCarrier>>,
     /// Further lines for `/metrics`, in the text format: what only the caller can count.
     pub more_metrics: MoreMetrics,
+    /// Customers' ESMEs.
+    pub esmes: Arc<esme::Binds>,
 }
 
 pub type MoreMetrics = Arc<dyn Fn(&mut String) + Send + Sync>;
@@ -68,6 +72,7 @@ pub struct Api {
     keys: Keys,
     callbacks: HashMap<CarrierId, Arc<AdapterCarrier>>,
     more_metrics: MoreMetrics,
+    esmes: Arc<esme::Binds>,
     requests: wire::Requests,
     uploads: Semaphore,
     /// Places for event streams.
@@ -96,6 +101,7 @@ impl Api {
             keys: parts.keys,
             callbacks: parts.callbacks,
             more_metrics: parts.more_metrics,
+            esmes: parts.esmes,
             requests: wire::Requests::default(),
             uploads: Semaphore::new(UPLOADS_MAX),
             streams: Arc::new(Semaphore::new(events::STREAMS_MAX)),
@@ -172,7 +178,9 @@ fn public_routes(api: &Arc<Api>, router: Router) -> Router {
         .route("/v1/messages/{id}", get(on(api, messages::show)))
         .route("/v1/messages/{id}/cancel", post(on(api, messages::cancel)))
         .route("/v1/batches", post(on(api, messages::batch)))
-        .route("/v1/inbound", get(on(api, messages::inbound)))
+        .route("/v1/inbound", get(on(api, returns::inbound)))
+        .route("/v1/threads", get(on(api, returns::threads)))
+        .route("/v1/threads/{id}", get(on(api, returns::thread)))
         .route("/v1/numbers/{number}", get(on(api, numbers::lookup)))
         .route("/v1/carriers", get(on(api, public::carriers)))
         .route("/v1/carriers/{id}/callback", any(on(api, public::callback)))
@@ -218,6 +226,8 @@ fn admin_routes(api: &Arc<Api>, router: Router) -> Router {
             "/v1/policy/canary/promote",
             post(on(api, trial::promote_canary)),
         )
+        .route("/v1/binds", get(on(api, binds::list)))
+        .route("/v1/binds/{id}", delete(on(api, binds::unbind)))
         .route("/v1/receipts/orphans", get(on(api, returns::orphans)))
         .route("/v1/events", get(on(api, events::events)))
         .route("/v1/tables", get(on(api, admin::tables)))

@@ -7,9 +7,12 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Detail, PreviewView, Summary};
+use super::binds::BindView;
 use super::http::List;
 use super::problem::ProblemBody;
-use super::reports::{CarrierJson, DeadView, InboundView, OptOutView, OrphanView};
+use super::reports::{
+    CarrierJson, DeadView, InboundView, OptOutView, OrphanView, ThreadItemView, ThreadView,
+};
 use super::wire::{OptOutRequest, SubmissionRequest};
 
 /// One operation. `scope` is empty where no key is needed.
@@ -42,7 +45,7 @@ fn submissions(generator: &mut SchemaGenerator) -> Value {
 }
 
 #[rustfmt::skip] // A table.
-pub const OPERATIONS: [Operation; 44] = {
+pub const OPERATIONS: [Operation; 48] = {
     use Payload::{Json, None, Object, Other};
     const fn op(method: &'static str, path: &'static str, scope: &'static str, status: &'static str, summary: &'static str, request: Payload, answer: Payload) -> Operation {
         Operation { method, path, summary, scope, status, request, answer }
@@ -56,6 +59,8 @@ pub const OPERATIONS: [Operation; 44] = {
         op("post", "/v1/messages/{id}/release", "admin", "200", "Let a held message go", None, Json(of::<Summary<'static>>)),
         op("post", "/v1/batches", "send", "200", "Submit up to 1,000 messages", Json(submissions), Object),
         op("get", "/v1/inbound", "read", "200", "List mobile-originated messages, newest first", None, Json(of::<List<InboundView<'static>>>)),
+        op("get", "/v1/threads", "read", "200", "List conversations by their last text, newest first", None, Json(of::<List<ThreadView<'static>>>)),
+        op("get", "/v1/threads/{id}", "read", "200", "Show a conversation, newest first", None, Json(of::<List<ThreadItemView<'static>>>)),
         op("get", "/v1/numbers/{number}", "read", "200", "Tell what is known of a number", None, Json(of::<super::numbers::LookupView>)),
         op("get", "/v1/carriers", "read", "200", "Show the carriers", None, Json(of::<List<CarrierJson>>)),
         op("get", "/v1/carriers/{id}/callback", "", "200", "A carrier's call-back", None, Other("*/*")),
@@ -69,6 +74,8 @@ pub const OPERATIONS: [Operation; 44] = {
         op("get", "/v1/policy", "admin", "200", "Show the policy in force", None, Object),
         op("put", "/v1/policy", "admin", "200", "Put a whole policy in force, or refuse it whole; TOML or JSON", Other("application/toml"), Object),
         op("post", "/v1/policy/check", "admin", "200", "Check a policy as PUT does, and put nothing in force", Other("application/toml"), Object),
+        op("get", "/v1/binds", "admin", "200", "List the sessions of customers' ESMEs, the oldest first", None, Json(of::<List<BindView>>)),
+        op("delete", "/v1/binds/{id}", "admin", "202", "Unbind a session; the client may bind again", None, Json(of::<BindView>)),
         op("get", "/v1/events", "admin", "200", "What happens to the server: server-sent events, or ?format=json", None, Object),
         op("get", "/v1/policy/history", "admin", "200", "List the policies that were in force, newest first", None, Object),
         op("post", "/v1/policy/rollback", "admin", "200", "Back to the policy before, or to ?set=ID", None, Object),

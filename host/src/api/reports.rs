@@ -13,7 +13,8 @@ use crate::domain::{Message, State};
 use crate::pipeline::carriers::CarrierReport;
 use crate::pipeline::notify::webhook_id;
 use crate::store::{
-    InboundRecord, OptOut, OptOutScope, OrphanReceipt, OutboxEntry, OutboxKind, ReceiptReport,
+    InboundRecord, OptOut, OptOutScope, OrphanReceipt, OutboxEntry, OutboxKind, OutboxTarget,
+    ReceiptReport, Thread, ThreadItem,
 };
 
 /// A mobile-originated message.
@@ -33,6 +34,8 @@ pub struct InboundView<'a> {
     pub labels: &'a [String],
     /// A plugin took it: the application is not told.
     pub consumed: bool,
+    /// The message that it answers: the last one from that number to that handset.
+    pub in_reply_to: Option<String>,
 }
 
 impl<'a> InboundView<'a> {
@@ -49,6 +52,76 @@ impl<'a> InboundView<'a> {
             opted_out: inbound.opted_out,
             labels: &record.labels,
             consumed: record.consumed,
+            in_reply_to: record.in_reply_to.map(|id| id.to_string()),
+        }
+    }
+}
+
+/// A conversation: one of the account's numbers and a handset that wrote to it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Thread")]
+pub struct ThreadView<'a> {
+    pub id: String,
+    pub number: &'a str,
+    /// The handset.
+    pub with: String,
+    pub last_at: String,
+    pub last_inbound: InboundView<'a>,
+}
+
+impl<'a> ThreadView<'a> {
+    pub fn of(thread: &'a Thread) -> ThreadView<'a> {
+        ThreadView {
+            id: format!("{}-{}", thread.number, thread.handset),
+            number: &thread.number,
+            with: thread.last_inbound.inbound.originator.to_string(),
+            last_at: rfc3339(thread.last.timestamp()),
+            last_inbound: InboundView::of(&thread.last_inbound),
+        }
+    }
+}
+
+/// One message of a conversation.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ThreadItem")]
+pub struct ThreadItemView<'a> {
+    /// `outbound` or `inbound`.
+    pub direction: &'static str,
+    pub id: String,
+    pub at: String,
+    #[serde(flatten)]
+    pub body: BodyView<'a>,
+    /// Of an outbound message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<&'a str>,
+    /// Of an inbound message, where it answers one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_reply_to: Option<String>,
+}
+
+impl<'a> ThreadItemView<'a> {
+    pub fn of(item: &'a ThreadItem) -> ThreadItemView<'a> {
+        match item {
+            ThreadItem::Message(message) => ThreadItemView {
+                direction: "outbound",
+                id: message.id.to_string(),
+                at: rfc3339(message.accepted_at),
+                body: BodyView::of(&message.body),
+                status: Some(message.state.name()),
+                reference: Some(message.reference.as_str()).filter(|r| !r.is_empty()),
+                in_reply_to: None,
+            },
+            ThreadItem::Inbound(record) => ThreadItemView {
+                direction: "inbound",
+                id: record.inbound.id.to_string(),
+                at: rfc3339(record.inbound.received_at),
+                body: BodyView::of(&record.inbound.body),
+                status: None,
+                reference: None,
+                in_reply_to: record.in_reply_to.map(|id| id.to_string()),
+            },
         }
     }
 }
@@ -176,7 +249,7 @@ impl CarrierJson {
     }
 }
 
-/// A webhook that was given up.
+/// A webhook, or a deliver_sm to an ESME, that was given up.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DeadWebhook")]
 pub struct DeadView {
@@ -185,6 +258,7 @@ pub struct DeadView {
     #[serde(rename = "type")]
     pub kind: String,
     pub message_id: String,
+    /// The webhook's, or `smpp:` and the system_id of an ESME.
     pub url: String,
     pub at: String,
     pub attempts: u32,
@@ -196,7 +270,7 @@ impl DeadView {
             id: webhook_id(entry.event),
             kind: event_type(entry.kind),
             message_id: entry.message.to_string(),
-            url: entry.url.clone(),
+            url: target_of(&entry.target),
             at: rfc3339(entry.at),
             attempts: entry.attempts,
         }
@@ -302,6 +376,13 @@ fn webhook<T: Serialize>(entry: &OutboxEntry, data: T) -> Vec<u8> {
     })
 }
 
+fn target_of(target: &OutboxTarget) -> String {
+    match target {
+        OutboxTarget::Url(url) => url.clone(),
+        OutboxTarget::Esme(system_id) => format!("smpp:{system_id}"),
+    }
+}
+
 fn event_type(kind: OutboxKind) -> String {
     match kind {
         OutboxKind::Status(state) => format!("message.{}", state.name()),
@@ -357,7 +438,7 @@ mod tests {
         let entry = OutboxEntry {
             event: 7,
             account: AccountId::from("acme"),
-            url: "http://example.com".to_owned(),
+            target: OutboxTarget::Url("http://example.com".to_owned()),
             kind: OutboxKind::Status(State::Enroute),
             message: m.id,
             at: NOW,

@@ -82,6 +82,7 @@ fn account(id: &str, throughput: Option<u32>) -> Account {
         default_class: TrafficClass::Transactional,
         receipt_url: None,
         inbound_url: None,
+        inbound_esme: None,
         webhook_secret: None,
         numbers: Vec::new(),
         throughput,
@@ -150,6 +151,7 @@ async fn rig_with(surface: Surface, throughput: Option<u32>) -> Rig {
         keys,
         callbacks: HashMap::new(),
         more_metrics: Arc::new(|page| page.push_str("more 1\n")),
+        esmes: Arc::default(),
     });
     Rig {
         router: router(&api, surface),

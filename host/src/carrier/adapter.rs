@@ -1,12 +1,12 @@
 //! A carrier spoken to by a WASM adapter: window and pace are ours, the protocol is the plugin's.
 //! Knows which entry of the policy set in force speaks for it; does no HTTP itself.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::pace::Pacer;
@@ -50,6 +50,32 @@ pub struct AdapterCarrier {
     pacer: Mutex<Pacer>,
     freed: Notify,
     counters: CallbackCounters,
+    taken: Mutex<Taken>,
+}
+
+/// Signed call-backs that were taken lately, so that a text whose call-back is sent again, because our
+/// answer got lost, is stored once. Receipts need no such memory: they say the same thing twice.
+#[derive(Debug, Default)]
+struct Taken {
+    known: HashSet<[u8; 32]>,
+    order: VecDeque<[u8; 32]>,
+}
+
+/// Call-backs of one carrier that are remembered.
+const TAKEN_MAX: usize = 4_096;
+
+impl Taken {
+    fn note(&mut self, digest: [u8; 32]) {
+        if !self.known.insert(digest) {
+            return;
+        }
+        self.order.push_back(digest);
+        if self.order.len() > TAKEN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
 }
 
 /// What became of a carrier's call-backs.
@@ -98,6 +124,7 @@ impl AdapterCarrier {
             pacer: Mutex::new(pacer),
             freed: Notify::new(),
             counters: CallbackCounters::default(),
+            taken: Mutex::default(),
         })
     }
 
@@ -140,7 +167,12 @@ impl AdapterCarrier {
         let CallbackAnswer { response, events } = answer
             .map_err(|fault| not_now(fault.to_string()))?
             .map_err(CallbackError::NotUnderstood)?;
+        let digest = self.digest(request);
+        let is_repeat = digest.is_some_and(|digest| self.taken().known.contains(&digest));
         for event in events {
+            if is_repeat && matches!(event, AdapterEvent::Inbound { .. }) {
+                continue;
+            }
             let (ack, taken) = oneshot::channel();
             let event = self
                 .translated(event, ack)
@@ -154,7 +186,27 @@ impl AdapterCarrier {
                 }
             }
         }
+        if let Some(digest) = digest {
+            self.taken().note(digest);
+        }
         Ok(response)
+    }
+
+    /// What a repeated call-back is known by; none where nothing tells a repeated one from a new one.
+    fn digest(&self, request: &HttpRequest) -> Option<[u8; 32]> {
+        let tells = |v: &&Verification| v.tells_repeats();
+        self.config.verification.as_ref().filter(tells)?;
+        let hash = Sha256::new()
+            .chain_update(&request.method)
+            .chain_update([0u8])
+            .chain_update(&request.url)
+            .chain_update([0u8])
+            .chain_update(&request.body);
+        Some(hash.finalize().into())
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn translated(
@@ -264,9 +316,13 @@ impl AdapterCarrier {
                     retry_after_ms: Some(ms),
                 }
             }
-            Ok(Err(SubmitError::Temporary(detail))) => SendOutcome::Temporary { status: 0, detail },
+            Ok(Err(SubmitError::Temporary(detail))) => SendOutcome::Temporary {
+                status: 0,
+                detail,
+                retry_after_ms: None,
+            },
             Ok(Err(SubmitError::Permanent(detail))) => SendOutcome::Permanent { status: 0, detail },
-            Ok(Err(SubmitError::Unknown(_))) => SendOutcome::Unknown,
+            Ok(Err(SubmitError::Unknown(_))) => SendOutcome::Unknown { taken: Vec::new() },
             // Never called, so nothing went out.
             Err(Fault::Skipped | Fault::Quota(_) | Fault::Internal(_)) => SendOutcome::Unavailable,
             // It may have sent the request before it failed.
@@ -276,7 +332,7 @@ impl AdapterCarrier {
                 | Fault::MemoryLimit { .. }
                 | Fault::BadOutput(_)
                 | Fault::HostCallLimit(_),
-            ) => SendOutcome::Unknown,
+            ) => SendOutcome::Unknown { taken: Vec::new() },
         }
     }
 }
@@ -357,5 +413,29 @@ fn part_state(state: AdapterState) -> PartState {
         AdapterState::Deleted | AdapterState::Undeliverable => PartState::Undeliverable,
         AdapterState::Unknown => PartState::Unknown,
         AdapterState::Rejected => PartState::Rejected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_call_backs_is_bounded_and_forgets_the_oldest() {
+        let mut taken = Taken::default();
+        let digest = |n: usize| {
+            let mut digest = [0; 32];
+            digest[..8].copy_from_slice(&n.to_be_bytes());
+            digest
+        };
+        for n in 0..TAKEN_MAX + 10 {
+            taken.note(digest(n));
+            taken.note(digest(n));
+        }
+        assert_eq!(
+            (taken.known.len(), taken.order.len()),
+            (TAKEN_MAX, TAKEN_MAX)
+        );
+        assert!(!taken.known.contains(&digest(9)) && taken.known.contains(&digest(10)));
     }
 }

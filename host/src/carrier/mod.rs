@@ -16,7 +16,13 @@ pub mod pace;
 pub mod simulator;
 pub mod smpp;
 mod smpp_config;
+mod smpp_hosts;
 mod smpp_inbound;
+mod smpp_outbind;
+mod smpp_parameters;
+mod smpp_query;
+mod smpp_seat;
+mod smpp_status;
 mod smpp_submit;
 pub mod verify;
 
@@ -43,16 +49,21 @@ pub enum SendOutcome {
         status: u32,
         retry_after_ms: Option<u32>,
     },
+    /// As `Throttled`, `retry_after_ms`.
     Temporary {
         status: u32,
         detail: String,
+        retry_after_ms: Option<u32>,
     },
     Permanent {
         status: u32,
         detail: String,
     },
-    /// It went out, or may have, and no answer came.
-    Unknown,
+    /// It went out, or may have, and no answer came. `taken` has the carrier's ids of those segments that
+    /// it did answer for, in segment order; it is empty where none is told apart.
+    Unknown {
+        taken: Vec<Option<String>>,
+    },
     /// It never left.
     Unavailable,
 }
@@ -109,6 +120,17 @@ pub struct InboundPart {
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Why a message that a carrier took was not called back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallBackError {
+    /// The carrier has no way to, or gave the message no id.
+    NotSupported,
+    /// It said no: most likely the message has reached its end.
+    Refused { status: u32 },
+    /// It could not be asked, or did not answer: the message may be canceled or not.
+    Unanswered,
+}
+
 /// A way to phones. Two kinds: SMPP (`smpp.rs`) and WASM adapters (`adapter.rs`).
 pub trait Carrier: Send + Sync {
     fn id(&self) -> &CarrierId;
@@ -130,6 +152,12 @@ pub trait Carrier: Send + Sync {
     fn down(&self) -> BoxFuture<'_, ()>;
 
     fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, SendOutcome>;
+
+    /// Asks the carrier to forget a message that it took, all of its segments.
+    fn call_back<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<(), CallBackError>> {
+        let _ = message;
+        Box::pin(async { Err(CallBackError::NotSupported) })
+    }
 
     /// Finishes what is under way, then says goodbye.
     fn shutdown(&self) -> BoxFuture<'_, ()>;

@@ -5,26 +5,37 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
-use tokio::net::TcpStream;
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::pace::Pacer;
-pub use super::smpp_config::{Binding, ConfigError, SmppConfig, SmppCounters};
-use super::smpp_inbound::Inbox;
+pub use super::smpp_config::Supports;
+pub use super::smpp_config::{Binding, ConfigError, SmppConfig, SmppCounters, TlsConfig};
+pub use super::smpp_hosts::HostOrder;
+use super::smpp_hosts::Hosts;
+use super::smpp_outbind;
+pub use super::smpp_outbind::OutbindConfig;
+use super::smpp_parameters::wire_address;
+pub use super::smpp_parameters::{AddressRule, Shape, SubmitDefaults, Validity};
+use super::smpp_query::{Overdue, ask_overdue};
+use super::smpp_seat::Seat;
+pub use super::smpp_status::{StatusRule, Statuses};
 use super::smpp_submit::{self, Part, SubmitStyle, Verdict};
-use super::{BoxFuture, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome};
-use crate::domain::CarrierId;
-use crate::domain::receipt::ReceiptStyle;
+use super::{
+    BoxFuture, CallBackError, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome,
+};
 use crate::domain::text::TextStyle;
+use crate::domain::{CarrierId, Message, PartState};
 use crate::smpp::encode::{PASSWORD_MAX, SYSTEM_ID_MAX};
-use crate::smpp::link::{Answer, Link, LinkSettings, LinkState, link};
-use crate::smpp::session::{BindMode, CloseReason, Credentials, Role};
-use crate::smpp::status;
+use crate::smpp::link::{Answer, Link, Response};
+use crate::smpp::pdu::{Body, CancelSm};
+use crate::smpp::session::BindMode;
+use crate::smpp::status::{self, Class};
 
 /// A running SMPP carrier.
 pub struct SmppCarrier {
@@ -33,25 +44,29 @@ pub struct SmppCarrier {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-struct Inner {
-    config: SmppConfig,
+pub(super) struct Inner {
+    pub(super) config: SmppConfig,
     style: SubmitStyle,
     /// One for each session that may submit.
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
+    hosts: Mutex<Hosts>,
+    /// Connections in the making.
+    pub(super) connecting: Semaphore,
     pacer: Mutex<Pacer>,
+    overdue: Mutex<Overdue>,
     /// Those whom the pacer makes wait, in their order.
     queue: Semaphore,
     /// Something that `ready` waits for may have changed.
     changed: Notify,
     /// Since when no session may submit; none while one may.
     down_since: watch::Sender<Option<Instant>>,
-    counters: Arc<SmppCounters>,
+    pub(super) counters: Arc<SmppCounters>,
 }
 
-struct Slot {
-    link: Mutex<Option<Link>>,
+pub(super) struct Slot {
+    pub(super) link: Mutex<Option<Link>>,
     /// The session's window.
-    permits: Arc<Semaphore>,
+    pub(super) permits: Arc<Semaphore>,
 }
 
 impl Slot {
@@ -68,8 +83,8 @@ const READY_RECHECK: Duration = Duration::from_millis(200);
 /// A message of which some segments are taken already is completed with that many more tries.
 const COMPLETION_TRIES: u32 = 3;
 const COMPLETION_PAUSE: Duration = Duration::from_millis(500);
-/// A session that lived so long has earned a quick reconnect.
-const STABLE: Duration = Duration::from_secs(10);
+/// Connections that are made at once.
+const CONNECTING_MAX: usize = 4;
 
 impl SmppCarrier {
     /// Begins to connect. Must be called within a tokio runtime. `seed` spreads reconnects: carriers
@@ -87,17 +102,29 @@ impl SmppCarrier {
         let (down_since, _) = watch::channel(Some(now));
         let inner = Arc::new(Inner {
             style: SubmitStyle {
-                service_type: config.service_type.clone(),
+                carrier: config.id.clone(),
+                defaults: config.submit.clone(),
+                interface_version: config.interface_version,
                 user_message_reference: config.user_message_reference,
-                registered_delivery: config.binding != Binding::Transmitter,
+                receives: config.binding != Binding::Transmitter,
+                data_sm: config.supports.data_sm,
+                statuses: config.statuses.clone(),
             },
-            slots: (0..config.sessions)
+            slots: (0..config.slots())
                 .map(|_| Slot {
                     link: Mutex::new(None),
                     permits: Arc::new(Semaphore::new(config.window)),
                 })
                 .collect(),
+            hosts: Mutex::new(Hosts::new(
+                &config.addresses,
+                config.host_order,
+                config.reconnect_min,
+                config.reconnect_max,
+            )),
+            connecting: Semaphore::new(CONNECTING_MAX),
             pacer: Mutex::new(Pacer::new(config.throughput, now.into_std())),
+            overdue: Mutex::new(Overdue::new(config.query_after)),
             queue: Semaphore::new(1),
             changed: Notify::new(),
             down_since,
@@ -107,7 +134,24 @@ impl SmppCarrier {
         let (stop, stopped) = watch::channel(false);
         let mut random = StdRng::seed_from_u64(seed);
         let mut tasks = Vec::new();
-        for slot in 0..inner.slots.len() {
+        if let Some(outbind) = &inner.config.outbind {
+            let slots = inner.config.own_sessions()..inner.slots.len();
+            let listener = listener(outbind)?;
+            let listen = smpp_outbind::listen(
+                Arc::clone(&inner),
+                outbind.clone(),
+                listener,
+                slots,
+                events.clone(),
+                stopped.clone(),
+            );
+            tasks.push(tokio::spawn(listen));
+        }
+        if inner.config.supports.query_sm {
+            let ask = ask_overdue(Arc::clone(&inner), events.clone(), stopped.clone());
+            tasks.push(tokio::spawn(ask));
+        }
+        for slot in 0..inner.config.own_sessions() {
             for mode in modes(inner.config.binding) {
                 let seat = Seat {
                     inner: Arc::clone(&inner),
@@ -165,6 +209,10 @@ impl Carrier for SmppCarrier {
         })
     }
 
+    fn call_back<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<(), CallBackError>> {
+        Box::pin(self.inner.cancel(message))
+    }
+
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.stop.send_replace(true);
@@ -178,6 +226,18 @@ impl Carrier for SmppCarrier {
     }
 }
 
+fn listener(outbind: &OutbindConfig) -> Result<TcpListener, ConfigError> {
+    let listen = || {
+        let listener = std::net::TcpListener::bind(outbind.listen)?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    listen().map_err(|error| ConfigError {
+        field: "outbind.listen",
+        rule: format!("{} cannot be listened on: {error}", outbind.listen),
+    })
+}
+
 fn modes(binding: Binding) -> &'static [BindMode] {
     match binding {
         Binding::Transceiver => &[BindMode::Transceiver],
@@ -187,6 +247,14 @@ fn modes(binding: Binding) -> &'static [BindMode] {
 }
 
 impl Inner {
+    pub(super) fn hosts(&self) -> std::sync::MutexGuard<'_, Hosts> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn overdue(&self) -> std::sync::MutexGuard<'_, Overdue> {
+        self.overdue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pacer(&self) -> std::sync::MutexGuard<'_, Pacer> {
         self.pacer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,6 +354,53 @@ impl Inner {
         }
     }
 
+    /// One request beside messages, on any session; none where it got no response.
+    pub(super) async fn ask(&self, body: &Body<'_>) -> Option<Response> {
+        let (link, _permits) = self.take_window(1).await?;
+        link.ask(body).await.ok()
+    }
+
+    /// cancel_sm for every segment that the carrier has (SMPP 3.4, 4.9.1).
+    async fn cancel(&self, message: &Message) -> Result<(), CallBackError> {
+        if !self.config.supports.cancel_sm {
+            return Err(CallBackError::NotSupported);
+        }
+        let there = message.parts.iter().filter(|p| {
+            p.carrier == self.config.id
+                && p.state == PartState::Enroute
+                && !p.carrier_message_id.is_empty()
+        });
+        let ids: Vec<&str> = there.map(|p| p.carrier_message_id.as_str()).collect();
+        if ids.is_empty() {
+            return Err(CallBackError::NotSupported);
+        }
+        let defaults = &self.config.submit;
+        let source = wire_address(message.sent_originator(), &defaults.source);
+        let destination = wire_address(&message.recipient, &defaults.destination);
+        let mut refused = None;
+        for id in ids {
+            let cancel = Body::CancelSm(CancelSm {
+                service_type: defaults.service_type(&message.sm).as_bytes(),
+                message_id: id.as_bytes(),
+                source_addr_ton: source.ton,
+                source_addr_npi: source.npi,
+                source_addr: source.value.as_bytes(),
+                dest_addr_ton: destination.ton,
+                dest_addr_npi: destination.npi,
+                destination_addr: destination.value.as_bytes(),
+            });
+            let response = self.ask(&cancel).await.ok_or(CallBackError::Unanswered)?;
+            let status = response
+                .pdu()
+                .map_or(status::ESME_RUNKNOWNERR, |pdu| pdu.command_status);
+            if status != status::ESME_ROK {
+                refused = refused.or(Some(status));
+            }
+        }
+        // All segments were asked about, so that no more of them arrive than must.
+        refused.map_or(Ok(()), |status| Err(CallBackError::Refused { status }))
+    }
+
     /// All segments on one session. Where a carrier takes some and puts others off, the others are
     /// tried again here: a message sent anew would double the ones that it took.
     async fn send(&self, outgoing: &Outgoing<'_>) -> SendOutcome {
@@ -301,19 +416,39 @@ impl Inner {
         let mut pause = COMPLETION_PAUSE;
         for tries_left in (0..=COMPLETION_TRIES).rev() {
             self.submit(&mut parts).await;
-            match smpp_submit::verdict(&parts) {
-                Verdict::Final(outcome) => return outcome,
-                Verdict::Incomplete if tries_left == 0 => return SendOutcome::Unknown,
+            match smpp_submit::verdict(&parts, &self.style.statuses) {
+                Verdict::Final(outcome) => {
+                    self.await_receipts(outgoing, &outcome);
+                    return outcome;
+                }
+                Verdict::Incomplete if tries_left == 0 => break,
                 Verdict::Incomplete => sleep(pause).await,
             }
             pause *= 2;
         }
-        SendOutcome::Unknown
+        smpp_submit::unanswered(&parts, &self.style.statuses)
+    }
+
+    /// Has the carrier asked about what it took, should it stay silent.
+    fn await_receipts(&self, outgoing: &Outgoing<'_>, outcome: &SendOutcome) {
+        let SendOutcome::Sent { ids } = outcome else {
+            return;
+        };
+        if !self.config.supports.query_sm {
+            return;
+        }
+        let source = wire_address(outgoing.originator, &self.config.submit.source).into_owned();
+        let now = Instant::now().into_std();
+        let mut overdue = self.overdue();
+        for id in ids {
+            overdue.sent(now, id, source.clone());
+        }
     }
 
     /// Submits those parts that have no final answer.
     async fn submit(&self, parts: &mut [Part]) {
-        let open = parts.iter().filter(|p| p.is_open()).count();
+        let statuses = &self.style.statuses;
+        let open = parts.iter().filter(|p| p.is_open(statuses)).count();
         if !self.wait_for_pace(open).await {
             return;
         }
@@ -323,20 +458,44 @@ impl Inner {
         self.counters
             .submitted
             .fetch_add(open as u64, Ordering::Relaxed);
-        let requests = smpp_submit::requests(parts);
+        let requests = smpp_submit::requests(parts, statuses);
+        let began = Instant::now();
         let answers = link.send(requests).await;
         drop(permits);
-        let complains = |a: &Answer| match a {
-            Answer::Answered { command_status, .. } => {
-                status::class(*command_status) == status::Class::Throttled
-            }
-            Answer::TimedOut | Answer::Lost | Answer::Unsent => false,
-        };
-        if answers.iter().any(complains) && self.pacer().complaint(Instant::now().into_std()) {
-            info!(carrier = %self.config.id, "throttled by the carrier: sending slower");
-        }
-        for (part, answer) in parts.iter_mut().filter(|p| p.is_open()).zip(answers) {
+        self.heed(&answers, link.congestion(), began.elapsed());
+        let waiting = parts.iter_mut().filter(|p| p.is_open(statuses));
+        for (part, answer) in waiting.zip(answers) {
             part.answer = answer;
+        }
+    }
+
+    /// Lets the pace follow what the carrier makes of what it was sent.
+    fn heed(&self, answers: &[Answer], congestion: Option<u8>, latency: Duration) {
+        let (mut taken, mut complains) = (0, false);
+        for answer in answers {
+            match answer {
+                Answer::Answered { command_status, .. } => {
+                    match self.style.statuses.class(*command_status) {
+                        Class::Throttled => complains = true,
+                        Class::Ok => taken += 1,
+                        Class::Temporary | Class::Permanent => {}
+                    }
+                }
+                Answer::TimedOut | Answer::Lost | Answer::Unsent => {}
+            }
+        }
+        let now = Instant::now().into_std();
+        let mut pacer = self.pacer();
+        if taken > 0 && pacer.took(now, taken, latency) {
+            debug!(carrier = %self.config.id, "the carrier answers slowly: sending slower");
+        }
+        if complains && pacer.complaint(now) {
+            info!(carrier = %self.config.id, rate = pacer.rate(now), "throttled by the carrier: sending slower");
+        }
+        if let Some(state) = congestion
+            && pacer.congestion(now, state)
+        {
+            debug!(carrier = %self.config.id, state, "the carrier is congested: sending slower");
         }
     }
 
@@ -386,7 +545,7 @@ impl Inner {
     }
 
     /// Notes whether any session may submit.
-    fn note_connection(&self) {
+    pub(super) fn note_connection(&self) {
         let connected = self.slots.iter().any(|s| s.link().is_some());
         self.down_since.send_if_modified(|since| {
             if connected == since.is_none() {
@@ -397,197 +556,6 @@ impl Inner {
         });
         self.changed.notify_waiters();
     }
-}
-
-/// One session's place: fills it, and fills it again.
-struct Seat {
-    inner: Arc<Inner>,
-    slot: usize,
-    mode: BindMode,
-    events: mpsc::Sender<CarrierEvent>,
-    random: StdRng,
-}
-
-impl Seat {
-    async fn keep(mut self, mut stop: watch::Receiver<bool>) {
-        let mut failures = 0;
-        loop {
-            let began = Instant::now();
-            let end = self.session(&mut stop).await;
-            if *stop.borrow() {
-                return;
-            }
-            let refused = matches!(end, Some(CloseReason::BindRefused(_)));
-            failures = if began.elapsed() >= STABLE && !refused {
-                0
-            } else {
-                failures + 1
-            };
-            let pause = self.back_off(failures, refused);
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = told_to_stop(&mut stop) => return,
-            }
-        }
-    }
-
-    /// Connects, binds and stays until the session ends.
-    async fn session(&mut self, stop: &mut watch::Receiver<bool>) -> Option<CloseReason> {
-        let config = &self.inner.config;
-        let counters = &self.inner.counters;
-        let connecting = timeout(
-            config.bind_timeout,
-            TcpStream::connect(config.address.as_str()),
-        );
-        let connected = tokio::select! {
-            connected = connecting => connected,
-            () = told_to_stop(stop) => return None,
-        };
-        let stream = match connected {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                SmppCounters::count(&counters.bind_failures);
-                warn!(carrier = %config.id, address = %config.address, %error, "cannot connect");
-                return None;
-            }
-            Err(_) => {
-                SmppCounters::count(&counters.bind_failures);
-                warn!(carrier = %config.id, address = %config.address, "cannot connect in time");
-                return None;
-            }
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(carrier = %config.id, %error, "TCP_NODELAY");
-        }
-        let inbox = Inbox {
-            carrier: config.id.clone(),
-            receipts: ReceiptStyle {
-                id_form: config.id_form,
-                per: config.receipt_per,
-            },
-            receipts_by_text: config.receipts_by_text,
-            text: config.text,
-            counters: Arc::clone(counters),
-        };
-        let role = Role::Esme(self.credentials());
-        let (link, driver) = match link(
-            stream,
-            role,
-            self.link_settings(),
-            inbox,
-            self.events.clone(),
-        ) {
-            Ok(pair) => pair,
-            Err(error) => {
-                warn!(carrier = %config.id, %error, "cannot bind");
-                return None;
-            }
-        };
-        let driver = tokio::spawn(driver.run());
-        self.attend(&link, stop).await;
-        let reason = link.closed().await;
-        // The driver ends with its session; a panic in it has closed the session as well.
-        let _ = driver.await;
-        match reason {
-            CloseReason::BindRefused(_) | CloseReason::BindTimeout => {
-                SmppCounters::count(&counters.bind_failures);
-            }
-            _ => SmppCounters::count(&counters.disconnects),
-        }
-        let stopping = *stop.borrow();
-        if stopping {
-            debug!(carrier = %config.id, mode = self.mode.name(), %reason, "session ended");
-        } else {
-            warn!(carrier = %config.id, mode = self.mode.name(), %reason, "session ended");
-        }
-        Some(reason)
-    }
-
-    /// Offers the bound session to senders until it ends or the carrier is to stop; then waits for
-    /// its window to empty and unbinds.
-    async fn attend(&self, link: &Link, stop: &mut watch::Receiver<bool>) {
-        let config = &self.inner.config;
-        let bound = tokio::select! {
-            state = link.settled() => state == LinkState::Bound,
-            () = told_to_stop(stop) => false,
-        };
-        if !bound {
-            return link.unbind();
-        }
-        SmppCounters::count(&self.inner.counters.binds);
-        info!(carrier = %config.id, mode = self.mode.name(), "bound");
-        let slot = &self.inner.slots[self.slot];
-        let offer = |link: Option<Link>| {
-            if self.mode.transmits() {
-                *slot.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
-                self.inner.note_connection();
-            }
-        };
-        offer(Some(link.clone()));
-        tokio::select! {
-            _ = link.closed() => {}
-            () = told_to_stop(stop) => {}
-        }
-        offer(None);
-        let window = u32::try_from(config.window).unwrap_or(u32::MAX);
-        if self.mode.transmits() && !matches!(link.state(), LinkState::Closed(_)) {
-            // Too late is too late: what has no answer by then is unknown.
-            let _ = timeout(config.drain, slot.permits.acquire_many(window)).await;
-        }
-        link.unbind();
-        if timeout(config.drain, link.closed()).await.is_err() {
-            link.abort();
-        }
-    }
-
-    /// Full jitter: anything up to a bound that doubles with every failure, so that carriers' restarts
-    /// do not bring all sessions back at once. A refused bind waits long: retries lock accounts.
-    fn back_off(&mut self, failures: u32, refused: bool) -> Duration {
-        let (min, max) = (
-            self.inner.config.reconnect_min,
-            self.inner.config.reconnect_max,
-        );
-        let bound = min.saturating_mul(1 << failures.min(20)).clamp(min, max);
-        if refused {
-            return max.mul_f64(self.random.random_range(0.5..=1.0));
-        }
-        bound
-            .mul_f64(self.random.random_range(0.0..=1.0))
-            .max(Duration::from_millis(1))
-    }
-
-    fn credentials(&self) -> Credentials {
-        let config = &self.inner.config;
-        Credentials {
-            mode: self.mode,
-            system_id: config.system_id.clone(),
-            password: config.password.clone(),
-            system_type: config.system_type.clone(),
-            address_range: String::new(),
-            addr_ton: 0,
-            addr_npi: 0,
-        }
-    }
-
-    fn link_settings(&self) -> LinkSettings {
-        let config = &self.inner.config;
-        let mut settings = LinkSettings {
-            // Whole messages wait here for a window of segments; the slot's permits bound them.
-            commands_max: config.window,
-            overload_status: status::ESME_RMSGQFUL,
-            ..LinkSettings::default()
-        };
-        settings.session.window = config.window;
-        settings.session.bind = config.bind_timeout;
-        settings.session.response = config.response_timeout;
-        settings.session.enquire_link = config.enquire_link;
-        settings
-    }
-}
-
-/// Also when whoever could tell us is gone.
-async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 #[cfg(test)]

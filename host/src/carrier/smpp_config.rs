@@ -4,11 +4,20 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+
 use super::SendOutcome;
+use super::smpp_hosts::HostOrder;
+use super::smpp_outbind::OutbindConfig;
+use super::smpp_parameters::SubmitDefaults;
+use super::smpp_status::Statuses;
+use super::smpp_submit;
 use crate::domain::CarrierId;
 use crate::domain::receipt::{IdForm, Per};
 use crate::domain::text::TextStyle;
-use crate::smpp::encode::{CREDENTIAL_MAX, SERVICE_TYPE_MAX, SYSTEM_TYPE_MAX};
+use crate::smpp::encode::{ADDRESS_RANGE_MAX, CREDENTIAL_MAX, SERVICE_TYPE_MAX, SYSTEM_TYPE_MAX};
+use crate::smpp::session::INTERFACE_VERSION;
+use crate::smpp::tls::Connector;
 
 /// How a carrier is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +33,30 @@ pub enum Binding {
 #[derive(Clone)]
 pub struct SmppConfig {
     pub id: CarrierId,
-    /// `host:port`.
-    pub address: String,
+    /// `host:port`, at least one. Names are resolved anew for every connection.
+    pub addresses: Vec<String>,
+    pub host_order: HostOrder,
+    /// How often a session at a later host looks whether an earlier one is back.
+    pub host_return: Duration,
+    pub tls: Option<TlsConfig>,
     pub system_id: String,
     pub password: String,
     pub system_type: String,
-    pub service_type: String,
+    /// 0x33, 0x34 or 0x50 (SMPP 3.4, 5.2.4).
+    pub interface_version: u8,
+    /// Which addresses are ours, for carriers that ask (SMPP 3.4, 5.2.7).
+    pub address_range: String,
+    pub addr_ton: u8,
+    pub addr_npi: u8,
+    pub submit: SubmitDefaults,
+    /// What its command_status values mean where they mean something else.
+    pub statuses: Statuses,
+    /// Operations beside submit_sm that it has.
+    pub supports: Supports,
+    /// With query_sm: a receipt that long on its way is asked about.
+    pub query_after: Duration,
+    /// The carrier comes to us; beside `addresses` or in their place.
+    pub outbind: Option<OutbindConfig>,
     pub binding: Binding,
     pub sessions: usize,
     /// submit_sm without an answer, on each session.
@@ -63,11 +90,22 @@ impl SmppConfig {
     pub fn new(id: CarrierId, address: &str, system_id: &str, password: &str) -> SmppConfig {
         SmppConfig {
             id,
-            address: address.to_owned(),
+            addresses: vec![address.to_owned()],
+            host_order: HostOrder::Failover,
+            host_return: Duration::from_secs(300),
+            tls: None,
             system_id: system_id.to_owned(),
             password: password.to_owned(),
             system_type: String::new(),
-            service_type: String::new(),
+            interface_version: INTERFACE_VERSION,
+            address_range: String::new(),
+            addr_ton: 0,
+            addr_npi: 0,
+            submit: SubmitDefaults::default(),
+            statuses: Statuses::default(),
+            supports: Supports::default(),
+            query_after: Duration::from_secs(600),
+            outbind: None,
             binding: Binding::Transceiver,
             sessions: 1,
             window: 10,
@@ -86,6 +124,20 @@ impl SmppConfig {
             tags: Vec::new(),
             text: TextStyle::default(),
         }
+    }
+
+    /// Places of sessions that we bring about.
+    pub(super) fn own_sessions(&self) -> usize {
+        if self.addresses.is_empty() {
+            0
+        } else {
+            self.sessions
+        }
+    }
+
+    /// Places of all sessions.
+    pub(super) fn slots(&self) -> usize {
+        self.own_sessions() + self.outbind.as_ref().map_or(0, |o| o.sessions)
     }
 
     /// The first broken rule, by field.
@@ -108,8 +160,25 @@ impl SmppConfig {
         too_long("system_id", &self.system_id, CREDENTIAL_MAX)?;
         too_long("password", &self.password, CREDENTIAL_MAX)?;
         too_long("system_type", &self.system_type, SYSTEM_TYPE_MAX)?;
-        too_long("service_type", &self.service_type, SERVICE_TYPE_MAX)?;
+        too_long("address_range", &self.address_range, ADDRESS_RANGE_MAX)?;
+        too_long("service_type", &self.submit.service_type, SERVICE_TYPE_MAX)?;
+        for tlv in &self.submit.tlvs {
+            smpp_submit::fits(tlv).map_err(|unfit| ConfigError {
+                field: "submit.tlvs",
+                rule: unfit.to_string(),
+            })?;
+        }
         let rules = [
+            (
+                "submit.tlvs",
+                self.interface_version >= INTERFACE_VERSION || self.submit.tlvs.is_empty(),
+                "need interface_version 0x34 at least",
+            ),
+            (
+                "submit.priority",
+                self.submit.priority_flag.is_none_or(|p| p <= 3),
+                "is 0 to 3",
+            ),
             (
                 "sessions",
                 self.sessions >= 1 && self.sessions <= 64,
@@ -135,7 +204,19 @@ impl SmppConfig {
                 self.reconnect_max >= self.reconnect_min && !self.reconnect_max.is_zero(),
                 "is not less than reconnect_min, and more than 0",
             ),
-            ("address", self.address.contains(':'), "is host:port"),
+            (
+                "addresses",
+                self.addresses.len() <= 16
+                    && (!self.addresses.is_empty() || self.outbind.is_some())
+                    && self.addresses.iter().all(|a| is_address(a)),
+                "are 1 to 16, each host:port",
+            ),
+            ("host_return", !self.host_return.is_zero(), "is more than 0"),
+            (
+                "interface_version",
+                matches!(self.interface_version, 0x33 | 0x34 | 0x50),
+                "is 0x33, 0x34 or 0x50",
+            ),
         ];
         for (field, holds, rule) in rules {
             if !holds {
@@ -147,6 +228,28 @@ impl SmppConfig {
         }
         Ok(())
     }
+}
+
+/// PDUs that not every message centre has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Supports {
+    pub data_sm: bool,
+    pub query_sm: bool,
+    pub cancel_sm: bool,
+}
+
+/// How a carrier is spoken to over TLS.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    pub connector: Connector,
+    /// The name that its certificate is to have; none: the host that is connected to.
+    pub server_name: Option<ServerName<'static>>,
+}
+
+fn is_address(address: &str) -> bool {
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
 /// A rule of the configuration that is broken: the operator's to mend.
@@ -181,6 +284,14 @@ pub struct SmppCounters {
     pub binds: AtomicU64,
     pub bind_failures: AtomicU64,
     pub disconnects: AtomicU64,
+    /// PDUs that could not be read, lengths that no PDU has.
+    pub malformed: AtomicU64,
+    /// Answers to nothing we asked: late, twice, or invented.
+    pub stray_responses: AtomicU64,
+    /// Requests that no SMSC may make, or not then.
+    pub refused: AtomicU64,
+    /// query_sm that were answered.
+    pub queries: AtomicU64,
 }
 
 impl SmppCounters {
@@ -194,7 +305,7 @@ impl SmppCounters {
             SendOutcome::Throttled { .. } => &self.throttled,
             SendOutcome::Temporary { .. } => &self.temporary,
             SendOutcome::Permanent { .. } => &self.permanent,
-            SendOutcome::Unknown => &self.unknown,
+            SendOutcome::Unknown { .. } => &self.unknown,
             SendOutcome::Unavailable => &self.unavailable,
         });
     }

@@ -2,37 +2,48 @@
 //! into the host's words. Each is answered when its event's `ack` is.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::smpp::SmppCounters;
+use super::smpp::{Inner, SmppCounters};
 use super::{Ack, CarrierEvent, InboundPart};
-use crate::domain::receipt::{Evidence, Receipt, ReceiptStyle, ReceiptTlvs, looks_like_receipt};
+use crate::domain::receipt::{
+    Evidence, Receipt, ReceiptStyle, ReceiptTlvs, id_candidates, looks_like_receipt,
+};
 use crate::domain::text::{Alphabet, Concat, TextStyle, parse_udh};
-use crate::domain::{Address, CarrierId, NumberingPlan, TypeOfNumber};
-use crate::smpp::link::{Inlet, Reaction, Responder};
+use crate::domain::{Address, CarrierId, NumberingPlan, PartState, TypeOfNumber};
+use crate::smpp::link::{BindLimits, Inlet, Reaction, Responder};
 use crate::smpp::pdu::{Bind, Body, Sm, Tlvs, esm_class, tag};
-use crate::smpp::session::BindMode;
+use crate::smpp::session::{BindMode, Counters};
 use crate::smpp::status;
 
 /// The inlet of one session.
-pub struct Inbox {
+pub(super) struct Inbox {
     pub carrier: CarrierId,
     pub receipts: ReceiptStyle,
     pub receipts_by_text: bool,
     pub text: TextStyle,
     pub counters: Arc<SmppCounters>,
+    /// Whose overdue receipts are asked for.
+    pub overdue: Option<Arc<Inner>>,
 }
 
 impl Inlet for Inbox {
     type Event = CarrierEvent;
 
     /// Never asked: we are the one who binds.
-    fn bind(&mut self, _mode: BindMode, _bind: &Bind<'_>) -> Result<(), u32> {
+    fn bind(&mut self, _mode: BindMode, _bind: &Bind<'_>) -> Result<BindLimits, u32> {
         Err(status::ESME_RINVBNDSTS)
+    }
+
+    fn counted(&mut self, more: &Counters) {
+        let add = |counter: &AtomicU64, more| counter.fetch_add(more, Ordering::Relaxed);
+        add(&self.counters.malformed, more.malformed);
+        add(&self.counters.stray_responses, more.stray_responses);
+        add(&self.counters.refused, more.refused);
     }
 
     fn request(
@@ -64,6 +75,14 @@ impl Inlet for Inbox {
                 receipt.evidence = evidence(&sm);
                 if is_intermediate(&sm) {
                     receipt = receipt.into_intermediate();
+                }
+                if let Some(carrier) = &self.overdue
+                    && receipt.report.state != PartState::Enroute
+                {
+                    let candidates = id_candidates(&receipt.id, self.receipts.id_form);
+                    carrier
+                        .overdue()
+                        .received(candidates.into_iter().map(|c| c.key));
                 }
                 Reaction::Forward(CarrierEvent::Receipt {
                     carrier: self.carrier.clone(),

@@ -1,7 +1,7 @@
 //! A carrier against a message centre on loopback sockets.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::super::{Ack, InboundPart};
 use super::*;
@@ -14,6 +14,8 @@ use crate::domain::{
 use crate::smpp::link::Requests;
 use crate::smpp::pdu::{self, Bind, Sm, Tlvs, command_id};
 use crate::smpp::server::{Request, ServerSession, ServerSettings, serve};
+use crate::smpp::session::CloseReason;
+use crate::smpp::status;
 
 #[path = "smpp_receive_tests.rs"]
 mod receive;
@@ -33,7 +35,10 @@ struct Smsc {
 
 impl Smsc {
     async fn start() -> Smsc {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Smsc::listen(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn listen(listener: TcpListener) -> Smsc {
         let address = listener.local_addr().unwrap().to_string();
         let (sender, sessions) = mpsc::channel(16);
         let (stop, stopped) = watch::channel(false);
@@ -47,6 +52,7 @@ impl Smsc {
         tokio::spawn(serve(
             listener,
             ServerSettings::default(),
+            None,
             Arc::new(judge),
             sender,
             stopped,
@@ -175,6 +181,10 @@ fn sent(ids: &[&str]) -> SendOutcome {
     }
 }
 
+fn unknown() -> SendOutcome {
+    SendOutcome::Unknown { taken: vec![None] }
+}
+
 const LONG: &str = "0123456789012345678901234567890123456789012345678901234567890123456789\
     01234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
 
@@ -285,7 +295,7 @@ async fn no_answer_in_time_is_unknown() {
     let mut rig = rig(|c| c.response_timeout = Duration::from_millis(50)).await;
     let sending = sending(&rig.carrier, "hello");
     let _unanswered = request(&mut rig.session).await;
-    assert_eq!(outcome(sending).await, SendOutcome::Unknown);
+    assert_eq!(outcome(sending).await, unknown());
 }
 
 #[tokio::test]
@@ -294,7 +304,7 @@ async fn a_connection_lost_after_the_submit_is_unknown_and_comes_back() {
     let lost = sending(&rig.carrier, "hello");
     let _unanswered = request(&mut rig.session).await;
     rig.session.link.abort();
-    assert_eq!(outcome(lost).await, SendOutcome::Unknown);
+    assert_eq!(outcome(lost).await, unknown());
     rig.session = rig.smsc.session().await;
     timeout(PATIENCE, rig.carrier.ready()).await.unwrap();
     let again = sending(&rig.carrier, "hello");
@@ -546,43 +556,272 @@ fn a_configuration_names_the_field_and_the_rule() {
     assert_eq!(broken.check().unwrap_err().field, "system_type");
 }
 
-#[test]
-fn back_off_doubles_is_bounded_and_differs() {
+#[tokio::test]
+async fn sessions_go_to_the_next_host_and_come_back_to_the_first() {
+    let mut second = Smsc::start().await;
+    // A port that nobody listens on yet.
+    let first = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let mut config = config(&first.to_string());
+    config.addresses.push(second.address.clone());
+    config.host_return = Duration::from_millis(20);
     let (events, _keep) = mpsc::channel(1);
-    let inner = Inner {
-        style: SubmitStyle {
-            service_type: String::new(),
-            user_message_reference: true,
-            registered_delivery: true,
-        },
-        slots: Vec::new(),
-        pacer: Mutex::new(Pacer::new(0, Instant::now().into_std())),
-        queue: Semaphore::new(1),
-        changed: Notify::new(),
-        down_since: watch::channel(None).0,
-        counters: Arc::default(),
-        config: SmppConfig {
-            reconnect_min: Duration::from_secs(1),
-            reconnect_max: Duration::from_secs(30),
-            ..config("127.0.0.1:2775")
-        },
+    let carrier = SmppCarrier::start(config, 1, events).unwrap();
+    let mut session = second.session().await;
+    timeout(PATIENCE, carrier.ready()).await.unwrap();
+    // What is under way when the first comes back is answered before the session leaves.
+    let under_way = sending(&carrier, "hello");
+    let request = request(&mut session).await;
+    let mut first = Smsc::listen(TcpListener::bind(first).await.unwrap());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    request.responder.message_id("1".to_owned());
+    assert_eq!(outcome(under_way).await, sent(&["1"]));
+    let _moved = first.session().await;
+    let reason = timeout(PATIENCE, session.link.closed()).await.unwrap();
+    assert_eq!(reason, CloseReason::UnboundByPeer);
+    timeout(PATIENCE, carrier.shutdown()).await.unwrap();
+}
+
+#[tokio::test]
+async fn spread_sessions_bind_to_different_hosts() {
+    let (mut first, mut second) = (Smsc::start().await, Smsc::start().await);
+    let mut config = config(&first.address);
+    config.addresses.push(second.address.clone());
+    config.host_order = HostOrder::Spread;
+    config.sessions = 2;
+    let (events, _keep) = mpsc::channel(1);
+    let carrier = SmppCarrier::start(config, 1, events).unwrap();
+    first.session().await;
+    second.session().await;
+    timeout(PATIENCE, carrier.shutdown()).await.unwrap();
+}
+
+/// A carrier that takes `answered` of what its window holds and dies.
+#[tokio::test]
+async fn a_session_that_dies_leaves_no_more_unknown_than_its_window_and_none_that_was_answered() {
+    let mut rig = rig(|c| c.window = 4).await;
+    let sendings: Vec<_> = (0..10).map(|_| sending(&rig.carrier, "hello")).collect();
+    for id in ["1", "2"] {
+        request(&mut rig.session)
+            .await
+            .responder
+            .message_id(id.to_owned());
+    }
+    // The window has filled up again.
+    let mut unanswered = Vec::new();
+    for _ in 0..4 {
+        unanswered.push(request(&mut rig.session).await);
+    }
+    rig.session.link.abort();
+    let (mut taken, mut lost, mut unsent) = (0, 0, 0);
+    for sending in sendings {
+        match outcome(sending).await {
+            SendOutcome::Sent { .. } => taken += 1,
+            SendOutcome::Unknown { taken } => {
+                assert_eq!(taken, [None]);
+                lost += 1;
+            }
+            SendOutcome::Unavailable => unsent += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((taken, lost), (2, 4));
+    assert_eq!(unsent, 4);
+}
+
+#[tokio::test]
+async fn segments_that_were_answered_before_a_session_died_are_not_sent_again() {
+    let Rig {
+        mut smsc,
+        mut session,
+        carrier,
+        events: _events,
+    } = rig(|_| {}).await;
+    let mut message = message(LONG);
+    let segmented = segmented(&message);
+    let send = async |message: &Message| {
+        let outgoing = Outgoing {
+            message,
+            originator: &message.originator,
+            segmented: &segmented,
+            tlvs: &[],
+            now: NOW,
+        };
+        timeout(PATIENCE, carrier.send(outgoing)).await.unwrap()
     };
-    let mut seat = Seat {
-        inner: Arc::new(inner),
-        slot: 0,
+    let die = async {
+        request(&mut session)
+            .await
+            .responder
+            .message_id("1".to_owned());
+        let _unanswered = request(&mut session).await;
+        // The first answer is read before the end comes.
+        while carrier.inner.slots[0].link().unwrap().in_flight() > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        session.link.abort();
+    };
+    let (first, ()) = tokio::join!(send(&message), die);
+    let taken = vec![Some("1".to_owned()), None];
+    assert_eq!(first, SendOutcome::Unknown { taken });
+
+    message.state = State::SubmitUnknown;
+    let part = |id: &str, state| crate::domain::Part {
+        carrier: CarrierId::from("north"),
+        carrier_message_id: id.to_owned(),
+        state,
+        error: String::new(),
+        network_type: None,
+        done_at: None,
+    };
+    message.parts = vec![
+        part("1", PartState::Delivered),
+        part("", PartState::Unanswered),
+    ];
+    let mut session = smsc.session().await;
+    timeout(PATIENCE, carrier.ready()).await.unwrap();
+    let take = async {
+        let again = request(&mut session).await;
+        let pdu = again.pdu().unwrap();
+        let pdu::Body::SubmitSm(sm) = pdu.body else {
+            panic!("{pdu:?}")
+        };
+        assert_eq!(&sm.short_message[..6], b"\x05\x00\x03\x07\x02\x02");
+        again.responder.message_id("2".to_owned());
+    };
+    let (again, ()) = tokio::join!(send(&message), take);
+    assert_eq!(again, sent(&["1", "2"]));
+    assert!(session.requests.is_empty());
+}
+
+/// As `sending`, without TLVs.
+fn sending_message(carrier: &Arc<SmppCarrier>, message: Message) -> JoinHandle<SendOutcome> {
+    let carrier = Arc::clone(carrier);
+    tokio::spawn(async move {
+        let segmented = segmented(&message);
+        let outgoing = Outgoing {
+            message: &message,
+            originator: &message.originator,
+            segmented: &segmented,
+            tlvs: &[],
+            now: NOW,
+        };
+        carrier.send(outgoing).await
+    })
+}
+
+#[tokio::test]
+async fn transaction_mode_goes_as_data_sm_where_the_carrier_has_it() {
+    for has_data_sm in [true, false] {
+        let mut rig = rig(|c| c.supports.data_sm = has_data_sm).await;
+        let mut message = message("hello");
+        message.sm.messaging_mode = 2;
+        message.sm.reply_path = true;
+        let sending = sending_message(&rig.carrier, message);
+        let request = request(&mut rig.session).await;
+        match request.pdu().unwrap().body {
+            pdu::Body::DataSm(sm) if has_data_sm => {
+                assert_eq!((sm.esm_class, sm.payload()), (0x82, &b"hello"[..]));
+                let left = sm.tlvs.get(pdu::tag::QOS_TIME_TO_LIVE);
+                assert_eq!(left, Some(&90u32.to_be_bytes()[..]));
+            }
+            pdu::Body::SubmitSm(sm) if !has_data_sm => {
+                assert_eq!((sm.esm_class, sm.short_message), (0x82, &b"hello"[..]));
+            }
+            other => panic!("{other:?}"),
+        }
+        request.responder.message_id("1".to_owned());
+        assert_eq!(outcome(sending).await, sent(&["1"]));
+    }
+}
+
+#[tokio::test]
+async fn a_carrier_of_smpp_3_3_gets_no_optional_parameters() {
+    let mut rig = rig(|c| c.interface_version = 0x33).await;
+    let plain = sending_message(&rig.carrier, message("hello"));
+    let request = request(&mut rig.session).await;
+    let pdu::Body::SubmitSm(sm) = request.pdu().unwrap().body else {
+        panic!()
+    };
+    assert!(sm.tlvs.is_empty());
+    request.responder.message_id("1".to_owned());
+    assert_eq!(outcome(plain).await, sent(&["1"]));
+    let SendOutcome::Permanent { detail, .. } = outcome(sending(&rig.carrier, "hello")).await
+    else {
+        panic!()
+    };
+    assert!(
+        detail.contains("0x1401") && detail.contains("3.3"),
+        "{detail}"
+    );
+}
+
+async fn outbind_rig() -> (Arc<SmppCarrier>, String) {
+    let listen = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let mut config = config("127.0.0.1:1");
+    config.addresses.clear();
+    config.outbind = Some(OutbindConfig {
+        listen,
+        system_id: "smsc".to_owned(),
+        password: "knock".to_owned(),
         mode: BindMode::Transceiver,
-        events,
-        random: StdRng::seed_from_u64(7),
-    };
-    let mut longest = |failures| {
-        (0..200)
-            .map(|_| seat.back_off(failures, false))
-            .max()
-            .unwrap()
-    };
-    assert!((1.5..=2.0).contains(&longest(1).as_secs_f64()));
-    assert!((6.0..=8.0).contains(&longest(3).as_secs_f64()));
-    assert!((25.0..=30.0).contains(&longest(60).as_secs_f64()));
-    assert_ne!(seat.back_off(5, false), seat.back_off(5, false));
-    assert!(seat.back_off(1, true) >= Duration::from_secs(15));
+        sessions: 1,
+    });
+    let (events, _keep) = mpsc::channel(1);
+    let carrier = SmppCarrier::start(config, 1, events).unwrap();
+    (carrier, listen.to_string())
+}
+
+/// Says `octets` and returns what is heard until the end, or after the first PDU.
+async fn said(address: &str, octets: &[u8]) -> (TcpStream, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(octets).await.unwrap();
+    let mut heard = vec![0; 64];
+    let length = timeout(PATIENCE, stream.read(&mut heard)).await.unwrap();
+    heard.truncate(length.unwrap_or(0));
+    (stream, heard)
+}
+
+fn outbind(system_id: &[u8], password: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::new();
+    let body = pdu::Body::Outbind(pdu::Outbind {
+        system_id,
+        password,
+    });
+    pdu::encode(&pdu::Pdu::request(1, body), &mut octets).unwrap();
+    octets
+}
+
+#[tokio::test]
+async fn only_the_carrier_itself_is_bound_to_on_outbind_and_has_its_places() {
+    let (carrier, address) = outbind_rig().await;
+    for stranger in [
+        outbind(b"smsc", b"guess"),
+        outbind(b"other", b"knock"),
+        b"\xff\xff\xff\xff\0\0\0\x0b\0\0\0\0\0\0\0\x01".to_vec(),
+        b"\0\0\0\x10\0\0\0\x15\0\0\0\0\0\0\0\x01".to_vec(),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+    ] {
+        let (_, heard) = said(&address, &stranger).await;
+        assert_eq!(heard, b"", "{stranger:?}");
+    }
+    let (bound, heard) = said(&address, &outbind(b"smsc", b"knock")).await;
+    let header = pdu::Header::parse(&heard).unwrap();
+    assert_eq!(header.command_id, command_id::BIND_TRANSCEIVER);
+    // One session was agreed: the next gets none, until the first is gone.
+    let (_, heard) = said(&address, &outbind(b"smsc", b"knock")).await;
+    assert_eq!(heard, b"");
+    drop(bound);
+    loop {
+        let (_, heard) = said(&address, &outbind(b"smsc", b"knock")).await;
+        if !heard.is_empty() {
+            break;
+        }
+    }
+    timeout(PATIENCE, carrier.shutdown()).await.unwrap();
 }

@@ -155,6 +155,15 @@ impl Piece {
 pub type Reason = &'static str;
 
 impl Verification {
+    /// Whether two call-backs that are the same to the last octet are one that was sent twice: what a
+    /// provider signs has the message's id in it, while a plain request may have none.
+    pub fn tells_repeats(&self) -> bool {
+        match self.scheme {
+            Scheme::Twilio | Scheme::Vonage(_) | Scheme::Jwt | Scheme::Hmac(_) => true,
+            Scheme::Shared(_) | Scheme::Basic => false,
+        }
+    }
+
     /// `request.url` is a path with its query.
     pub fn verify(&self, request: &HttpRequest, now: Timestamp) -> Result<(), Reason> {
         match &self.scheme {

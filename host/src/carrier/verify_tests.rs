@@ -169,7 +169,7 @@ fn a_json_web_token_covers_its_body() {
         Err("the token's signature is wrong")
     );
     assert_eq!(call("a.b", PAYLOAD, NOW), Err("no JSON Web Token"));
-    assert_eq!(call("", PAYLOAD, NOW), Err("no JSON Web Token"));
+    assert_eq!(call("", PAYLOAD, NOW), Err("no bearer token"));
     assert_eq!(
         jwt.verify(&request("", &[], PAYLOAD), NOW),
         Err("no bearer token")

@@ -114,7 +114,10 @@ pub enum PluginCommand {
     List(policy::Plain),
     /// Compile standard input to standard output: the server's own helper
     #[command(hide = true)]
-    CompileChild,
+    CompileChild {
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 /// Parses the command line and does what it says.
@@ -177,8 +180,12 @@ fn plugin(command: PluginCommand) -> ExitCode {
         PluginCommand::List(args) => {
             on_runtime(async { exit("plugin list", policy::list(args).await) })
         }
-        PluginCommand::CompileChild => {
-            match crate::plugin::compile_child(std::io::stdin(), std::io::stdout()) {
+        PluginCommand::CompileChild { quick } => {
+            let care = match quick {
+                true => crate::plugin::Care::Quick,
+                false => crate::plugin::Care::Thorough,
+            };
+            match crate::plugin::compile_child(std::io::stdin(), std::io::stdout(), care) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(why) => {
                     eprintln!("{why}");

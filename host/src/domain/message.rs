@@ -377,16 +377,19 @@ pub enum PartState {
     Expired = 3,
     Rejected = 4,
     Unknown = 5,
+    /// Submitted and not answered, while other segments were: what a repetition has to send.
+    Unanswered = 6,
 }
 
 impl PartState {
-    pub const ALL: [PartState; 6] = [
+    pub const ALL: [PartState; 7] = [
         PartState::Enroute,
         PartState::Delivered,
         PartState::Undeliverable,
         PartState::Expired,
         PartState::Rejected,
         PartState::Unknown,
+        PartState::Unanswered,
     ];
 
     pub fn name(self) -> &'static str {
@@ -397,6 +400,19 @@ impl PartState {
             PartState::Expired => "expired",
             PartState::Rejected => "rejected",
             PartState::Unknown => "unknown",
+            PartState::Unanswered => "unanswered",
+        }
+    }
+
+    /// The carrier has told how it ended.
+    pub fn is_reported(self) -> bool {
+        match self {
+            PartState::Enroute | PartState::Unanswered => false,
+            PartState::Delivered
+            | PartState::Undeliverable
+            | PartState::Expired
+            | PartState::Rejected
+            | PartState::Unknown => true,
         }
     }
 
@@ -559,6 +575,13 @@ impl Message {
 
     /// What its body needs at a carrier of these ways.
     pub fn measure(&self, body: &Body, style: &TextStyle) -> Result<SegmentPlan, TextError> {
+        match (&self.sm.cut, body) {
+            (Some(cut), body) if self.submitted_body.is_none() && *body == self.body => {
+                return cut.plan();
+            }
+            (Some(cut), Body::Text(text)) => return cut.plan_of(text),
+            (Some(_), Body::Binary { .. }) | (None, _) => {}
+        }
         text::plan_for(body, &self.sm.manner(), style)
     }
 
@@ -604,6 +627,13 @@ impl Message {
 
     pub fn record_decision(&mut self, decision: Decision) {
         push_bounded(&mut self.decisions, decision, Message::DECISIONS_MAX);
+    }
+
+    /// What stood as the sender in what the carrier was last given.
+    pub fn sent_originator(&self) -> &Address {
+        let hop = self.plan.hops.get(usize::from(self.hop));
+        hop.and_then(|h| h.originator.as_ref())
+            .unwrap_or(&self.originator)
     }
 
     /// Waits in `lane` until `at`; both are the due index's key.

@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod case;
+pub mod cut;
 pub mod decision;
 pub mod message;
 pub mod receipt;
@@ -12,6 +13,7 @@ pub mod wap_push;
 
 pub use address::{Address, Network, NetworkSource, NumberingPlan, TypeOfNumber};
 pub use case::{CarrierView, Case, CaseRef, Facts, Heard, HostAnswer, Outcome};
+pub use cut::Cut;
 pub use decision::{
     CallOutcome, Context, Decision, Enriched, Hook, HookCall, Hop, Inbound, InboundAction, Phase,
     Plan, RecipientProfile, Refusal, Reroute, Routing, Ruling, SetId, Verdict, WishScope,

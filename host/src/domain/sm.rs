@@ -1,6 +1,7 @@
 //! What a submission says of its way beside addresses and text: the parameters of submit_sm (SMPP
 //! 3.4, 5.2) in the client's words, which receipts it wants, and which door it came by.
 
+use super::cut::Cut;
 use super::text::{Manner, TextWish};
 
 /// Parameters of submit_sm that a client may set for one message. The default says nothing: the
@@ -26,6 +27,8 @@ pub struct SmParameters {
     /// esm_class bits 1 and 0: 0 default, 1 datagram, 2 forward, 3 store and forward.
     pub messaging_mode: u8,
     pub receipts: ReceiptsWanted,
+    /// One part of a longer message, as the client cut it. Boxed: few messages are.
+    pub cut: Option<Box<Cut>>,
     /// In which encodings a text may travel.
     pub text: TextWish,
 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::inbound_routes::InboundRoutes;
 use crate::domain::text::TextWish;
-use crate::domain::{AccountId, TrafficClass};
+use crate::domain::{AccountId, Body, Inbound, TrafficClass};
 
 /// One account of the configuration.
 #[derive(Clone, Debug)]
@@ -17,9 +18,12 @@ pub struct Account {
     pub receipt_url: Option<String>,
     /// Where mobile-originated messages go.
     pub inbound_url: Option<String>,
+    /// The system_id whose binds they are delivered to, beside the URL where there is one too.
+    pub inbound_esme: Option<Arc<str>>,
     /// Signs webhooks (Standard Webhooks: `whsec_` and base64).
     pub webhook_secret: Option<WebhookSecret>,
-    /// Numbers whose mobile-originated messages belong to this account.
+    /// Numbers whose mobile-originated messages belong to this account, but for those that an inbound
+    /// route gives to another.
     pub numbers: Vec<String>,
     /// Submissions per second; none: no limit.
     pub throughput: Option<u32>,
@@ -43,13 +47,13 @@ impl std::fmt::Debug for WebhookSecret {
 #[derive(Debug, Default)]
 pub struct Accounts {
     by_id: HashMap<AccountId, Arc<Account>>,
-    by_number: HashMap<String, Arc<Account>>,
+    routes: Arc<InboundRoutes>,
     limiters: HashMap<AccountId, Limiter>,
 }
 
 /// A second's worth may come at once; beyond that, `throughput` a second (GCRA).
 #[derive(Debug)]
-struct Limiter {
+pub struct Limiter {
     interval: Duration,
     /// When the bucket will be empty again.
     until: parking_lot::Mutex<Option<Instant>>,
@@ -58,7 +62,15 @@ struct Limiter {
 impl Limiter {
     const BURST: Duration = Duration::from_secs(1);
 
-    fn admit(&self, now: Instant) -> Result<(), Duration> {
+    pub fn new(per_second: u32) -> Limiter {
+        Limiter {
+            interval: Duration::from_secs(1) / per_second.max(1),
+            until: parking_lot::Mutex::new(None),
+        }
+    }
+
+    /// Counts one; the error is how long to wait.
+    pub fn admit(&self, now: Instant) -> Result<(), Duration> {
         let mut until = self.until.lock();
         let from = until.map_or(now, |u| u.max(now));
         let next = from + self.interval;
@@ -76,16 +88,9 @@ impl Accounts {
         let mut all = Accounts::default();
         for account in accounts {
             let account = Arc::new(account);
-            for number in &account.numbers {
-                all.by_number
-                    .insert(number.trim_start_matches('+').to_owned(), account.clone());
-            }
             if let Some(throughput) = account.throughput {
-                let limiter = Limiter {
-                    interval: Duration::from_secs(1) / throughput.max(1),
-                    until: parking_lot::Mutex::new(None),
-                };
-                all.limiters.insert(account.id.clone(), limiter);
+                all.limiters
+                    .insert(account.id.clone(), Limiter::new(throughput));
             }
             all.by_id.insert(account.id.clone(), account);
         }
@@ -96,9 +101,21 @@ impl Accounts {
         self.by_id.get(id)
     }
 
-    /// The account that a mobile-originated message to `number` belongs to.
-    pub fn owner_of(&self, number: &str) -> Option<&Arc<Account>> {
-        self.by_number.get(number).or_else(|| {
+    /// Which texts are whose, beside what the accounts' own numbers say.
+    pub fn with_routes(mut self, routes: Arc<InboundRoutes>) -> Accounts {
+        self.routes = routes;
+        self
+    }
+
+    /// The account that a mobile-originated message is for.
+    pub fn owner_of(&self, inbound: &Inbound) -> Option<&Arc<Account>> {
+        let text = match &inbound.body {
+            Body::Text(text) => Some(text.as_str()),
+            Body::Binary { .. } => None,
+        };
+        let number = &inbound.recipient.value;
+        let routed = self.routes.find(&inbound.carrier, number, text);
+        routed.and_then(|id| self.by_id.get(id)).or_else(|| {
             // With one account there is no doubt.
             let mut all = self.by_id.values();
             all.next().filter(|_| all.next().is_none())
@@ -121,10 +138,7 @@ mod tests {
 
     #[test]
     fn an_account_never_exceeds_its_throughput_in_any_second_by_more_than_its_burst() {
-        let limiter = Limiter {
-            interval: Duration::from_millis(100),
-            until: parking_lot::Mutex::new(None),
-        };
+        let limiter = Limiter::new(10);
         let start = Instant::now();
         let taken = (0..3000)
             .filter(|ms| limiter.admit(start + Duration::from_millis(*ms)).is_ok())
@@ -132,25 +146,49 @@ mod tests {
         assert!((39..=41).contains(&taken), "{taken}");
     }
 
-    #[test]
-    fn a_number_belongs_to_the_account_that_names_it() {
-        let account = |id: &str, numbers: &[&str]| Account {
+    fn account(id: &str) -> Account {
+        Account {
             id: AccountId::from(id),
             default_class: TrafficClass::Transactional,
             receipt_url: None,
             inbound_url: None,
+            inbound_esme: None,
             webhook_secret: None,
-            numbers: numbers.iter().map(|n| (*n).to_owned()).collect(),
+            numbers: Vec::new(),
             throughput: None,
             text: TextWish::default(),
             silent: false,
+        }
+    }
+
+    fn text_to(number: &str) -> Inbound {
+        Inbound {
+            id: crate::domain::MessageId(1),
+            carrier: "north".into(),
+            originator: crate::domain::Address::international("+447700900123").unwrap(),
+            recipient: crate::domain::Address::originator(number).unwrap(),
+            body: Body::Text("win".to_owned()),
+            received_at: crate::clock::Timestamp(0),
+            opted_out: false,
+        }
+    }
+
+    #[test]
+    fn a_text_is_for_the_account_that_its_route_names() {
+        use super::super::inbound_routes::{InboundRoute, Keyword, NumberPattern};
+        let route = |number: &str, keyword: Option<&str>, account: &str| InboundRoute {
+            number: NumberPattern::parse(number).unwrap(),
+            keyword: keyword.map(|k| Keyword::parse(k).unwrap()),
+            carrier: None,
+            account: AccountId::from(account),
         };
-        let accounts = Accounts::new([account("a", &["+447700900123"]), account("b", &["60777"])]);
-        let owner = |n: &str| accounts.owner_of(n).map(|a| a.id.to_string());
-        assert_eq!(owner("447700900123").as_deref(), Some("a"));
+        let routes = vec![route("60777", None, "a"), route("60777", Some("WIN"), "b")];
+        let accounts = Accounts::new([account("a"), account("b")])
+            .with_routes(Arc::new(InboundRoutes::new(routes).unwrap()));
+        let owner = |n: &str| accounts.owner_of(&text_to(n)).map(|a| a.id.to_string());
         assert_eq!(owner("60777").as_deref(), Some("b"));
         assert_eq!(owner("12345"), None);
-        let one = Accounts::new([account("a", &[])]);
-        assert!(one.owner_of("12345").is_some());
+        let one = Accounts::new([account("a")]);
+        assert!(one.owner_of(&text_to("12345")).is_some());
     }
 }

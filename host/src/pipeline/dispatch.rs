@@ -206,6 +206,7 @@ impl Pipeline {
             message.network = self.numbers.network(&message.recipient);
         }
         let outcome = self.decide_in_force(message, phase, now, false).await;
+        self.follow_first_part(message, &outcome);
         if message.state != State::SubmitUnknown {
             self.apply_decision(message, outcome, false);
         } else if outcome == Outcome::Send {
@@ -220,7 +221,11 @@ impl Pipeline {
 
     async fn hand_over(&self, carrier: &dyn Carrier, message: &mut Message) -> SendOutcome {
         let (manner, style) = (message.sm.manner(), carrier.text_style());
-        let rendered = text::render(&message.body, &manner, &style, reference_of(message));
+        let changed = message.submitted_body.is_some().then_some(&message.body);
+        let rendered = match &message.sm.cut {
+            Some(cut) => cut.segmented(changed),
+            None => text::render(&message.body, &manner, &style, reference_of(message)),
+        };
         let segmented: Segmented = match rendered {
             Ok(segmented) => segmented,
             // Admission and every replaced body were measured, so this cannot be the client's doing.
@@ -234,9 +239,7 @@ impl Pipeline {
         message.sent_as(&segmented);
         let message = &*message;
         let hop = message.plan.hops.get(usize::from(message.hop));
-        let originator = hop
-            .and_then(|h| h.originator.as_ref())
-            .unwrap_or(&message.originator);
+        let originator = message.sent_originator();
         let tlvs = merged_tlvs(&message.tlvs, hop.map_or(&[], |h| &h.tlvs));
         carrier
             .send(Outgoing {
@@ -265,15 +268,26 @@ impl Pipeline {
                 status_text(status, ""),
                 retry_after_ms,
             ),
-            SendOutcome::Temporary { status, detail } => {
+            SendOutcome::Temporary {
+                status,
+                detail,
+                retry_after_ms,
+            } => {
                 let text = status_text(status, &detail);
-                (AttemptOutcome::TemporaryFailure(status), text, None)
+                let outcome = AttemptOutcome::TemporaryFailure(status);
+                (outcome, text, retry_after_ms)
             }
             SendOutcome::Permanent { status, detail } => {
                 let text = status_text(status, &detail);
                 (AttemptOutcome::PermanentFailure(status), text, None)
             }
-            SendOutcome::Unknown => (AttemptOutcome::TimedOut, String::new(), None),
+            SendOutcome::Unknown { taken } => {
+                // What has its answer is not sent again.
+                if taken.iter().any(Option::is_some) {
+                    message.parts = parts(carrier, &message.parts, taken);
+                }
+                (AttemptOutcome::TimedOut, String::new(), None)
+            }
             SendOutcome::Unavailable => (AttemptOutcome::Unavailable, String::new(), None),
         };
         message.record_attempt(Attempt {
@@ -281,7 +295,12 @@ impl Pipeline {
             at: now,
             outcome: attempt,
         });
-        match retry::next_step(message, now, self.limits.max_attempts, self.random_unit()) {
+        // A datagram is tried once (SMPP 3.4, 2.10.2): what it tells is worth nothing later.
+        let max_attempts = match message.sm.messaging_mode {
+            MODE_DATAGRAM => 1,
+            _ => self.limits.max_attempts,
+        };
+        match retry::next_step(message, now, max_attempts, self.random_unit()) {
             Step::FailOver(reason) => {
                 message.enter(now, State::Queued, reason, detail);
                 self.next_hop(message);
@@ -315,17 +334,7 @@ impl Pipeline {
             at: now,
             outcome: AttemptOutcome::Sent,
         });
-        message.parts = ids
-            .into_iter()
-            .map(|id| Part {
-                carrier: carrier.clone(),
-                carrier_message_id: id,
-                state: PartState::Enroute,
-                error: String::new(),
-                network_type: None,
-                done_at: None,
-            })
-            .collect();
+        message.parts = parts(carrier, &message.parts, ids.into_iter().map(Some).collect());
         message.due = None;
         message.enter(now, State::Enroute, Reason::TakenByCarrier, "");
     }
@@ -396,6 +405,35 @@ impl Pipeline {
         message.wait(Lane::Carrier(next), now);
     }
 }
+
+/// Segments by the ids that the carrier gave them, none for those that it did not answer for. What is
+/// known of one from an earlier attempt stays, its receipt above all.
+fn parts(carrier: &CarrierId, before: &[Part], ids: Vec<Option<String>>) -> Vec<Part> {
+    let whole = before.len() == ids.len();
+    let part = |(index, id): (usize, Option<String>)| {
+        let known = before.get(index).filter(|p| {
+            whole
+                && p.carrier == *carrier
+                && p.state != PartState::Unanswered
+                && Some(&p.carrier_message_id) == id.as_ref()
+        });
+        known.cloned().unwrap_or_else(|| Part {
+            carrier: carrier.clone(),
+            state: match id {
+                Some(_) => PartState::Enroute,
+                None => PartState::Unanswered,
+            },
+            carrier_message_id: id.unwrap_or_default(),
+            error: String::new(),
+            network_type: None,
+            done_at: None,
+        })
+    };
+    ids.into_iter().enumerate().map(part).collect()
+}
+
+/// esm_class bits 1 and 0 (SMPP 3.4, 5.2.12).
+const MODE_DATAGRAM: u8 = 1;
 
 /// The concatenation reference: the same for every attempt of one message, so that a repeated
 /// part completes what an earlier attempt began.

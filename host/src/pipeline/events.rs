@@ -34,6 +34,10 @@ pub enum EventKind {
     BreakerClosed,
     QuotaExceeded,
     ComplianceOpened,
+    /// The first session of a system_id, and the end of its last.
+    EsmeBound,
+    EsmeUnbound,
+    EsmeLockedOut,
 }
 
 impl EventKind {
@@ -54,6 +58,9 @@ impl EventKind {
             EventKind::BreakerClosed => "breaker.closed",
             EventKind::QuotaExceeded => "quota.exceeded",
             EventKind::ComplianceOpened => "compliance.opened",
+            EventKind::EsmeBound => "esme.bound",
+            EventKind::EsmeUnbound => "esme.unbound",
+            EventKind::EsmeLockedOut => "esme.locked_out",
         }
     }
 }

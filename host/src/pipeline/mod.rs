@@ -4,16 +4,21 @@
 //! swaps it. Knows no JSON, no SMPP and no bytes on disk.
 
 pub mod account;
+pub mod alter;
+pub mod call_back;
 pub mod canary;
 pub mod carriers;
 pub mod compare;
 pub mod decide;
 pub mod dispatch;
 pub mod events;
+pub mod inbound;
+pub mod inbound_routes;
 pub mod judge;
 pub mod notify;
 pub mod numbers;
 pub mod observers;
+mod part_routes;
 pub mod policy;
 pub mod reassembly;
 pub mod receive;
@@ -28,11 +33,13 @@ pub mod trial;
 pub mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 pub use account::{Account, Accounts};
+pub use alter::{Changed, Replacement};
 pub use carriers::Carriers;
 pub use events::{EventKind, Events};
 pub use policy::Policy;
@@ -54,10 +61,12 @@ pub struct Pipeline {
     pub limits: Limits,
     pub events: Events,
     pub observers: observers::Observers,
+    pub inbound_counts: inbound::InboundCounts,
     /// One replay at a time.
     replaying: tokio::sync::Mutex<()>,
     random: parking_lot::Mutex<SmallRng>,
     running_keys: submit::RunningKeys,
+    part_routes: part_routes::PartRoutes,
     webhooks: Arc<dyn HttpClient>,
 }
 
@@ -73,6 +82,10 @@ pub struct Limits {
     pub max_segments: u8,
     /// Attempts over all carriers.
     pub max_attempts: usize,
+    /// Parts of mobile-originated messages that wait for each other.
+    pub reassembly: reassembly::ReassemblyLimits,
+    /// How old a message may be for a text to answer it.
+    pub reply_window: Duration,
     /// Receipts and mobile-originated messages being written at once, all carriers together.
     pub max_receiving: usize,
     /// Webhook calls under way at once, and to one host.
@@ -93,6 +106,8 @@ impl Default for Limits {
             max_schedule_seconds: 35 * 86_400,
             max_segments: 10,
             max_attempts: 32,
+            reassembly: reassembly::ReassemblyLimits::default(),
+            reply_window: Duration::from_secs(72 * 3_600),
             max_receiving: 4096,
             max_webhooks: 256,
             max_webhooks_per_host: 32,
@@ -130,9 +145,11 @@ impl Pipeline {
             numbers: parts.numbers,
             clock: parts.clock,
             limits: parts.limits,
+            inbound_counts: inbound::InboundCounts::default(),
             replaying: tokio::sync::Mutex::new(()),
             random: parking_lot::Mutex::new(SmallRng::seed_from_u64(parts.seed)),
             running_keys: submit::RunningKeys::default(),
+            part_routes: part_routes::PartRoutes::default(),
             webhooks: parts.webhooks,
         })
     }

@@ -16,7 +16,7 @@ use super::{Pipeline, stopped};
 use crate::clock::Timestamp;
 use crate::domain::Message;
 use crate::plugin::{HttpLimits, HttpRequest};
-use crate::store::{InboundRecord, OutboxEntry, OutboxKind, WebhookOutcome};
+use crate::store::{InboundRecord, OutboxEntry, OutboxKind, OutboxTarget, WebhookOutcome};
 
 /// What a webhook is about.
 pub enum Subject<'a> {
@@ -70,7 +70,7 @@ pub async fn run(pipeline: Arc<Pipeline>, render: Render, mut stop: watch::Recei
                     Err(_) => return,
                 },
             };
-            let seat = match hosts.enter(&entry.url, pipeline.limits.max_webhooks_per_host) {
+            let seat = match hosts.enter(url_of(&entry), pipeline.limits.max_webhooks_per_host) {
                 Ok(seat) => seat,
                 Err(wait) => {
                     let spread = wait.mul_f64(0.5 + pipeline.random_unit());
@@ -95,7 +95,7 @@ pub async fn run(pipeline: Arc<Pipeline>, render: Render, mut stop: watch::Recei
 
 impl Pipeline {
     async fn settle_webhook(&self, entry: OutboxEntry, outcome: WebhookOutcome) {
-        if let Err(error) = self.store.settle_webhook(entry, outcome).await {
+        if let Err(error) = self.store.settle_owed(entry, outcome).await {
             tracing::warn!(%error, "a webhook's outcome could not be written; it will be sent again");
         }
     }
@@ -110,7 +110,7 @@ impl Pipeline {
         let now = self.clock.now();
         let request = HttpRequest {
             method: "POST".to_owned(),
-            url: entry.url.clone(),
+            url: url_of(entry).to_owned(),
             headers: self.headers(entry, now, &body),
             body,
         };
@@ -191,6 +191,14 @@ impl Pipeline {
         } else {
             WebhookOutcome::RetryAt(at)
         }
+    }
+}
+
+/// Webhooks have a queue of their own in the store, so this is never empty.
+fn url_of(entry: &OutboxEntry) -> &str {
+    match &entry.target {
+        OutboxTarget::Url(url) => url,
+        OutboxTarget::Esme(_) => "",
     }
 }
 

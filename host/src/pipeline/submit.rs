@@ -198,8 +198,11 @@ impl Pipeline {
         let limits = &self.limits;
         let mut sm = submission.sm;
         sm.text = sm.text.or(account.text);
-        let plan = text::plan_for(&submission.body, &sm.manner(), &TextStyle::default())
-            .map_err(SubmitError::Text)?;
+        let plan = match &sm.cut {
+            Some(cut) => cut.plan(),
+            None => text::plan_for(&submission.body, &sm.manner(), &TextStyle::default()),
+        };
+        let plan = plan.map_err(SubmitError::Text)?;
         if plan.segments > limits.max_segments {
             return Err(SubmitError::TooManySegments {
                 segments: plan.segments,
@@ -264,8 +267,11 @@ impl Pipeline {
     async fn decide_admission(&self, message: &mut Message, exempt: bool) -> Outcome {
         // A scheduled message is judged for the time it will be sent.
         let for_time = message.send_at;
-        self.decide_in_force(message, Phase::Admission, for_time, exempt)
-            .await
+        let outcome = self
+            .decide_in_force(message, Phase::Admission, for_time, exempt)
+            .await;
+        self.follow_first_part(message, &outcome);
+        outcome
     }
 
     /// Moves the message where its decision says. Returns the refusal that its client hears.

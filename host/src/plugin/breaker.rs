@@ -1,5 +1,5 @@
-//! Spares a plugin that keeps failing, and everyone who would wait for it: after too many faults it
-//! is skipped for a while, then tried with a single call. Pure but for its lock; `now` is passed in.
+//! Spares a plugin that keeps failing, and everyone who would wait for it: after too many faults, or after
+//! faults that took too much time, it is skipped for a while, then tried with a single call. Pure but for its lock; `now` is passed in.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,6 +15,8 @@ const FAULTS: u32 = 5;
 const WINDOW: u32 = 20;
 const PAUSE_S: u32 = 5;
 const MAX_PAUSE_S: u32 = 60;
+/// So long after a pause for wasted time, the next one is short again.
+const CALM: Duration = Duration::from_secs(300);
 /// Of the last fault, kept for a person.
 const FAULT_CHARS_MAX: usize = 240;
 
@@ -98,6 +100,8 @@ struct Inner {
     state: State,
     since: Instant,
     pause: Duration,
+    /// When it last opened because of wasted time, and for how long.
+    overspent: Option<(Instant, Duration)>,
     opened: u64,
     closed: u64,
     last_fault: Option<String>,
@@ -120,12 +124,18 @@ impl Breaker {
                 state: State::Closed,
                 since: Instant::now(),
                 pause: settings.pause,
+                overspent: None,
                 opened: 0,
                 closed: 0,
                 last_fault: None,
             }),
             settings,
         }
+    }
+
+    /// Nothing is to be asked of it as long as all is well.
+    pub fn is_troubled(&self) -> bool {
+        self.troubled.load(Relaxed)
     }
 
     /// Whether the next call may be made.
@@ -199,6 +209,31 @@ impl Breaker {
             State::Open { .. } => {}
         }
         opens
+    }
+
+    /// Calls that failed took more processor time than the entry may waste: however few they are, it opens, each
+    /// time for longer. Until when, where it opens by this.
+    pub fn overspent(&self, now: Instant) -> Option<Instant> {
+        let mut inner = self.inner.lock();
+        if !matches!(inner.state, State::Closed) {
+            return None;
+        }
+        let pause = match inner.overspent {
+            Some((at, last)) if now.saturating_duration_since(at) < last + CALM => {
+                (last * 2).min(self.settings.max_pause)
+            }
+            Some(_) | None => self.settings.pause,
+        };
+        self.troubled.store(true, Relaxed);
+        inner.overspent = Some((now, pause));
+        inner.pause = pause;
+        inner.open(now);
+        inner.opened += 1;
+        inner.since = now;
+        if let Some(last) = &mut inner.last_fault {
+            last.push_str("; calls that failed took more processor time than it may waste");
+        }
+        Some(now + pause)
     }
 
     pub fn state(&self) -> BreakerState {
@@ -307,6 +342,28 @@ mod tests {
         assert_eq!(report.next_probe, Some(Duration::from_secs(4)));
         assert_eq!((report.opened, report.closed), (1, 0));
         assert!(report.last_fault.unwrap().contains("deadline_ms = 10"));
+    }
+
+    #[test]
+    fn wasted_time_opens_it_for_longer_each_time_until_it_has_been_calm() {
+        let (breaker, mut now) = (breaker(), Instant::now());
+        let overspend = |now| {
+            breaker.failed(now, &Fault::Timeout { deadline_ms: 10 });
+            breaker.overspent(now)
+        };
+        for pause in [5, 10, 20, 40, 60, 60].map(Duration::from_secs) {
+            assert_eq!(overspend(now), Some(now + pause));
+            assert_eq!(breaker.overspent(now), None, "it is open");
+            assert!(!breaker.admits(now + pause - Duration::from_millis(1)));
+            now += pause;
+            assert!(breaker.admits(now));
+            assert!(breaker.succeeded(now));
+        }
+        now += CALM;
+        assert_eq!(overspend(now), Some(now + FIRST_PAUSE));
+        let report = breaker.report(now);
+        assert_eq!(report.opened, 7);
+        assert!(report.last_fault.unwrap().ends_with("may waste"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use wasmtime::component::Component;
+use wasmtime::{OptLevel, RegallocAlgorithm};
 
 use super::engine::{CodeCache, ComponentLimits, Engine, compiler_config};
 use super::load::{LoadError, digest_text};
@@ -27,22 +28,36 @@ pub enum CompileMode {
     Child { program: PathBuf },
 }
 
+/// How well a component is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// In a third of the time, for half the speed: a set waits for it.
+    Quick,
+    Thorough,
+}
+
 /// Wall time for each second of CPU time: the machine has other things to do, and a process that gives
 /// way waits.
 const WALL_PER_CPU: u32 = 5;
 /// Nothing but standard output is written, and that is a pipe.
 const FILE_BLOCKS_MAX: u32 = 0;
-/// How far it gives way to a server that serves (nice(1)).
+/// How far it gives way to a server that serves (nice(1)), where somebody waits for it.
 const NICENESS: u32 = 10;
+/// And where nobody does.
+const NICENESS_ASIDE: u32 = 19;
 const ARTEFACT_BYTES_MAX: usize = 256 << 20;
 const COMPLAINT_BYTES_MAX: usize = 4 << 10;
 const TAG_BYTES: usize = 32;
 
+/// The component, and with how much care it was compiled: what was kept is always thorough, and so is what
+/// this process compiles. `aside`: nobody waits for it.
 pub(super) async fn compile(
     engine: &Engine,
     digest: &[u8; 32],
     bytes: Arc<Vec<u8>>,
-) -> Result<Component, LoadError> {
+    care: Care,
+    aside: bool,
+) -> Result<(Component, Care), LoadError> {
     let file = engine.limits().cache.clone().map(|cache| {
         let path = cache.folder.join(file_name(engine, digest));
         (cache, path)
@@ -50,25 +65,32 @@ pub(super) async fn compile(
     if let Some((cache, path)) = file.clone() {
         let engine = engine.clone();
         if let Some(component) = blocking(move || Ok(cached(&engine, &cache, &path))).await? {
-            return Ok(component);
+            return Ok((component, Care::Thorough));
         }
     }
-    let component = match &engine.limits().compile {
+    let (component, care) = match &engine.limits().compile {
         CompileMode::InProcess => {
             let engine = engine.clone();
-            blocking(move || Component::new(engine.wasm(), &*bytes).map_err(invalid)).await?
+            let compiled =
+                blocking(move || Component::new(engine.wasm(), &*bytes).map_err(invalid));
+            (compiled.await?, Care::Thorough)
         }
         CompileMode::Child { program } => {
-            let (limits, serving) = (engine.limits().component, engine.is_serving());
-            let artefact = compile_in_child(program, &bytes, limits, serving).await?;
+            let limits = engine.limits().component;
+            let niceness = match (aside, engine.is_serving()) {
+                (true, _) => NICENESS_ASIDE,
+                (false, true) => NICENESS,
+                (false, false) => 0,
+            };
+            let artefact = compile_in_child(program, &bytes, limits, niceness, care).await?;
             let engine = engine.clone();
-            blocking(move || {
+            let component = blocking(move || {
                 trusted(&engine, &artefact).map_err(|e| LoadError::Compiler(format!("{e:#}")))
-            })
-            .await?
+            });
+            (component.await?, care)
         }
     };
-    if let Some((cache, path)) = file {
+    if let (Some((cache, path)), Care::Thorough) = (file, care) {
         let component = component.clone();
         // A folder that cannot be written costs the next start time and nothing else.
         let kept = blocking(move || Ok(keep(&cache, &path, &component))).await?;
@@ -76,7 +98,7 @@ pub(super) async fn compile(
             tracing::warn!(%error, "compiled plugin not kept");
         }
     }
-    Ok(component)
+    Ok((component, care))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -93,13 +115,19 @@ fn invalid(error: wasmtime::Error) -> LoadError {
 
 /// The body of `heliograph plugin compile-child`: a component on `input`, native code on `output`.
 /// The error is one line for the parent's log.
-pub fn compile_child(input: impl Read, mut output: impl Write) -> Result<(), String> {
+pub fn compile_child(input: impl Read, mut output: impl Write, care: Care) -> Result<(), String> {
     let mut bytes = Vec::new();
     input
         .take(u64::from(ComponentLimits::MIB_CEILING) << 20)
         .read_to_end(&mut bytes)
         .map_err(|e| e.to_string())?;
-    let engine = wasmtime::Engine::new(&compiler_config()).map_err(|e| format!("{e:#}"))?;
+    let mut config = compiler_config();
+    if care == Care::Quick {
+        config
+            .cranelift_opt_level(OptLevel::None)
+            .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+    }
+    let engine = wasmtime::Engine::new(&config).map_err(|e| format!("{e:#}"))?;
     let artefact = engine
         .precompile_component(&bytes)
         .map_err(|e| format!("{e:#}"))?;
@@ -110,21 +138,24 @@ async fn compile_in_child(
     program: &Path,
     bytes: &[u8],
     limits: ComponentLimits,
-    serving: bool,
+    niceness: u32,
+    care: Care,
 ) -> Result<Vec<u8>, LoadError> {
     let (seconds, mib) = (limits.compile_seconds, limits.compile_memory_mib);
     let broken = |e: io::Error| LoadError::Compiler(format!("the compiler process failed: {e}"));
     // The shell sets the limits and becomes the compiler: rlimits without code between fork and exec.
     // A system without `nice` does without.
-    let nice = match serving {
-        true => format!(
-            "command -v nice >/dev/null && exec nice -n {NICENESS} \"$0\" plugin compile-child; "
-        ),
-        false => String::new(),
+    let command = match care {
+        Care::Quick => "\"$0\" plugin compile-child --quick",
+        Care::Thorough => "\"$0\" plugin compile-child",
+    };
+    let nice = match niceness {
+        0 => String::new(),
+        _ => format!("command -v nice >/dev/null && exec nice -n {niceness} {command}; "),
     };
     let script = format!(
         "ulimit -t {seconds} && ulimit -v {} && ulimit -f {FILE_BLOCKS_MAX} && ulimit -c 0 \
-         && {{ {nice}exec \"$0\" plugin compile-child; }}",
+         && {{ {nice}exec {command}; }}",
         u64::from(mib) << 10
     );
     let mut child = Command::new("/bin/sh")
@@ -277,14 +308,16 @@ mod tests {
     #[test]
     fn what_the_child_compiles_runs_here() {
         let bytes = test_guests::build(&Guest::default());
-        let mut artefact = Vec::new();
-        compile_child(bytes.as_slice(), &mut artefact).unwrap();
-        trusted(&test_guests::engine(), &artefact).unwrap();
+        for care in [Care::Quick, Care::Thorough] {
+            let mut artefact = Vec::new();
+            compile_child(bytes.as_slice(), &mut artefact, care).unwrap();
+            trusted(&test_guests::engine(), &artefact).unwrap();
+        }
     }
 
     #[test]
     fn the_child_says_what_is_wrong_with_its_input() {
-        let complaint = compile_child(&b"\0asm"[..], io::sink()).unwrap_err();
+        let complaint = compile_child(&b"\0asm"[..], io::sink(), Care::Thorough).unwrap_err();
         assert!(!complaint.is_empty());
     }
 
@@ -293,7 +326,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let bytes = Arc::new(test_guests::build(&Guest::default()));
         let engine = caching(folder.path(), 1);
-        compile(&engine, &[0; 32], bytes.clone()).await.unwrap();
+        let care = Care::Thorough;
+        compile(&engine, &[0; 32], bytes.clone(), care, false)
+            .await
+            .unwrap();
         let path = folder.path().join(file_name(&engine, &[0; 32]));
         let cache = |key| CodeCache {
             folder: folder.path().to_owned(),
@@ -314,18 +350,18 @@ mod tests {
         tampered[last] ^= 1;
         std::fs::write(&path, tampered).unwrap();
         assert!(cached(&engine, &cache(1), &path).is_none());
-        compile(&engine, &[0; 32], bytes).await.unwrap();
+        compile(&engine, &[0; 32], bytes, care, true).await.unwrap();
         assert!(cached(&engine, &cache(1), &path).is_some(), "compiled anew");
     }
 
     #[tokio::test]
     async fn a_compiler_that_dies_is_a_clear_error() {
         let limits = ComponentLimits::default();
-        let error = compile_in_child(Path::new("/bin/false"), b"x", limits, true)
+        let error = compile_in_child(Path::new("/bin/false"), b"x", limits, NICENESS, Care::Quick)
             .await
             .unwrap_err();
         assert!(matches!(error, LoadError::Compiler(_)), "{error}");
-        let error = compile_in_child(Path::new("/nonexistent"), b"x", limits, false)
+        let error = compile_in_child(Path::new("/nonexistent"), b"x", limits, 0, Care::Quick)
             .await
             .unwrap_err();
         assert!(matches!(error, LoadError::Compiler(_)), "{error}");

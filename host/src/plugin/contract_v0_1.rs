@@ -169,7 +169,12 @@ impl tables::Host for CallState {
         table: String,
         key: String,
     ) -> wasmtime::Result<Option<(String, String)>> {
-        Ok(self.table_longest_prefix(&table, &key)?)
+        let found = self.table_longest_prefix(&table, &key)?;
+        Ok(found.map(|(length, value)| {
+            // It is how `key` begins.
+            let prefix = key.get(..length).unwrap_or_default();
+            (prefix.to_owned(), value)
+        }))
     }
 }
 

@@ -178,9 +178,9 @@ impl tables::Host for CallState {
         key: String,
     ) -> wasmtime::Result<Option<tables::Row>> {
         let found = self.table_longest_prefix(&table, &key)?;
-        Ok(found.map(|(prefix, value)| tables::Row {
+        Ok(found.map(|(length, value)| tables::Row {
             // A key is far shorter: `table` bounds it.
-            prefix: u32::try_from(prefix.len()).unwrap_or(u32::MAX),
+            prefix: u32::try_from(length).unwrap_or(u32::MAX),
             value,
         }))
     }

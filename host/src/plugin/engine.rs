@@ -4,11 +4,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::child::CompileMode;
@@ -109,6 +110,19 @@ struct Inner {
     ledger: Ledger,
     /// A set is in force: compiling goes behind what it decides.
     serving: AtomicBool,
+    /// One component at a time is compiled again.
+    improving: Semaphore,
+    /// Sets that are being built.
+    building: AtomicUsize,
+}
+
+/// A set is being built for as long as it lives.
+pub(super) struct Building(Engine);
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        self.0.0.building.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The machine refused what the engine needs.
@@ -133,6 +147,8 @@ const TABLES_PER_COMPONENT: u32 = 8;
 const MEMORIES_PER_COMPONENT: u32 = 4;
 /// An interpreter puts most of its functions into a table.
 pub(super) const TABLE_ELEMENTS: usize = 40_000;
+/// How often who waits for sets to be built looks.
+const BUILT_CHECK: Duration = Duration::from_millis(50);
 /// Components kept compiled without being in use.
 const RECENT_MAX: usize = 8;
 
@@ -159,6 +175,8 @@ impl Engine {
             recent: Mutex::new(VecDeque::new()),
             ledger: Ledger::default(),
             serving: AtomicBool::new(false),
+            improving: Semaphore::new(1),
+            building: AtomicUsize::new(0),
         })))
     }
 
@@ -178,6 +196,23 @@ impl Engine {
 
     pub(super) fn is_serving(&self) -> bool {
         self.0.serving.load(Ordering::Relaxed)
+    }
+
+    /// A set begins to be built.
+    pub(super) fn begin_building(&self) -> Building {
+        self.0.building.fetch_add(1, Ordering::Relaxed);
+        Building(self.clone())
+    }
+
+    /// The turn of who compiles again what was compiled quickly: one at a time, and while no set waits for the
+    /// processor.
+    pub(super) async fn improving(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed.
+        let turn = self.0.improving.acquire().await.ok();
+        while self.0.building.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(BUILT_CHECK).await;
+        }
+        turn
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {

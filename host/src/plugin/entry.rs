@@ -157,7 +157,7 @@ impl Entry {
                 .await;
             pool.end(hook, run, raised, witness)
         });
-        let answer = metered(self.span(), bill, call).await;
+        let answer = metered(self.span(), bill, started, call).await;
         pool.count(hook, started, counted, answer, |enriched| match enriched {
             Enriched::Pass => CallOutcome::Pass,
             Enriched::Found { .. } => CallOutcome::Enrich,
@@ -184,7 +184,7 @@ impl Entry {
             let raised = self.unseen(raised, |v| matches!(v, Verdict::Replace { .. }));
             pool.end(hook, run, raised, witness)
         });
-        let answer = metered(self.span(), bill, call).await;
+        let answer = metered(self.span(), bill, started, call).await;
         pool.count(hook, started, counted, answer, |verdict| match verdict {
             Verdict::Pass => CallOutcome::Pass,
             Verdict::Replace { .. } => CallOutcome::Replace,
@@ -221,7 +221,7 @@ impl Entry {
             let raised = self.unseen(raised, |r| matches!(r, Ruling::Amend { .. }));
             pool.end(hook, run, raised, witness)
         });
-        let answer = metered(self.span(), bill, call).await;
+        let answer = metered(self.span(), bill, started, call).await;
         pool.count(hook, started, counted, answer, |ruling| match ruling {
             Ruling::Allow => CallOutcome::Allow,
             Ruling::Amend { .. } => CallOutcome::Amend,
@@ -256,7 +256,7 @@ impl Entry {
                 .await;
             pool.end(hook, run, raised, witness)
         });
-        let answer = metered(self.span(), bill, call).await;
+        let answer = metered(self.span(), bill, started, call).await;
         pool.count(hook, started, counted, answer, |routing| match routing {
             Routing::Send(_) => CallOutcome::Send,
             Routing::Defer { .. } => CallOutcome::Defer,
@@ -284,7 +284,7 @@ impl Entry {
                 .await;
             pool.end(hook, run, raised, witness)
         });
-        let answer = metered(self.span(), bill, call).await;
+        let answer = metered(self.span(), bill, started, call).await;
         pool.count(hook, started, counted, answer, |_| CallOutcome::Pass)
     }
 
@@ -310,7 +310,7 @@ impl Entry {
                 Err(_) => Err(self.timed_out()),
             }
         });
-        let answer = metered(self.span(), bill, work).await;
+        let answer = metered(self.span(), bill, started, work).await;
         pool.count(hook, started, counted, answer, |taken| match taken {
             Ok(_) => CallOutcome::Send,
             Err(_) => CallOutcome::Refuse,
@@ -336,7 +336,7 @@ impl Entry {
                 Err(_) => Err(self.timed_out()),
             }
         });
-        let answer = metered(self.span(), bill, work).await;
+        let answer = metered(self.span(), bill, started, work).await;
         pool.count(hook, started, counted, answer, |read| match read {
             Ok(_) => CallOutcome::Pass,
             Err(_) => CallOutcome::Refuse,

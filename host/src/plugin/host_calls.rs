@@ -584,18 +584,19 @@ impl CallState {
         Ok(found.map(str::to_owned))
     }
 
+    /// The length of the key that was found, and the value.
     pub fn table_longest_prefix(
         &mut self,
         table: &str,
         key: &str,
-    ) -> Bounded<Option<(String, String)>> {
+    ) -> Bounded<Option<(usize, String)>> {
         self.host_call(HostCall::Tables)?;
         let found = self
             .grants
             .tables
             .get(table)
             .and_then(|t| t.longest_prefix(key));
-        Ok(found.map(|(prefix, value)| (prefix.to_owned(), value.to_owned())))
+        Ok(found.map(|(prefix, value)| (prefix.len(), value.to_owned())))
     }
 
     pub async fn http_send(

@@ -17,7 +17,7 @@ const FREE_TICKS: u32 = 1;
 const WAITING_MAX: usize = 4;
 /// Milliseconds that an entry may waste: at once, and per second over time.
 const WASTE_BURST_MS: f64 = 200.0;
-const WASTE_MS_PER_SECOND: f64 = 50.0;
+const WASTE_MS_PER_SECOND: f64 = 25.0;
 /// A call that runs longer than this is charged while it runs, not when it has failed.
 const PATIENCE_MS: u32 = 250;
 
@@ -63,6 +63,16 @@ impl Lane {
     fn wasted(&self, ticks: u32, now: Instant) {
         let mut budget = self.budget.lock();
         *budget = (filled(*budget, now) - f64::from(ticks), now);
+    }
+
+    /// It has wasted all that it may.
+    pub fn is_broke(&self, now: Instant) -> bool {
+        filled(*self.budget.lock(), now) <= 0.0
+    }
+
+    /// It is not called before `until`, and has nothing to waste then.
+    pub fn nothing_before(&self, until: Instant) {
+        *self.budget.lock() = (0.0, until);
     }
 
     fn has_credit(&self, ticks: u32, now: Instant) -> bool {
@@ -237,6 +247,19 @@ mod tests {
         assert!(wasted - free <= WASTE_BURST_MS as u32 + 10, "{wasted}");
         let later = now + Duration::from_secs(3_600);
         assert_eq!(ran(&mut Slow::default(), &lane, 10, later), 10);
+    }
+
+    #[test]
+    fn who_is_broke_begins_again_with_nothing() {
+        let (lane, now) = (narrow(), Instant::now());
+        lane.wasted(WASTE_BURST_MS as u32 - 1, now);
+        assert!(!lane.is_broke(now));
+        lane.wasted(1, now);
+        assert!(lane.is_broke(now));
+        let later = now + Duration::from_secs(60);
+        lane.nothing_before(later);
+        assert!(lane.is_broke(later));
+        assert!(!lane.is_broke(later + Duration::from_millis(100)));
     }
 
     #[test]

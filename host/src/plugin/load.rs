@@ -2,13 +2,14 @@
 //! and offers, and what it says of itself. Nothing is compiled before the bytes passed their limits.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::component::{Component, Linker};
 
-use super::child;
+use super::child::{self, Care};
+use super::code::Code;
 use super::contract::{self, Capability, Exports, PACKAGE, WitVersion};
 use super::engine::{ComponentLimits, Engine};
 use super::host_calls::{About, Capabilities, escaped};
@@ -154,7 +155,7 @@ pub(super) struct Loaded {
     pub contract: WitVersion,
     pub manifest: Manifest,
     pub schema: jsonschema::Validator,
-    pub component: Component,
+    pub code: Code,
 }
 
 /// `sha256:` and 64 hexadecimal digits.
@@ -165,7 +166,7 @@ pub fn digest_text(digest: &[u8; 32]) -> String {
 
 /// What an uploaded component is; every check but those that need a policy.
 pub async fn inspect_component(engine: &Engine, bytes: Vec<u8>) -> Result<Inspection, LoadError> {
-    let loaded = load(engine, bytes).await?;
+    let loaded = load(engine, bytes, Care::Thorough).await?;
     Ok(Inspection {
         manifest: loaded.manifest.clone(),
         hooks: loaded.hooks.clone(),
@@ -178,8 +179,13 @@ pub async fn inspect_component(engine: &Engine, bytes: Vec<u8>) -> Result<Inspec
     })
 }
 
-/// Checks, compiles and asks. What is loaded already is not loaded again.
-pub(super) async fn load(engine: &Engine, bytes: Vec<u8>) -> Result<Arc<Loaded>, LoadError> {
+/// Checks, compiles and asks. What is loaded already is not loaded again. What was compiled quickly is
+/// compiled well afterwards.
+pub(super) async fn load(
+    engine: &Engine,
+    bytes: Vec<u8>,
+    care: Care,
+) -> Result<Arc<Loaded>, LoadError> {
     let limits = engine.limits().component;
     if bytes.len() > limits.bytes() {
         return Err(LoadError::TooLarge {
@@ -197,7 +203,7 @@ pub(super) async fn load(engine: &Engine, bytes: Vec<u8>) -> Result<Arc<Loaded>,
     let surface = tokio::task::spawn_blocking(move || surface(&parsed, &limits))
         .await
         .map_err(|e| LoadError::Compiler(e.to_string()))??;
-    let component = child::compile(engine, &digest, bytes).await?;
+    let (component, care) = child::compile(engine, &digest, bytes.clone(), care, false).await?;
     let manifest = describe(engine, &component, &surface).await?;
     let text = manifest.config_schema.clone();
     let schema = tokio::task::spawn_blocking(move || schema::validator(&text))
@@ -214,10 +220,33 @@ pub(super) async fn load(engine: &Engine, bytes: Vec<u8>) -> Result<Arc<Loaded>,
         contract: surface.contract,
         manifest,
         schema,
-        component,
+        code: Code::new(component),
     });
     engine.remember(&loaded);
+    if care == Care::Quick {
+        tokio::spawn(improve(engine.clone(), Arc::downgrade(&loaded), bytes));
+    }
     Ok(loaded)
+}
+
+/// Compiles well what was compiled quickly, one component at a time, unless nobody has it any more.
+async fn improve(engine: Engine, of: Weak<Loaded>, bytes: Arc<Vec<u8>>) {
+    let _turn = engine.improving().await;
+    let Some(loaded) = of.upgrade() else {
+        return;
+    };
+    let plugin = &loaded.manifest.name;
+    let thorough = child::compile(&engine, &loaded.digest, bytes, Care::Thorough, true);
+    match thorough.await {
+        Ok((component, _)) => {
+            for why in loaded.code.improve(&engine, component).await {
+                tracing::warn!(plugin, why, "an entry goes on with quickly compiled code");
+            }
+        }
+        Err(error) => {
+            tracing::warn!(plugin, %error, "quickly compiled code stays in use");
+        }
+    }
 }
 
 /// What shows without running anything.

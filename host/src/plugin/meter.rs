@@ -12,31 +12,40 @@ pub(super) struct Metered<F, B> {
     inner: F,
     span: Span,
     bill: B,
+    /// Of the first poll: reading the clock is a good part of a fast call.
+    started: Option<Instant>,
 }
 
 /// Gives `bill` the nanoseconds of each poll as it ends, so that a call which is given up in the
-/// middle was counted as well.
+/// middle was counted as well. `started` is now; with the future's answer comes when that was.
 ///
 /// A guest yields at every epoch tick, so what a busy machine takes away from the thread in the
 /// middle of a poll is counted for a tick at most.
-pub(super) fn metered<F, B>(span: Span, bill: B, inner: F) -> Metered<F, B>
+pub(super) fn metered<F, B>(span: Span, bill: B, started: Instant, inner: F) -> Metered<F, B>
 where
     F: Future + Unpin,
     B: Fn(u64) + Unpin,
 {
-    Metered { inner, span, bill }
+    Metered {
+        inner,
+        span,
+        bill,
+        started: Some(started),
+    }
 }
 
 impl<F: Future + Unpin, B: Fn(u64) + Unpin> Future for Metered<F, B> {
-    type Output = F::Output;
+    type Output = (F::Output, Instant);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let _entered = this.span.enter();
-        let started = Instant::now();
+        let started = this.started.take().unwrap_or_else(Instant::now);
         let polled = Pin::new(&mut this.inner).poll(context);
-        (this.bill)(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        polled
+        let now = Instant::now();
+        let worked = now.saturating_duration_since(started).as_nanos();
+        (this.bill)(u64::try_from(worked).unwrap_or(u64::MAX));
+        polled.map(|answer| (answer, now))
     }
 }
 
@@ -58,7 +67,10 @@ mod tests {
         };
         let nanos = Cell::new(0);
         let bill = |more| nanos.set(nanos.get() + more);
-        assert_eq!(metered(Span::none(), bill, pin!(work)).await, 7);
+        let begun = Instant::now();
+        let (answer, ended) = metered(Span::none(), bill, begun, pin!(work)).await;
+        assert_eq!(answer, 7);
+        assert!(ended.duration_since(begun) >= Duration::from_millis(220));
         assert!(nanos.get() >= 20_000_000, "{}", nanos.get());
         assert!(nanos.get() < 200_000_000, "{}", nanos.get());
     }

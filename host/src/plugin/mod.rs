@@ -6,6 +6,7 @@ mod addresses;
 mod answer;
 mod breaker;
 mod child;
+mod code;
 mod contract;
 #[cfg(test)]
 mod contract_tests;
@@ -53,7 +54,7 @@ use crate::domain::CallOutcome;
 
 pub use crate::domain::CarrierView;
 pub use breaker::{BreakerReport, BreakerState};
-pub use child::{CompileMode, compile_child};
+pub use child::{Care, CompileMode, compile_child};
 pub use contract::WitVersion;
 pub use engine::{CodeCache, ComponentLimits, Engine, EngineError, EngineLimits};
 pub use entry::Entry;

@@ -2,11 +2,12 @@
 //! deadline, memory, breaker, counters. An instance that misbehaved once is never used again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use wasmtime::component::{InstancePre, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use super::answer::Raised;
@@ -79,8 +80,11 @@ pub(super) struct Pool {
     pub disclosure: Disclosure,
     grants: Arc<Capabilities>,
     config: String,
-    pre: InstancePre<CallState>,
-    exports: Exports,
+    /// What it was linked with: the same goes for better code.
+    links: Vec<Capability>,
+    linked: Mutex<Arc<Linked>>,
+    /// Counts up with `linked`.
+    generation: AtomicU32,
     idle: Mutex<Vec<Warm>>,
     permits: Semaphore,
     /// The account whose own entry it is.
@@ -90,6 +94,7 @@ pub(super) struct Pool {
 }
 
 struct PerHook {
+    serves: bool,
     stats: Arc<Stats>,
     breaker: Breaker,
 }
@@ -111,11 +116,20 @@ pub(super) struct Terms {
     pub name: String,
 }
 
+/// The code that new instances are made of.
+struct Linked {
+    pre: InstancePre<CallState>,
+    exports: Exports,
+    generation: u32,
+}
+
 /// A configured instance.
 pub(super) struct Warm {
     pub store: Store<CallState>,
     pub guest: Guest,
     calls_left: u32,
+    /// Of [`Linked`].
+    generation: u32,
 }
 
 /// A call under way. Dropped before [`Pool::end`], it takes the instance with it: a guest that was
@@ -152,14 +166,8 @@ impl Pool {
             previous,
             name,
         } = terms;
-        let text = |e: wasmtime::Error| format!("{e:#}");
-        let mut linker = Linker::new(engine.wasm());
-        contract::link(loaded.contract, &mut linker, &linked).map_err(text)?;
-        if loaded.wasi {
-            wasi::link(&mut linker, &loaded.component).map_err(text)?;
-        }
-        let pre = linker.instantiate_pre(&loaded.component).map_err(text)?;
-        let exports = Exports::find(loaded.contract, &pre, hooks).map_err(text)?;
+        let component = loaded.code.component();
+        let code = link(engine, &loaded, &component, &linked, hooks, 0)?;
         let counters = |hook| {
             engine.ledger().stats(Who {
                 entry: name.clone(),
@@ -171,6 +179,7 @@ impl Pool {
             })
         };
         let per_hook = Hook::ALL.map(|hook| PerHook {
+            serves: hooks.contains(&hook),
             stats: if hooks.contains(&hook) {
                 counters(hook)
             } else {
@@ -183,8 +192,9 @@ impl Pool {
             disclosure,
             grants: Arc::new(grants),
             config,
-            pre,
-            exports,
+            links: linked,
+            linked: Mutex::new(Arc::new(code)),
+            generation: AtomicU32::new(0),
             idle: Mutex::new(Vec::new()),
             permits: Semaphore::new(usize::try_from(bounds.instances).unwrap_or(1)),
             tenant,
@@ -198,6 +208,34 @@ impl Pool {
     pub async fn warm_up(&self) -> Result<(), NotConfigured> {
         let warm = self.make().await?;
         self.put_back(warm);
+        Ok(())
+    }
+
+    /// From now on instances are made of `component`, which is the same compiled better. The first one is made
+    /// before anything changes; instances of the old code are let go of as they come back. Counters, breakers,
+    /// state and lanes stay what they are.
+    pub async fn take_over(&self, engine: &Engine, component: &Component) -> Result<(), String> {
+        let generation = self.generation.load(Relaxed).wrapping_add(1);
+        let hooks = Hook::ALL.into_iter();
+        let hooks: Vec<Hook> = hooks.filter(|h| self.hooks[*h as usize].serves).collect();
+        let loaded = &self.loaded;
+        let code = link(engine, loaded, component, &self.links, &hooks, generation)?;
+        let code = Arc::new(code);
+        let warm = match self.make_of(&code).await {
+            Ok(warm) => warm,
+            Err(NotConfigured::Refused(why)) => return Err(why),
+            Err(NotConfigured::Fault(fault)) => return Err(fault.to_string()),
+        };
+        *self.linked.lock() = code;
+        self.generation.store(generation, Relaxed);
+        let mut idle = self.idle.lock();
+        let old = std::mem::take(&mut *idle);
+        // A pool that was cooled stays so.
+        if !old.is_empty() {
+            idle.push(warm);
+        }
+        drop(idle);
+        drop(old);
         Ok(())
     }
 
@@ -256,7 +294,10 @@ impl Pool {
         if let Some(tenant) = tenant {
             tenant.admit(Instant::now())?;
         }
-        if !witness.recalls() && !per_hook.breaker.admits(Instant::now()) {
+        if !witness.recalls()
+            && per_hook.breaker.is_troubled()
+            && !per_hook.breaker.admits(Instant::now())
+        {
             return Err(Fault::Skipped);
         }
         let deadline_ms = self.bounds.deadline_ms(hook);
@@ -346,17 +387,16 @@ impl Pool {
         }
     }
 
-    /// Counts a call, whatever came of it.
+    /// Counts a call that began at `started`, whatever came of it and when.
     pub fn count<T>(
         &self,
         hook: Hook,
         started: Instant,
         counted: bool,
-        answer: Result<T, Fault>,
+        (answer, now): (Result<T, Fault>, Instant),
         outcome: impl FnOnce(&T) -> CallOutcome,
     ) -> Called<T> {
-        let PerHook { stats, breaker } = &self.hooks[hook as usize];
-        let now = Instant::now();
+        let PerHook { stats, breaker, .. } = &self.hooks[hook as usize];
         let nanos = u64::try_from(now.duration_since(started).as_nanos()).unwrap_or(u64::MAX);
         let short = u32::try_from(nanos).unwrap_or(u32::MAX);
         if !counted {
@@ -375,7 +415,15 @@ impl Pool {
             Err(fault) => {
                 stats.called(nanos);
                 stats.faulted(fault);
-                if breaker.failed(now, fault) {
+                let mut opens = breaker.failed(now, fault);
+                let lane = &self.grants.lane;
+                if lane.is_broke(now)
+                    && let Some(until) = breaker.overspent(now)
+                {
+                    lane.nothing_before(until);
+                    opens = true;
+                }
+                if opens {
                     stats.opened();
                 }
             }
@@ -387,15 +435,20 @@ impl Pool {
     }
 
     async fn make(&self) -> Result<Warm, NotConfigured> {
+        let linked = self.linked.lock().clone();
+        self.make_of(&linked).await
+    }
+
+    async fn make_of(&self, linked: &Linked) -> Result<Warm, NotConfigured> {
         let mut store = new_store(
-            self.pre.engine(),
+            linked.pre.engine(),
             self.grants.clone(),
             self.bounds.memory_bytes,
         );
         let ticks = self.bounds.configure_ms;
         store.data_mut().begin_making(ticks);
         store.set_epoch_deadline(1);
-        let made = self.instantiate(&mut store).await;
+        let made = self.instantiate(linked, &mut store).await;
         let (guest, answer) = match made {
             Ok(made) => made,
             Err(error) => {
@@ -408,6 +461,7 @@ impl Pool {
                 store,
                 guest,
                 calls_left: self.bounds.calls,
+                generation: linked.generation,
             }),
             Err(why) => Err(NotConfigured::Refused(why)),
         }
@@ -415,17 +469,44 @@ impl Pool {
 
     async fn instantiate(
         &self,
+        linked: &Linked,
         store: &mut Store<CallState>,
     ) -> wasmtime::Result<(Guest, Result<(), String>)> {
-        let instance = self.pre.instantiate_async(&mut *store).await?;
-        let guest = self.exports.load(store, &instance)?;
+        let instance = linked.pre.instantiate_async(&mut *store).await?;
+        let guest = linked.exports.load(store, &instance)?;
         let answer = guest.configure(store, &self.config).await?;
         Ok((guest, answer))
     }
 
     fn put_back(&self, warm: Warm) {
-        self.idle.lock().push(warm);
+        if warm.generation == self.generation.load(Relaxed) {
+            self.idle.lock().push(warm);
+        }
     }
+}
+
+/// `component` is `loaded`'s code. The error is for whoever deploys.
+fn link(
+    engine: &Engine,
+    loaded: &Loaded,
+    component: &Component,
+    granted: &[Capability],
+    hooks: &[Hook],
+    generation: u32,
+) -> Result<Linked, String> {
+    let text = |e: wasmtime::Error| format!("{e:#}");
+    let mut linker = Linker::new(engine.wasm());
+    contract::link(loaded.contract, &mut linker, granted).map_err(text)?;
+    if loaded.wasi {
+        wasi::link(&mut linker, component).map_err(text)?;
+    }
+    let pre = linker.instantiate_pre(component).map_err(text)?;
+    let exports = Exports::find(loaded.contract, &pre, hooks).map_err(text)?;
+    Ok(Linked {
+        pre,
+        exports,
+        generation,
+    })
 }
 
 impl Warm {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::breaker::Settings;
+use super::child::Care;
 use super::engine::Engine;
 use super::entry::Entry;
 use super::entry_check::{
@@ -154,6 +155,7 @@ impl PolicySet {
             .map_err(SetError)?;
         let mut problems = Vec::new();
         let mut built = Vec::new();
+        let _building = host.engine.begin_building();
         let loads = load_all(&host.engine, &materials.components).await;
         for ((index, plugin), loaded) in spec.plugins.iter().enumerate().zip(loads) {
             match build_entry(index, spec, plugin, loaded, &materials, host, previous).await {
@@ -342,24 +344,30 @@ struct Ground<'a> {
 }
 
 /// Loads components side by side, as many at once as the machine has cores; each once, however often
-/// it stands in the policy.
+/// it stands in the policy, and the largest first, so that none is left over at the end.
 async fn load_all(engine: &Engine, components: &[Vec<u8>]) -> Vec<Result<Arc<Loaded>, LoadError>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let turns = Arc::new(tokio::sync::Semaphore::new(cores));
     let mut under_way: Vec<(&[u8], tokio::task::JoinHandle<_>)> = Vec::new();
     let mut places = Vec::with_capacity(components.len());
-    for bytes in components {
-        let known = under_way.iter().position(|(same, _)| *same == &bytes[..]);
-        places.push(known.unwrap_or(under_way.len()));
-        if known.is_none() {
-            let (engine, turns, owned) = (engine.clone(), turns.clone(), bytes.clone());
-            let load = async move {
-                // Never closed.
-                let _turn = turns.acquire().await;
-                load::load(&engine, owned).await
-            };
-            under_way.push((bytes, tokio::spawn(load)));
+    let mut by_size: Vec<&Vec<u8>> = components.iter().collect();
+    by_size.sort_by_key(|bytes| std::cmp::Reverse(bytes.len()));
+    for bytes in by_size {
+        if under_way.iter().any(|(same, _)| *same == &bytes[..]) {
+            continue;
         }
+        // Never closed.
+        let turn = turns.clone().acquire_owned().await;
+        let (engine, owned) = (engine.clone(), bytes.clone());
+        let load = async move {
+            let _turn = turn;
+            load::load(&engine, owned, Care::Quick).await
+        };
+        under_way.push((bytes, tokio::spawn(load)));
+    }
+    for bytes in components {
+        let place = under_way.iter().position(|(same, _)| *same == &bytes[..]);
+        places.extend(place);
     }
     let mut loaded = Vec::with_capacity(under_way.len());
     for (_, load) in under_way {
@@ -554,7 +562,7 @@ async fn older_version(
         return Ok(None);
     };
     let there = |field: &str, detail: String| at(&format!("/previous{field}"), detail);
-    let loaded = load::load(&ground.host.engine, bytes.clone())
+    let loaded = load::load(&ground.host.engine, bytes.clone(), Care::Quick)
         .await
         .map_err(|e| vec![there("", format!("the component {e}"))])?;
     let config = previous.config.as_ref().unwrap_or(&spec.config);
@@ -729,10 +737,15 @@ async fn make_pool(
         previous,
         name: spec.name.clone(),
     };
-    let pool = Pool::new(&host.engine, loaded, hooks, terms)
-        .map_err(|why| ("", format!("the component cannot be linked: {why}")))?;
+    let unlinked = |why| ("", format!("the component cannot be linked: {why}"));
+    let with_first = !loaded.code.is_improved();
+    let pool = Arc::new(Pool::new(&host.engine, loaded, hooks, terms).map_err(unlinked)?);
+    if let Some(better) = pool.loaded.code.joined_by(&pool, with_first) {
+        let taken = pool.take_over(&host.engine, &better).await;
+        taken.map_err(unlinked)?;
+    }
     match pool.warm_up().await {
-        Ok(()) => Ok(Arc::new(pool)),
+        Ok(()) => Ok(pool),
         Err(NotConfigured::Refused(why)) => {
             Err(("/config", format!("the plugin refuses it: {why}")))
         }

@@ -292,3 +292,32 @@ async fn a_set_without_plugins_has_its_default_route() {
     );
     assert_ne!(set.id(), PolicySet::empty(Vec::new()).id());
 }
+
+#[tokio::test]
+async fn better_code_takes_over_and_counts_on() {
+    let (guest, host) = (Guest::default(), host());
+    let shelf = Shelf {
+        components: BTreeMap::from([("guest.wasm", build(&guest))]),
+        tables: BTreeMap::new(),
+    };
+    let spec = "[[plugin]]\nname = \"it\"\npath = \"guest.wasm\"\n";
+    let spec = PolicySpec::from_toml(spec).unwrap();
+    let set = PolicySet::build(&spec, Arc::new(shelf), &host, None);
+    let set = set.await.unwrap();
+    let entry = set.entries(Hook::ContentFilter).next().unwrap();
+    let call = async || {
+        let mut witness = Witness::absent();
+        entry.inspect(&message(), &context(), &mut witness).await.0
+    };
+    assert_eq!(call().await, Ok(Verdict::Pass));
+    let pool = &entry.pool;
+    let engine = &host.engine;
+    let again = wasmtime::component::Component::new(engine.wasm(), build(&guest)).unwrap();
+    assert!(!pool.loaded.code.is_improved());
+    assert_eq!(pool.loaded.code.improve(engine, again).await, [""; 0]);
+    assert!(pool.loaded.code.is_improved());
+    assert_eq!(call().await, Ok(Verdict::Pass));
+    let stats = entry.stats();
+    assert_eq!(stats.calls, 2);
+    assert_eq!(stats.instances_made, 0, "the new instance was there before");
+}

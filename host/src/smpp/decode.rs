@@ -37,13 +37,13 @@ pub fn decode(frame: &[u8]) -> Result<Pdu<'_>, DecodeError> {
     }
 }
 
-struct Fault {
-    field: &'static str,
-    command_status: u32,
+pub(super) struct Fault {
+    pub field: &'static str,
+    pub command_status: u32,
 }
 
-struct Reader<'a> {
-    rest: &'a [u8],
+pub(super) struct Reader<'a> {
+    pub rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn octet(&mut self, field: &'static str) -> Result<u8, Fault> {
+    pub(super) fn octet(&mut self, field: &'static str) -> Result<u8, Fault> {
         let (first, rest) = self.rest.split_first().ok_or(Fault {
             field,
             command_status: status::ESME_RINVCMDLEN,
@@ -205,7 +205,11 @@ impl<'a> Reader<'a> {
         Ok(*first)
     }
 
-    fn c_octets(&mut self, field: &'static str, command_status: u32) -> Result<&'a [u8], Fault> {
+    pub(super) fn c_octets(
+        &mut self,
+        field: &'static str,
+        command_status: u32,
+    ) -> Result<&'a [u8], Fault> {
         let value = self.c_octets_any();
         if value.len() > C_OCTETS_MAX {
             return Err(Fault {
@@ -228,7 +232,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn short_message(&mut self) -> Result<&'a [u8], Fault> {
+    pub(super) fn short_message(&mut self) -> Result<&'a [u8], Fault> {
         let length = usize::from(self.octet("sm_length")?);
         let (message, rest) = self.rest.split_at_checked(length).ok_or(Fault {
             field: "sm_length",
@@ -238,7 +242,7 @@ impl<'a> Reader<'a> {
         Ok(message)
     }
 
-    fn tlvs(&mut self) -> Tlvs<'a> {
+    pub(super) fn tlvs(&mut self) -> Tlvs<'a> {
         Tlvs::parse(std::mem::take(&mut self.rest))
     }
 }

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use super::link::{
-    Answer, Command, Inlet, LinkSettings, LinkState, MESSAGE_ID_KEPT, Order, Reaction, Reply,
-    ReplyContent, Responder, Shared, now,
+    Answer, AnswerTo, BindLimits, Command, Inlet, LinkSettings, LinkState, MESSAGE_ID_KEPT, Order,
+    Reaction, Reply, ReplyContent, Responder, Shared, now,
 };
-use super::pdu::{Body, Framing, SmResp, decode, frame, reject};
-use super::session::{CloseReason, Event, Session};
+use super::pdu::{Body, Framing, SmResp, decode, frame, reject, tag};
+use super::session::{CloseReason, Counters, Event, Session};
 use super::status;
 
 /// What is to be run for a [`super::link::Link`] to live.
@@ -67,6 +67,8 @@ pub(super) struct Engine<I: Inlet> {
     replies: mpsc::Sender<Reply>,
     permits: Arc<Semaphore>,
     buffer: BytesMut,
+    /// Octets to have room for before a read: few while the peer says little.
+    read_ahead: usize,
     partial_since: Option<Instant>,
     /// Since when requests have found no place.
     blocked: Option<Instant>,
@@ -78,6 +80,8 @@ pub(super) struct Engine<I: Inlet> {
     groups: Groups,
     expired: Vec<Token>,
     write_stalled: Option<Instant>,
+    /// What the inlet knows already.
+    published: Counters,
     /// The stream holds octets that it could not pass on yet.
     unflushed: bool,
     state: watch::Sender<LinkState>,
@@ -100,8 +104,12 @@ pub(super) struct Token {
 
 /// Octets asked of the socket at a time.
 const READ_CHUNK: usize = 16 * 1024;
+/// The same of a peer that says little: thousands of sessions are idle most of the time.
+const READ_IDLE: usize = 1024;
 /// With more than this unwritten, the peer is not read: it would make us owe it more answers.
 const OUTPUT_HIGH: usize = 256 * 1024;
+/// How a message centre of ours names itself in a bind's response (SMPP 3.4, 4.1.2).
+const SMSC_SYSTEM_ID: &[u8] = b"heliograph";
 const REPLIES_BATCH: usize = 256;
 
 /// One turn: deal with what is there, then wait for the next thing to happen.
@@ -111,7 +119,7 @@ async fn turn<I: Inlet>(
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
 ) -> CloseReason {
-    let mut replies = Vec::with_capacity(REPLIES_BATCH);
+    let mut replies = Vec::new();
     let sleep = tokio::time::sleep(Duration::from_secs(1));
     tokio::pin!(sleep);
     loop {
@@ -137,6 +145,7 @@ async fn turn<I: Inlet>(
             ..
         } = engine;
         let output = session.output();
+        let spare = buffer.capacity() - buffer.len();
         let owed = !output.is_empty() || *unflushed;
         tokio::select! {
             biased;
@@ -151,6 +160,8 @@ async fn turn<I: Inlet>(
             },
             read = reader.read_buf(buffer), if may_read => match read {
                 Ok(0) => engine.session.close(CloseReason::ClosedByPeer),
+                // There was more to read than room for it.
+                Ok(octets) if octets >= spare => engine.read_ahead = READ_CHUNK,
                 Ok(_) => {}
                 Err(error) => engine.session.close(ended(&error)),
             },
@@ -161,7 +172,10 @@ async fn turn<I: Inlet>(
                 let order = *control.order.borrow_and_update();
                 engine.obey(order);
             }
-            () = &mut sleep => engine.timeout(),
+            () = &mut sleep => {
+                engine.timeout();
+                replies.shrink_to(0);
+            }
         }
     }
 }
@@ -230,7 +244,8 @@ impl<I: Inlet> Engine<I> {
             events,
             permits: Arc::new(Semaphore::new(replies.max_capacity())),
             replies,
-            buffer: BytesMut::with_capacity(READ_CHUNK),
+            buffer: BytesMut::with_capacity(READ_IDLE),
+            read_ahead: READ_IDLE,
             partial_since: None,
             blocked: None,
             stash: None,
@@ -239,6 +254,7 @@ impl<I: Inlet> Engine<I> {
             groups: Groups::default(),
             expired: Vec::new(),
             write_stalled: None,
+            published: Counters::default(),
             unflushed: false,
             state,
             shared,
@@ -263,8 +279,8 @@ impl<I: Inlet> Engine<I> {
                     } else {
                         self.partial_since.get_or_insert(now);
                     }
-                    if self.buffer.capacity() - self.buffer.len() < READ_CHUNK / 4 {
-                        self.buffer.reserve(READ_CHUNK);
+                    if self.buffer.capacity() - self.buffer.len() < self.read_ahead / 4 {
+                        self.buffer.reserve(self.read_ahead);
                     }
                     return;
                 }
@@ -301,13 +317,14 @@ impl<I: Inlet> Engine<I> {
                 mode,
                 bind,
             } => match self.inlet.bind(mode, &bind) {
-                Ok(()) => {
+                Ok(limits) => {
+                    self.limit(limits);
                     self.session.accept_bind(
                         now,
                         sequence_number,
                         mode,
                         bind.interface_version,
-                        bind.system_id,
+                        SMSC_SYSTEM_ID,
                     );
                     self.state.send_replace(LinkState::Bound);
                 }
@@ -325,12 +342,26 @@ impl<I: Inlet> Engine<I> {
                 command_status,
                 body,
             } => {
+                if let Some(state) = congestion_state(&body) {
+                    self.shared.congestion.store(state, Ordering::Relaxed);
+                }
                 let answer = Answer::Answered {
                     command_status,
                     message_id: message_id(&body),
                 };
-                self.groups.answer(token, answer);
+                self.groups.answered(token, answer, octets);
             }
+        }
+    }
+
+    fn limit(&mut self, limits: BindLimits) {
+        if let Some(window) = limits.window {
+            self.session.set_window(window);
+        }
+        if let Some(requests) = limits.requests {
+            let unused = self.permits.available_permits();
+            self.permits
+                .forget_permits(unused.saturating_sub(requests.max(1)));
         }
     }
 
@@ -447,7 +478,7 @@ impl<I: Inlet> Engine<I> {
     }
 
     fn begin(&mut self, command: Command) {
-        let group = self.groups.open(command.requests.count, command.answer);
+        let group = self.groups.open(command.requests.count, command.to);
         self.sending = Some(Sending {
             octets: command.requests.octets,
             at: 0,
@@ -525,14 +556,29 @@ impl<I: Inlet> Engine<I> {
             self.overloaded = true;
             self.unstash();
         }
+        self.shrink();
         self.session.handle_timeout(now, &mut self.expired);
         for token in self.expired.drain(..) {
             self.groups.answer(token, Answer::TimedOut);
         }
     }
 
-    fn publish(&self) {
+    /// Gives back what the last burst needed; timers fire often enough for it, and not while much
+    /// is being said.
+    fn shrink(&mut self) {
+        if self.buffer.is_empty() && self.read_ahead > READ_IDLE {
+            self.read_ahead = READ_IDLE;
+            self.buffer = BytesMut::with_capacity(READ_IDLE);
+        }
+        self.session.shrink();
+    }
+
+    fn publish(&mut self) {
         let counters = self.session.counters();
+        if counters != self.published {
+            self.inlet.counted(&counters.since(&self.published));
+            self.published = counters;
+        }
         let write = |counter: &AtomicU64, value| counter.store(value, Ordering::Relaxed);
         self.shared
             .in_flight
@@ -555,10 +601,7 @@ impl<I: Inlet> Engine<I> {
         }
         control.commands.close();
         while let Ok(command) = control.commands.try_recv() {
-            // The sender may have gone; nobody is waiting then.
-            let _ = command
-                .answer
-                .send(vec![Answer::Unsent; command.requests.count]);
+            command.to.unsent(command.requests.count);
         }
         self.publish();
     }
@@ -577,15 +620,16 @@ struct Groups {
 struct Group {
     answers: Vec<Answer>,
     open: usize,
-    to: oneshot::Sender<Vec<Answer>>,
+    /// None: told already.
+    to: Option<AnswerTo>,
 }
 
 impl Groups {
-    fn open(&mut self, count: usize, to: oneshot::Sender<Vec<Answer>>) -> usize {
+    fn open(&mut self, count: usize, to: AnswerTo) -> usize {
         let group = Group {
             answers: vec![Answer::Unsent; count],
             open: count,
-            to,
+            to: Some(to),
         };
         match self.free.pop() {
             Some(slot) => {
@@ -597,6 +641,18 @@ impl Groups {
                 self.slots.len() - 1
             }
         }
+    }
+
+    /// The peer answered with the PDU `frame`.
+    fn answered(&mut self, token: Token, answer: Answer, frame: &Bytes) {
+        if let Some(Some(group)) = self.slots.get_mut(token.group)
+            && matches!(group.to, Some(AnswerTo::Whole(_)))
+            && let Some(AnswerTo::Whole(to)) = group.to.take()
+        {
+            // Nobody may be waiting any more.
+            let _ = to.send(Ok(frame.clone()));
+        }
+        self.answer(token, answer);
     }
 
     fn answer(&mut self, token: Token, answer: Answer) {
@@ -614,8 +670,15 @@ impl Groups {
             && let Some(group) = slot.take()
         {
             self.free.push(token.group);
+            let mut answers = group.answers;
             // Nobody may be waiting any more.
-            let _ = group.to.send(group.answers);
+            match group.to {
+                Some(AnswerTo::All(to)) => drop(to.send(answers)),
+                Some(AnswerTo::Whole(to)) => {
+                    drop(to.send(Err(answers.pop().unwrap_or(Answer::Unsent))));
+                }
+                None => {}
+            }
         }
     }
 
@@ -628,6 +691,17 @@ impl Groups {
         for index in index..count {
             self.answer(Token { group, index }, Answer::Unsent);
         }
+    }
+}
+
+/// SMPP 5.0, 4.8.4.18. More than 100 is full as well.
+fn congestion_state(body: &Body<'_>) -> Option<u8> {
+    match body {
+        Body::SubmitSmResp(resp) | Body::DataSmResp(resp) => {
+            let state = resp.tlvs.integer(tag::CONGESTION_STATE)?;
+            Some(u8::try_from(state).unwrap_or(100).min(100))
+        }
+        _ => None,
     }
 }
 

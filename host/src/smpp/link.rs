@@ -2,7 +2,7 @@
 //! with their responders, a state to watch. `engine` is the task behind it; who listens is `server`'s.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 pub use super::engine::Driver;
 use super::engine::{Control, Engine};
-use super::pdu::{Bind, Body, EncodeError, Pdu, encode};
+use super::pdu::{Bind, Body, DecodeError, EncodeError, Pdu, decode, encode};
 use super::session::{BindMode, CloseReason, Counters, Role, Session, Settings};
 use super::status;
 
@@ -53,7 +53,10 @@ pub trait Inlet: Send {
     type Event: Send;
 
     /// As an SMSC: the command_status of a refused bind as an error. An ESME is never asked.
-    fn bind(&mut self, mode: BindMode, bind: &Bind<'_>) -> Result<(), u32>;
+    fn bind(&mut self, mode: BindMode, bind: &Bind<'_>) -> Result<BindLimits, u32>;
+
+    /// What the session counted since it was told last.
+    fn counted(&mut self, _more: &Counters) {}
 
     /// `frame` is the whole PDU, for those who keep it; `body` is what it says.
     fn request(
@@ -62,6 +65,15 @@ pub trait Inlet: Send {
         body: &Body<'_>,
         responder: Responder,
     ) -> Reaction<Self::Event>;
+}
+
+/// Limits that a bind decides, because they are those of who has bound. None leaves the link's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BindLimits {
+    /// Our requests without an answer.
+    pub window: Option<usize>,
+    /// The peer's requests without an answer; not more than the link's `requests_max`.
+    pub requests: Option<usize>,
 }
 
 /// What becomes of a request.
@@ -172,6 +184,11 @@ impl Requests {
         self.count
     }
 
+    /// All PDUs, one behind the other.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -227,12 +244,47 @@ pub(super) struct Shared {
     pub(super) stray_responses: AtomicU64,
     pub(super) malformed: AtomicU64,
     pub(super) refused: AtomicU64,
+    /// The newest congestion_state of a response; [`NO_CONGESTION_STATE`] where none came.
+    pub(super) congestion: AtomicU8,
 }
+
+pub(super) const NO_CONGESTION_STATE: u8 = u8::MAX;
 
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) requests: Requests,
-    pub(super) answer: oneshot::Sender<Vec<Answer>>,
+    pub(super) to: AnswerTo,
+}
+
+/// Who waits for the answers to a command.
+#[derive(Debug)]
+pub(super) enum AnswerTo {
+    All(oneshot::Sender<Vec<Answer>>),
+    /// For the one request that the command has: the response as it came.
+    Whole(oneshot::Sender<Result<Bytes, Answer>>),
+}
+
+impl AnswerTo {
+    /// Nobody may be waiting any more.
+    pub(super) fn unsent(self, count: usize) {
+        match self {
+            AnswerTo::All(to) => drop(to.send(vec![Answer::Unsent; count])),
+            AnswerTo::Whole(to) => drop(to.send(Err(Answer::Unsent))),
+        }
+    }
+}
+
+/// A response as it came.
+#[derive(Clone, Debug)]
+pub struct Response {
+    frame: Bytes,
+}
+
+impl Response {
+    /// Only what decodes is handed out.
+    pub fn pdu(&self) -> Result<Pdu<'_>, DecodeError> {
+        decode(&self.frame)
+    }
 }
 
 impl Link {
@@ -245,7 +297,10 @@ impl Link {
         let (answer, answered) = oneshot::channel();
         if self
             .commands
-            .send(Command { requests, answer })
+            .send(Command {
+                requests,
+                to: AnswerTo::All(answer),
+            })
             .await
             .is_err()
         {
@@ -253,6 +308,31 @@ impl Link {
         }
         // A link that ends answers all; only one that was torn away leaves us without knowledge.
         answered.await.unwrap_or_else(|_| vec![Answer::Lost; count])
+    }
+
+    /// Sends one request and returns its whole response, whatever its status; else how it ended. For
+    /// query_sm, cancel_sm and replace_sm; takes a place in the window as all requests do.
+    pub async fn ask(&self, body: &Body<'_>) -> Result<Response, Answer> {
+        let mut requests = Requests::new();
+        if requests.push(body).is_err() {
+            return Err(Answer::Unsent);
+        }
+        let (answer, answered) = oneshot::channel();
+        let command = Command {
+            requests,
+            to: AnswerTo::Whole(answer),
+        };
+        if self.commands.send(command).await.is_err() {
+            return Err(Answer::Unsent);
+        }
+        let frame = answered.await.unwrap_or(Err(Answer::Lost))?;
+        Ok(Response { frame })
+    }
+
+    /// The newest congestion_state that the peer told, 0 to 100 (SMPP 5.0, 4.8.4.18).
+    pub fn congestion(&self) -> Option<u8> {
+        let state = self.shared.congestion.load(Ordering::Relaxed);
+        (state != NO_CONGESTION_STATE).then_some(state)
     }
 
     /// Says goodbye: no further request goes out, answers under way are still taken.
@@ -337,7 +417,10 @@ pub fn link<S, I: Inlet>(
     let (state, state_out) = watch::channel(LinkState::Binding);
     let requests_max = settings.requests_max.clamp(1, Semaphore::MAX_PERMITS);
     let (replies, replies_in) = mpsc::channel(requests_max);
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared {
+        congestion: AtomicU8::new(NO_CONGESTION_STATE),
+        ..Shared::default()
+    });
     let link = Link {
         commands,
         order,

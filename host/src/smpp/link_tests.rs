@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::super::pdu::{BindResp, Framing, Header, Sm, SmResp, command_id, decode, frame, tag};
-use super::super::session::Credentials;
+use super::super::session::{Credentials, INTERFACE_VERSION};
 use super::*;
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -13,8 +13,8 @@ struct Keep;
 impl Inlet for Keep {
     type Event = Responder;
 
-    fn bind(&mut self, _: BindMode, _: &Bind<'_>) -> Result<(), u32> {
-        Ok(())
+    fn bind(&mut self, _: BindMode, _: &Bind<'_>) -> Result<BindLimits, u32> {
+        Ok(BindLimits::default())
     }
 
     fn request(&mut self, _: &Bytes, _: &Body<'_>, responder: Responder) -> Reaction<Responder> {
@@ -67,6 +67,7 @@ async fn rig(pipe: usize, change: impl FnOnce(&mut LinkSettings)) -> Rig {
         system_id: "id".to_owned(),
         password: "pw".to_owned(),
         system_type: String::new(),
+        interface_version: INTERFACE_VERSION,
         address_range: String::new(),
         addr_ton: 0,
         addr_npi: 0,
@@ -297,4 +298,60 @@ async fn unbind_is_a_handshake() {
         .say(heard.sequence_number, 0, Body::UnbindResp)
         .await;
     assert_eq!(rig.link.closed().await, CloseReason::Unbound);
+}
+
+#[tokio::test]
+async fn a_question_gets_its_whole_response_and_shares_the_window_with_messages() {
+    use super::super::pdu::{QuerySm, QuerySmResp};
+    let mut rig = rig(64 * 1024, |_| {}).await;
+    let link = rig.link.clone();
+    let asking = tokio::spawn(async move {
+        let query = QuerySm {
+            message_id: b"42",
+            ..QuerySm::default()
+        };
+        link.ask(&Body::QuerySm(query)).await
+    });
+    let heard = rig.peer.hear().await;
+    assert_eq!(heard.command_id, command_id::QUERY_SM);
+    assert_eq!(rig.link.in_flight(), 1);
+    let resp = QuerySmResp {
+        message_id: b"42",
+        message_state: 2,
+        ..QuerySmResp::default()
+    };
+    rig.peer
+        .say(heard.sequence_number, 0, Body::QuerySmResp(resp))
+        .await;
+    let response = asking.await.unwrap().unwrap();
+    assert_eq!(response.pdu().unwrap().body, Body::QuerySmResp(resp));
+
+    let link = rig.link.clone();
+    let asking = tokio::spawn(async move { link.ask(&Body::CancelSm(Default::default())).await });
+    rig.peer.hear().await;
+    drop(rig.peer);
+    assert_eq!(asking.await.unwrap().unwrap_err(), Answer::Lost);
+    let query = Body::QuerySm(QuerySm::default());
+    assert_eq!(rig.link.ask(&query).await.unwrap_err(), Answer::Unsent);
+}
+
+#[tokio::test]
+async fn the_congestion_state_of_a_response_is_told() {
+    let mut rig = rig(64 * 1024, |_| {}).await;
+    assert_eq!(rig.link.congestion(), None);
+    for (state, told) in [(&[85][..], 85), (&[200], 100), (&[0], 0)] {
+        let sending = sending(&rig.link, 1);
+        let sequence_number = rig.peer.hear().await.sequence_number;
+        let mut tlvs = super::super::pdu::TlvBuf::new();
+        tlvs.push(tag::CONGESTION_STATE, state).unwrap();
+        let resp = SmResp {
+            message_id: b"7",
+            tlvs: tlvs.as_tlvs(),
+        };
+        rig.peer
+            .say(sequence_number, 0, Body::SubmitSmResp(resp))
+            .await;
+        sending.await.unwrap();
+        assert_eq!(rig.link.congestion(), Some(told));
+    }
 }

@@ -5,6 +5,7 @@ mod decode;
 pub mod encode;
 mod engine;
 pub mod link;
+mod multi;
 mod output;
 pub mod pdu;
 pub mod server;

@@ -44,6 +44,13 @@ impl Output {
         self.octets.extend_from_slice(body);
     }
 
+    /// Gives room back that nothing stands in.
+    pub fn shrink(&mut self) {
+        if self.octets.is_empty() {
+            self.octets = Vec::new();
+        }
+    }
+
     /// Position in the stream of the last octet written.
     pub fn written(&self) -> u64 {
         self.written

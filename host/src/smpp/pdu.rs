@@ -5,6 +5,7 @@ use std::fmt;
 
 pub use super::decode::decode;
 pub use super::encode::{EncodeError, encode};
+pub use super::multi::{Destination, SubmitMulti, Unsuccess, submit_multi_resp};
 use super::status;
 pub use super::tlv::{TlvBuf, TlvIter, TlvRef, Tlvs, tag};
 
@@ -41,6 +42,7 @@ pub mod command_id {
     pub const ENQUIRE_LINK: u32 = 0x15;
     pub const ENQUIRE_LINK_RESP: u32 = 0x8000_0015;
     pub const SUBMIT_MULTI: u32 = 0x21;
+    pub const SUBMIT_MULTI_RESP: u32 = 0x8000_0021;
     pub const ALERT_NOTIFICATION: u32 = 0x102;
     pub const DATA_SM: u32 = 0x103;
     pub const DATA_SM_RESP: u32 = 0x8000_0103;
@@ -75,6 +77,7 @@ pub mod command_id {
             ENQUIRE_LINK => "enquire_link",
             ENQUIRE_LINK_RESP => "enquire_link_resp",
             SUBMIT_MULTI => "submit_multi",
+            SUBMIT_MULTI_RESP => "submit_multi_resp",
             ALERT_NOTIFICATION => "alert_notification",
             DATA_SM => "data_sm",
             DATA_SM_RESP => "data_sm_resp",
@@ -89,8 +92,11 @@ pub mod esm_class {
     pub const TYPE_MASK: u8 = 0x3C;
     pub const DELIVERY_RECEIPT: u8 = 0x04;
     pub const INTERMEDIATE_NOTIFICATION: u8 = 0x20;
+    /// Messaging mode bits of a submit_sm: 0 the SMSC's default, 1 datagram, 2 forward, 3 store and forward.
+    pub const MODE_MASK: u8 = 0x03;
     /// The message begins with a user data header.
     pub const UDHI: u8 = 0x40;
+    pub const REPLY_PATH: u8 = 0x80;
 }
 
 /// What stands at the front of a receive buffer.
@@ -355,6 +361,10 @@ pub fn reject(command_id: u32, sequence_number: u32, command_status: u32) -> Pdu
         command_id::QUERY_SM => Body::QuerySmResp(QuerySmResp::default()),
         command_id::CANCEL_SM => Body::CancelSmResp,
         command_id::REPLACE_SM => Body::ReplaceSmResp,
+        command_id::SUBMIT_MULTI => Body::Other {
+            command_id: command_id::SUBMIT_MULTI_RESP,
+            octets: &[],
+        },
         _ => Body::GenericNack,
     };
     Pdu {

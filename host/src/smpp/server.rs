@@ -14,10 +14,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::link::{Inlet, Link, LinkSettings, LinkState, Reaction, Responder, link};
+use super::link::{BindLimits, Inlet, Link, LinkSettings, LinkState, Reaction, Responder, link};
 use super::pdu::{Bind, Body, DecodeError, Pdu, decode};
 use super::session::{BindMode, Role};
 use super::status;
+use super::tls::{Acceptor, Stream};
 
 #[derive(Clone, Copy, Debug)]
 pub struct ServerSettings {
@@ -54,16 +55,35 @@ impl Default for ServerSettings {
 /// Judges binds. Called on a connection's task: may not block.
 pub trait Authenticate: Send + Sync + 'static {
     /// The command_status to refuse with, as an error.
-    fn authenticate(&self, peer: SocketAddr, mode: BindMode, bind: &Bind<'_>) -> Result<(), u32>;
+    fn authenticate(
+        &self,
+        peer: SocketAddr,
+        mode: BindMode,
+        bind: &Bind<'_>,
+    ) -> Result<Admission, u32>;
 }
 
-/// Any function of that shape will do.
+/// A bind that was let in.
+#[derive(Clone, Default)]
+pub struct Admission {
+    pub limits: BindLimits,
+    /// Kept for as long as the connection lasts: whatever counts binds gives its place back when
+    /// this is dropped.
+    pub place: Option<Arc<dyn std::any::Any + Send + Sync>>,
+}
+
+/// Any function that says yes or no will do.
 impl<F> Authenticate for F
 where
     F: Fn(SocketAddr, BindMode, &Bind<'_>) -> Result<(), u32> + Send + Sync + 'static,
 {
-    fn authenticate(&self, peer: SocketAddr, mode: BindMode, bind: &Bind<'_>) -> Result<(), u32> {
-        self(peer, mode, bind)
+    fn authenticate(
+        &self,
+        peer: SocketAddr,
+        mode: BindMode,
+        bind: &Bind<'_>,
+    ) -> Result<Admission, u32> {
+        self(peer, mode, bind).map(|()| Admission::default())
     }
 }
 
@@ -73,6 +93,7 @@ pub struct ServerSession {
     /// Counts up from 1 in this server's life.
     pub id: u64,
     pub peer: SocketAddr,
+    pub tls: bool,
     pub mode: BindMode,
     pub system_id: String,
     pub system_type: String,
@@ -113,10 +134,12 @@ impl fmt::Debug for Request {
 }
 
 /// Serves until `shutdown` turns true or its sender is gone; then unbinds all sessions and returns.
-/// Survives every error of `accept`.
+/// Survives every error of `accept`. With `tls` every connection begins with a handshake, which
+/// counts towards the time to bind.
 pub async fn serve(
     listener: TcpListener,
     settings: ServerSettings,
+    tls: Option<Acceptor>,
     authenticate: Arc<dyn Authenticate>,
     sessions: mpsc::Sender<ServerSession>,
     mut shutdown: watch::Receiver<bool>,
@@ -145,6 +168,7 @@ pub async fn serve(
                         id: next_id,
                         peer,
                         settings,
+                        tls: tls.clone(),
                         authenticate: Arc::clone(&authenticate),
                         sessions: sessions.clone(),
                         unbound: Arc::clone(&unbound),
@@ -178,6 +202,7 @@ struct Connection {
     id: u64,
     peer: SocketAddr,
     settings: ServerSettings,
+    tls: Option<Acceptor>,
     authenticate: Arc<dyn Authenticate>,
     sessions: mpsc::Sender<ServerSession>,
     unbound: Arc<Unbound>,
@@ -189,6 +214,7 @@ impl Connection {
             id,
             peer,
             settings,
+            tls,
             authenticate,
             sessions,
             unbound,
@@ -197,6 +223,22 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "TCP_NODELAY");
         }
+        let stream = match tls {
+            None => Ok(Stream::Plain(stream)),
+            Some(tls) => tokio::select! {
+                stream = tls.accept(stream) => stream.map_err(|error| error.to_string()),
+                () = told_to_stop(&mut shutdown) => Err("the server ends".to_owned()),
+            },
+        };
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                unbound.leave(peer.ip());
+                debug!(%peer, %error, "no TLS");
+                return;
+            }
+        };
+        let tls = stream.is_tls();
         let (events, requests) = mpsc::channel(settings.requests_queue.max(1));
         let (identity, identified) = watch::channel(None);
         let inlet = Gate {
@@ -207,6 +249,7 @@ impl Connection {
         let (link, driver) = match link(stream, Role::Smsc, settings.link, inlet, events) {
             Ok(pair) => pair,
             Err(error) => {
+                unbound.leave(peer.ip());
                 warn!(%peer, %error, "no session");
                 return;
             }
@@ -231,7 +274,7 @@ impl Connection {
             debug!(%peer, "a connection ended that never bound");
             return;
         };
-        let session = identity.session(id, peer, link.clone(), requests);
+        let session = identity.session(id, peer, tls, link.clone(), requests);
         let attend = async {
             if sessions.send(session).await.is_err() {
                 link.abort();
@@ -256,6 +299,8 @@ async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
 
 #[derive(Clone)]
 struct Identity {
+    /// Until the connection ends.
+    _place: Option<Arc<dyn std::any::Any + Send + Sync>>,
     mode: BindMode,
     system_id: String,
     system_type: String,
@@ -267,12 +312,14 @@ impl Identity {
         self,
         id: u64,
         peer: SocketAddr,
+        tls: bool,
         link: Link,
         requests: mpsc::Receiver<Request>,
     ) -> ServerSession {
         ServerSession {
             id,
             peer,
+            tls,
             mode: self.mode,
             system_id: self.system_id,
             system_type: self.system_type,
@@ -293,15 +340,16 @@ struct Gate {
 impl Inlet for Gate {
     type Event = Request;
 
-    fn bind(&mut self, mode: BindMode, bind: &Bind<'_>) -> Result<(), u32> {
-        self.authenticate.authenticate(self.peer, mode, bind)?;
+    fn bind(&mut self, mode: BindMode, bind: &Bind<'_>) -> Result<BindLimits, u32> {
+        let admission = self.authenticate.authenticate(self.peer, mode, bind)?;
         self.identity.send_replace(Some(Identity {
+            _place: admission.place,
             mode,
             system_id: String::from_utf8_lossy(bind.system_id).into_owned(),
             system_type: String::from_utf8_lossy(bind.system_type).into_owned(),
             interface_version: bind.interface_version,
         }));
-        Ok(())
+        Ok(admission.limits)
     }
 
     fn request(

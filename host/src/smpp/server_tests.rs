@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::link::{Answer, Requests};
 use super::super::pdu::{Header, Sm, command_id, encode};
-use super::super::session::{CloseReason, Credentials};
+use super::super::session::{CloseReason, Credentials, INTERFACE_VERSION};
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,7 +32,14 @@ async fn rig(change: impl FnOnce(&mut ServerSettings)) -> Rig {
             Err(status::ESME_RINVPASWD)
         }
     };
-    let server = tokio::spawn(serve(listener, settings, Arc::new(judge), sender, stopped));
+    let server = tokio::spawn(serve(
+        listener,
+        settings,
+        None,
+        Arc::new(judge),
+        sender,
+        stopped,
+    ));
     Rig {
         address,
         sessions,
@@ -47,7 +54,7 @@ struct Deaf;
 impl Inlet for Deaf {
     type Event = ();
 
-    fn bind(&mut self, _: BindMode, _: &Bind<'_>) -> Result<(), u32> {
+    fn bind(&mut self, _: BindMode, _: &Bind<'_>) -> Result<BindLimits, u32> {
         Err(status::ESME_RINVBNDSTS)
     }
 
@@ -65,6 +72,7 @@ async fn esme(address: SocketAddr, password: &str, window: usize) -> Link {
         system_id: "acme".to_owned(),
         password: password.to_owned(),
         system_type: String::new(),
+        interface_version: INTERFACE_VERSION,
         address_range: String::new(),
         addr_ton: 0,
         addr_npi: 0,
@@ -262,13 +270,13 @@ async fn a_bad_body_costs_its_own_request_only() {
     encode(&Pdu::request(3, Body::Unbind), &mut octets).unwrap();
     stream.write_all(&octets).await.unwrap();
     let heard = last_words(stream).await;
-    let bind_resp = decode(&heard[..26]).unwrap();
+    let bind_resp = decode(&heard[..32]).unwrap();
     assert_eq!(bind_resp.command_id(), command_id::BIND_TRANSCEIVER_RESP);
-    let refusal = Header::parse(&heard[26..]).unwrap();
+    let refusal = Header::parse(&heard[32..]).unwrap();
     assert_eq!(refusal.command_id, command_id::SUBMIT_SM_RESP);
     assert_ne!(refusal.command_status, 0);
     assert_eq!(
-        Header::parse(&heard[42..]).unwrap().command_id,
+        Header::parse(&heard[48..]).unwrap().command_id,
         command_id::UNBIND_RESP
     );
 }

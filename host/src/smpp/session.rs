@@ -56,10 +56,23 @@ pub struct Counters {
     pub pdus_out: u64,
     /// Answers to nothing we asked: late, twice, or invented.
     pub stray_responses: u64,
-    /// Bodies that could not be read and were answered with ESME_RINV*.
+    /// Bodies that could not be read and were answered with ESME_RINV*, and lengths that no PDU has.
     pub malformed: u64,
     /// Requests refused because the session was in no state for them, or unknown.
     pub refused: u64,
+}
+
+impl Counters {
+    /// What was counted after `before`, of the same session.
+    pub fn since(&self, before: &Counters) -> Counters {
+        Counters {
+            pdus_in: self.pdus_in - before.pdus_in,
+            pdus_out: self.pdus_out - before.pdus_out,
+            stray_responses: self.stray_responses - before.stray_responses,
+            malformed: self.malformed - before.malformed,
+            refused: self.refused - before.refused,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +130,7 @@ impl<T> Session<T> {
                 until: now + settings.bind,
             },
             next_sequence: 1,
-            pending: HashMap::with_capacity(settings.window.min(1024)),
+            pending: HashMap::new(),
             expiry_check: None,
             enquiry: None,
             last_received: now,
@@ -175,6 +188,19 @@ impl<T> Session<T> {
 
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// What has been sent stays sent.
+    pub fn set_window(&mut self, window: usize) {
+        self.settings.window = window;
+    }
+
+    /// Gives back room that a quiet session does not need.
+    pub fn shrink(&mut self) {
+        self.out.shrink();
+        if self.pending.is_empty() {
+            self.pending = HashMap::new();
+        }
     }
 
     /// Encodes and sends a request.
@@ -281,6 +307,7 @@ impl<T> Session<T> {
 
     /// The stream cannot be followed any further: says so and ends the session.
     pub fn unframeable(&mut self, command_length: u32) {
+        self.counters.malformed += 1;
         self.part(Pdu::response(0, status::ESME_RINVCMDLEN, Body::GenericNack));
         self.close(CloseReason::BadCommandLength(command_length));
     }
@@ -380,10 +407,11 @@ impl<T> Session<T> {
         let answers =
             |command_id: u32| is_nack || pdu.command_id() == command_id | command_id::RESPONSE;
         match self.state {
+            // One bind is out at a time, so that its response is known whatever number it bears.
             State::Binding {
                 sequence_number: ours,
                 ..
-            } if ours == sequence_number => {
+            } if ours == sequence_number || is_bind_resp(&pdu.body) => {
                 return self.bind_answered(now, &pdu, command_status);
             }
             State::Unbinding {
@@ -548,7 +576,7 @@ impl<T> Session<T> {
             system_id: credentials.system_id.as_bytes(),
             password: credentials.password.as_bytes(),
             system_type: credentials.system_type.as_bytes(),
-            interface_version: INTERFACE_VERSION,
+            interface_version: credentials.interface_version,
             addr_ton: credentials.addr_ton,
             addr_npi: credentials.addr_npi,
             address_range: credentials.address_range.as_bytes(),
@@ -689,6 +717,13 @@ impl<T> Session<T> {
             }
         }
     }
+}
+
+fn is_bind_resp(body: &Body<'_>) -> bool {
+    matches!(
+        body,
+        Body::BindReceiverResp(_) | Body::BindTransmitterResp(_) | Body::BindTransceiverResp(_)
+    )
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ fn esme(now: Instant, settings: Settings) -> Session<u32> {
         system_id: "id".to_owned(),
         password: "pw".to_owned(),
         system_type: String::new(),
+        interface_version: INTERFACE_VERSION,
         address_range: String::new(),
         addr_ton: 0,
         addr_npi: 0,
@@ -482,4 +483,27 @@ fn after_the_end_nothing_is_heard() {
     assert_eq!(written(&mut session), []);
     assert_eq!(session.closed(), Some(CloseReason::Aborted));
     assert_eq!(session.next_timeout(), None);
+}
+
+#[test]
+fn a_bind_response_under_another_number_is_that_of_the_only_bind() {
+    let now = Instant::now();
+    let mut session = esme(now, settings());
+    let resp = octets(0, 0, Body::BindTransceiverResp(BindResp::default()));
+    assert!(matches!(session.handle(now, &resp), Event::Bound));
+    // A second one is nobody's.
+    assert!(matches!(session.handle(now, &resp), Event::None));
+    assert_eq!(session.counters().stray_responses, 1);
+}
+
+#[test]
+fn an_unasked_generic_nack_disturbs_nothing() {
+    let now = Instant::now();
+    let mut session = bound(now, settings());
+    session.request(now, submit(), 7).unwrap();
+    written(&mut session);
+    let nack = octets(0, status::ESME_RINVCMDID, Body::GenericNack);
+    assert_eq!(answer(&mut session, now, &nack), None);
+    assert_eq!(session.counters().stray_responses, 1);
+    assert_eq!(answer(&mut session, now, &submit_resp(2)), Some((7, 0)));
 }

@@ -56,7 +56,7 @@ pub const ESME_RSERTYPUNAVAIL: u32 = 0x102;
 pub const ESME_RSERTYPDENIED: u32 = 0x103;
 pub const ESME_RINVDCS: u32 = 0x104;
 
-const NAMES: [(u32, &str); 56] = [
+const NAMES: [(u32, &str); 67] = [
     (ESME_ROK, "ESME_ROK"),
     (ESME_RINVMSGLEN, "ESME_RINVMSGLEN"),
     (ESME_RINVCMDLEN, "ESME_RINVCMDLEN"),
@@ -114,6 +114,17 @@ const NAMES: [(u32, &str); 56] = [
     (0x105, "ESME_RINVSRCADDRSUBUNIT"),
     (0x106, "ESME_RINVDSTADDRSUBUNIT"),
     (0x107, "ESME_RINVBCASTFREQINT"),
+    (0x108, "ESME_RINVBCASTALIAS_NAME"),
+    (0x109, "ESME_RINVBCASTAREAFMT"),
+    (0x10A, "ESME_RINVNUMBCAST_AREAS"),
+    (0x10B, "ESME_RINVBCASTCNTTYPE"),
+    (0x10C, "ESME_RINVBCASTMSGCLASS"),
+    (0x10D, "ESME_RBCASTFAIL"),
+    (0x10E, "ESME_RBCASTQUERYFAIL"),
+    (0x10F, "ESME_RBCASTCANCELFAIL"),
+    (0x110, "ESME_RINVBCAST_REP"),
+    (0x111, "ESME_RINVBCASTSRVGRP"),
+    (0x112, "ESME_RINVBCASTCHANIND"),
 ];
 
 /// What a command_status in an answer to a submission asks of the sender.
@@ -196,6 +207,21 @@ mod tests {
             (0xFFFF_FFFF, Class::Temporary),
         ] {
             assert_eq!(class(status), expect, "{status:#x}");
+        }
+    }
+
+    #[test]
+    fn every_named_status_has_its_class() {
+        for (status, name) in NAMES {
+            let expect = match status {
+                0x00 => Class::Ok,
+                0x14 | 0x58 => Class::Throttled,
+                0x04 | 0x05 | 0x08 | 0x0D | 0x45 | 0x61 | 0x64 | 0x67 | 0xFF | 0x102 => {
+                    Class::Temporary
+                }
+                _ => Class::Permanent,
+            };
+            assert_eq!(class(status), expect, "{name}");
         }
     }
 

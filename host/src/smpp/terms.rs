@@ -51,6 +51,8 @@ pub struct Credentials {
     pub system_id: String,
     pub password: String,
     pub system_type: String,
+    /// The version that is bound with (SMPP 3.4, 5.2.4).
+    pub interface_version: u8,
     pub address_range: String,
     pub addr_ton: u8,
     pub addr_npi: u8,

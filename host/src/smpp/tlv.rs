@@ -2,16 +2,19 @@
 //! can be sent on unchanged. Knows tags and lengths, not which PDU allows which.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// Tags by their names in the specification (SMPP 3.4, 5.3.2).
 pub mod tag {
     pub const DEST_ADDR_SUBUNIT: u16 = 0x0005;
     pub const SOURCE_ADDR_SUBUNIT: u16 = 0x000D;
+    pub const QOS_TIME_TO_LIVE: u16 = 0x0017;
     pub const PAYLOAD_TYPE: u16 = 0x0019;
     pub const ADDITIONAL_STATUS_INFO_TEXT: u16 = 0x001D;
     pub const RECEIPTED_MESSAGE_ID: u16 = 0x001E;
     pub const PRIVACY_INDICATOR: u16 = 0x0201;
     pub const USER_MESSAGE_REFERENCE: u16 = 0x0204;
+    pub const USER_RESPONSE_CODE: u16 = 0x0205;
     pub const SOURCE_PORT: u16 = 0x020A;
     pub const DESTINATION_PORT: u16 = 0x020B;
     pub const SAR_MSG_REF_NUM: u16 = 0x020C;
@@ -19,13 +22,71 @@ pub mod tag {
     pub const SAR_TOTAL_SEGMENTS: u16 = 0x020E;
     pub const SAR_SEGMENT_SEQNUM: u16 = 0x020F;
     pub const SC_INTERFACE_VERSION: u16 = 0x0210;
+    pub const CALLBACK_NUM_PRES_IND: u16 = 0x0302;
+    pub const NUMBER_OF_MESSAGES: u16 = 0x0304;
+    pub const SET_DPF: u16 = 0x0421;
     pub const DELIVERY_FAILURE_REASON: u16 = 0x0425;
     pub const NETWORK_ERROR_CODE: u16 = 0x0423;
     pub const MESSAGE_PAYLOAD: u16 = 0x0424;
     pub const MORE_MESSAGES_TO_SEND: u16 = 0x0426;
     pub const MESSAGE_STATE: u16 = 0x0427;
+    /// How busy the peer is, 0 to 100 (SMPP 5.0, 4.8.4.18).
+    pub const CONGESTION_STATE: u16 = 0x0428;
+    pub const DISPLAY_TIME: u16 = 0x1201;
+    pub const SMS_SIGNAL: u16 = 0x1203;
+    pub const MS_VALIDITY: u16 = 0x1204;
+    pub const MS_MSG_WAIT_FACILITIES: u16 = 0x0030;
+    pub const ITS_REPLY_TYPE: u16 = 0x1380;
+    pub const ITS_SESSION_INFO: u16 = 0x1383;
     /// Vendor tags (SMPP 3.4, 5.3.2.1) are 0x1400 to 0x3FFF.
     pub const VENDOR: std::ops::RangeInclusive<u16> = 0x1400..=0x3FFF;
+}
+
+/// Octets that a parameter of the specification has (SMPP 3.4, 5.3.2; SMPP 5.0, 4.8.4); none for
+/// those of any length, of vendors and unknown ones.
+pub fn lengths(tag: u16) -> Option<RangeInclusive<usize>> {
+    Some(match tag {
+        // dest_ and source_: addr_subunit, network_type, bearer_type, telematics_id.
+        0x0005..=0x0007 | 0x000D..=0x000F | 0x0010 => 1..=1,
+        0x0008 => 2..=2,
+        tag::QOS_TIME_TO_LIVE => 4..=4,
+        tag::PAYLOAD_TYPE => 1..=1,
+        tag::ADDITIONAL_STATUS_INFO_TEXT => 1..=256,
+        tag::RECEIPTED_MESSAGE_ID => 1..=65,
+        // ms_msg_wait_facilities, privacy_indicator.
+        0x0030 | tag::PRIVACY_INDICATOR => 1..=1,
+        // source_subaddress, dest_subaddress.
+        0x0202 | 0x0203 => 2..=23,
+        tag::USER_MESSAGE_REFERENCE => 2..=2,
+        // user_response_code.
+        0x0205 => 1..=1,
+        tag::SOURCE_PORT | tag::DESTINATION_PORT | tag::SAR_MSG_REF_NUM => 2..=2,
+        tag::LANGUAGE_INDICATOR
+        | tag::SAR_TOTAL_SEGMENTS
+        | tag::SAR_SEGMENT_SEQNUM
+        | tag::SC_INTERFACE_VERSION => 1..=1,
+        // callback_num_pres_ind, callback_num_atag, number_of_messages, callback_num.
+        0x0302 => 1..=1,
+        0x0303 => 1..=65,
+        0x0304 => 1..=1,
+        0x0381 => 4..=19,
+        // dpf_result, set_dpf, ms_availability_status.
+        0x0420..=0x0422 => 1..=1,
+        tag::NETWORK_ERROR_CODE => 3..=3,
+        tag::DELIVERY_FAILURE_REASON
+        | tag::MORE_MESSAGES_TO_SEND
+        | tag::MESSAGE_STATE
+        | tag::CONGESTION_STATE => 1..=1,
+        // ussd_service_op, display_time, sms_signal, ms_validity, alert_on_message_delivery,
+        // its_reply_type, its_session_info.
+        0x0501 | 0x1201 => 1..=1,
+        0x1203 => 2..=2,
+        0x1204 => 1..=4,
+        0x130C => 0..=1,
+        0x1380 => 1..=1,
+        0x1383 => 2..=2,
+        _ => return None,
+    })
 }
 
 /// One optional parameter.

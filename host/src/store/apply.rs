@@ -8,7 +8,8 @@ use super::engine::Value;
 use super::keys::{self, Key};
 use super::prepared::{self, Prepared};
 use super::records;
-use super::types::{Idempotency, OutboxEntry, OutboxKind, StoreError, UpdateError};
+use super::threads;
+use super::types::{Idempotency, OutboxEntry, OutboxKind, OutboxTarget, StoreError, UpdateError};
 use crate::clock::Timestamp;
 use crate::domain::{Due, Lane, Message, MessageId, Reason};
 
@@ -22,6 +23,8 @@ pub(super) struct Before {
     live: bool,
     terminal: bool,
     leased: bool,
+    /// How many there were, where an ESME wants to hear of each.
+    attempts: Option<usize>,
 }
 
 impl Before {
@@ -32,6 +35,7 @@ impl Before {
             live: !message.state.is_terminal(),
             terminal: message.state.is_terminal(),
             leased: false,
+            attempts: None,
         }
     }
 }
@@ -41,6 +45,7 @@ impl Committer {
         &mut self,
         prepared: Prepared,
         recipient_hash: u64,
+        thread: Option<Key>,
         idempotency: Option<Idempotency>,
         reply: Answer<AcceptedAs>,
         now: Timestamp,
@@ -66,6 +71,9 @@ impl Committer {
         // What was refused did not reach anybody.
         if !prepared.state.is_terminal() {
             self.recency.count(recipient_hash, now);
+        }
+        if let Some(key) = thread {
+            self.journal.put(key, Value::from(threads::SENT), true);
         }
         self.put(Before::default(), prepared, now)?;
         self.replies.push(Reply::Accepted(reply, AcceptedAs::Fresh));
@@ -109,7 +117,7 @@ impl Committer {
             return Ok(());
         }
         self.end_claim(lease.claim);
-        let before = self.before_lease(id, &lease)?;
+        let before = self.before_lease(&message, &lease)?;
         let mut early = lease.deferred;
         early.extend(
             message
@@ -127,15 +135,18 @@ impl Committer {
         Ok(())
     }
 
-    fn before_lease(&self, id: MessageId, lease: &Lease) -> Result<Before, StoreError> {
+    fn before_lease(&self, new: &Prepared, lease: &Lease) -> Result<Before, StoreError> {
         let lane = self.lanes[usize::from(lease.lane)].clone();
-        let awaited = match lease.awaits {
-            true => self
-                .load(id)?
-                .map(|m| prepared::awaited(&m))
-                .unwrap_or_default(),
-            false => Vec::new(),
+        let tells_attempts = new.esme.as_ref().is_some_and(|n| n.wanted.intermediate);
+        let old = match lease.awaits || tells_attempts {
+            true => self.load(new.id)?,
+            false => None,
         };
+        let awaited = match &old {
+            Some(old) if lease.awaits => prepared::awaited(old),
+            _ => Vec::new(),
+        };
+        let attempts = old.filter(|_| tells_attempts).map(|m| m.attempts.len());
         Ok(Before {
             due: Some(Due {
                 at: lease.due,
@@ -145,6 +156,7 @@ impl Committer {
             live: true,
             terminal: false,
             leased: true,
+            attempts,
         })
     }
 
@@ -207,25 +219,6 @@ impl Committer {
         let before = Before::of(&message);
         message.wait(Lane::Decide, now);
         self.put_message(before, &message, now)
-    }
-
-    pub fn insert_inbound(
-        &mut self,
-        id: MessageId,
-        record: Value,
-        webhook: Option<OutboxEntry>,
-        reply: Answer<()>,
-    ) -> Result<(), StoreError> {
-        if let Err(error) = self.shared.check_running() {
-            let _ = reply.send(Err(error));
-            return Ok(());
-        }
-        self.journal.put_record(id, record);
-        if let Some(entry) = webhook {
-            self.owe_webhook(&entry);
-        }
-        self.replies.push(Reply::Done(reply));
-        Ok(())
     }
 
     /// After a restart: what a claim held and was not settled may have been on the wire.
@@ -298,16 +291,34 @@ impl Committer {
             (true, true) | (false, false) => {}
         }
         if let (true, false, Some((account, url))) = (terminal, before.terminal, new.receipt_url) {
-            self.owe_webhook(&OutboxEntry {
+            self.owe(&OutboxEntry {
                 event: new.id.0,
                 account,
-                url,
+                target: OutboxTarget::Url(url),
                 kind: OutboxKind::Status(new.state),
                 message: new.id,
                 at: now,
                 due: now,
                 attempts: 0,
             });
+        }
+        if let Some(notice) = &new.esme {
+            let last = terminal && !before.terminal && notice.wants_last(new.state);
+            let tried = before.attempts.is_some_and(|n| n != notice.attempts);
+            let between = !terminal && tried && notice.wanted.intermediate;
+            if last || between {
+                let attempts = if last { 0 } else { notice.attempts };
+                self.owe(&OutboxEntry {
+                    event: OutboxEntry::esme_event(new.id, attempts),
+                    account: notice.account.clone(),
+                    target: OutboxTarget::Esme(notice.system_id.clone()),
+                    kind: OutboxKind::Status(new.state),
+                    message: new.id,
+                    at: now,
+                    due: now,
+                    attempts: 0,
+                });
+            }
         }
         self.journal.put_record(new.id, new.record);
         Ok(())

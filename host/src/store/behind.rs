@@ -1,6 +1,7 @@
 //! The second thread: writes generations to the trees, and sweeps. It reads the indices in bounded
 //! pieces for what time has overtaken and tells the committer, which alone changes anything.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,22 +10,28 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::apply::damage;
 use super::commit::Command;
-use super::engine::Engine;
+use super::engine::{Engine, Value};
 use super::keys::{self, Key};
 use super::manifest::Manifest;
 use super::plugin_state::PluginState;
 use super::prepared;
+use super::read::is;
 use super::recency;
-use super::records;
+use super::records::{self, Kind};
 use super::shared::Shared;
+use super::threads;
 use super::types::StoreError;
 use crate::clock::{Clock, Timestamp};
+use crate::domain::MessageId;
 
 const TICK: Duration = Duration::from_millis(250);
 /// Entries of one index that one tick reads.
 const SWEEP_ENTRIES: usize = 2_000;
 const ORPHAN_AGE: Duration = Duration::from_secs(72 * 3_600);
+/// Stands in the store once every mobile-originated message has its entries.
+const INDEXED_KEY: &str = "\0inbound-indexed";
 const MANIFEST_EVERY: Duration = Duration::from_secs(10);
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
 
@@ -35,6 +42,7 @@ pub(super) struct Behind {
     pub clock: Clock,
     pub directory: PathBuf,
     pub retention_days: u32,
+    pub delivery_give_up: Duration,
     pub free_octets_min: u64,
     /// Weak, so that the store ends when its last handle is gone.
     pub commands: mpsc::WeakSender<Command>,
@@ -46,7 +54,13 @@ struct Cursors {
     due: Vec<u8>,
     correlation: Vec<u8>,
     orphan: Vec<u8>,
+    delivery: Vec<u8>,
     recent: Vec<u8>,
+    thread: Vec<u8>,
+    head: Vec<u8>,
+    inbound: Vec<u8>,
+    /// How far back mobile-originated messages have their entries; 0: all have.
+    indexed: Option<MessageId>,
 }
 
 impl Behind {
@@ -139,13 +153,79 @@ impl Behind {
                     .then(|| Key::from(key))
             },
         )?;
+        let deliveries = next(
+            &self.engine,
+            &mut cursors.delivery,
+            keys::DELIVERY,
+            |key, value| {
+                records::decode_outbox(value)
+                    .is_ok_and(|e| now.since(e.at) > self.delivery_give_up)
+                    .then(|| Key::from(key))
+            },
+        )?;
         let windows = next(&self.engine, &mut cursors.recent, keys::RECENT, |key, _| {
             (keys::recent_window(key)? < recency::oldest_window(now)).then(|| Key::from(key))
         })?;
         self.tell(expired, Command::Expired);
         self.tell(receipts, Command::ReceiptsOverdue);
         self.tell(orphans, Command::OrphansOverdue);
-        self.tell(windows, Command::RecencyOverdue);
+        self.tell(deliveries, Command::DeliveriesOverdue);
+        self.tell(windows, Command::Forget);
+        let oldest = now.day().saturating_sub(self.retention_days);
+        for (cursor, prefix) in [
+            (&mut cursors.thread, keys::THREAD),
+            (&mut cursors.head, keys::THREAD_HEAD),
+            (&mut cursors.inbound, keys::INBOUND),
+        ] {
+            let past = next(&self.engine, cursor, prefix, |key, value| {
+                threads::is_past(key, value, oldest).then(|| Key::from(key))
+            })?;
+            self.tell(past, Command::Forget);
+        }
+        self.index_inbound(&mut cursors.indexed)
+    }
+
+    /// Mobile-originated messages of releases that kept no list of them get their entries, newest
+    /// first, a piece each round. Begun again after a restart, it does no harm.
+    fn index_inbound(&self, at: &mut Option<MessageId>) -> Result<(), StoreError> {
+        let marker = keys::meta(INDEXED_KEY);
+        let before = match *at {
+            Some(done) if done == MessageId(0) => return Ok(()),
+            Some(before) => before,
+            None if self.engine.get(&marker)?.is_some() => {
+                *at = Some(MessageId(0));
+                return Ok(());
+            }
+            None => MessageId(u128::MAX),
+        };
+        let found = self
+            .engine
+            .records_before(before, MessageId(0), SWEEP_ENTRIES)?;
+        let mut entries = Vec::new();
+        let mut heads = HashSet::new();
+        for (_, record) in found.iter().filter(|(_, r)| is(r, Kind::Inbound)) {
+            let record = records::decode_inbound(record).map_err(damage)?;
+            for (key, value) in threads::entries_of(&record, true) {
+                // The newest of a conversation came first.
+                let known = key.starts_with(keys::THREAD_HEAD)
+                    && (!heads.insert(key.clone()) || self.engine.get(&key)?.is_some());
+                if !known {
+                    entries.push((key, Some(value)));
+                }
+            }
+        }
+        let last = found.last().map(|(id, _)| *id);
+        let ended = found.len() < SWEEP_ENTRIES;
+        if ended {
+            entries.push((marker, Some(Value::from(&[1][..]))));
+        }
+        let (reply, _) = oneshot::channel();
+        let told = self.commands.upgrade().is_some_and(|commands| {
+            entries.is_empty() || commands.try_send(Command::Write(entries, reply)).is_ok()
+        });
+        if told {
+            *at = if ended { Some(MessageId(0)) } else { last };
+        }
         Ok(())
     }
 

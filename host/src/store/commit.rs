@@ -1,6 +1,6 @@
 //! The committer: one thread that owns every write. It drains the commands that wait, applies them,
 //! serves the claims, commits once and then answers all of them. What a command does to messages is
-//! in `apply.rs`, to webhooks in `outbox.rs`; how a commit reaches the disk in `engine.rs`.
+//! in `apply.rs`, to the outbox in `outbox.rs`; how a commit reaches the disk in `engine.rs`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::engine::{Engine, Value};
 use super::journal::Journal;
 use super::keys::{self, Key};
+use super::outbox::{Outbox, OutletName};
 use super::plugin_state::PluginState;
 use super::prepared::Prepared;
 use super::queue::{ReadyQueue, Slot};
@@ -39,6 +40,8 @@ pub(super) enum Command {
     Accept {
         prepared: Prepared,
         recipient_hash: u64,
+        /// Its entry in a conversation.
+        thread: Option<Key>,
         idempotency: Option<Idempotency>,
         reply: Answer<AcceptedAs>,
     },
@@ -58,15 +61,18 @@ pub(super) enum Command {
     InsertInbound {
         id: MessageId,
         record: Value,
-        webhook: Option<OutboxEntry>,
+        entries: Vec<(Key, Value)>,
+        parts: Vec<Key>,
+        owed: Vec<OutboxEntry>,
         reply: Answer<()>,
     },
-    ClaimWebhooks {
+    ClaimOwed {
+        outlet: OutletName,
         max: usize,
         ticket: Arc<Ticket>,
         reply: oneshot::Sender<Vec<Value>>,
     },
-    SettleWebhook(Box<OutboxEntry>, WebhookOutcome),
+    SettleOwed(Box<OutboxEntry>, WebhookOutcome),
     Redeliver(u128, Answer<bool>),
     /// Entries of the floors above and of the registries: `None` removes.
     Write(Vec<(Key, Option<Value>)>, Answer<()>),
@@ -75,7 +81,9 @@ pub(super) enum Command {
     /// Correlation entries past their deadline.
     ReceiptsOverdue(Vec<Key>),
     OrphansOverdue(Vec<Key>),
-    RecencyOverdue(Vec<Key>),
+    /// Entries that time has overtaken.
+    Forget(Vec<Key>),
+    DeliveriesOverdue(Vec<Key>),
     /// Which days hold no live message.
     SettledDays(Vec<u32>, oneshot::Sender<Vec<u32>>),
     /// Something waits outside of the channel: plugin state.
@@ -159,7 +167,7 @@ pub(super) struct LaneQueue {
 
 pub(super) enum Handed {
     Messages(Vec<MessageId>),
-    Webhooks(Vec<Slot>),
+    Outbox(OutletName, Vec<Slot>),
 }
 
 pub(super) struct Committer {
@@ -175,9 +183,7 @@ pub(super) struct Committer {
     pub leases: HashMap<MessageId, Lease>,
     /// Claims in flight: how many of each are still out.
     pub claims: HashMap<u64, usize>,
-    pub webhooks: ReadyQueue<()>,
-    pub webhooks_leased: HashMap<u128, Timestamp>,
-    pub webhook_waiters: VecDeque<Waiter>,
+    pub outbox: Outbox,
     pub handed: Vec<(Arc<Ticket>, Handed)>,
     pub recency: Arc<Recency>,
     pub book: Arc<ReceiptBook>,
@@ -217,7 +223,7 @@ impl Committer {
             self.take_back_abandoned();
             self.write_state();
             self.serve_claims();
-            self.serve_webhooks();
+            self.serve_outbox();
             self.commit(size);
             self.close_generation();
             if goodbye.is_some() {
@@ -252,9 +258,10 @@ impl Committer {
             Command::Accept {
                 prepared,
                 recipient_hash,
+                thread,
                 idempotency,
                 reply,
-            } => self.accept(prepared, recipient_hash, idempotency, reply, now),
+            } => self.accept(prepared, recipient_hash, thread, idempotency, reply, now),
             Command::Claim {
                 lane,
                 max,
@@ -267,15 +274,31 @@ impl Committer {
             Command::InsertInbound {
                 id,
                 record,
-                webhook,
+                entries,
+                parts,
+                owed,
                 reply,
-            } => self.insert_inbound(id, record, webhook, reply),
-            Command::ClaimWebhooks { max, ticket, reply } => {
-                self.webhook_waiters
-                    .push_back(Waiter::new(max, ticket, reply));
+            } => {
+                if let Err(error) = self.shared.check_running() {
+                    let _ = reply.send(Err(error));
+                    return None;
+                }
+                self.put_inbound(id, record, entries, &parts);
+                owed.iter().for_each(|entry| self.owe(entry));
+                self.replies.push(Reply::Done(reply));
                 Ok(())
             }
-            Command::SettleWebhook(entry, outcome) => self.settle_webhook(*entry, outcome),
+            Command::ClaimOwed {
+                outlet,
+                max,
+                ticket,
+                reply,
+            } => {
+                self.outbox
+                    .wait_for(&outlet, Waiter::new(max, ticket, reply));
+                Ok(())
+            }
+            Command::SettleOwed(entry, outcome) => self.settle_owed(*entry, outcome),
             Command::Redeliver(event, reply) => self.redeliver(event, reply, now),
             Command::Write(entries, reply) => self.write(entries, reply),
             Command::Expired(entries) => entries.into_iter().try_for_each(|e| self.expire(e, now)),
@@ -283,7 +306,8 @@ impl Committer {
                 keys.iter().try_for_each(|k| self.receipt_overdue(k, now))
             }
             Command::OrphansOverdue(keys) => keys.iter().try_for_each(|k| self.drop_orphan(k)),
-            Command::RecencyOverdue(keys) => {
+            Command::DeliveriesOverdue(keys) => keys.iter().try_for_each(|k| self.give_up(k)),
+            Command::Forget(keys) => {
                 keys.iter().for_each(|k| self.journal.remove(k));
                 Ok(())
             }
@@ -427,8 +451,7 @@ impl Committer {
             .iter()
             .filter(|q| !q.waiters.is_empty())
             .map(|q| q.ready.next_due());
-        let webhooks = Some(self.webhooks.next_due()).filter(|_| !self.webhook_waiters.is_empty());
-        let due = waited_for.chain(webhooks).flatten().min();
+        let due = waited_for.flatten().chain(self.outbox.next_due()).min();
         match due {
             Some(at) => at.since(now).clamp(Duration::from_millis(1), CLOCK_POLL),
             None => Duration::from_secs(1),
@@ -593,8 +616,10 @@ impl Committer {
             if abandoned {
                 match what {
                     Handed::Messages(ids) => ids.iter().for_each(|id| self.return_lease(*id)),
-                    Handed::Webhooks(slots) => {
-                        slots.iter().for_each(|slot| self.return_webhook(*slot))
+                    Handed::Outbox(outlet, slots) => {
+                        for slot in slots.iter() {
+                            self.outbox.take_back(outlet, *slot);
+                        }
                     }
                 }
             }

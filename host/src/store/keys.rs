@@ -9,8 +9,12 @@
 //! b <carrier>                          what a carrier's receipts have taught of it
 //! f <claim u64>                        a claimed batch: may be on the wire
 //! w <due u64> <event>                  webhook outbox, by next attempt
-//! v <event>                            webhook dead letters
+//! e <system_id> 00 <due u64> <event>   the same of what waits for an ESME
+//! v <event>                            dead letters of both
 //! g <carrier> 00 <from> 00 <to> 00 <concatenation>  a part of an incomplete inbound message
+//! y <account> 00 <number> 00 <handset> 00 <~id>  a conversation's messages, newest first (~: inverted)
+//! h <account> 00 <number> 00 <handset>  a conversation's newest inbound message
+//! n <account> 00 <~id>                 inbound messages of an account, or of nobody, newest first
 //! l <lane u16>                         a lane's name
 //! k                                    the ledger: sequence and counts
 //! u <scope> <name> 00 <recipient>      opt-out registry
@@ -31,6 +35,7 @@ pub(super) type Key = Box<[u8]>;
 pub(super) const LEDGER: &[u8] = b"k";
 pub(super) const IDEMPOTENCY: u8 = b'i';
 pub(super) const WEBHOOK: &[u8] = b"w";
+pub(super) const DELIVERY: &[u8] = b"e";
 pub(super) const DUE: &[u8] = b"d";
 pub(super) const CORRELATION: &[u8] = b"c";
 pub(super) const ORPHAN: &[u8] = b"o";
@@ -43,6 +48,9 @@ pub(super) const RECENT: &[u8] = b"r";
 pub(super) const STATE: &[u8] = b"s";
 pub(super) const FRAGMENT: &[u8] = b"g";
 pub(super) const META: &[u8] = b"x";
+pub(super) const THREAD: &[u8] = b"y";
+pub(super) const THREAD_HEAD: &[u8] = b"h";
+pub(super) const INBOUND: &[u8] = b"n";
 
 fn join(parts: &[&[u8]]) -> Key {
     parts.concat().into_boxed_slice()
@@ -56,6 +64,11 @@ pub(super) fn lane_prefix(lane: u16) -> Vec<u8> {
 /// An entry of a queue: `prefix`, time, id.
 pub(super) fn queue_key(prefix: &[u8], at: Timestamp, id: u128) -> Key {
     join(&[prefix, &at.0.to_be_bytes(), &id.to_be_bytes()])
+}
+
+/// All that waits for an ESME.
+pub(super) fn deliveries(system_id: &str) -> Key {
+    join(&[DELIVERY, system_id.as_bytes(), &[0]])
 }
 
 /// Time and id of a queue's entry; `None` where the key is none.
@@ -203,6 +216,48 @@ pub(super) fn fragments(carrier: &CarrierId, from: &Address, to: &Address, conca
 
 pub(super) fn fragment(carrier: &CarrierId, from: &Address, to: &Address, concat: Concat) -> Key {
     join(&[&fragments(carrier, from, to, concat), &[concat.index]])
+}
+
+/// Sorts the newest first.
+pub(super) fn inverted(id: MessageId) -> [u8; 16] {
+    (!id.0).to_be_bytes()
+}
+
+/// The id that a key ends in, inverted.
+pub(super) fn inverted_id(key: &[u8]) -> Option<MessageId> {
+    let id = key.last_chunk::<16>()?;
+    Some(MessageId(!u128::from_be_bytes(*id)))
+}
+
+fn names(prefix: &[u8], names: &[&str]) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    for name in names {
+        key.extend_from_slice(name.as_bytes());
+        key.push(0);
+    }
+    key
+}
+
+/// All of one conversation.
+pub(super) fn thread(account: &AccountId, number: &str, handset: &str) -> Key {
+    names(THREAD, &[account.as_str(), number, handset]).into_boxed_slice()
+}
+
+pub(super) fn thread_entry(account: &AccountId, number: &str, handset: &str, id: MessageId) -> Key {
+    join(&[&thread(account, number, handset), &inverted(id)])
+}
+
+pub(super) fn thread_head(account: &AccountId, number: &str, handset: &str) -> Key {
+    names(THREAD_HEAD, &[account.as_str(), number, handset]).into_boxed_slice()
+}
+
+/// All inbound messages of an account, or of nobody.
+pub(super) fn inbound_list(account: Option<&AccountId>) -> Key {
+    names(INBOUND, &[account.map_or("", AccountId::as_str)]).into_boxed_slice()
+}
+
+pub(super) fn inbound_entry(account: Option<&AccountId>, id: MessageId) -> Key {
+    join(&[&inbound_list(account), &inverted(id)])
 }
 
 pub(super) fn meta(key: &str) -> Key {

@@ -8,7 +8,7 @@ use super::records::{address, body, flags, option, put_address, put_body, put_li
 use crate::clock::Timestamp;
 use crate::domain::text::{Alphabet, EncodingWish, Language, Languages, ShiftTables, TextWish};
 use crate::domain::{
-    AccountId, Attempt, AttemptOutcome, CallOutcome, CarrierId, Decision, Due, Event,
+    AccountId, Attempt, AttemptOutcome, CallOutcome, CarrierId, Cut, Decision, Due, Event,
     FailedDelivery, HookCall, Hop, Lane, Message, MessageId, Network, NetworkSource, OnUnknown,
     Part, PartState, Phase, Plan, Reason, ReceiptsWanted, Reroute, SetId, SmParameters, Source,
     State, Tlv, TrafficClass,
@@ -338,11 +338,17 @@ fn put_extras(out: &mut Vec<u8>, m: &Message) {
     out.extend_from_slice(&[
         u8::from(sm.replace_if_present)
             | u8::from(sm.reply_path) << 1
-            | (sm.messaging_mode & 3) << 2,
+            | (sm.messaging_mode & 3) << 2
+            | u8::from(sm.cut.is_some()) << 4,
         sm.sm_default_msg_id,
         sm.receipts.registered_delivery(),
     ]);
     put_wish(out, sm.text);
+    if let Some(cut) = &sm.cut {
+        out.push(cut.data_coding);
+        put_bytes(out, &cut.udh);
+        put_bytes(out, &cut.octets);
+    }
 }
 
 /// An octet of nibbles, in each 0 for what was not said: encoding below, rewriting above. Then the
@@ -392,7 +398,7 @@ fn read_extras(r: &mut Reader<'_>, m: &mut Message) -> Result<(), Damage> {
     let mut octet = || option(r, |r| r.u8());
     let (protocol_id, priority_flag) = (octet()?, octet()?);
     let (data_coding, message_class) = (octet()?, octet()?);
-    let bits = flags(r, 0b1111)?;
+    let bits = flags(r, 0b1_1111)?;
     m.sm = SmParameters {
         service_type,
         protocol_id,
@@ -401,10 +407,18 @@ fn read_extras(r: &mut Reader<'_>, m: &mut Message) -> Result<(), Damage> {
         message_class,
         replace_if_present: bits & 1 != 0,
         reply_path: bits & 2 != 0,
-        messaging_mode: bits >> 2,
+        messaging_mode: bits >> 2 & 3,
         sm_default_msg_id: r.u8()?,
         receipts: ReceiptsWanted::from_registered_delivery(r.u8()?),
         text: read_wish(r)?,
+        cut: match bits & 0b1_0000 {
+            0 => None,
+            _ => Some(Box::new(Cut {
+                data_coding: r.u8()?,
+                udh: r.bytes()?.to_vec(),
+                octets: r.bytes()?.to_vec(),
+            })),
+        },
     };
     Ok(())
 }

@@ -31,6 +31,7 @@ mod recording;
 mod records;
 mod seeded;
 mod shared;
+mod threads;
 mod types;
 
 use std::sync::Arc;
@@ -42,7 +43,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::receipt::{Receipt, ReceiptStyle};
 use crate::domain::text::Concat;
-use crate::domain::{AccountId, Address, CarrierId, Lane, Message, MessageId};
+use crate::domain::{AccountId, CarrierId, Lane, Message, MessageId};
 use commit::{AcceptedAs, Command, Ticket};
 use engine::{Engine, Value};
 use keys::Key;
@@ -56,10 +57,12 @@ use seeded::Seed;
 use shared::Shared;
 
 pub use recording::{Cases, Recorded, Recorder, RecordingOptions, RecordingStats, cases};
+pub use threads::TwoWay;
 pub use types::{
-    Accepted, Filter, Fragment, Idempotency, InboundRecord, OptOut, OptOutScope, Options,
-    OrphanReceipt, OutboxEntry, OutboxKind, Page, Probes, ReceiptMatch, ReceiptReport, StoreError,
-    StoreHealth, StoreStats, UpdateError, WebhookOutcome,
+    Accepted, Filter, Fragment, Idempotency, InboundFilter, InboundRecord, OptOut, OptOutScope,
+    Options, OrphanReceipt, OutboxEntry, OutboxKind, OutboxTarget, Page, Probes, ReceiptMatch,
+    ReceiptReport, StoreError, StoreHealth, StoreStats, Thread, ThreadItem, UpdateError,
+    WebhookOutcome,
 };
 
 /// Cheap to clone. The store ends, in good order, with `shutdown` or with its last handle.
@@ -76,6 +79,7 @@ struct Inner {
     recency: Arc<Recency>,
     book: Arc<ReceiptBook>,
     state: Arc<PluginState>,
+    two_way: TwoWay,
     seed: Seed,
     clock: Clock,
     blobs: std::path::PathBuf,
@@ -98,10 +102,12 @@ impl Store {
         self.inner.shared.check_intake()?;
         let prepared = Prepared::new(&message, &mut Vec::with_capacity(512));
         let recipient_hash = self.inner.pair(&message.account, &message.recipient.value);
+        let thread = self.inner.two_way.entry(&message);
         let (reply, answer) = oneshot::channel();
         let command = Command::Accept {
             prepared,
             recipient_hash,
+            thread,
             idempotency,
             reply,
         };
@@ -209,30 +215,47 @@ impl Store {
         self.inner.book.report(carrier)
     }
 
-    /// A mobile-originated message; durable on return. Its webhook is owed from then on.
-    pub async fn insert_inbound(&self, record: InboundRecord) -> Result<(), StoreError> {
+    /// A mobile-originated message; durable on return. Whom it is for is owed it from then on, and
+    /// the parts that it was joined of are forgotten with the same commit.
+    pub async fn insert_inbound(
+        &self,
+        record: InboundRecord,
+        joined_of: &[Concat],
+    ) -> Result<(), StoreError> {
         let (id, now) = (record.inbound.id, self.inner.clock.now());
+        let inbound = &record.inbound;
+        let (carrier, from, to) = (&inbound.carrier, &inbound.originator, &inbound.recipient);
+        let parts = joined_of
+            .iter()
+            .map(|concat| keys::fragment(carrier, from, to, *concat))
+            .collect();
+        let entries = threads::entries_of(&record, true);
         let mut bytes = Vec::with_capacity(256);
         records::encode_inbound(&record, &mut bytes);
-        let webhook = record
-            .webhook_url
-            .zip(record.account)
-            .map(|(url, account)| OutboxEntry {
-                event: id.0,
-                account,
-                url,
+        let url = record.webhook_url.map(OutboxTarget::Url);
+        let esme = record.system_id.map(|id| OutboxTarget::Esme(id.into()));
+        let owed = [(id.0, url), (OutboxEntry::esme_event(id, 0), esme)];
+        let owed = owed.into_iter().filter_map(|(event, target)| {
+            Some(OutboxEntry {
+                event,
+                account: record.account.clone()?,
+                target: target?,
                 kind: OutboxKind::Inbound,
                 message: id,
                 at: now,
                 due: now,
                 attempts: 0,
-            });
+            })
+        });
+        let owed = owed.collect();
         let record = Value::from(bytes);
         self.inner
             .ask(|reply| Command::InsertInbound {
                 id,
                 record,
-                webhook,
+                entries,
+                parts,
+                owed,
                 reply,
             })
             .await
@@ -251,30 +274,22 @@ impl Store {
         self.inner.write(vec![(key, Some(bytes.into()))]).await
     }
 
-    /// Forgets all parts of the inbound message that `concat` belongs to.
-    pub async fn remove_fragments(
-        &self,
-        carrier: &CarrierId,
-        originator: &Address,
-        recipient: &Address,
-        concat: Concat,
-    ) -> Result<(), StoreError> {
-        let prefix = keys::fragments(carrier, originator, recipient, concat);
-        let found = self
-            .inner
-            .read(move |engine| engine.scan_prefix(&prefix, 255))
-            .await?;
-        self.inner
-            .write(found.into_iter().map(|(key, _)| (key, None)).collect())
-            .await
-    }
-
     /// Webhooks that are due, at most `max`; waits until there is one. Leased until settled; a
     /// dropped call and a restart give them back.
     pub async fn claim_webhooks(&self, max: usize) -> Vec<OutboxEntry> {
+        self.claim_owed(None, max).await
+    }
+
+    /// The same of what waits for an ESME.
+    pub async fn claim_deliveries(&self, system_id: &Arc<str>, max: usize) -> Vec<OutboxEntry> {
+        self.claim_owed(Some(system_id.clone()), max).await
+    }
+
+    async fn claim_owed(&self, outlet: Option<Arc<str>>, max: usize) -> Vec<OutboxEntry> {
         let ticket = Arc::new(Ticket::default());
         let (reply, answer) = oneshot::channel();
-        let command = Command::ClaimWebhooks {
+        let command = Command::ClaimOwed {
+            outlet,
             max,
             ticket: ticket.clone(),
             reply,
@@ -284,7 +299,7 @@ impl Store {
         let decode = |value: Value| match records::decode_outbox(&value) {
             Ok(entry) => Some(entry),
             Err(damage) => {
-                tracing::error!(%damage, "a webhook cannot be read; it stays out of the queue");
+                tracing::error!(%damage, "an entry of the outbox cannot be read; it stays out of the queue");
                 None
             }
         };
@@ -292,13 +307,13 @@ impl Store {
     }
 
     /// Counts one more attempt and does as `outcome` says; durable with the next commit.
-    pub async fn settle_webhook(
+    pub async fn settle_owed(
         &self,
         entry: OutboxEntry,
         outcome: WebhookOutcome,
     ) -> Result<(), StoreError> {
         self.inner.shared.check_running()?;
-        let command = Command::SettleWebhook(Box::new(entry), outcome);
+        let command = Command::SettleOwed(Box::new(entry), outcome);
         self.inner
             .commands
             .send(command)

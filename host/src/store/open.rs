@@ -19,6 +19,7 @@ use super::journal::Journal;
 use super::keys;
 use super::manifest::Manifest;
 use super::optout::{self, OptOuts};
+use super::outbox::Outbox;
 use super::plugin_state::PluginState;
 use super::queue::ReadyQueue;
 use super::receipt_book::ReceiptBook;
@@ -73,6 +74,7 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
     let (commands, receiver) = mpsc::channel(options.command_queue_max.max(1));
     let (behind_wake, behind_woken) = thread_channel::sync_channel(1);
     let (lanes, lane_numbers) = lanes(&engine)?;
+    let two_way = options.two_way.clone();
     let mut committer = Committer {
         engine: engine.clone(),
         journal,
@@ -82,15 +84,13 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
             .iter()
             .map(|_| resuming_lane(options.ready_max))
             .collect(),
-        webhooks: ReadyQueue::resuming(options.ready_max),
+        outbox: Outbox::new(options.ready_max),
         options,
         ledger,
         lanes,
         lane_numbers,
         leases: HashMap::new(),
         claims: HashMap::new(),
-        webhooks_leased: HashMap::new(),
-        webhook_waiters: VecDeque::new(),
         handed: Vec::new(),
         recency: recency.clone(),
         book: book.clone(),
@@ -114,6 +114,7 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
         clock: clock.clone(),
         directory: directory.clone(),
         retention_days: committer.options.retention_days,
+        delivery_give_up: committer.options.delivery_give_up,
         free_octets_min: committer.options.free_octets_min,
         commands: commands.downgrade(),
     };
@@ -129,6 +130,7 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
             recency,
             book,
             state,
+            two_way,
             seed,
             clock,
             blobs: directory.join("blobs"),

@@ -1,13 +1,18 @@
 //! A message ready to be written: its record, encoded by the caller so that the committer need
 //! not, and what the indices must say about it.
 
+use std::sync::Arc;
+
 use super::bytes::{Reader, put_varint};
 use super::engine::Value;
 use super::keys::{self, Key};
 use super::records;
 use crate::clock::Timestamp;
 use crate::domain::receipt::response_key;
-use crate::domain::{AccountId, CarrierId, Due, Message, MessageId, PartState, State};
+use crate::domain::{
+    AccountId, CarrierId, Due, FinalReceipt, Message, MessageId, PartState, Reason, ReceiptsWanted,
+    State,
+};
 
 pub(super) struct Prepared {
     pub id: MessageId,
@@ -20,6 +25,41 @@ pub(super) struct Prepared {
     pub receipt_url: Option<(AccountId, String)>,
     /// Who has the segments.
     pub carrier: Option<CarrierId>,
+    pub esme: Option<Notice>,
+}
+
+/// What an ESME wants to hear of its message.
+pub(super) struct Notice {
+    pub account: AccountId,
+    pub system_id: Arc<str>,
+    pub wanted: ReceiptsWanted,
+    pub attempts: usize,
+    /// It heard the refusal in its submit_sm_resp, and has no message_id.
+    pub refused_at_once: bool,
+}
+
+impl Notice {
+    fn of(message: &Message) -> Option<Notice> {
+        let system_id = message.source.system_id()?;
+        let wanted = message.sm.receipts;
+        if wanted.last == FinalReceipt::Never && !wanted.intermediate {
+            return None;
+        }
+        Some(Notice {
+            account: message.account.clone(),
+            system_id: system_id.into(),
+            wanted,
+            attempts: message.attempts.len(),
+            refused_at_once: message.events.len() == 1
+                && message.state == State::Rejected
+                && message.reason() != Reason::DroppedByPolicy,
+        })
+    }
+
+    /// The receipt that a message in its last state owes.
+    pub fn wants_last(&self, state: State) -> bool {
+        !self.refused_at_once && self.wanted.last.wants(state == State::Delivered)
+    }
 }
 
 impl Prepared {
@@ -39,6 +79,7 @@ impl Prepared {
                 .receipt_url
                 .as_ref()
                 .map(|url| (message.account.clone(), url.clone())),
+            esme: Notice::of(message),
             carrier: message.parts.first().map(|p| p.carrier.clone()),
         }
     }

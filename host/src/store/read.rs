@@ -6,18 +6,19 @@ use super::engine::{Engine, Value};
 use super::keys;
 use super::records::{self, Kind};
 use super::types::{
-    Filter, Fragment, InboundRecord, OptOut, OrphanReceipt, OutboxEntry, Page, StoreError,
+    Filter, Fragment, InboundFilter, InboundRecord, OptOut, OrphanReceipt, OutboxEntry, Page,
+    StoreError,
 };
 use super::{Store, blobs, optout};
 use crate::clock::Timestamp;
-use crate::domain::{AccountId, CarrierId, Message, MessageId};
+use crate::domain::{CarrierId, Message, MessageId};
 
 /// Records that one call of a list reads at most; its cursor then goes on from there.
-const LIST_READS_MAX: usize = 10_000;
+pub(super) const LIST_READS_MAX: usize = 10_000;
 /// Records that are read at a time.
-const LIST_CHUNK: usize = 500;
+pub(super) const LIST_CHUNK: usize = 500;
 /// Parts of incomplete inbound messages that are restored.
-const FRAGMENTS_MAX: usize = 100_000;
+const FRAGMENTS_MAX: usize = 1_000_000;
 
 impl Store {
     pub async fn find(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
@@ -27,6 +28,21 @@ impl Store {
                     records::decode_message(&record).map(Some).map_err(damage)
                 }
                 _ => Ok(None),
+            })
+            .await
+    }
+
+    /// Several at once, in the order of their ids in `ids`; none for those that are gone.
+    pub async fn find_many(&self, ids: Vec<MessageId>) -> Result<Vec<Option<Message>>, StoreError> {
+        self.inner
+            .read(move |engine| {
+                let find = |id: MessageId| match engine.record(id)? {
+                    Some(record) if is(&record, Kind::Message) => {
+                        records::decode_message(&record).map(Some).map_err(damage)
+                    }
+                    _ => Ok(None),
+                };
+                ids.into_iter().map(find).collect()
             })
             .await
     }
@@ -54,28 +70,23 @@ impl Store {
             .await
     }
 
-    pub async fn list_inbound(
+    /// Everybody's mobile-originated messages: by the records themselves.
+    pub(super) async fn list_all_inbound(
         &self,
-        account: Option<AccountId>,
+        filter: InboundFilter,
         cursor: Option<MessageId>,
         limit: usize,
     ) -> Result<Page<InboundRecord>, StoreError> {
         self.inner
             .read(move |engine| {
-                page(
-                    engine,
-                    cursor,
-                    first_id(None),
-                    LIST_READS_MAX,
-                    limit,
-                    |record| {
-                        if !is(record, Kind::Inbound) {
-                            return Ok(None);
-                        }
-                        let inbound = records::decode_inbound(record).map_err(damage)?;
-                        Ok(Some(inbound).filter(|i| account.is_none() || i.account == account))
-                    },
-                )
+                let since = first_id(filter.since);
+                page(engine, cursor, since, LIST_READS_MAX, limit, |record| {
+                    if !is(record, Kind::Inbound) {
+                        return Ok(None);
+                    }
+                    let inbound = records::decode_inbound(record).map_err(damage)?;
+                    Ok(Some(inbound).filter(|i| filter.admits(i)))
+                })
             })
             .await
     }
@@ -261,12 +272,12 @@ fn orphan_at(key: &[u8], value: &[u8]) -> Result<Option<OrphanReceipt>, StoreErr
     }))
 }
 
-fn is(record: &[u8], kind: Kind) -> bool {
+pub(super) fn is(record: &[u8], kind: Kind) -> bool {
     records::kind_of(record) == Some(kind as u8)
 }
 
 /// The lowest id of a time.
-fn first_id(at: Option<Timestamp>) -> MessageId {
+pub(super) fn first_id(at: Option<Timestamp>) -> MessageId {
     MessageId(at.map_or(0, |at| u128::from(at.0 & 0xFFFF_FFFF_FFFF) << 80))
 }
 

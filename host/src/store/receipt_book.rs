@@ -107,7 +107,11 @@ impl CarrierPage {
         let place = |found: Option<usize>| found.and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
         let form = IdForm::ALL.iter().position(|f| *f == set.id_form);
         let per = Per::ALL.iter().position(|p| *p == set.per);
-        self.style.0.store(place(form) + 1, Ordering::Relaxed);
+        // What was asked for by its own id says nothing of how receipts come: `Auto` stays.
+        let auto = IdForm::ALL.iter().position(|f| *f == IdForm::Auto);
+        if self.style.0.load(Ordering::Relaxed) != place(auto) + 1 {
+            self.style.0.store(place(form) + 1, Ordering::Relaxed);
+        }
         self.style.1.store(place(per) + 1, Ordering::Relaxed);
         ReceiptStyle {
             id_form: match set.id_form {

@@ -13,7 +13,7 @@ use super::keys::{self, Key};
 use super::prepared::Prepared;
 use super::receipt_book::{CarrierPage, Count};
 use super::records::{self, Awaited, Orphan};
-use super::types::{OutboxEntry, OutboxKind, ReceiptMatch, StoreError};
+use super::types::{OutboxEntry, OutboxKind, OutboxTarget, ReceiptMatch, StoreError};
 use crate::clock::Timestamp;
 use crate::domain::message::ReceiptEffect;
 use crate::domain::receipt::{
@@ -320,21 +320,24 @@ impl Committer {
     }
 
     fn owe_intermediate(&mut self, message: &Message, now: Timestamp) {
-        let Some(url) = message.receipt_url.clone() else {
-            return;
-        };
+        let url = message.receipt_url.clone().map(OutboxTarget::Url);
+        let system_id = message.source.system_id();
+        let esme = system_id.map(|id| OutboxTarget::Esme(id.into()));
         // Its own event: the id itself is the final state's.
         let event = message.id.0 ^ (u128::from(now.0) << 16 | message.events.len() as u128);
-        self.owe_webhook(&OutboxEntry {
-            event,
-            account: message.account.clone(),
-            url,
-            kind: OutboxKind::Status(State::Enroute),
-            message: message.id,
-            at: now,
-            due: now,
-            attempts: 0,
-        });
+        for (event, target) in [(event, url), (!event, esme)] {
+            let Some(target) = target else { continue };
+            self.owe(&OutboxEntry {
+                event,
+                account: message.account.clone(),
+                target,
+                kind: OutboxKind::Status(State::Enroute),
+                message: message.id,
+                at: now,
+                due: now,
+                attempts: 0,
+            });
+        }
     }
 
     /// A receipt for a segment that has reported: a repeat, or a contradiction.
@@ -426,7 +429,7 @@ impl Committer {
         let Some(mut message) = self.load(id)? else {
             return Ok(());
         };
-        let Some(said) = message.parts.iter().find(|p| p.state != PartState::Enroute) else {
+        let Some(said) = message.parts.iter().find(|p| p.state.is_reported()) else {
             return Ok(());
         };
         let report = Report {
@@ -653,7 +656,7 @@ fn narrow(suspects: &mut Vec<Suspect>, speaks_for: impl Fn(&Suspect) -> bool) {
 
 fn reported(message: &Message) -> usize {
     let reported = message.parts.iter();
-    reported.filter(|p| p.state != PartState::Enroute).count()
+    reported.filter(|p| p.state.is_reported()).count()
 }
 
 /// Where in a message the segment of an id stands.

@@ -7,7 +7,7 @@
 
 use super::bytes::{Damage, Reader, put_bytes, put_near, put_str, put_varint};
 use super::message_record;
-use super::types::{Fragment, InboundRecord, OutboxEntry, OutboxKind};
+use super::types::{Fragment, InboundRecord, OutboxEntry, OutboxKind, OutboxTarget};
 use crate::clock::Timestamp;
 use crate::domain::receipt::{Evidence, IdForm, IdMemory, Per, Receipt, ReceiptStyle, Report};
 use crate::domain::text::Concat;
@@ -54,12 +54,23 @@ pub(super) fn encode_inbound(record: &InboundRecord, out: &mut Vec<u8>) {
         put_address(out, &inbound.recipient);
         put_body(out, &inbound.body);
         put_varint(out, inbound.received_at.0);
-        out.push(u8::from(inbound.opted_out) | u8::from(record.consumed) << 1);
+        out.push(
+            u8::from(inbound.opted_out)
+                | u8::from(record.consumed) << 1
+                | u8::from(record.system_id.is_some()) << 2
+                | u8::from(record.in_reply_to.is_some()) << 3,
+        );
         put_option(out, record.account.as_ref(), |out, a| {
             put_str(out, a.as_str())
         });
         put_list(out, &record.labels, |out, l| put_str(out, l));
         put_option(out, record.webhook_url.as_deref(), put_str);
+        if let Some(system_id) = &record.system_id {
+            put_str(out, system_id);
+        }
+        if let Some(id) = record.in_reply_to {
+            out.extend_from_slice(&id.0.to_be_bytes());
+        }
     });
 }
 
@@ -69,7 +80,7 @@ pub(super) fn decode_inbound(bytes: &[u8]) -> Result<InboundRecord, Damage> {
         let carrier = CarrierId::from(r.str("carrier")?);
         let (originator, recipient, body) = (address(r)?, address(r)?, body(r)?);
         let received_at = Timestamp(r.varint()?);
-        let flags = flags(r, 0b11)?;
+        let flags = flags(r, 0b1111)?;
         Ok(InboundRecord {
             inbound: Inbound {
                 id,
@@ -84,6 +95,14 @@ pub(super) fn decode_inbound(bytes: &[u8]) -> Result<InboundRecord, Damage> {
             account: option(r, |r| Ok(AccountId::from(r.str("account")?)))?,
             labels: r.list(|r| r.string("label"))?,
             webhook_url: option(r, |r| r.string("webhook_url"))?,
+            system_id: match flags & 4 {
+                0 => None,
+                _ => Some(r.string("system_id")?),
+            },
+            in_reply_to: match flags & 8 {
+                0 => None,
+                _ => Some(MessageId(r.u128()?)),
+            },
         })
     })
 }
@@ -92,11 +111,17 @@ pub(super) fn encode_outbox(entry: &OutboxEntry, out: &mut Vec<u8>) {
     seal(out, Kind::Outbox, |out| {
         out.extend_from_slice(&entry.event.to_be_bytes());
         put_str(out, entry.account.as_str());
-        put_str(out, &entry.url);
-        out.push(match entry.kind {
-            OutboxKind::Inbound => 255,
-            OutboxKind::Status(state) => state as u8,
-        });
+        let (target, bit) = match &entry.target {
+            OutboxTarget::Url(url) => (url.as_str(), 0),
+            OutboxTarget::Esme(system_id) => (&**system_id, OUTBOX_ESME),
+        };
+        put_str(out, target);
+        out.push(
+            match entry.kind {
+                OutboxKind::Inbound => OUTBOX_INBOUND,
+                OutboxKind::Status(state) => state as u8,
+            } ^ bit,
+        );
         out.extend_from_slice(&entry.message.0.to_be_bytes());
         put_varint(out, entry.at.0);
         put_near(out, entry.at.0, entry.due.0);
@@ -108,10 +133,20 @@ pub(super) fn decode_outbox(bytes: &[u8]) -> Result<OutboxEntry, Damage> {
     unseal(bytes, Kind::Outbox, |r| {
         let event = r.u128()?;
         let account = AccountId::from(r.str("account")?);
-        let url = r.string("url")?;
-        let kind = match r.u8()? {
-            255 => OutboxKind::Inbound,
-            n => OutboxKind::Status(State::from_u8(n).ok_or(Damage::Field("state"))?),
+        let target = r.string("target")?;
+        let octet = r.u8()?;
+        // The highest bit is set for an inbound message alone, so the next one tells the target.
+        let inbound = octet | OUTBOX_ESME == OUTBOX_INBOUND;
+        let esme = (octet & OUTBOX_ESME != 0) != inbound;
+        let kind = match inbound {
+            true => OutboxKind::Inbound,
+            false => OutboxKind::Status(
+                State::from_u8(octet & !OUTBOX_ESME).ok_or(Damage::Field("state"))?,
+            ),
+        };
+        let target = match esme {
+            true => OutboxTarget::Esme(target.into()),
+            false => OutboxTarget::Url(target),
         };
         let message = MessageId(r.u128()?);
         let at = Timestamp(r.varint()?);
@@ -120,7 +155,7 @@ pub(super) fn decode_outbox(bytes: &[u8]) -> Result<OutboxEntry, Damage> {
         Ok(OutboxEntry {
             event,
             account,
-            url,
+            target,
             kind,
             message,
             at,
@@ -129,6 +164,10 @@ pub(super) fn decode_outbox(bytes: &[u8]) -> Result<OutboxEntry, Damage> {
         })
     })
 }
+
+const OUTBOX_INBOUND: u8 = 255;
+/// Flipped in the kind's octet where an ESME is to be told.
+const OUTBOX_ESME: u8 = 0x40;
 
 /// A receipt whose message is not known yet, or is leased.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -456,6 +495,20 @@ pub(super) fn decode_wish(bytes: &[u8]) -> Result<(bool, Timestamp, String), Dam
     let mut r = Reader::new(bytes);
     let wish = (r.u8()? != 0, Timestamp(r.varint()?), r.string("source")?);
     r.end().map(|()| wish)
+}
+
+/// Who wrote to whom: the value of an entry in an account's list of inbound messages.
+pub(super) fn encode_parties(number: &str, handset: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(number.len() + handset.len() + 2);
+    put_str(&mut out, number);
+    put_str(&mut out, handset);
+    out
+}
+
+pub(super) fn decode_parties(bytes: &[u8]) -> Result<(String, String), Damage> {
+    let mut r = Reader::new(bytes);
+    let parties = (r.string("number")?, r.string("handset")?);
+    r.end().map(|()| parties)
 }
 
 /// Counts to add to a window of the recency table.

@@ -238,6 +238,13 @@ fn some_extras() -> impl Strategy<Value = (SmParameters, Source, ShiftTables)> {
                 replace_if_present: r.0,
                 reply_path: r.1,
                 messaging_mode: r.2,
+                cut: o.0.map(|data_coding| {
+                    Box::new(crate::domain::Cut {
+                        data_coding,
+                        udh: vec![0, 3, 1, 2, 1],
+                        octets: vec![o.4; 3],
+                    })
+                }),
                 text: TextWish {
                     // As arbitrary as the fields they are taken from.
                     encoding: o.0.and_then(|octet| EncodingWish::from_u8(octet % 5)),
@@ -360,13 +367,16 @@ proptest! {
         let record = InboundRecord {
             inbound: Inbound { id, carrier, originator, recipient, body, received_at, opted_out: flags.0 },
             account: account.as_deref().map(AccountId::from), labels, consumed: flags.1, webhook_url: url,
+            in_reply_to: flags.0.then_some(MessageId(7)),
+            system_id: (attempts % 2 == 0).then(|| "acme".to_owned()),
         };
         let mut out = Vec::new();
         encode_inbound(&record, &mut out);
         prop_assert_eq!(decode_inbound(&out), Ok(record));
         let entry = OutboxEntry {
-            event: id.0, account: AccountId::from("acme"), url: "https://example.org/".into(),
-            kind: OutboxKind::Status(State::Delivered), message: id, at: received_at, due: Timestamp(7), attempts,
+            event: id.0, account: AccountId::from("acme"),
+            target: if flags.0 { OutboxTarget::Esme("acme".into()) } else { OutboxTarget::Url("https://example.org/".into()) },
+            kind: if flags.1 { OutboxKind::Status(State::Delivered) } else { OutboxKind::Inbound }, message: id, at: received_at, due: Timestamp(7), attempts,
         };
         out.clear();
         encode_outbox(&entry, &mut out);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::threads::TwoWay;
 use crate::clock::Timestamp;
 use crate::domain::message::ReceiptEffect;
 use crate::domain::receipt::{IdForm, Per, Receipt};
@@ -32,6 +33,8 @@ pub struct Options {
     /// Commits begin at least this far apart: a sync costs the same for one command as for a
     /// hundred. A command that comes to an idle store does not wait.
     pub commit_interval: Duration,
+    /// After this what waits for an ESME that does not bind is a dead letter.
+    pub delivery_give_up: Duration,
     /// Due entries held in memory per lane; the others stay in the due index.
     pub ready_max: usize,
     /// sled's page cache.
@@ -44,6 +47,8 @@ pub struct Options {
     pub recency_max: usize,
     /// Octets of keys and values of one plugin's state.
     pub state_octets_max: usize,
+    /// Which originators can be answered: their messages stand in conversations.
+    pub two_way: TwoWay,
     pub probes: Probes,
 }
 
@@ -56,12 +61,14 @@ impl Options {
             command_queue_max: 8_192,
             commit_max: 1_024,
             commit_interval: Duration::from_millis(2),
+            delivery_give_up: Duration::from_secs(72 * 3_600),
             ready_max: 10_000,
             cache_octets: 32 << 20,
             free_octets_min: 512 << 20,
             orphans_max: 100_000,
             recency_max: 1_000_000,
             state_octets_max: 4 << 20,
+            two_way: TwoWay::default(),
             probes: Probes::default(),
         }
     }
@@ -255,9 +262,66 @@ pub struct InboundRecord {
     /// Whose number was texted, where one of ours owns it.
     pub account: Option<AccountId>,
     pub labels: Vec<String>,
-    /// A plugin took it: no webhook.
+    /// A plugin took it: nobody is told.
     pub consumed: bool,
     pub webhook_url: Option<String>,
+    /// The message that it answers, as far as can be told: the last one from that number to that
+    /// handset, within some days.
+    pub in_reply_to: Option<MessageId>,
+    /// The ESME it is delivered to.
+    pub system_id: Option<String>,
+}
+
+/// Which mobile-originated messages a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct InboundFilter {
+    /// None: everybody's.
+    pub account: Option<AccountId>,
+    /// Only what is nobody's.
+    pub unrouted: bool,
+    /// The handset, as [`crate::domain::Address`] holds it.
+    pub from: Option<String>,
+    /// The number that was texted.
+    pub to: Option<String>,
+    pub label: Option<String>,
+    /// Inclusive.
+    pub since: Option<Timestamp>,
+    /// Exclusive.
+    pub until: Option<Timestamp>,
+}
+
+impl InboundFilter {
+    pub(super) fn admits(&self, record: &InboundRecord) -> bool {
+        let inbound = &record.inbound;
+        let is = |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|w| w == value);
+        (self.account.is_none() || self.account == record.account)
+            && (!self.unrouted || record.account.is_none())
+            && is(&self.from, &inbound.originator.value)
+            && is(&self.to, &inbound.recipient.value)
+            && self
+                .label
+                .as_ref()
+                .is_none_or(|l| record.labels.contains(l))
+            && self.since.is_none_or(|at| inbound.id.timestamp() >= at)
+            && self.until.is_none_or(|at| inbound.id.timestamp() < at)
+    }
+}
+
+/// One of an account's numbers and a handset that wrote to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Thread {
+    pub number: String,
+    pub handset: String,
+    pub last_inbound: InboundRecord,
+    /// The newest message either way.
+    pub last: MessageId,
+}
+
+/// What stands in a conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ThreadItem {
+    Message(Box<Message>),
+    Inbound(Box<InboundRecord>),
 }
 
 /// One part of a mobile-originated message whose other parts have not come yet.
@@ -275,18 +339,26 @@ pub struct Fragment {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboxKind {
-    /// A message entered this state.
+    /// A message entered this state, or was tried again within it.
     Status(State),
     Inbound,
 }
 
-/// A webhook that is owed.
+/// Who is to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutboxTarget {
+    Url(String),
+    /// A receiving bind of this system_id, whenever there is one.
+    Esme(Arc<str>),
+}
+
+/// What a client is owed: a webhook or a deliver_sm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxEntry {
     /// Stable over all its attempts.
     pub event: u128,
     pub account: AccountId,
-    pub url: String,
+    pub target: OutboxTarget,
     pub kind: OutboxKind,
     /// The message, or the inbound message.
     pub message: MessageId,
@@ -297,7 +369,16 @@ pub struct OutboxEntry {
     pub attempts: u32,
 }
 
-/// How a webhook's attempt ended.
+impl OutboxEntry {
+    /// The event of what is told to an ESME, another one than the webhook's about the same message.
+    /// `attempts`: how many there were, for an intermediate notification; none for the last word.
+    pub fn esme_event(message: MessageId, attempts: usize) -> u128 {
+        // Ids are random in their low octets, so no other message's event is met.
+        message.0 ^ (0x5A << 56) ^ (attempts as u128) << 32
+    }
+}
+
+/// How an attempt at telling ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebhookOutcome {
     Done,

@@ -52,6 +52,7 @@ impl Plugin for Guard {
     const NAME: &'static str = "compliance-guard";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Keeps quiet hours, daily caps, sender registries, consent and opt-out wording, by country and traffic class.";
+    const SCHEMA: Option<&'static str> = Some(include_str!("../schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         let hours = &config.quiet_hours;

@@ -52,6 +52,7 @@ impl Plugin for Filter {
     const NAME: &'static str = "content-filter";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Refuses, holds, masks or drops messages by words, regular expressions and links, however disguised.";
+    const SCHEMA: Option<&'static str> = Some(include_str!("../schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         let mut rules = config.rules;

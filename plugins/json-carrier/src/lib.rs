@@ -39,6 +39,7 @@ impl Plugin for JsonCarrier {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str =
         "Speaks to an HTTP aggregator that is described wholly by configuration.";
+    const SCHEMA: Option<&'static str> = Some(include_str!("../schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         let callback_url = config

@@ -55,6 +55,7 @@ impl Plugin for Responder {
     const NAME: &'static str = "keyword-responder";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Answers STOP, START and HELP with their synonyms in ten languages, and the operator's own keywords.";
+    const SCHEMA: Option<&'static str> = Some(include_str!("../schema.json"));
 
     fn new(mut config: Config) -> Result<Self, String> {
         let known = known_words(&config)?;

@@ -11,28 +11,42 @@ pub struct Entry<'a> {
 /// Reads `north=4200; south=5100` without copying. Whatever stands there, each part becomes an entry: one that is
 /// malformed still says which carrier it was about, so that no other price is taken for it.
 pub fn entries(row: &str) -> impl Iterator<Item = Entry<'_>> {
-    row.split(';')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(|part| match part.rsplit_once('=') {
+    let mut rest = Some(row);
+    // Octet by octet: what is short and searched at each message is not worth a searcher.
+    let parts = std::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.bytes().position(|octet| octet == b';');
+        let (part, after) = match end {
+            Some(end) => (text.get(..end), text.get(end + 1..)),
+            None => (rest, None),
+        };
+        rest = after;
+        part.map(str::trim_ascii)
+    });
+    parts.filter(|part| !part.is_empty()).map(|part| {
+        let named = |end: usize| Some((part.get(..end)?, part.get(end + 1..)?));
+        let end = part.bytes().rposition(|octet| octet == b'=');
+        match end.and_then(named) {
             Some((carrier, price)) => Entry {
-                carrier: carrier.trim_end(),
+                carrier: carrier.trim_ascii_end(),
                 price: price_of(price),
             },
             None => Entry {
                 carrier: part,
                 price: None,
             },
-        })
+        }
+    })
 }
 
 /// A price in millionths: digits and nothing else, so that `0.0042` or `-1` is noticed and not rounded.
 pub fn price_of(text: &str) -> Option<u64> {
-    let text = text.trim();
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok()
+    let digits = text.trim_ascii().as_bytes();
+    digits.first()?;
+    digits.iter().try_fold(0u64, |price, octet| {
+        let digit = octet.is_ascii_digit().then(|| u64::from(octet - b'0'))?;
+        price.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 /// Values by number prefix, of which the longest that fits counts.

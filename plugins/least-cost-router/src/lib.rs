@@ -27,6 +27,7 @@ impl Plugin for LeastCostRouter {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str =
         "Chooses carriers by price, quality and load, with failover in order.";
+    const SCHEMA: Option<&'static str> = Some(include_str!("../schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         Ok(Self {
@@ -222,7 +223,7 @@ impl LeastCostRouter {
             .collect();
         let country = message.network.country.as_deref();
         Plan {
-            reason: explain(hops, left_out, &excluded, ranking),
+            reason: explain(hops, left_out, &excluded, ranking).into(),
             hops: hops
                 .iter()
                 .map(|hop| Hop {

@@ -1,9 +1,7 @@
 //! The order of carriers: who stands ready, what each one's score is, how near-equals share the traffic, and the
 //! sentence that explains it. It knows no prices' origin and no refusals; it is handed candidates and sorts them.
 
-use std::fmt::Write;
-
-use heliograph_plugin::{Attempt, Carrier, Outcome};
+use heliograph_plugin::{Attempt, Carrier, Outcome, Reason};
 
 use crate::config::Weights;
 use crate::policy::CarrierPolicy;
@@ -198,34 +196,26 @@ pub fn explain(
     left_out: &[Candidate<'_>],
     excluded: &[(&str, &'static str)],
     ranking: Ranking,
-) -> String {
-    let mut text = String::with_capacity(128);
+) -> Reason {
+    let mut reason = Reason::with_capacity(128);
     let count = hops.len() + left_out.len();
     let Some(first) = hops.first() else {
-        return text;
+        return reason;
     };
     let cheapest =
         hops.iter().chain(left_out).all(|c| c.price >= first.price) && first.price.is_some();
-    let quality = match ranking {
-        Ranking::Headroom => {
-            let _ = write!(text, "most headroom of {count}: ");
-            false
-        }
-        Ranking::Score { .. } => {
-            let _ = write!(
-                text,
-                "{} of {count}: ",
-                if cheapest { "cheapest" } else { "best" }
-            );
-            !cheapest
-        }
+    let (by, quality) = match ranking {
+        Ranking::Headroom => ("most headroom of ", false),
+        Ranking::Score { .. } if cheapest => ("cheapest of ", false),
+        Ranking::Score { .. } => ("best of ", true),
     };
     if !first.standing.is_usable() {
-        text.insert_str(0, "none is ready, ");
+        reason.text("none is ready, ");
     }
+    reason.text(by).number(count as u64).text(": ");
     for (i, hop) in hops.iter().enumerate() {
-        text.push_str(if i == 0 { "" } else { ", " });
-        describe(&mut text, hop, quality);
+        reason.text(if i == 0 { "" } else { ", " });
+        describe(&mut reason, hop, quality);
     }
     let outs = left_out
         .iter()
@@ -233,28 +223,33 @@ pub fn explain(
         .map(|c| (c.carrier.id.as_str(), c.standing.word()))
         .chain(excluded.iter().copied());
     for (i, (id, why)) in outs.take(NAMED_OUT_MAX).enumerate() {
-        let _ = write!(text, "{}{id} {why}", if i == 0 { "; not " } else { ", " });
+        reason.text(if i == 0 { "; not " } else { ", " });
+        reason.text(id).text(" ").text(why);
     }
-    text
+    reason
 }
 
 /// Left-out carriers that a reason names at most.
 const NAMED_OUT_MAX: usize = 8;
 
-fn describe(text: &mut String, hop: &Candidate<'_>, quality: bool) {
-    text.push_str(&hop.carrier.id);
+fn describe(reason: &mut Reason, hop: &Candidate<'_>, quality: bool) {
+    reason.text(&hop.carrier.id);
     if let Some(price) = hop.price {
-        let _ = write!(text, " {price}µ");
+        reason.text(" ").number(price).text("µ");
     }
     if quality {
         if let Some(ratio) = hop.carrier.delivered_ratio {
-            let _ = write!(text, " {:.0}%", ratio * 100.0);
+            reason.text(" ").decimal(ratio * 100.0, 0).text("%");
         }
         if let Some(ms) = hop.carrier.p50_receipt_ms {
-            let _ = write!(text, " {}.{}s", ms / 1000, ms % 1000 / 100);
+            reason.text(" ").number(u64::from(ms / 1000));
+            reason
+                .text(".")
+                .number(u64::from(ms % 1000 / 100))
+                .text("s");
         }
     }
     if hop.standing != Standing::Ready {
-        let _ = write!(text, " ({})", hop.standing.word());
+        reason.text(" (").text(hop.standing.word()).text(")");
     }
 }

@@ -35,6 +35,7 @@ impl Plugin for LinkGuard {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str =
         "Refuses, holds or strips links that pose as a brand, hide their target, or are on a list.";
+    const SCHEMA: Option<&'static str> = Some(include_str!("../schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         config.check()?;

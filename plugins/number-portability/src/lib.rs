@@ -43,6 +43,7 @@ impl Plugin for NumberPortability {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str =
         "Tells the network that a number lives in, ported numbers included, by uploaded tables.";
+    const SCHEMA: Option<&'static str> = Some(include_str!("../schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         if config.ported.is_none() && config.ranges.is_none() {

@@ -28,6 +28,7 @@ impl Plugin for OtpGuard {
     const NAME: &'static str = "otp-guard";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Denies one-time passwords that look pumped: neighbouring numbers, velocity by range, recipient, account and country.";
+    const SCHEMA: Option<&'static str> = Some(include_str!("../schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         config.check()?;

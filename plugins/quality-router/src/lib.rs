@@ -6,10 +6,8 @@ mod config;
 mod rank;
 mod rows;
 
-use std::fmt::Write;
-
 use heliograph_plugin::{
-    Address, Carrier, Context, Hop, Message, Plan, Plugin, Routing, RoutingPolicy, tables,
+    Address, Carrier, Context, Hop, Message, Plan, Plugin, Reason, Routing, RoutingPolicy, tables,
 };
 
 pub use config::{CarrierRule, Class, ClassRule, Classes, Config, Weights};
@@ -28,6 +26,7 @@ impl Plugin for QualityRouter {
     const NAME: &'static str = "quality-router";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Chooses carriers by delivered ratio and latency, keeps a floor, and tries poor ones again.";
+    const SCHEMA: Option<&'static str> = Some(include_str!("../schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         config.check()?;
@@ -184,11 +183,12 @@ impl QualityRouter {
         let usable = ordered.iter().filter(|c| c.standing.is_usable()).count();
         let eligible = if usable == 0 { ordered.len() } else { usable };
         let (hops, left_out) = ordered.split_at(eligible.min(usize::from(self.config.max_hops)));
-        let mut reason = String::with_capacity(160);
+        let mut reason = Reason::with_capacity(160);
         let lead = if usable == 0 { "none is ready" } else { how };
-        let _ = write!(reason, "{lead} of {}: ", ordered.len());
+        reason.text(lead).text(" of ");
+        reason.number(ordered.len() as u64).text(": ");
         for (i, hop) in hops.iter().enumerate() {
-            reason.push_str(if i == 0 { "" } else { ", " });
+            reason.text(if i == 0 { "" } else { ", " });
             describe(&mut reason, hop);
         }
         let out = left_out
@@ -197,7 +197,8 @@ impl QualityRouter {
             .map(|c| (c.carrier.id.as_str(), c.standing.word()));
         let out = out.chain(excluded.iter().map(|(id, why)| (*id, why.word())));
         for (i, (id, why)) in out.take(NAMED_OUT_MAX).enumerate() {
-            let _ = write!(reason, "{}{id} {why}", if i == 0 { "; not " } else { ", " });
+            reason.text(if i == 0 { "; not " } else { ", " });
+            reason.text(id).text(" ").text(why);
         }
         let hop = |c: &Candidate<'_>| Hop {
             price_micros: c.price,
@@ -205,30 +206,27 @@ impl QualityRouter {
         };
         Plan {
             hops: hops.iter().map(hop).collect(),
-            reason,
+            reason: reason.into(),
         }
     }
 }
 
-fn describe(text: &mut String, hop: &Candidate<'_>) {
-    let _ = write!(text, "{} {:.3}", hop.carrier.id, hop.points);
-    let known = if hop.is_known { "" } else { "~" };
-    let _ = write!(text, " ({known}{:.0}%", hop.delivered_ratio * 100.0);
-    let _ = write!(
-        text,
-        " {}.{}s",
-        hop.receipt_ms / 1000,
-        hop.receipt_ms % 1000 / 100
-    );
+fn describe(reason: &mut Reason, hop: &Candidate<'_>) {
+    reason.text(&hop.carrier.id).text(" ");
+    reason.decimal(hop.points, 3);
+    reason.text(if hop.is_known { " (" } else { " (~" });
+    reason.decimal(hop.delivered_ratio * 100.0, 0).text("% ");
+    reason.number(u64::from(hop.receipt_ms / 1000)).text(".");
+    reason
+        .number(u64::from(hop.receipt_ms % 1000 / 100))
+        .text("s");
     if let Some(price) = hop.price {
-        let _ = write!(text, " {price}µ");
+        reason.text(" ").number(price).text("µ");
     }
     match hop.standing {
-        Standing::Ready => text.push(')'),
-        other => {
-            let _ = write!(text, ", {})", other.word());
-        }
-    }
+        Standing::Ready => reason.text(")"),
+        other => reason.text(", ").text(other.word()).text(")"),
+    };
 }
 
 /// The answer where no carrier is a candidate.

@@ -31,6 +31,7 @@ impl Plugin for StickySender {
     const NAME: &'static str = "sticky-sender";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Picks the originator out of a pool, the same for a recipient every time, and routes in order.";
+    const SCHEMA: Option<&'static str> = Some(include_str!("../schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         config::check_countries("countries", config.countries.keys(), true)?;

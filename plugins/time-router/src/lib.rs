@@ -44,6 +44,7 @@ impl Plugin for TimeRouter {
     const NAME: &'static str = "time-router";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Chooses carriers, defers or refuses by local time of day, weekday and date, in any time zone.";
+    const SCHEMA: Option<&'static str> = Some(include_str!("../schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         if config.rules.len() > RULES_MAX {

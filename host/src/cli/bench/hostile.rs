@@ -1,6 +1,6 @@
 //! `heliograph bench --hostile`: what plugins that loop, trap, eat memory and flood the log do to
-//! everybody else. The same load in pairs, without and with them beside the bundled plugins, and once
-//! more while components that keep the compiler busy are uploaded.
+//! everybody else. The same load in turn without them, with them beside the bundled plugins, with them as one
+//! account's own, and while components that keep the compiler busy are uploaded.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::load::{self, MARKS, Pace, Run, Target};
-use super::rig::Rig;
+use super::rig::{Rig, TENANT};
 use super::{Args, Hooks, Percentiles};
 
 /// One submission of so many is a hostile plugin's; of those, each plugin has its turn.
@@ -25,7 +25,10 @@ const BOMB_FUNCTIONS: usize = 15_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Neighbours {
     None,
+    /// In everybody's policy.
     Plugins,
+    /// The plugins of the account that sends what has a mark.
+    Tenant,
     Uploads,
 }
 
@@ -49,10 +52,12 @@ pub async fn run(args: &Args) -> Result<(), String> {
         Some(rate) => rate,
         None => half_of_peak(args).await?,
     };
-    let (mut quiet, mut beside, mut uploading) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut quiet, mut beside, mut tenant) = (Vec::new(), Vec::new(), Vec::new());
+    let mut uploading = Vec::new();
     for _ in 0..args.runs.max(1) {
         quiet.push(measure(args, rate, Neighbours::None).await?);
         beside.push(measure(args, rate, Neighbours::Plugins).await?);
+        tenant.push(measure(args, rate, Neighbours::Tenant).await?);
         uploading.push(measure(args, rate, Neighbours::Uploads).await?);
     }
     let report = json!({
@@ -61,8 +66,10 @@ pub async fn run(args: &Args) -> Result<(), String> {
         "marked_share": 1.0 / MARKED_EVERY as f64,
         "without": whole(&quiet),
         "with_hostile": whole(&beside),
+        "with_tenants_own": whole(&tenant),
         "with_uploads": whole(&uploading),
         "ratio_hostile": ratios(&quiet, &beside),
+        "ratio_tenants_own": ratios(&quiet, &tenant),
         "ratio_uploads": ratios(&quiet, &uploading),
     });
     if args.json {
@@ -85,11 +92,17 @@ async fn measure(args: &Args, rate: f64, neighbours: Neighbours) -> Result<Other
     // Made before the load begins: making them is no work of the server's.
     let bombs = match neighbours {
         Neighbours::Uploads => bombs(args.seconds)?,
-        Neighbours::None | Neighbours::Plugins => Vec::new(),
+        Neighbours::None | Neighbours::Plugins | Neighbours::Tenant => Vec::new(),
     };
     let mut rig = Rig::start(args, Hooks::On, true).await?;
-    if neighbours == Neighbours::Plugins {
-        rig.let_in(&component(NEIGHBOUR, "")?, &entries()).await?;
+    let whose = match neighbours {
+        Neighbours::Plugins => Some(String::new()),
+        Neighbours::Tenant => Some(format!("accounts = [\"{TENANT}\"]\n")),
+        Neighbours::None | Neighbours::Uploads => None,
+    };
+    if let Some(whose) = whose {
+        let component = component(NEIGHBOUR, "")?;
+        rig.let_in(&component, &entries(&whose)).await?;
     }
     let target = Target {
         marked_every: MARKED_EVERY,
@@ -113,7 +126,7 @@ async fn measure(args: &Args, rate: f64, neighbours: Neighbours) -> Result<Other
         10_000_000,
     );
     let (run, uploads) = match neighbours {
-        Neighbours::None | Neighbours::Plugins => (loaded.await?, 0),
+        Neighbours::None | Neighbours::Plugins | Neighbours::Tenant => (loaded.await?, 0),
         Neighbours::Uploads => {
             let (run, uploads) = tokio::join!(loaded, upload_all(&target, &bombs, time));
             (run?, uploads?)
@@ -227,11 +240,11 @@ async fn upload(target: &Target, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// The hostile entries: one component, told by its configuration at which mark to do what.
-fn entries() -> String {
+fn entries(whose: &str) -> String {
     let names = ["loops", "traps", "eats-memory", "floods"];
     let entry = |(n, name): (usize, &&str)| {
         format!(
-            "\n[[plugin]]\nname = \"hostile-{name}\"\npath = \"neighbour.wasm\"\nfail = \"open\"\nconfig = {{ does = {n}, on = \"{}\" }}\n",
+            "\n[[plugin]]\nname = \"hostile-{name}\"\npath = \"neighbour.wasm\"\nfail = \"open\"\nconfig = {{ does = {n}, on = \"{}\" }}\n{whose}",
             MARKS[n]
         )
     };
@@ -380,7 +393,12 @@ fn print_text(report: &Value) {
         report["pairs"]
     );
     let number = |value: &Value| value.as_f64().unwrap_or(0.0);
-    for mode in ["without", "with_hostile", "with_uploads"] {
+    for mode in [
+        "without",
+        "with_hostile",
+        "with_tenants_own",
+        "with_uploads",
+    ] {
         let o = &report[mode];
         println!("{mode}");
         println!(
@@ -408,7 +426,7 @@ fn print_text(report: &Value) {
             println!("  {name:<20} {faults}");
         }
     }
-    for ratio in ["ratio_hostile", "ratio_uploads"] {
+    for ratio in ["ratio_hostile", "ratio_tenants_own", "ratio_uploads"] {
         println!("{ratio:<16} {}", report[ratio]);
     }
 }

@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 pub struct Target {
     pub address: String,
     pub key: String,
+    /// The key of who sends what has a mark.
+    pub marked_key: String,
     /// Every so many submissions one begins with a mark; 0: none.
     pub marked_every: u64,
 }
@@ -215,19 +217,21 @@ impl Worker {
 
     async fn exchange(&mut self, number: u64) -> std::io::Result<u16> {
         use std::io::Write as _;
+        let mark = self.target.mark(number);
         let body = format!(
             r#"{{"to":"+{}","from":"Heliograph","text":"{}{}","class":"transactional"}}"#,
             recipient(number),
-            self.target
-                .mark(number)
-                .map_or(String::new(), |mark| format!("{mark} ")),
+            mark.map_or(String::new(), |mark| format!("{mark} ")),
             text(number)
         );
         self.request.clear();
         write!(
             self.request,
             "POST /v1/messages HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
-            self.target.key,
+            match mark {
+                Some(_) => &self.target.marked_key,
+                None => &self.target.key,
+            },
             body.len(),
             body
         )?;
@@ -278,6 +282,7 @@ mod tests {
         let target = |marked_every| Target {
             address: String::new(),
             key: String::new(),
+            marked_key: String::new(),
             marked_every,
         };
         let marks: Vec<_> = (0..7).map(|n| target(2).mark(n)).collect();

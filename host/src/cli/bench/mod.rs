@@ -3,10 +3,12 @@
 //! record, not from the server's word.
 
 mod codec;
+mod esme;
 mod hooks;
 mod hostile;
 mod load;
 mod rig;
+mod smpp;
 mod trials;
 
 use std::collections::BTreeMap;
@@ -28,7 +30,9 @@ Examples:
   heliograph bench --trials --runs 3
   heliograph bench --hostile --runs 5
   heliograph bench --calls 100000 --json
-  heliograph bench --codec 1000";
+  heliograph bench --codec 1000
+  heliograph bench --smpp --runs 3
+  heliograph bench --binds 2000";
 
 /// Measure the whole path on loopback, with policy hooks on and off
 #[derive(Debug, Clone, clap::Args)]
@@ -64,6 +68,15 @@ pub struct Args {
     /// Instead: call each plugin's decision hook so many times, alone, and print its median
     #[arg(long, value_name = "TIMES")]
     pub calls: Option<u32>,
+    /// Instead: submit over SMPP, without TLS and with it
+    #[arg(long)]
+    pub smpp: bool,
+    /// SMPP sessions that carry the load of --smpp
+    #[arg(long, default_value_t = 4, value_name = "SESSIONS")]
+    pub binds_of_load: usize,
+    /// Instead: so many SMPP sessions that are bound and silent, and their memory
+    #[arg(long, value_name = "SESSIONS")]
+    pub binds: Option<usize>,
     /// Instead: the codecs alone, so many batches of a thousand calls each, in nanoseconds
     #[arg(long, value_name = "BATCHES")]
     pub codec: Option<u32>,
@@ -117,6 +130,10 @@ pub async fn run(args: Args) -> ExitCode {
         (None, Some(messages), _) => backlog(&args, messages).await,
         (None, None, Some(times)) => swaps(&args, times).await,
         (None, None, None) if args.codec.is_some() => codecs(&args),
+        (None, None, None) if args.smpp => smpp::run(&args).await,
+        (None, None, None) if args.binds.is_some() => {
+            smpp::idle(&args, args.binds.unwrap_or(1)).await
+        }
         (None, None, None) if args.hostile => hostile::run(&args).await,
         (None, None, None) if args.trials => trials::run(&args).await,
         (None, None, None) => compare(&args).await,

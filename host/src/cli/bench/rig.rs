@@ -17,8 +17,17 @@ use super::{Args, Hooks};
 use crate::cli::plugins_folder;
 use crate::plugin::PolicySpec;
 
+/// The application that binds to the server.
+pub const ESME_SYSTEM_ID: &str = "bench";
+pub const ESME_PASSWORD: &str = "secret";
+
 /// How long the last receipt may take once the load has ended.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
+
+/// The account that sends what has a mark, and may have plugins of its own.
+pub const TENANT: &str = "tenant";
+/// How long it may take to compile the plugins well after the start.
+const COMPILED_MAX: Duration = Duration::from_secs(60);
 
 /// The server, its carrier and their folder.
 pub struct Rig {
@@ -27,7 +36,9 @@ pub struct Rig {
     smpp: String,
     control: String,
     http: String,
+    esme: [String; 2],
     key: String,
+    tenant_key: String,
     folder: Scratch,
     hooks: Hooks,
     plugins: PathBuf,
@@ -69,15 +80,17 @@ impl Rig {
         std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let folder = Scratch(folder);
         let plugins = plugins_folder(args.plugins.as_deref())?;
-        let key = format!(
-            "hg_{:032x}{:032x}",
-            rand::random::<u128>(),
-            rand::random::<u128>()
-        );
+        let new_key = || {
+            let (high, low) = (rand::random::<u128>(), rand::random::<u128>());
+            format!("hg_{high:032x}{low:032x}")
+        };
+        let (key, tenant_key) = (new_key(), new_key());
         let smpp = free_address().await?;
         let control = free_address().await?;
         let http = free_address().await?;
-        write_config(&folder.0, &http, &smpp, &key, recording)?;
+        let esme = [free_address().await?, free_address().await?];
+        let keys = [key.as_str(), &tenant_key];
+        write_config(&folder.0, &http, &smpp, &esme, &keys, recording)?;
         write_policy(&folder.0, &plugins, hooks, 0)?;
         let smsc = match carrier {
             true => Some(spawn_smsc(&smpp, &control).await?),
@@ -90,7 +103,9 @@ impl Rig {
             smpp,
             control,
             http,
+            esme,
             key,
+            tenant_key,
             folder,
             hooks,
             plugins,
@@ -99,15 +114,51 @@ impl Rig {
         if carrier {
             rig.bound().await?;
         }
+        if hooks == Hooks::On {
+            rig.compiled().await?;
+        }
         Ok(rig)
+    }
+
+    /// Waits until the plugins are compiled well, which they are after the server is ready: what is measured
+    /// is any day, not the first seconds.
+    async fn compiled(&self) -> Result<(), String> {
+        let plugins = self.plugin_stats().await?.len();
+        let end = Instant::now() + COMPILED_MAX;
+        let cache = self.folder.0.join("data").join("compiled");
+        loop {
+            let files = std::fs::read_dir(&cache).map_or(0, |files| {
+                let native = |f: std::io::Result<std::fs::DirEntry>| {
+                    f.is_ok_and(|f| f.path().extension().is_some_and(|e| e == "native"))
+                };
+                files.filter_map(|f| native(f).then_some(())).count()
+            });
+            if files >= plugins {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(format!("{files} of {plugins} plugins are compiled"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn target(&self) -> Target {
         Target {
             address: self.http.clone(),
             key: self.key.clone(),
+            marked_key: self.tenant_key.clone(),
             marked_every: 0,
         }
+    }
+
+    /// Where applications bind without TLS, and with it.
+    pub fn esme_address(&self) -> &str {
+        &self.esme[0]
+    }
+
+    pub fn esme_tls_address(&self) -> &str {
+        &self.esme[1]
     }
 
     /// Adds entries to the policy file, and waits until they are in force. `component` is what they
@@ -461,7 +512,8 @@ fn write_config(
     folder: &Path,
     http: &str,
     smpp: &str,
-    key: &str,
+    [esme, esme_tls]: &[String; 2],
+    [key, tenant_key]: &[&str; 2],
     recording: bool,
 ) -> Result<(), String> {
     let mut text = format!(
@@ -480,8 +532,29 @@ filter = "warn"
 [[accounts]]
 id = "bench"
 keys = [{{ key = "literal:{key}", scopes = ["send", "read", "admin"] }}]
+[[accounts.smpp]]
+system_id = "{ESME_SYSTEM_ID}"
+password = "literal:{ESME_PASSWORD}"
+max_binds = 10000
+window = 100
+deliver_window = 100
+[[accounts]]
+id = "{TENANT}"
+keys = [{{ key = "literal:{tenant_key}", scopes = ["send"] }}]
+[smpp]
+listen = "{esme}"
+tls_listen = "{esme_tls}"
+certificate = "certificate.pem"
+key = "key.pem"
 "#
     );
+    let pair = [
+        ("certificate.pem", include_str!("tls/certificate.pem")),
+        ("key.pem", include_str!("tls/key.pem")),
+    ];
+    for (name, pem) in pair {
+        std::fs::write(folder.join(name), pem).map_err(|e| e.to_string())?;
+    }
     for id in ["north", "south"] {
         text.push_str(&format!(
             r#"

@@ -58,10 +58,13 @@ impl Message {
             return ReceiptEffect::None;
         };
         match (part.state, report.state) {
-            (PartState::Enroute, PartState::Enroute) => {
+            // That is our word, and no carrier's.
+            (_, PartState::Unanswered) => return ReceiptEffect::None,
+            (PartState::Enroute | PartState::Unanswered, PartState::Enroute) => {
                 return self.note(now, Reason::IntermediateReceipt, index, report);
             }
-            (PartState::Enroute, _) => {}
+            // Also where its response was lost: it arrived all the same.
+            (PartState::Enroute | PartState::Unanswered, _) => {}
             // Known, or overtaken by what was known.
             (known, said) if known == said || said == PartState::Enroute => {
                 return ReceiptEffect::None;
@@ -126,7 +129,7 @@ impl Message {
     /// The carrier has had its time to report. What is known decides: where a segment failed the
     /// message did, else nobody knows.
     pub fn receipts_overdue(&mut self, now: Timestamp) -> bool {
-        let reported = self.parts.iter().filter(|p| p.state != PartState::Enroute);
+        let reported = self.parts.iter().filter(|p| p.state.is_reported());
         let (count, worst) = reported.fold((0, State::Delivered), |(count, worst), part| {
             let this = state_of(part.state).unwrap_or(State::Delivered);
             (
@@ -341,7 +344,7 @@ fn first_error(parts: &[Part]) -> String {
 
 fn state_of(part: PartState) -> Option<State> {
     Some(match part {
-        PartState::Enroute => return None,
+        PartState::Enroute | PartState::Unanswered => return None,
         PartState::Delivered => State::Delivered,
         PartState::Unknown => State::Unknown,
         PartState::Expired => State::Expired,

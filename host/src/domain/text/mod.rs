@@ -204,6 +204,15 @@ fn decode_shifted(data_coding: u8, shift: ShiftTables, octets: &[u8]) -> Body {
     }
 }
 
+/// How the octets under a data_coding are counted: as septets, as code units, or one by one.
+pub fn charset_alphabet(data_coding: u8) -> Alphabet {
+    match Charset::of(data_coding) {
+        Charset::Gsm7 => Alphabet::Gsm7,
+        Charset::Ucs2 => Alphabet::Ucs2,
+        Charset::Latin1 | Charset::Cyrillic | Charset::Hebrew | Charset::Octets => Alphabet::Octets,
+    }
+}
+
 /// Appends `text` as UTF-16BE: UCS-2, with surrogate pairs for what lies beyond it, as handsets do.
 pub fn encode_ucs2(text: &str, out: &mut Vec<u8>) {
     out.reserve(text.len() * 2);

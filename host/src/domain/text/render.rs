@@ -136,15 +136,32 @@ pub fn plan(body: &Body) -> Result<SegmentPlan, TextError> {
 /// Counts, without writing a segment.
 pub fn plan_for(body: &Body, manner: &Manner, style: &TextStyle) -> Result<SegmentPlan, TextError> {
     match body {
-        Body::Text(text) => {
-            let way = Way::of(text, manner, style)?;
-            way.plan(0)
-        }
+        Body::Text(text) => match plan_usual(text, manner, style) {
+            Some(plan) => plan,
+            None => Way::of(text, manner, style)?.plan(0),
+        },
         Body::Binary { udh, data } => {
             let way = BinaryWay::of(udh, manner, style)?;
             way.plan(data, 0)
         }
     }
+}
+
+/// What most messages are is counted by itself, because every submission is counted; none where the
+/// text is another.
+fn plan_usual(
+    text: &str,
+    manner: &Manner,
+    style: &TextStyle,
+) -> Option<Result<SegmentPlan, TextError>> {
+    let usual = style.default_alphabet == super::DefaultAlphabet::Gsm7
+        && manner.wish.encoding() != super::EncodingWish::Ucs2
+        && !text.is_empty();
+    let units = usual.then(|| gsm::count(text)).flatten()?;
+    let limits = Limits::of(Unit::Septet, 0, style.multipart.reference(0));
+    let segments = count_text(text, units, limits, gsm::septets);
+    let shift = ShiftTables::default();
+    Some(finish(Alphabet::Gsm7, shift, segments, units))
 }
 
 /// Cuts `body` under an 8-bit concatenation reference, for a carrier that has no ways of its own.

@@ -63,6 +63,12 @@ pub enum TextError {
         octets: usize,
     },
     Udh(UdhError),
+    /// A part that its client cut, longer than what a short message has room for behind its header.
+    PartTooLong {
+        alphabet: Alphabet,
+        units: usize,
+        max: usize,
+    },
     /// The default alphabet was asked for and does not have this character; `position` in
     /// characters, from 0.
     NotGsm7 {
@@ -92,6 +98,15 @@ impl fmt::Display for TextError {
                  {USER_DATA_OCTETS}; without one, or with port numbers alone, it is cut into segments"
             ),
             TextError::Udh(error) => write!(f, "has a malformed udh: {error}"),
+            TextError::PartTooLong {
+                alphabet,
+                units,
+                max,
+            } => write!(
+                f,
+                "is a part with {units} units of {}; behind its header there is room for {max}",
+                alphabet.name()
+            ),
             TextError::NotGsm7 {
                 character,
                 position,

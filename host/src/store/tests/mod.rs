@@ -1,9 +1,11 @@
 //! Scenarios of the whole store, by what they are about, and the rig they share.
 
+mod deliveries;
 mod durability;
 mod life;
 mod receipts;
 mod registries;
+mod threads;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,8 +15,8 @@ use crate::domain::message::ReceiptEffect;
 use crate::domain::receipt::{Evidence, IdForm, Per, Report};
 use crate::domain::text::Alphabet;
 use crate::domain::{
-    Attempt, AttemptOutcome, Body, Hop, Inbound, Network, OnUnknown, Part, PartState, Plan, Reason,
-    State, TrafficClass,
+    Address, Attempt, AttemptOutcome, Body, Hop, Inbound, Network, OnUnknown, Part, PartState,
+    Plan, Reason, State, TrafficClass,
 };
 
 const START: Timestamp = Timestamp(1_700_000_000_000);

@@ -1,5 +1,6 @@
 //! Mobile-originated messages, webhooks owed, lists, and the registries beside the messages.
 
+use super::threads::received;
 use super::*;
 
 #[tokio::test]
@@ -20,7 +21,7 @@ async fn a_terminal_state_owes_one_webhook_that_survives_until_it_is_done() {
     let entry = within(rig.store.claim_webhooks(10)).await.remove(0);
     let event = entry.event;
     rig.store
-        .settle_webhook(entry, WebhookOutcome::RetryAt(Timestamp(START.0 + 1_000)))
+        .settle_owed(entry, WebhookOutcome::RetryAt(Timestamp(START.0 + 1_000)))
         .await
         .unwrap();
     let mut early = std::pin::pin!(rig.store.claim_webhooks(10));
@@ -29,7 +30,7 @@ async fn a_terminal_state_owes_one_webhook_that_survives_until_it_is_done() {
     let entry = within(early).await.remove(0);
     assert_eq!((entry.event, entry.attempts), (event, 1));
     rig.store
-        .settle_webhook(entry, WebhookOutcome::Dead)
+        .settle_owed(entry, WebhookOutcome::Dead)
         .await
         .unwrap();
     rig.until("the dead letter", async |store| store.stats().dead == 1)
@@ -39,7 +40,7 @@ async fn a_terminal_state_owes_one_webhook_that_survives_until_it_is_done() {
     assert_eq!(rig.store.redeliver(event).await, Ok(false));
     let entry = within(rig.store.claim_webhooks(10)).await.remove(0);
     rig.store
-        .settle_webhook(entry, WebhookOutcome::Done)
+        .settle_owed(entry, WebhookOutcome::Done)
         .await
         .unwrap();
     rig.until("an empty outbox", async |store| {
@@ -67,22 +68,18 @@ async fn inbound_messages_are_listed_apart_from_the_others_and_owe_their_webhook
         labels: vec!["stop".into()],
         consumed: false,
         webhook_url: Some("https://example.org/in".into()),
+        in_reply_to: Some(MessageId(7)),
+        system_id: None,
     };
-    rig.store.insert_inbound(record.clone()).await.unwrap();
-    let page = rig
-        .store
-        .list_inbound(Some("acme".into()), None, 10)
-        .await
-        .unwrap();
+    rig.store.insert_inbound(record.clone(), &[]).await.unwrap();
+    let of = |account: &str| InboundFilter {
+        account: Some(account.into()),
+        ..InboundFilter::default()
+    };
+    let page = rig.store.list_inbound(of("acme"), None, 10).await.unwrap();
     assert_eq!(page.items, vec![record.clone()]);
-    assert!(
-        rig.store
-            .list_inbound(Some("bolt".into()), None, 10)
-            .await
-            .unwrap()
-            .items
-            .is_empty()
-    );
+    let page = rig.store.list_inbound(of("bolt"), None, 10).await.unwrap();
+    assert!(page.items.is_empty());
     assert_eq!(
         rig.store.find_inbound(record.inbound.id).await.unwrap(),
         Some(record.clone())
@@ -258,9 +255,9 @@ async fn parts_of_an_inbound_message_are_kept_until_it_is_whole() {
     }
     let rig = rig.crash();
     assert_eq!(rig.store.fragments().await.len(), 3);
-    rig.store
-        .remove_fragments(&carrier, &from, &to, fragment(1, 2).concat)
-        .await
-        .unwrap();
+    let mut whole = received(1, "ab", &from.value);
+    whole.inbound.carrier = carrier.clone();
+    let joined_of = [fragment(1, 1).concat, fragment(1, 2).concat];
+    rig.store.insert_inbound(whole, &joined_of).await.unwrap();
     assert_eq!(rig.store.fragments().await, vec![fragment(2, 1)]);
 }

@@ -1,0 +1,257 @@
+//! Brings receipts and mobile-originated messages to their ESME: claims what is owed while there is a
+//! session with room, sends in turn over all of them, and settles each by its deliver_sm_resp. With
+//! no session it sleeps; what is owed stays in the store.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::binds::{Party, Turn};
+use super::{inbound, receipt};
+use crate::clock::Timestamp;
+use crate::domain::{Message, State};
+use crate::pipeline::Pipeline;
+use crate::smpp::link::{Answer, Requests};
+use crate::smpp::status::{self, Class};
+use crate::store::{OutboxEntry, OutboxKind, StoreError, WebhookOutcome};
+
+/// Entries claimed at once.
+const CLAIM_MAX: usize = 64;
+/// Waits between the attempts of one delivery; the last one repeats until it is given up.
+const SCHEDULE: [Duration; 6] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(60),
+    Duration::from_secs(120),
+    Duration::from_secs(300),
+];
+/// How long a session gets nothing that answered ESME_RTHROTTLED or ESME_RMSGQFUL.
+const THROTTLED: Duration = Duration::from_secs(1);
+/// How long the courier rests when the store cannot be read.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// One system_id's courier, until `stop` turns true; what is under way is finished.
+pub async fn run(
+    pipeline: Arc<Pipeline>,
+    party: Arc<Party>,
+    give_up: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
+    let courier = Arc::new(Courier {
+        pipeline,
+        party,
+        give_up,
+    });
+    let mut under_way = JoinSet::new();
+    loop {
+        while under_way.try_join_next().is_some() {}
+        let entries = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            entries = courier.claim() => entries,
+        };
+        let parcels = match courier.parcels(&entries).await {
+            Ok(parcels) => parcels,
+            Err(error) => {
+                tracing::warn!(system_id = %courier.party.system.id, %error, "deliveries cannot be read");
+                for entry in entries {
+                    courier.put_back(entry).await;
+                }
+                tokio::time::sleep(STORE_PAUSE).await;
+                continue;
+            }
+        };
+        for (entry, parcel) in entries.into_iter().zip(parcels) {
+            match (parcel, courier.party.take_turn(now())) {
+                (Parcel::Nothing, _) => courier.settle(entry, WebhookOutcome::Done).await,
+                (Parcel::Unsendable, _) => courier.bury(entry).await,
+                (Parcel::Send(_), None) => courier.put_back(entry).await,
+                (Parcel::Send(requests), Some(turn)) => {
+                    let courier = courier.clone();
+                    under_way.spawn(async move { courier.deliver(entry, requests, turn).await });
+                }
+            }
+        }
+    }
+    while under_way.join_next().await.is_some() {}
+}
+
+struct Courier {
+    pipeline: Arc<Pipeline>,
+    party: Arc<Party>,
+    give_up: Duration,
+}
+
+/// What one entry comes to.
+enum Parcel {
+    Send(Requests),
+    /// Its message is gone, retention took it.
+    Nothing,
+    /// It will never fit a deliver_sm.
+    Unsendable,
+}
+
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Courier {
+    /// Waits for room and for something to deliver.
+    async fn claim(&self) -> Vec<OutboxEntry> {
+        let store = &self.pipeline.store;
+        loop {
+            let changed = self.party.changed.notified();
+            let room = self.party.room(now());
+            if room == 0 {
+                match self.party.rests_until(now()) {
+                    None => changed.await,
+                    Some(until) => tokio::select! {
+                        () = changed => {}
+                        () = tokio::time::sleep_until(until.into()) => {}
+                    },
+                }
+                continue;
+            }
+            let claimed = store.claim_deliveries(&self.party.system.id, room.min(CLAIM_MAX));
+            tokio::pin!(changed, claimed);
+            loop {
+                tokio::select! {
+                    entries = &mut claimed => return entries,
+                    // Room that opened may be used with the next claim; room that is gone must not be.
+                    () = &mut changed => {
+                        if self.party.room(now()) == 0 {
+                            break;
+                        }
+                        changed.set(self.party.changed.notified());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn parcels(&self, entries: &[OutboxEntry]) -> Result<Vec<Parcel>, StoreError> {
+        let store = &self.pipeline.store;
+        let status = |e: &&OutboxEntry| matches!(e.kind, OutboxKind::Status(_));
+        let ids = entries.iter().filter(status).map(|e| e.message).collect();
+        let mut messages = store.find_many(ids).await?.into_iter();
+        let at = self.pipeline.clock.now();
+        let mut parcels = Vec::with_capacity(entries.len());
+        for entry in entries {
+            parcels.push(match entry.kind {
+                OutboxKind::Status(state) => match messages.next().flatten() {
+                    Some(message) => self.receipt(&message, state, at),
+                    None => Parcel::Nothing,
+                },
+                OutboxKind::Inbound => match store.find_inbound(entry.message).await? {
+                    Some(record) => {
+                        let mut requests = Requests::new();
+                        let spec = &self.party.system.spec;
+                        match inbound::push(&mut requests, &record.inbound, spec) {
+                            Ok(()) => Parcel::Send(requests),
+                            Err(_) => Parcel::Unsendable,
+                        }
+                    }
+                    None => Parcel::Nothing,
+                },
+            });
+        }
+        Ok(parcels)
+    }
+
+    fn receipt(&self, message: &Message, state: State, at: Timestamp) -> Parcel {
+        let mut requests = Requests::new();
+        let form = self.party.system.spec.receipts;
+        match receipt::push(&mut requests, message, state, form, at) {
+            Ok(()) => Parcel::Send(requests),
+            Err(error) => {
+                tracing::warn!(message = %message.id, %error, "a receipt cannot be put into deliver_sm");
+                Parcel::Unsendable
+            }
+        }
+    }
+
+    /// Sends one delivery, all of its deliver_sm on one session, and settles it.
+    async fn deliver(&self, entry: OutboxEntry, requests: Requests, turn: Turn) {
+        let count = requests.len() as u64;
+        let answers = turn.bound.link.send(requests).await;
+        let worst = answers.into_iter().max_by_key(rank);
+        let counters = &self.party.system.counters;
+        match worst {
+            Some(Answer::Answered { command_status, .. }) => match status::class(command_status) {
+                Class::Ok => {
+                    let counter = match entry.kind {
+                        OutboxKind::Inbound => &counters.inbound,
+                        OutboxKind::Status(state) if state.is_terminal() => &counters.receipts,
+                        OutboxKind::Status(_) => &counters.intermediate,
+                    };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    turn.bound.delivered.fetch_add(count, Ordering::Relaxed);
+                    self.settle(entry, WebhookOutcome::Done).await;
+                }
+                Class::Throttled => {
+                    turn.bound.rest(now() + THROTTLED);
+                    self.later(entry).await;
+                }
+                Class::Temporary => self.later(entry).await,
+                Class::Permanent => {
+                    tracing::info!(system_id = %self.party.system.id, status = %status::describe(command_status), "a delivery was refused for good");
+                    self.bury(entry).await;
+                }
+            },
+            Some(Answer::TimedOut | Answer::Lost) => self.later(entry).await,
+            Some(Answer::Unsent) | None => self.put_back(entry).await,
+        }
+        drop(turn);
+    }
+
+    async fn later(&self, entry: OutboxEntry) {
+        let at = self.pipeline.clock.now();
+        let step = usize::try_from(entry.attempts).unwrap_or(usize::MAX);
+        let wait = SCHEDULE[step.min(SCHEDULE.len() - 1)];
+        let counters = &self.party.system.counters;
+        if at.plus(wait) > entry.at.plus(self.give_up) {
+            self.bury(entry).await;
+        } else {
+            counters.delivery_retries.fetch_add(1, Ordering::Relaxed);
+            self.settle(entry, WebhookOutcome::RetryAt(at.plus(wait)))
+                .await;
+        }
+    }
+
+    async fn bury(&self, entry: OutboxEntry) {
+        let counters = &self.party.system.counters;
+        counters.dead.fetch_add(1, Ordering::Relaxed);
+        self.settle(entry, WebhookOutcome::Dead).await;
+    }
+
+    /// Nothing of it was sent: it keeps its place in the queue.
+    async fn put_back(&self, entry: OutboxEntry) {
+        let due = entry.due;
+        self.settle(entry, WebhookOutcome::Busy(due)).await;
+    }
+
+    async fn settle(&self, entry: OutboxEntry, outcome: WebhookOutcome) {
+        if let Err(error) = self.pipeline.store.settle_owed(entry, outcome).await {
+            tracing::warn!(%error, "a delivery's outcome could not be written; it will be sent again");
+        }
+    }
+}
+
+/// Of the answers to the parts of one delivery, the highest says what becomes of all: a part that was
+/// refused for good will be so again, one that is put off has all of them sent once more.
+fn rank(answer: &Answer) -> u8 {
+    match answer {
+        Answer::Answered { command_status, .. } => match status::class(*command_status) {
+            Class::Ok => 0,
+            Class::Temporary => 3,
+            Class::Throttled => 4,
+            Class::Permanent => 5,
+        },
+        Answer::Unsent => 1,
+        Answer::TimedOut | Answer::Lost => 2,
+    }
+}
