@@ -370,7 +370,7 @@ impl Key {
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum CarrierSection {
     Smpp(Box<SmppSection>),
-    Plugin(AdapterSection),
+    Plugin(Box<AdapterSection>),
 }
 
 impl CarrierSection {

@@ -190,7 +190,7 @@ impl Behind {
     fn index_inbound(&self, at: &mut Option<MessageId>) -> Result<(), StoreError> {
         let marker = keys::meta(INDEXED_KEY);
         let before = match *at {
-            Some(done) if done == MessageId(0) => return Ok(()),
+            Some(MessageId(0)) => return Ok(()),
             Some(before) => before,
             None if self.engine.get(&marker)?.is_some() => {
                 *at = Some(MessageId(0));

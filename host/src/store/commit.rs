@@ -38,7 +38,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
     Accept {
-        prepared: Prepared,
+        prepared: Box<Prepared>,
         recipient_hash: u64,
         /// Its entry in a conversation.
         thread: Option<Key>,
@@ -261,7 +261,7 @@ impl Committer {
                 thread,
                 idempotency,
                 reply,
-            } => self.accept(prepared, recipient_hash, thread, idempotency, reply, now),
+            } => self.accept(*prepared, recipient_hash, thread, idempotency, reply, now),
             Command::Claim {
                 lane,
                 max,

@@ -105,7 +105,7 @@ impl Store {
         let thread = self.inner.two_way.entry(&message);
         let (reply, answer) = oneshot::channel();
         let command = Command::Accept {
-            prepared,
+            prepared: Box::new(prepared),
             recipient_hash,
             thread,
             idempotency,

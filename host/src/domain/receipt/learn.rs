@@ -228,10 +228,10 @@ mod tests {
             (plain, uuid, IdForm::DashesInReceipt),
             (opaque, opaque, IdForm::AsIs),
         ] {
-            let pairs = (10_000_000..10_000_100).map(|n| (response(n), receipt(n)));
+            let mut pairs = (10_000_000..10_000_100).map(|n| (response(n), receipt(n)));
             let mut learner = taught(pairs.clone().take(99));
             assert_eq!(learner.form(), IdForm::Auto, "{form:?}");
-            let (last, its) = pairs.last().unwrap();
+            let (last, its) = pairs.next_back().unwrap();
             assert!(learner.note(&last, &its));
             assert_eq!(learner.form(), form);
         }

@@ -63,7 +63,7 @@ const SAMPLES: &[Sample] = {
         row("acknowledged", b"id:77 stat:ACKED err:000", "77", Enroute, "000", None),
         row("the text of a message that looks like a receipt", b"id:77 stat:UNDELIV err:001 text:id:88 stat:DELIVRD err:000", "77", Undeliverable, "001", None),
         row("capital Text", b"id:77 sub:001 dlvrd:001 submit date:2403151021 done date:2403151022 stat:DELIVRD err:000 Text:stat:EXPIRED", "77", Delivered, "000", Some(DONE)),
-        row("UCS-2", b"\0i\0d\0:\07\07\0 \0s\0t\0a\0t\0:\0D\0E\0L\0I\0V\0R\0D", "77", Delivered, "", None),
+        row("UCS-2", b"\0i\0d\0:\x007\x007\0 \0s\0t\0a\0t\0:\0D\0E\0L\0I\0V\0R\0D", "77", Delivered, "", None),
     ]
 };
 

@@ -13,7 +13,7 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000);
 fn enroute(carrier: &str, parts: usize) -> Message {
     let mut m = message(NOW);
     m.plan = Plan {
-        hops: ["a", "b", "c"].map(|c| hop(c)).to_vec(),
+        hops: ["a", "b", "c"].map(hop).to_vec(),
         ..Plan::default()
     };
     take(&mut m, carrier, parts);
