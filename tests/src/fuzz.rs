@@ -248,20 +248,23 @@ fn udh(octets: &[u8]) {
     }
 }
 
+/// Since when, and which parts are there.
+type Awaited = (Timestamp, BTreeMap<u8, Vec<u8>>);
+
 /// Parts in any order, twice, of messages that are never whole: what comes out is what a slow and
 /// simple table says, once, and what waits too long comes out as far as it came.
 fn reassembly(octets: &[u8]) {
     let carrier = CarrierId::from("north");
     let mut now = Timestamp(1_800_000_000_000);
     let mut table = Reassembly::default();
-    let mut model: HashMap<(u8, u8, u8), (Timestamp, BTreeMap<u8, Vec<u8>>)> = HashMap::new();
+    let mut model: HashMap<(u8, u8, u8), Awaited> = HashMap::new();
     for (n, op) in octets.chunks_exact(3).enumerate() {
         let (sender, reference) = (op[0] % 3, op[0] / 3 % 4);
         let total = op[1] % 5 + 1;
         let index = op[2] % total + 1;
         if op[0] == 0xFF {
             now = Timestamp(now.0 + u64::from(op[1]) * 1_000_000);
-            let late = table.overdue(now);
+            let late = table.overdue(now, usize::MAX);
             let before = model.len();
             model.retain(|_, (since, _)| now.0 - since.0 < 24 * 3600 * 1000);
             assert_eq!(
@@ -271,7 +274,7 @@ fn reassembly(octets: &[u8]) {
             );
             continue;
         }
-        let content = vec![n as u8, sender];
+        let content = [&(n as u32).to_be_bytes()[..], &[sender]].concat();
         let part = InboundPart {
             originator: Address::international(&format!("44790090000{sender}")).expect("a number"),
             recipient: Address::originator("60777").expect("a short code"),
@@ -280,20 +283,46 @@ fn reassembly(octets: &[u8]) {
             payload: content.clone(),
             concat: Concat::new(u16::from(reference), total, index).ok(),
         };
-        let added = table.add(&carrier, part, now);
+        let added = table.add(&carrier, part.clone(), now);
+        if total == 1 {
+            assert!(matches!(added, Added::Alone(_)), "nothing to wait for");
+            continue;
+        }
+        assert!(
+            matches!(table.add(&carrier, part, now), Added::Repeated),
+            "a carrier that sends a part twice"
+        );
         let key = (sender, reference, total);
-        let (_, parts) = model.entry(key).or_insert_with(|| (now, BTreeMap::new()));
+        let (since, parts) = model.entry(key).or_insert_with(|| (now, BTreeMap::new()));
+        let renews = parts.contains_key(&index);
+        let before = if renews {
+            std::mem::take(parts)
+        } else {
+            BTreeMap::new()
+        };
         parts.insert(index, content);
-        let whole = parts.len() == usize::from(total);
+        let (whole, expect) = match renews {
+            true => (false, before),
+            false => (parts.len() == usize::from(total), parts.clone()),
+        };
+        if renews {
+            *since = now;
+        }
+        let expect: Vec<u8> = expect.into_values().flatten().collect();
         match added {
             Added::Complete(message) => {
-                assert!(whole, "complete too early");
-                let expect: Vec<u8> = parts.values().flatten().copied().collect();
+                assert!(whole && message.complete, "complete too early");
+                let message = message.whole().expect("a message");
                 assert_eq!(message.payload, expect, "in order, each part once");
                 model.remove(&key);
             }
-            Added::Waiting => assert!(!whole, "whole, and kept waiting"),
-            Added::Alone(_) => panic!("the table has room for so few"),
+            Added::Renewed(earlier) => {
+                assert!(renews && !earlier.complete, "another text in its place");
+                let earlier = earlier.whole().expect("what came of it");
+                assert_eq!(earlier.payload, expect, "as far as it came");
+            }
+            Added::Waiting => assert!(!whole && !renews, "whole, and kept waiting"),
+            Added::Repeated | Added::Alone(_) => panic!("the table has room for so few"),
         }
     }
 }
