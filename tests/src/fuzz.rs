@@ -13,7 +13,7 @@ use heliograph::domain::receipt::{
 };
 use heliograph::domain::text::{self, Concat, gsm};
 use heliograph::domain::{Address, CarrierId};
-use heliograph::pipeline::reassembly::{Added, Reassembly};
+use heliograph::pipeline::reassembly::{Added, Joined, Reassembly};
 use heliograph::smpp::pdu::{self, Body, Framing, Pdu, Sm, SmResp, decode, encode, tag};
 use heliograph::smpp::session::{Event, Role, Session, Settings};
 use rusmpp::tokio_codec::CommandCodec;
@@ -261,7 +261,7 @@ fn reassembly(octets: &[u8]) {
         let index = op[2] % total + 1;
         if op[0] == 0xFF {
             now = Timestamp(now.0 + u64::from(op[1]) * 1_000_000);
-            let late = table.overdue(now);
+            let late = table.overdue(now, usize::MAX);
             let before = model.len();
             model.retain(|_, (since, _)| now.0 - since.0 < 24 * 3600 * 1000);
             assert_eq!(
@@ -282,18 +282,34 @@ fn reassembly(octets: &[u8]) {
         };
         let added = table.add(&carrier, part, now);
         let key = (sender, reference, total);
-        let (_, parts) = model.entry(key).or_insert_with(|| (now, BTreeMap::new()));
-        parts.insert(index, content);
-        let whole = parts.len() == usize::from(total);
+        let all = |parts: &BTreeMap<u8, Vec<u8>>| parts.values().flatten().copied().collect();
+        let payload = |joined: Joined| joined.whole().map(|whole| whole.payload);
         match added {
-            Added::Complete(message) => {
-                assert!(whole, "complete too early");
-                let expect: Vec<u8> = parts.values().flatten().copied().collect();
-                assert_eq!(message.payload, expect, "in order, each part once");
-                model.remove(&key);
+            Added::Complete(joined) => {
+                let (_, mut parts) = model.remove(&key).expect("parts that came before");
+                parts.insert(index, content);
+                assert_eq!(parts.len(), usize::from(total), "complete too early");
+                let expect: Vec<u8> = all(&parts);
+                assert_eq!(payload(joined), Some(expect), "in order, each part once");
             }
-            Added::Waiting => assert!(!whole, "whole, and kept waiting"),
-            Added::Alone(_) => panic!("the table has room for so few"),
+            Added::Waiting => {
+                let (_, parts) = model.entry(key).or_insert_with(|| (now, BTreeMap::new()));
+                parts.insert(index, content);
+                assert!(parts.len() < usize::from(total), "whole, and kept waiting");
+            }
+            Added::Renewed(before) => {
+                let (_, parts) = model.remove(&key).expect("a message before");
+                assert!(parts.get(&index).is_some_and(|p| *p != content));
+                let expect: Vec<u8> = all(&parts);
+                assert_eq!(payload(before), Some(expect), "as far as it came");
+                model.insert(key, (now, BTreeMap::from([(index, content)])));
+            }
+            // Of what waits, or of what was whole a moment ago.
+            Added::Repeated => {
+                let known = model.get(&key).map(|(_, parts)| parts.get(&index));
+                assert!(known.is_none_or(|part| part == Some(&content)));
+            }
+            Added::Alone(_) => assert_eq!(total, 1, "the table has room for so few"),
         }
     }
 }
