@@ -118,6 +118,7 @@ async fn parts_survive_a_kill_and_meet_after_it() {
         Mo {
             short_message: octets.iter().map(|b| format!("{b:02x}")).collect(),
             esm_class: 0x40,
+            data_coding: Some(0),
             ..text_from(HANDSET, "")
         }
     };
@@ -150,6 +151,7 @@ async fn what_never_completes_is_passed_on_as_it_is() {
     let lonely = Mo {
         short_message: octets.iter().map(|b| format!("{b:02x}")).collect(),
         esm_class: 0x40,
+        data_coding: Some(0),
         ..text_from(HANDSET, "")
     };
     rig.text_in(&lonely).await;

@@ -13,7 +13,7 @@ use heliograph::domain::receipt::{
 };
 use heliograph::domain::text::{self, Concat, gsm};
 use heliograph::domain::{Address, CarrierId};
-use heliograph::pipeline::reassembly::{Added, Reassembly};
+use heliograph::pipeline::reassembly::{Added, Joined, Reassembly};
 use heliograph::smpp::pdu::{self, Body, Framing, Pdu, Sm, SmResp, decode, encode, tag};
 use heliograph::smpp::session::{Event, Role, Session, Settings};
 use rusmpp::tokio_codec::CommandCodec;
@@ -248,16 +248,13 @@ fn udh(octets: &[u8]) {
     }
 }
 
-/// Since when, and which parts are there.
-type Awaited = (Timestamp, BTreeMap<u8, Vec<u8>>);
-
 /// Parts in any order, twice, of messages that are never whole: what comes out is what a slow and
 /// simple table says, once, and what waits too long comes out as far as it came.
 fn reassembly(octets: &[u8]) {
     let carrier = CarrierId::from("north");
     let mut now = Timestamp(1_800_000_000_000);
     let mut table = Reassembly::default();
-    let mut model: HashMap<(u8, u8, u8), Awaited> = HashMap::new();
+    let mut model: HashMap<(u8, u8, u8), (Timestamp, BTreeMap<u8, Vec<u8>>)> = HashMap::new();
     for (n, op) in octets.chunks_exact(3).enumerate() {
         let (sender, reference) = (op[0] % 3, op[0] / 3 % 4);
         let total = op[1] % 5 + 1;
@@ -274,7 +271,7 @@ fn reassembly(octets: &[u8]) {
             );
             continue;
         }
-        let content = [&(n as u32).to_be_bytes()[..], &[sender]].concat();
+        let content = vec![n as u8, sender];
         let part = InboundPart {
             originator: Address::international(&format!("44790090000{sender}")).expect("a number"),
             recipient: Address::originator("60777").expect("a short code"),
@@ -283,46 +280,36 @@ fn reassembly(octets: &[u8]) {
             payload: content.clone(),
             concat: Concat::new(u16::from(reference), total, index).ok(),
         };
-        let added = table.add(&carrier, part.clone(), now);
-        if total == 1 {
-            assert!(matches!(added, Added::Alone(_)), "nothing to wait for");
-            continue;
-        }
-        assert!(
-            matches!(table.add(&carrier, part, now), Added::Repeated),
-            "a carrier that sends a part twice"
-        );
+        let added = table.add(&carrier, part, now);
         let key = (sender, reference, total);
-        let (since, parts) = model.entry(key).or_insert_with(|| (now, BTreeMap::new()));
-        let renews = parts.contains_key(&index);
-        let before = if renews {
-            std::mem::take(parts)
-        } else {
-            BTreeMap::new()
-        };
-        parts.insert(index, content);
-        let (whole, expect) = match renews {
-            true => (false, before),
-            false => (parts.len() == usize::from(total), parts.clone()),
-        };
-        if renews {
-            *since = now;
-        }
-        let expect: Vec<u8> = expect.into_values().flatten().collect();
+        let all = |parts: &BTreeMap<u8, Vec<u8>>| parts.values().flatten().copied().collect();
+        let payload = |joined: Joined| joined.whole().map(|whole| whole.payload);
         match added {
-            Added::Complete(message) => {
-                assert!(whole && message.complete, "complete too early");
-                let message = message.whole().expect("a message");
-                assert_eq!(message.payload, expect, "in order, each part once");
-                model.remove(&key);
+            Added::Complete(joined) => {
+                let (_, mut parts) = model.remove(&key).expect("parts that came before");
+                parts.insert(index, content);
+                assert_eq!(parts.len(), usize::from(total), "complete too early");
+                let expect: Vec<u8> = all(&parts);
+                assert_eq!(payload(joined), Some(expect), "in order, each part once");
             }
-            Added::Renewed(earlier) => {
-                assert!(renews && !earlier.complete, "another text in its place");
-                let earlier = earlier.whole().expect("what came of it");
-                assert_eq!(earlier.payload, expect, "as far as it came");
+            Added::Waiting => {
+                let (_, parts) = model.entry(key).or_insert_with(|| (now, BTreeMap::new()));
+                parts.insert(index, content);
+                assert!(parts.len() < usize::from(total), "whole, and kept waiting");
             }
-            Added::Waiting => assert!(!whole && !renews, "whole, and kept waiting"),
-            Added::Repeated | Added::Alone(_) => panic!("the table has room for so few"),
+            Added::Renewed(before) => {
+                let (_, parts) = model.remove(&key).expect("a message before");
+                assert!(parts.get(&index).is_some_and(|p| *p != content));
+                let expect: Vec<u8> = all(&parts);
+                assert_eq!(payload(before), Some(expect), "as far as it came");
+                model.insert(key, (now, BTreeMap::from([(index, content)])));
+            }
+            // Of what waits, or of what was whole a moment ago.
+            Added::Repeated => {
+                let known = model.get(&key).map(|(_, parts)| parts.get(&index));
+                assert!(known.is_none_or(|part| part == Some(&content)));
+            }
+            Added::Alone(_) => assert_eq!(total, 1, "the table has room for so few"),
         }
     }
 }
