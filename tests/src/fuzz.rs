@@ -248,13 +248,16 @@ fn udh(octets: &[u8]) {
     }
 }
 
+/// Since when, and which parts are there.
+type Awaited = (Timestamp, BTreeMap<u8, Vec<u8>>);
+
 /// Parts in any order, twice, of messages that are never whole: what comes out is what a slow and
 /// simple table says, once, and what waits too long comes out as far as it came.
 fn reassembly(octets: &[u8]) {
     let carrier = CarrierId::from("north");
     let mut now = Timestamp(1_800_000_000_000);
     let mut table = Reassembly::default();
-    let mut model: HashMap<(u8, u8, u8), (Timestamp, BTreeMap<u8, Vec<u8>>)> = HashMap::new();
+    let mut model: HashMap<(u8, u8, u8), Awaited> = HashMap::new();
     for (n, op) in octets.chunks_exact(3).enumerate() {
         let (sender, reference) = (op[0] % 3, op[0] / 3 % 4);
         let total = op[1] % 5 + 1;
