@@ -334,6 +334,7 @@ impl Server {
         }
         let _ = self.stop_back.send(true);
         join(self.back).await;
+        self.pipeline.observers.flush().await;
         self.pipeline.store.shutdown().await;
     }
 }

@@ -204,7 +204,7 @@ async fn refusals_have_the_status_that_fits() {
         ),
         (
             Sm {
-                schedule_delivery_time: b"tomorrow",
+                schedule_delivery_time: b"tomorrow, maybe!",
                 ..sm("x")
             },
             CommandStatus::EsmeRinvsched,

@@ -29,6 +29,13 @@ impl Observers {
         }
     }
 
+    /// What was recorded so far is in its file when this returns.
+    pub async fn flush(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.flush().await;
+        }
+    }
+
     pub fn recorder(&self) -> Option<&Recorder> {
         self.recorder.as_ref()
     }
