@@ -122,6 +122,7 @@ pub async fn idle(args: &Args, binds: usize) -> Result<(), String> {
         "kib_per_bind": (after - before) * 1024.0 / (held.len() * 50) as f64,
     });
     print_report(args, &report);
+    drop(held);
     rig.stop().await;
     Ok(())
 }
