@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::link::{
     Answer, AnswerTo, BindLimits, Command, Inlet, LinkSettings, LinkState, MESSAGE_ID_KEPT, Order,
-    Reaction, Reply, ReplyContent, Responder, Shared, now,
+    Place, Reaction, Reply, ReplyContent, Responder, Shared, now,
 };
 use super::pdu::{Body, Framing, SmResp, decode, frame, reject, tag};
 use super::session::{CloseReason, Counters, Event, Session};
@@ -66,6 +66,8 @@ pub(super) struct Engine<I: Inlet> {
     events: mpsc::Sender<I::Event>,
     replies: mpsc::Sender<Reply>,
     permits: Arc<Semaphore>,
+    /// Octets that unanswered requests may still take up.
+    room: Arc<Semaphore>,
     buffer: BytesMut,
     /// Octets to have room for before a read: few while the peer says little.
     read_ahead: usize,
@@ -243,6 +245,9 @@ impl<I: Inlet> Engine<I> {
             inlet,
             events,
             permits: Arc::new(Semaphore::new(replies.max_capacity())),
+            room: Arc::new(Semaphore::new(
+                settings.request_octets_max.clamp(1, Semaphore::MAX_PERMITS),
+            )),
             replies,
             buffer: BytesMut::with_capacity(READ_IDLE),
             read_ahead: READ_IDLE,
@@ -296,14 +301,28 @@ impl<I: Inlet> Engine<I> {
         }
     }
 
-    /// Whether a request may be taken: there is a permit, or the overload lasts and it is refused.
+    /// Whether a request may be taken: there is a place, or the overload lasts and it is refused.
     fn permitted(&mut self, now: Instant) -> bool {
-        if self.overloaded || self.permits.available_permits() > 0 {
+        if self.overloaded || self.has_place() {
             return true;
         }
         let since = *self.blocked.get_or_insert(now);
         self.overloaded = now.duration_since(since) >= self.settings.overload;
         self.overloaded
+    }
+
+    fn has_place(&self) -> bool {
+        self.permits.available_permits() > 0 && self.room.available_permits() > 0
+    }
+
+    fn place(&self, octets: usize) -> Option<Place> {
+        // The last one may be larger than what is left: every PDU is taken sooner or later.
+        let octets = octets.min(self.room.available_permits());
+        let octets = u32::try_from(octets).ok().filter(|n| *n > 0)?;
+        Some(Place {
+            _one: Arc::clone(&self.permits).try_acquire_owned().ok()?,
+            _octets: Arc::clone(&self.room).try_acquire_many_owned(octets).ok()?,
+        })
     }
 
     fn take(&mut self, now: Instant, octets: &Bytes) {
@@ -373,7 +392,7 @@ impl<I: Inlet> Engine<I> {
         let Ok(slot) = self.events.try_reserve() else {
             return self.no_place(now, sequence_number, command_id, frame);
         };
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let Some(place) = self.place(frame.len()) else {
             drop(slot);
             return self.no_place(now, sequence_number, command_id, frame);
         };
@@ -383,7 +402,7 @@ impl<I: Inlet> Engine<I> {
             sequence_number,
             command_id,
             replies: self.replies.clone(),
-            permit,
+            place,
         };
         let answer = match self.inlet.request(frame, body, responder) {
             Reaction::Forward(event) => {
@@ -518,7 +537,7 @@ impl<I: Inlet> Engine<I> {
 
     fn may_read(&self) -> bool {
         self.stash.is_none()
-            && (self.overloaded || self.permits.available_permits() > 0)
+            && (self.overloaded || self.has_place())
             && self.session.output().len() < OUTPUT_HIGH
     }
 

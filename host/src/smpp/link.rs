@@ -27,6 +27,8 @@ pub struct LinkSettings {
     pub overload_status: u32,
     /// Requests of the peer that wait for their answer.
     pub requests_max: usize,
+    /// Octets of those; the one that passes the bound is the last that is taken.
+    pub request_octets_max: usize,
     /// Sends that wait for the window.
     pub commands_max: usize,
     /// Time for the last octets and the peer's goodbye.
@@ -42,6 +44,7 @@ impl Default for LinkSettings {
             overload: Duration::from_secs(1),
             overload_status: status::ESME_RMSGQFUL,
             requests_max: 4096,
+            request_octets_max: 4 << 20,
             commands_max: 64,
             linger: Duration::from_secs(1),
         }
@@ -92,7 +95,14 @@ pub struct Responder {
     pub(super) sequence_number: u32,
     pub(super) command_id: u32,
     pub(super) replies: mpsc::Sender<Reply>,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) place: Place,
+}
+
+/// What an unanswered request takes up of its session's bounds, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) _one: OwnedSemaphorePermit,
+    pub(super) _octets: OwnedSemaphorePermit,
 }
 
 #[derive(Debug)]
@@ -100,7 +110,7 @@ pub(super) struct Reply {
     pub(super) sequence_number: u32,
     pub(super) command_id: u32,
     pub(super) content: ReplyContent,
-    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) _place: Place,
 }
 
 #[derive(Debug)]
@@ -151,7 +161,7 @@ impl Responder {
             sequence_number: self.sequence_number,
             command_id: self.command_id,
             content,
-            _permit: self.permit,
+            _place: self.place,
         });
     }
 }

@@ -2,7 +2,9 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::super::pdu::{BindResp, Framing, Header, Sm, SmResp, command_id, decode, frame, tag};
+use super::super::pdu::{
+    BindResp, Framing, HEADER_LEN, Header, Sm, SmResp, command_id, decode, frame, tag,
+};
 use super::super::session::{Credentials, INTERFACE_VERSION};
 use super::*;
 
@@ -228,6 +230,34 @@ async fn a_short_stall_of_the_consumer_refuses_nothing() {
             (sequence_number, 0)
         );
     }
+}
+
+#[tokio::test]
+async fn unanswered_requests_are_bounded_in_octets() {
+    let mut rig = rig(64 * 1024, |s| {
+        s.request_octets_max = 100;
+        s.overload = SHORT;
+    })
+    .await;
+    let large = Sm {
+        short_message: &[b'x'; 90],
+        ..Sm::default()
+    };
+    rig.peer.say(1, 0, Body::DeliverSm(large)).await;
+    let first = rig.events.recv().await.unwrap();
+    assert!(HEADER_LEN + 90 > 100, "one such request fills the room");
+    rig.peer.say(2, 0, Body::DeliverSm(Sm::default())).await;
+    let refused = rig.peer.hear().await;
+    assert_eq!(
+        (refused.sequence_number, refused.command_status),
+        (2, status::ESME_RMSGQFUL)
+    );
+    first.status(status::ESME_ROK);
+    assert_eq!(rig.peer.hear().await.sequence_number, 1);
+    rig.peer.say(3, 0, Body::DeliverSm(large)).await;
+    rig.events.recv().await.unwrap().status(status::ESME_ROK);
+    let taken = rig.peer.hear().await;
+    assert_eq!((taken.sequence_number, taken.command_status), (3, 0));
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::smpp::status::{self, Class};
 use crate::store::{OutboxEntry, OutboxKind, StoreError, WebhookOutcome};
 
 /// Entries claimed at once.
-const CLAIM_MAX: usize = 64;
+const CLAIM_MAX: usize = 512;
 /// Waits between the attempts of one delivery; the last one repeats until it is given up.
 const SCHEDULE: [Duration; 6] = [
     Duration::from_secs(1),
