@@ -18,7 +18,8 @@ use crate::smpp::link::{Answer, Requests};
 use crate::smpp::status::{self, Class};
 use crate::store::{OutboxEntry, OutboxKind, StoreError, WebhookOutcome};
 
-/// Entries claimed at once.
+/// Entries claimed at once, where the sessions have room: a claim is answered with a commit, so small
+/// ones would bound the rate.
 const CLAIM_MAX: usize = 512;
 /// Waits between the attempts of one delivery; the last one repeats until it is given up.
 const SCHEDULE: [Duration; 6] = [
