@@ -299,13 +299,14 @@ impl Server {
     pub fn reload(&self) {
         self.reload.notify_one();
         self.reload_tables.notify_one();
-        if let Some(certificate) = &self.certificate {
-            match certificate.reload() {
+        if let Some(certificate) = self.certificate.clone() {
+            // Its files may be on a slow disk, and this thread serves.
+            tokio::task::spawn_blocking(move || match certificate.reload() {
                 Ok(()) => tracing::info!("the SMPP server's certificate was read again"),
                 Err(error) => {
                     tracing::error!(%error, "the SMPP server's certificate stays the one before")
                 }
-            }
+            });
         }
     }
 

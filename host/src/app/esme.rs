@@ -240,6 +240,7 @@ pub fn binds(systems: Vec<SystemSpec>, accounts: &Accounts) -> Arc<Binds> {
 }
 
 /// The server's certificate, which is read again while it runs.
+#[derive(Clone)]
 pub struct Certificate {
     pub acceptor: Acceptor,
     section: SmppServerSection,

@@ -243,9 +243,9 @@ async fn unanswered_requests_are_bounded_in_octets() {
         short_message: &[b'x'; 90],
         ..Sm::default()
     };
+    // With its header it is larger than the room: taken, and the last for now.
     rig.peer.say(1, 0, Body::DeliverSm(large)).await;
     let first = rig.events.recv().await.unwrap();
-    assert!(HEADER_LEN + 90 > 100, "one such request fills the room");
     rig.peer.say(2, 0, Body::DeliverSm(Sm::default())).await;
     let refused = rig.peer.hear().await;
     assert_eq!(
