@@ -2,9 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::super::pdu::{
-    BindResp, Framing, HEADER_LEN, Header, Sm, SmResp, command_id, decode, frame, tag,
-};
+use super::super::pdu::{BindResp, Framing, Header, Sm, SmResp, command_id, decode, frame, tag};
 use super::super::session::{Credentials, INTERFACE_VERSION};
 use super::*;
 
