@@ -2,8 +2,10 @@
 //! part and does no part's work.
 
 mod adapter;
+mod certificates;
 mod esme;
 mod inbound;
+mod listeners;
 mod numbers;
 mod policy_file;
 mod smpp;
@@ -24,7 +26,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::api::esme::SystemSpec;
-use crate::api::{self, Api, EdgeLimits, KeySpec, Keys, Scope, Surface};
+use crate::api::{self, Api, EdgeLimits, KeySpec, Keys, Scope};
 use crate::carrier::adapter::{AdapterCarrier, AdapterConfig};
 use crate::carrier::smpp::{SmppCarrier, SmppConfig};
 use crate::carrier::{Carrier, CarrierEvent};
@@ -42,6 +44,8 @@ use crate::plugin::{
     CodeCache, CompileMode, ComponentLimits, Engine, EngineLimits, Host, HyperClient,
 };
 use crate::store::{self, Recorder, RecordingOptions, Store};
+use certificates::Certificate;
+use listeners::{Listener, Listeners};
 use policy_file::PolicyFile;
 
 /// Events of all carriers on their way to the pipeline.
@@ -65,8 +69,11 @@ fn failed(what: &str, error: impl fmt::Display) -> StartError {
 
 /// A running server.
 pub struct Server {
-    pub address: SocketAddr,
+    /// Where the API listens, without TLS and with it; and its admin routes, where apart.
+    pub address: Option<SocketAddr>,
+    pub tls_address: Option<SocketAddr>,
     pub admin_address: Option<SocketAddr>,
+    pub admin_tls_address: Option<SocketAddr>,
     /// Where ESMEs bind, without TLS and with it.
     pub smpp_address: Option<SocketAddr>,
     pub smpp_tls_address: Option<SocketAddr>,
@@ -78,11 +85,12 @@ pub struct Server {
     work: Vec<JoinHandle<()>>,
     back: Vec<JoinHandle<()>>,
     reload: Arc<Notify>,
-    /// Keep the policy file and the tables of numbers applied for as long as the server runs.
+    /// Keep the policy file, the tables of numbers and the certificates applied for as long as the
+    /// server runs.
     keepers: Vec<AbortHandle>,
     reload_tables: Arc<Notify>,
+    reload_certificates: Arc<Notify>,
     esmes: Option<api::esme::Server>,
-    certificate: Option<esme::Certificate>,
 }
 
 /// Everything of a configuration that can be checked without starting anything.
@@ -96,6 +104,8 @@ struct Checked {
     smpp: Vec<SmppConfig>,
     adapters: Vec<AdapterConfig>,
     limits: Limits,
+    http_certificate: Option<Certificate>,
+    smpp_certificate: Option<Certificate>,
 }
 
 /// Checks a configuration and the policy that it names; starts nothing and leaves nothing behind.
@@ -134,12 +144,8 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     let checked = check_config(config, base)?;
     numbers::load(&checked.tables, &checked.numbers).await?;
     let clock = Clock::system();
-    let listener = listen(config.http.listen).await?;
-    let admin = match config.http.admin_listen {
-        Some(address) => Some(listen(address).await?),
-        None => None,
-    };
-    let doors = esme::open(&config.smpp, base).await?;
+    let listeners = listeners::open(&config.http, checked.http_certificate.as_ref()).await?;
+    let mut doors = esme::open(&config.smpp, checked.smpp_certificate.as_ref()).await?;
     let data = base.join(&config.store.path);
     let mut options = store::Options::new(&data);
     options.retention_days = config.store.retention_days;
@@ -200,7 +206,6 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     });
     pipeline.policy.resume_canary().await;
     pipeline.resume_shadow().await;
-    let mut doors = doors;
     let esmes = doors.attend(&config.smpp, &pipeline, &binds);
     let esme_metrics = esmes.as_ref().map(|esmes| esmes.metrics());
     let api = Api::new(api::Parts {
@@ -216,11 +221,12 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
         }),
         esmes: binds,
     });
-    let mut server = run(config, file, pipeline, api, received, listener, admin);
+    let mut server = run(config, file, pipeline, api, received, listeners);
     server.keep_tables(checked.tables);
+    let certificates = [checked.http_certificate, checked.smpp_certificate];
+    server.keep_certificates(certificates.into_iter().flatten().collect());
     server.smpp_address = doors.address;
     server.smpp_tls_address = doors.tls_address;
-    server.certificate = doors.certificate;
     server.esmes = esmes;
     Ok(server)
 }
@@ -231,29 +237,28 @@ fn run(
     pipeline: Arc<Pipeline>,
     api: Arc<Api>,
     received: mpsc::Receiver<CarrierEvent>,
-    listener: TcpListener,
-    admin: Option<TcpListener>,
+    listeners: Listeners,
 ) -> Server {
     let (stop_api, api_stopped) = watch::channel(false);
     let (stop_work, work_stopped) = watch::channel(false);
     let (stop_back, back_stopped) = watch::channel(false);
-    let address = local(&listener);
-    let admin_address = admin.as_ref().map(local);
     let limits = || EdgeLimits {
         max_connections: config.http.max_connections,
         max_connections_per_ip: config.http.max_connections_per_ip,
         ..EdgeLimits::default()
     };
-    let surface = match admin {
-        Some(_) => Surface::Public,
-        None => Surface::All,
+    let serve = |door: Listener| {
+        let (api, stop) = (api.clone(), api_stopped.clone());
+        tokio::spawn(api::serve(
+            door.listener,
+            door.tls,
+            api,
+            door.surface,
+            limits(),
+            stop,
+        ))
     };
-    let serve = |listener, surface| {
-        let stop = api_stopped.clone();
-        tokio::spawn(api::serve(listener, api.clone(), surface, limits(), stop))
-    };
-    let mut api = vec![serve(listener, surface)];
-    api.extend(admin.map(|listener| serve(listener, Surface::Admin)));
+    let api = listeners.all.into_iter().map(serve).collect();
     let work = vec![
         tokio::spawn(dispatch::run(pipeline.clone(), work_stopped.clone())),
         tokio::spawn(trial::run(pipeline.clone(), work_stopped.clone())),
@@ -275,12 +280,13 @@ fn run(
         tokio::spawn(keep).abort_handle()
     });
     Server {
-        address,
-        admin_address,
+        address: listeners.address,
+        tls_address: listeners.tls_address,
+        admin_address: listeners.admin_address,
+        admin_tls_address: listeners.admin_tls_address,
         smpp_address: None,
         smpp_tls_address: None,
         esmes: None,
-        certificate: None,
         pipeline,
         stop_api,
         stop_work,
@@ -291,23 +297,24 @@ fn run(
         reload,
         keepers: keeper.into_iter().collect(),
         reload_tables: Arc::default(),
+        reload_certificates: Arc::default(),
     }
 }
 
 impl Server {
-    /// Reads the policy file, the tables of numbers and the SMPP server's certificate again: SIGHUP.
+    /// Reads the policy file, the tables of numbers and the certificates again: SIGHUP.
     pub fn reload(&self) {
         self.reload.notify_one();
         self.reload_tables.notify_one();
-        if let Some(certificate) = self.certificate.clone() {
-            // Its files may be on a slow disk, and this thread serves.
-            tokio::task::spawn_blocking(move || match certificate.reload() {
-                Ok(()) => tracing::info!("the SMPP server's certificate was read again"),
-                Err(error) => {
-                    tracing::error!(%error, "the SMPP server's certificate stays the one before")
-                }
-            });
+        self.reload_certificates.notify_one();
+    }
+
+    fn keep_certificates(&mut self, certificates: Vec<Certificate>) {
+        if certificates.is_empty() {
+            return;
         }
+        let keep = certificates::keep(certificates, self.reload_certificates.clone());
+        self.keepers.push(tokio::spawn(keep).abort_handle());
     }
 
     fn keep_tables(&mut self, files: TableFiles) {
@@ -516,6 +523,8 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
         smpp,
         adapters,
         limits: limits(config),
+        http_certificate: listeners::certificate(&config.http, base)?,
+        smpp_certificate: esme::certificate(&config.smpp, base)?,
     })
 }
 

@@ -56,10 +56,16 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// Where the API listens.
-    pub listen: SocketAddr,
-    /// Where admin routes listen; the same address where none is given.
+    /// Where the API listens without TLS: 127.0.0.1:8080 where `tls_listen` is not given either.
+    pub listen: Option<SocketAddr>,
+    pub tls_listen: Option<SocketAddr>,
+    /// Where admin routes listen; beside all others where neither is given.
     pub admin_listen: Option<SocketAddr>,
+    pub admin_tls_listen: Option<SocketAddr>,
+    /// PEM: the certificate with its chain, and its key. Needed for TLS; read again when they change
+    /// and on SIGHUP.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
     /// Open connections at most, and of one address.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: usize,
@@ -70,11 +76,23 @@ pub struct Http {
 impl Default for Http {
     fn default() -> Http {
         Http {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            listen: None,
+            tls_listen: None,
             admin_listen: None,
+            admin_tls_listen: None,
+            certificate: None,
+            key: None,
             max_connections: 10_000,
             max_connections_per_ip: 1_000,
         }
+    }
+}
+
+impl Http {
+    pub fn plain(&self) -> Option<SocketAddr> {
+        let default = SocketAddr::from(([127, 0, 0, 1], 8080));
+        self.listen
+            .or_else(|| self.tls_listen.is_none().then_some(default))
     }
 }
 
@@ -664,7 +682,7 @@ window = 50
     #[test]
     fn the_environment_overrides() {
         let config = parse(GOOD, &[("HELIOGRAPH_HTTP__LISTEN", "127.0.0.1:1")]).unwrap();
-        assert_eq!(config.http.listen.port(), 1);
+        assert_eq!(config.http.plain().map(|a| a.port()), Some(1));
     }
 
     #[test]

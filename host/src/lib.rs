@@ -12,3 +12,4 @@ pub mod plugin;
 pub mod smpp;
 pub mod store;
 pub mod telemetry;
+pub mod tls;

@@ -80,6 +80,8 @@ pub struct Plan {
     pub files: Vec<(String, Vec<u8>)>,
     /// Lines at the end of the configuration.
     pub config_extra: String,
+    /// Lines of `[http]`.
+    pub http_extra: String,
     /// Lines at the end of the account `acme`, tables such as `[[accounts.smpp]]` among them.
     pub account_extra: String,
     /// Where the account's receipts go: the rig's own target.
@@ -97,6 +99,7 @@ impl Default for Plan {
             policy: String::new(),
             files: Vec::new(),
             config_extra: String::new(),
+            http_extra: String::new(),
             account_extra: String::new(),
             webhooks: false,
             policy_file: true,
@@ -153,7 +156,7 @@ impl Rig {
         };
         rig.write_policy(&plan.policy);
         let policy_file = plan.policy_file.then(|| rig.policy_path());
-        let extra = (&*plan.config_extra, &*plan.account_extra);
+        let extra = (&*plan.http_extra, &*plan.config_extra, &*plan.account_extra);
         rig.write_config(&carriers, plan.webhooks, policy_file, extra);
         rig.launch().await;
         rig
@@ -197,7 +200,7 @@ impl Rig {
         carriers: &[CarrierSpec],
         webhooks: bool,
         policy_file: Option<PathBuf>,
-        (extra, account_extra): (&str, &str),
+        (http_extra, extra, account_extra): (&str, &str, &str),
     ) {
         let dir = self.dir.path().display();
         let policy = policy_file.map_or(String::new(), |f| format!("file = \"{}\"", f.display()));
@@ -205,6 +208,7 @@ impl Rig {
             r#"
 [http]
 listen = "{}"
+{http_extra}
 [store]
 path = "{dir}/data"
 min_free_mib = 16

@@ -10,6 +10,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("domain", 0),
     ("clock", 0),
     ("telemetry", 0),
+    ("tls", 0),
     ("smpp", 1),
     ("store", 1),
     ("plugin", 1),

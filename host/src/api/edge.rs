@@ -1,5 +1,5 @@
-//! The accept loop: connections are counted, bounded in number and in time, and served over HTTP/1.1.
-//! Owns sockets and deadlines; knows no routes. Deadlines are one atomic per connection that a single
+//! The accept loop: connections are counted, bounded in number and in time, and served over HTTP/1.1,
+//! with TLS or without. Owns sockets and deadlines; knows no routes. Deadlines are one atomic per connection that a single
 //! task looks at, so that a request costs no timer.
 
 use std::collections::HashMap;
@@ -24,6 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tower::Service as _;
 
+use crate::tls::{self, Acceptor, Stream};
+
 /// How long the accept loop rests after an error such as EMFILE, which does not pass by itself.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(50);
 /// Octets of a request's head and of one read.
@@ -35,7 +37,7 @@ const HEADERS_MAX: usize = 64;
 pub struct EdgeLimits {
     pub max_connections: usize,
     pub max_connections_per_ip: usize,
-    /// From the connection to its first octet.
+    /// From the connection, or the end of its TLS handshake, to its first octet.
     pub first_byte: Duration,
     /// From a request's first octet to the end of its head.
     pub head: Duration,
@@ -75,12 +77,16 @@ pub struct EdgeStats {
     pub refused_per_ip: AtomicU64,
     /// Closed because a deadline passed.
     pub timed_out: AtomicU64,
+    /// Closed because no TLS came about, in time or at all.
+    pub handshakes_failed: AtomicU64,
     pub accept_errors: AtomicU64,
 }
 
-/// Serves `router` until `stop` turns true; then lets what is under way finish.
+/// Serves `router` until `stop` turns true; then lets what is under way finish. With `tls` every
+/// connection begins with a handshake, which counts as a connection from its first octet.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Acceptor>,
     router: Router,
     limits: EdgeLimits,
     stats: Arc<EdgeStats>,
@@ -103,13 +109,13 @@ pub async fn serve(
             Ok((stream, peer)) => {
                 let Ok(place) = places.clone().try_acquire_owned() else {
                     stats.refused_total.fetch_add(1, Relaxed);
-                    turn_away(stream);
+                    turn_away(stream, tls.is_some());
                     continue;
                 };
                 let ip = peer.ip().to_canonical();
                 if !connections.enter(ip, limits.max_connections_per_ip) {
                     stats.refused_per_ip.fetch_add(1, Relaxed);
-                    turn_away(stream);
+                    turn_away(stream, tls.is_some());
                     continue;
                 }
                 stats.accepted.fetch_add(1, Relaxed);
@@ -120,7 +126,8 @@ pub async fn serve(
                     stats: stats.clone(),
                     _place: place,
                 };
-                start(stream, guest, router.clone(), &limits, stop.clone());
+                let tls = tls.clone();
+                start(stream, tls, guest, router.clone(), &limits, stop.clone());
             }
             Err(error) => {
                 stats.accept_errors.fetch_add(1, Relaxed);
@@ -209,6 +216,7 @@ impl Deadline {
 
 fn start(
     stream: TcpStream,
+    tls: Option<Acceptor>,
     guest: Guest,
     router: Router,
     limits: &EdgeLimits,
@@ -221,19 +229,22 @@ fn start(
         at: AtomicU64::new(u64::MAX),
         phase: AtomicU8::new(BETWEEN),
     });
-    deadline.set(BETWEEN, connections.millis(), limits.first_byte);
+    // A handshake ends by its own limit; this one is for what it may leave hanging.
+    let first = match tls {
+        None => limits.first_byte,
+        Some(_) => tls::HANDSHAKE + limits.first_byte,
+    };
+    deadline.set(BETWEEN, connections.millis(), first);
     // The number of connections ever accepted is unique among those open.
     let number = guest.stats.accepted.load(Relaxed);
     let mut all = connections.all.lock();
-    let task = tokio::spawn(run(
-        stream,
+    let visit = Visit {
         guest,
         number,
-        router,
-        deadline.clone(),
-        limits.clone(),
-        stop,
-    ));
+        deadline: deadline.clone(),
+        limits: limits.clone(),
+    };
+    let task = tokio::spawn(run(stream, tls, visit, router, stop));
     all.insert(
         number,
         Connection {
@@ -243,17 +254,60 @@ fn start(
     );
 }
 
-async fn run(
-    stream: TcpStream,
+/// One connection's place and times.
+struct Visit {
     guest: Guest,
     number: u64,
-    router: Router,
     deadline: Arc<Deadline>,
     limits: EdgeLimits,
+}
+
+async fn run(
+    stream: TcpStream,
+    tls: Option<Acceptor>,
+    visit: Visit,
+    router: Router,
     mut stop: watch::Receiver<bool>,
 ) {
+    let stream = match tls {
+        None => Some(Stream::Plain(stream)),
+        Some(tls) => tokio::select! {
+            stream = shake_hands(&tls, stream, &visit) => stream,
+            _ = stop.wait_for(|stop| *stop) => None,
+        },
+    };
+    if let Some(stream) = stream {
+        converse(stream, &visit, router, stop).await;
+    }
+    visit.guest.connections.all.lock().remove(&visit.number);
+}
+
+/// None where no TLS came about; nobody is there to be told but the log.
+async fn shake_hands(tls: &Acceptor, stream: TcpStream, visit: &Visit) -> Option<Stream> {
+    match tls.accept(stream).await {
+        Ok(stream) => {
+            let now = visit.guest.connections.millis();
+            visit.deadline.set(BETWEEN, now, visit.limits.first_byte);
+            Some(stream)
+        }
+        Err(error) => {
+            let failed = &visit.guest.stats.handshakes_failed;
+            failed.fetch_add(1, Relaxed);
+            tracing::debug!(%error, peer = %visit.guest.ip, "connection ended");
+            None
+        }
+    }
+}
+
+async fn converse(stream: Stream, visit: &Visit, router: Router, mut stop: watch::Receiver<bool>) {
+    let Visit {
+        guest,
+        deadline,
+        limits,
+        ..
+    } = visit;
     let peer = Peer(guest.ip);
-    let connections = guest.connections.clone();
+    let connections = &guest.connections;
     let stream = TokioIo::new(Timed {
         stream,
         deadline: deadline.clone(),
@@ -264,7 +318,6 @@ async fn run(
         deadline.set(REQUEST, connections.millis(), limits.request);
         request.extensions_mut().insert(peer);
         let answer = router.clone().call(request);
-        let (deadline, connections) = (&deadline, &connections);
         async move {
             let answer: Result<Response<Body>, Infallible> = answer.await;
             deadline.set(BETWEEN, connections.millis(), limits.idle);
@@ -291,7 +344,6 @@ async fn run(
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
-    connections.all.lock().remove(&number);
 }
 
 /// Closes connections whose deadline passed.
@@ -311,17 +363,18 @@ async fn sweep(connections: Arc<Connections>, stats: Arc<EdgeStats>) {
     }
 }
 
-/// Says why in passing. What does not fit into the socket's buffer at once is not said.
-fn turn_away(stream: TcpStream) {
+/// Says why in passing. What does not fit into the socket's buffer at once is not said, and a client
+/// of TLS would not understand it.
+fn turn_away(stream: TcpStream, tls: bool) {
     const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-    if let Ok(mut stream) = stream.into_std() {
+    if !tls && let Ok(mut stream) = stream.into_std() {
         let _ = stream.write(BUSY);
     }
 }
 
 /// A stream that notes when a request's head begins.
 struct Timed {
-    stream: TcpStream,
+    stream: Stream,
     deadline: Arc<Deadline>,
     connections: Arc<Connections>,
     head: Duration,
@@ -390,6 +443,10 @@ mod tests {
     }
 
     async fn server(limits: EdgeLimits) -> Server {
+        server_with(limits, None).await
+    }
+
+    async fn server_with(limits: EdgeLimits, tls: Option<Acceptor>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new()
@@ -407,7 +464,7 @@ mod tests {
             );
         let stats = Arc::new(EdgeStats::default());
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, router, limits, stats.clone(), stopped));
+        let task = tokio::spawn(serve(listener, tls, router, limits, stats.clone(), stopped));
         Server {
             address,
             stats,
@@ -468,6 +525,39 @@ mod tests {
             closed = closed => assert!(closed.is_ok() && all.is_empty()),
             () = trickle => {}
         }
+    }
+
+    #[tokio::test]
+    async fn behind_tls_the_same_deadlines_hold() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let identity = tls::Identity::from_pem(pem.as_bytes(), key.as_bytes()).unwrap();
+        let acceptor = Acceptor::new(identity, None).unwrap();
+        let server = server_with(quick(), Some(acceptor.speaking(b"http/1.1"))).await;
+        let trusting = tls::Connector::new(tls::ClientSettings {
+            ca: Some(pem.into_bytes()),
+            ..tls::ClientSettings::default()
+        })
+        .unwrap();
+        for said in ["", "GET / HTTP/1.1\r\nx-never-"] {
+            let name = tls::server_name("localhost").unwrap();
+            let stream = connect(&server).await;
+            let mut stream = trusting.connect(stream, name).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            let mut all = Vec::new();
+            let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut all));
+            let _ = read.await.expect("the server did not close the connection");
+            assert!(all.is_empty());
+        }
+        assert_eq!(server.stats.timed_out.load(Relaxed), 2);
+        let mut plain = connect(&server).await;
+        plain
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(!rest(&mut plain).await.contains("hello"));
+        assert_eq!(server.stats.handshakes_failed.load(Relaxed), 1);
     }
 
     #[tokio::test]

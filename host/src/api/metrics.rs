@@ -127,6 +127,7 @@ fn http(page: &mut Page, api: &Api) {
         ("refused_total", &edge.refused_total),
         ("refused_per_ip", &edge.refused_per_ip),
         ("timed_out", &edge.timed_out),
+        ("handshake_failed", &edge.handshakes_failed),
         ("accept_error", &edge.accept_errors),
     ];
     page.head(
@@ -240,11 +241,24 @@ fn store(page: &mut Page, stats: &StoreStats, accepting: bool) {
             "Octets on disk",
             stats.disk_octets,
         ),
+        (
+            "heliograph_store_days",
+            "Days that have records",
+            stats.days,
+        ),
+        (
+            "heliograph_store_oldest_timestamp_seconds",
+            "Beginning of the oldest day that has records",
+            stats.oldest_day * 86_400,
+        ),
     ];
     for (name, help, value) in gauges {
         page.head(name, "gauge", help);
         page.line(name, &[], value);
     }
+    const DROPPED: &str = "heliograph_store_days_dropped_total";
+    page.head(DROPPED, "counter", "Days whose retention has ended");
+    page.line(DROPPED, &[], stats.days_dropped);
 }
 
 /// What the recording kept of the decisions, and what a shadow saw of them.

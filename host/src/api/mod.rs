@@ -48,6 +48,7 @@ use crate::carrier::adapter::AdapterCarrier;
 use crate::domain::{CarrierId, MessageId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::notify::{Render, Subject};
+use crate::tls::Acceptor;
 
 /// Large uploads that are held in memory at once.
 const UPLOADS_MAX: usize = 2;
@@ -127,6 +128,7 @@ impl Api {
 /// of its own serves `Surface::Admin`, the other one is `Surface::Public`.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Acceptor>,
     api: Arc<Api>,
     surface: Surface,
     limits: EdgeLimits,
@@ -139,7 +141,7 @@ pub async fn serve(
         let _ = stopped.wait_for(|stop| *stop).await;
         api.stopping.send_replace(true);
     };
-    let served = edge::serve(listener, router(&api, surface), limits, stats, stop);
+    let served = edge::serve(listener, tls, router(&api, surface), limits, stats, stop);
     tokio::join!(served, ends_streams);
 }
 
@@ -225,6 +227,10 @@ fn admin_routes(api: &Arc<Api>, router: Router) -> Router {
         .route(
             "/v1/policy/canary/promote",
             post(on(api, trial::promote_canary)),
+        )
+        .route(
+            "/v1/numbers/{number}/data",
+            delete(on(api, numbers::forget)),
         )
         .route("/v1/binds", get(on(api, binds::list)))
         .route("/v1/binds/{id}", delete(on(api, binds::unbind)))

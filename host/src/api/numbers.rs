@@ -1,18 +1,24 @@
-//! `GET /v1/numbers/{number}`: what is known of a number, and how a message's network is shown.
+//! `GET /v1/numbers/{number}`: what is known of a number, and how a message's network is shown; and
+//! `DELETE /v1/numbers/{number}/data`, after which nothing is known of it.
 
 use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::auth::Scope;
+use super::auth::{Caller, Scope};
 use super::http::{bad_parameter, json_response, parameters};
+use super::messages::store_problem;
 use super::problem::{Code, FieldError, Problem};
-use super::{Api, step_in};
-use crate::domain::Network;
+use super::{Api, detached, step_in};
+use crate::domain::{Address, Network};
+use crate::pipeline::erase::Stage;
 use crate::pipeline::numbers::{Lookup, Region};
 
 /// Where a number lives, and who said so.
@@ -106,6 +112,21 @@ pub async fn lookup(api: Arc<Api>, request: Request) -> Result<Response, Problem
     for (name, value) in parameters(&parts.uri, &["region"])? {
         region = Some(Region::parse(&value).map_err(|e| bad_parameter(&name, e))?);
     }
+    let address = number_in(&api, &parts, caller, region)?;
+    let found = api
+        .pipeline
+        .numbers
+        .lookup(address, api.pipeline.clock.now());
+    Ok(json_response(StatusCode::OK, &LookupView::from(found)))
+}
+
+/// The number of a path, read by its shape alone: what is stored may be anything that could be sent to.
+fn number_in(
+    api: &Api,
+    parts: &Parts,
+    caller: &Caller,
+    region: Option<Region>,
+) -> Result<Address, Problem> {
     let numbers = &api.pipeline.numbers;
     let refused = |rule: String| {
         Problem::invalid(
@@ -113,7 +134,7 @@ pub async fn lookup(api: Arc<Api>, request: Request) -> Result<Response, Problem
             vec![FieldError::new("/number", rule)],
         )
     };
-    let text = decoded(step_in(&parts))
+    let text = decoded(step_in(parts))
         .filter(|text| text.len() <= NUMBER_OCTETS_MAX)
         .ok_or_else(|| {
             refused(format!(
@@ -121,11 +142,60 @@ pub async fn lookup(api: Arc<Api>, request: Request) -> Result<Response, Problem
             ))
         })?;
     let rules = numbers.rules(&caller.account.id, region).by_shape();
-    let address = numbers
+    numbers
         .recipient(&text, &rules)
-        .map_err(|e| refused(e.to_string()))?;
-    let found = numbers.lookup(address, api.pipeline.clock.now());
-    Ok(json_response(StatusCode::OK, &LookupView::from(found)))
+        .map_err(|e| refused(e.to_string()))
+}
+
+/// What a piece of the work of forgetting came to. Everything is counted once: add the pieces up.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ForgottenData")]
+pub struct ForgottenView {
+    /// Messages that lost number, texts, reference, metadata and TLVs.
+    messages: u64,
+    /// Those of `messages` that still waited: they were canceled first.
+    canceled: u64,
+    /// Messages that a carrier has, or may have: left as they are until they have ended.
+    under_way: u64,
+    inbound: u64,
+    /// Parts of incomplete inbound messages.
+    fragments: u64,
+    /// Receipts that met no message.
+    receipts: u64,
+    /// Decisions recorded for replay.
+    recorded: u64,
+    /// Ask again with `?cursor=` it; null where all is done.
+    next_cursor: Option<String>,
+}
+
+/// `DELETE /v1/numbers/{number}/data?cursor=`: one bounded piece of the work.
+pub async fn forget(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let caller = api.authorize(&parts, Scope::Admin)?;
+    let mut stage = Stage::first();
+    for (name, value) in parameters(&parts.uri, &["cursor"])? {
+        let octets = URL_SAFE_NO_PAD.decode(&value).ok();
+        stage = octets
+            .and_then(|octets| Stage::from_octets(&octets))
+            .ok_or_else(|| bad_parameter(&name, "is not one that this server gave"))?;
+    }
+    let address = number_in(&api, &parts, caller, None)?;
+    let pipeline = api.pipeline.clone();
+    let (forgotten, next) = detached(async move { pipeline.forget(&address.value, stage).await })
+        .await?
+        .map_err(store_problem)?;
+    let stored = forgotten.stored;
+    let view = ForgottenView {
+        messages: stored.messages,
+        canceled: stored.canceled,
+        under_way: stored.under_way,
+        inbound: stored.inbound,
+        fragments: stored.fragments,
+        receipts: stored.orphans,
+        recorded: forgotten.recorded,
+        next_cursor: next.map(|stage| URL_SAFE_NO_PAD.encode(stage.octets())),
+    };
+    Ok(json_response(StatusCode::OK, &view))
 }
 
 const NUMBER_OCTETS_MAX: usize = 128;

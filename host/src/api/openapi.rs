@@ -45,7 +45,7 @@ fn submissions(generator: &mut SchemaGenerator) -> Value {
 }
 
 #[rustfmt::skip] // A table.
-pub const OPERATIONS: [Operation; 48] = {
+pub const OPERATIONS: [Operation; 49] = {
     use Payload::{Json, None, Object, Other};
     const fn op(method: &'static str, path: &'static str, scope: &'static str, status: &'static str, summary: &'static str, request: Payload, answer: Payload) -> Operation {
         Operation { method, path, summary, scope, status, request, answer }
@@ -62,6 +62,7 @@ pub const OPERATIONS: [Operation; 48] = {
         op("get", "/v1/threads", "read", "200", "List conversations by their last text, newest first", None, Json(of::<List<ThreadView<'static>>>)),
         op("get", "/v1/threads/{id}", "read", "200", "Show a conversation, newest first", None, Json(of::<List<ThreadItemView<'static>>>)),
         op("get", "/v1/numbers/{number}", "read", "200", "Tell what is known of a number", None, Json(of::<super::numbers::LookupView>)),
+        op("delete", "/v1/numbers/{number}/data", "admin", "200", "Forget a number: one piece of the work, go on with `cursor`", None, Json(of::<super::numbers::ForgottenView>)),
         op("get", "/v1/carriers", "read", "200", "Show the carriers", None, Json(of::<List<CarrierJson>>)),
         op("get", "/v1/carriers/{id}/callback", "", "200", "A carrier's call-back", None, Other("*/*")),
         op("post", "/v1/carriers/{id}/callback", "", "200", "A carrier's call-back", Other("*/*"), Other("*/*")),

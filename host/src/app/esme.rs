@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::certificates::Certificate;
 use super::{StartError, failed, listen, local};
 use crate::api::esme::{
     Binds, DefaultAlphabet, Door, LongInbound, Parts, ReceiptForm, Server, System, SystemSpec,
@@ -18,7 +19,6 @@ use crate::domain::{AccountId, Address, TrafficClass};
 use crate::pipeline::{Accounts, Pipeline};
 use crate::smpp::server::ServerSettings;
 use crate::smpp::session::BindMode;
-use crate::smpp::tls::{Acceptor, Identity};
 
 /// All ESMEs of a configuration.
 pub fn systems(config: &Config, base: &Path) -> Result<Vec<SystemSpec>, StartError> {
@@ -177,17 +177,30 @@ fn settings(section: &SmppServerSection, window: usize) -> ServerSettings {
 pub struct Doors {
     pub address: Option<SocketAddr>,
     pub tls_address: Option<SocketAddr>,
-    pub certificate: Option<Certificate>,
     doors: Vec<Door>,
 }
 
+/// None where nobody connects with TLS.
+pub fn certificate(
+    section: &SmppServerSection,
+    base: &Path,
+) -> Result<Option<Certificate>, StartError> {
+    if section.tls_listen.is_none() {
+        return Ok(None);
+    }
+    let (certificate, key) = (&section.certificate, &section.key);
+    let client_ca = section.client_ca.as_deref();
+    Certificate::open("smpp", certificate, key, client_ca, base).map(Some)
+}
+
 /// Listens where the configuration says.
-pub async fn open(section: &SmppServerSection, base: &Path) -> Result<Doors, StartError> {
-    let certificate = Certificate::open(section, base)?;
+pub async fn open(
+    section: &SmppServerSection,
+    certificate: Option<&Certificate>,
+) -> Result<Doors, StartError> {
     let mut opened = Doors {
         address: None,
         tls_address: None,
-        certificate: None,
         doors: Vec::new(),
     };
     if let Some(address) = section.listen {
@@ -198,15 +211,14 @@ pub async fn open(section: &SmppServerSection, base: &Path) -> Result<Doors, Sta
             tls: None,
         });
     }
-    if let (Some(address), Some(certificate)) = (section.tls_listen, &certificate) {
+    if let (Some(address), Some(certificate)) = (section.tls_listen, certificate) {
         let listener = listen(address).await?;
         opened.tls_address = Some(local(&listener));
         opened.doors.push(Door {
             listener,
-            tls: Some(certificate.acceptor.clone()),
+            tls: Some(certificate.acceptor()),
         });
     }
-    opened.certificate = certificate;
     Ok(opened)
 }
 
@@ -237,62 +249,6 @@ pub fn binds(systems: Vec<SystemSpec>, accounts: &Accounts) -> Arc<Binds> {
         Some(System::new(spec, account))
     });
     Arc::new(Binds::new(known))
-}
-
-/// The server's certificate, which is read again while it runs.
-#[derive(Clone)]
-pub struct Certificate {
-    pub acceptor: Acceptor,
-    section: SmppServerSection,
-    base: PathBuf,
-}
-
-impl Certificate {
-    /// None where nobody connects with TLS.
-    pub fn open(
-        section: &SmppServerSection,
-        base: &Path,
-    ) -> Result<Option<Certificate>, StartError> {
-        if section.tls_listen.is_none() {
-            return Ok(None);
-        }
-        let client_ca = match &section.client_ca {
-            None => None,
-            Some(path) => Some(read("client_ca", path, base)?),
-        };
-        let acceptor = Acceptor::new(identity(section, base)?, client_ca.as_deref());
-        Ok(Some(Certificate {
-            acceptor: acceptor.map_err(|e| failed("smpp", e))?,
-            section: section.clone(),
-            base: base.to_owned(),
-        }))
-    }
-
-    /// From the next handshake on. A file that is no good leaves the certificate in use.
-    pub fn reload(&self) -> Result<(), StartError> {
-        let identity = identity(&self.section, &self.base)?;
-        self.acceptor
-            .replace(identity)
-            .map_err(|e| failed("smpp", e))
-    }
-}
-
-fn identity(section: &SmppServerSection, base: &Path) -> Result<Identity, StartError> {
-    let file = |name: &str, path: &Option<PathBuf>| match path {
-        Some(path) => read(name, path, base),
-        None => Err(failed(
-            &format!("smpp.{name}"),
-            "is needed for smpp.tls_listen",
-        )),
-    };
-    let certificate = file("certificate", &section.certificate)?;
-    let key = file("key", &section.key)?;
-    Identity::from_pem(&certificate, &key).map_err(|e| failed("smpp", e))
-}
-
-fn read(name: &str, path: &Path, base: &Path) -> Result<Vec<u8>, StartError> {
-    std::fs::read(base.join(path))
-        .map_err(|e| failed(&format!("smpp.{name}"), format!("{}: {e}", path.display())))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::domain::receipt::{IdForm, Per};
 use crate::domain::{CarrierId, Tlv};
 use crate::smpp::session::BindMode;
 use crate::smpp::status::{self, Class};
-use crate::smpp::tls::{ClientSettings, Connector, Identity, server_name};
+use crate::tls::{ClientSettings, Connector, Identity, server_name};
 
 /// An SMPP carrier as its section describes it. `at` names the section in errors.
 pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfig, StartError> {

@@ -1,6 +1,7 @@
 //! Files that are read again when they change: how one state of a file is told from another, and the
 //! watch over their folders. Knows no file's meaning.
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,15 @@ pub const SETTLE: Duration = Duration::from_millis(100);
 pub type Stamp = Option<(u64, SystemTime, u64)>;
 
 pub async fn stamp(path: &Path) -> Stamp {
-    let metadata = tokio::fs::metadata(path).await.ok()?;
+    stamp_of(&tokio::fs::metadata(path).await.ok()?)
+}
+
+/// The same, for who may block: taken before the file is read for the first time, it misses no change.
+pub fn first_stamp(path: &Path) -> Stamp {
+    stamp_of(&std::fs::metadata(path).ok()?)
+}
+
+fn stamp_of(metadata: &Metadata) -> Stamp {
     Some((metadata.ino(), metadata.modified().ok()?, metadata.len()))
 }
 

@@ -17,7 +17,7 @@ use crate::domain::receipt::{IdForm, Per};
 use crate::domain::text::TextStyle;
 use crate::smpp::encode::{ADDRESS_RANGE_MAX, CREDENTIAL_MAX, SERVICE_TYPE_MAX, SYSTEM_TYPE_MAX};
 use crate::smpp::session::INTERFACE_VERSION;
-use crate::smpp::tls::Connector;
+use crate::tls::Connector;
 
 /// How a carrier is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

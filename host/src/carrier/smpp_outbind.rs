@@ -21,7 +21,7 @@ use super::smpp::{Inner, SmppCounters};
 use super::smpp_seat::{Place, told_to_stop};
 use crate::smpp::pdu::{Body, Framing, HEADER_LEN, decode, frame};
 use crate::smpp::session::BindMode;
-use crate::smpp::tls::Stream;
+use crate::tls::Stream;
 
 /// Where a carrier comes to, and how it is known.
 #[derive(Clone)]

@@ -21,7 +21,7 @@ use crate::domain::receipt::ReceiptStyle;
 use crate::smpp::link::{Link, LinkSettings, LinkState, link};
 use crate::smpp::session::{BindMode, CloseReason, Credentials, Role};
 use crate::smpp::status;
-use crate::smpp::tls::{HandshakeError, Stream, server_name};
+use crate::tls::{HandshakeError, Stream, server_name};
 
 /// Fills its place for as long as the carrier runs.
 pub(super) struct Seat {

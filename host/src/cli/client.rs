@@ -2,6 +2,7 @@
 //! its errors mean for a person and for an exit code.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+
+use crate::tls::ClientSettings;
 
 /// Where `heliograph demo` leaves its key.
 const DEMO_KEY_FILE: &str = "demo/api-key";
@@ -30,6 +33,9 @@ pub struct Target {
         value_name = "URL"
     )]
     pub url: String,
+    /// PEM of the authorities that an https server is trusted by; without it, the public ones
+    #[arg(long, env = "HELIOGRAPH_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// The API key; without one, what demo/api-key holds
     #[arg(
         long,
@@ -160,8 +166,7 @@ impl Client {
             ));
         }
         let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .map_err(|e| Failure::Failed(format!("TLS cannot be used on this machine: {e}")))?
+            .with_tls_config(trust(target)?)
             .https_or_http()
             .enable_http1()
             .build();
@@ -251,6 +256,23 @@ impl Client {
                 )))
             })
     }
+}
+
+fn trust(target: &Target) -> Result<rustls::ClientConfig, Failure> {
+    let usage =
+        |path: &PathBuf, why: String| Failure::Usage(format!("--ca {}: {why}", path.display()));
+    let ca = match &target.ca {
+        None => None,
+        Some(path) => Some(std::fs::read(path).map_err(|e| usage(path, e.to_string()))?),
+    };
+    let settings = ClientSettings {
+        ca,
+        ..ClientSettings::default()
+    };
+    settings.config().map_err(|e| match &target.ca {
+        Some(path) => usage(path, e.rule),
+        None => Failure::Failed(format!("TLS cannot be used on this machine: {e}")),
+    })
 }
 
 /// What follows `?`, each value escaped (RFC 3986, 2.1).
@@ -378,6 +400,7 @@ mod tests {
     fn a_bad_address_is_a_matter_of_usage() {
         let target = |url: &str| Target {
             url: url.to_owned(),
+            ca: None,
             key: Some("k".to_owned()),
             json: false,
         };
@@ -399,6 +422,7 @@ mod tests {
             .unwrap();
         let target = Target {
             url: format!("http://{free}"),
+            ca: None,
             key: Some("k".to_owned()),
             json: false,
         };

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use axum::body::Bytes;
+use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::client::{Client, Failure, Target, escaped, query};
@@ -17,6 +19,11 @@ pub enum Command {
     /// Tell what the server knows of a number: country, network, kind, wall clock
     #[command(after_help = "Example:\n  heliograph numbers lookup +447700900123")]
     Lookup(Lookup),
+    /// Delete what the server has of a number: texts, the number itself, what clients wrote beside it
+    #[command(
+        after_help = "What waits is canceled first; what a carrier has stays until it has ended, and is counted as under way: repeat the command then. The opt-out of the number stays. Message records stay too, without number and text.\n\nExample:\n  heliograph numbers forget +447700900123"
+    )]
+    Forget(Forget),
     /// Read tables of networks as the server would
     #[command(
         after_help = "Example:\n  heliograph numbers check --networks networks.tsv --ported ported.tsv"
@@ -31,6 +38,14 @@ pub struct Lookup {
     /// ISO 3166-1 alpha-2: GB
     #[arg(long)]
     pub region: Option<String>,
+    #[command(flatten)]
+    pub target: Target,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Forget {
+    /// The number, in international form
+    pub number: String,
     #[command(flatten)]
     pub target: Target,
 }
@@ -56,6 +71,10 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             let found = Client::new(&lookup.target)?.get(&path).await?;
             print(&found, lookup.target.json, lookup_text);
         }
+        Command::Forget(forget) => {
+            let counts = forget_all(&forget).await?;
+            print(&counts, forget.target.json, forgotten_text);
+        }
         Command::Check(check) => {
             let files = [
                 ("networks", check.networks, Columns::Networks),
@@ -78,6 +97,54 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Piece by piece, and the counts of all of them.
+async fn forget_all(forget: &Forget) -> Result<Value, Failure> {
+    let client = Client::new(&forget.target)?;
+    let mut counts = serde_json::Map::new();
+    let mut cursor = None;
+    loop {
+        let path = format!(
+            "/v1/numbers/{}/data{}",
+            escaped(&forget.number),
+            query(&[("cursor", cursor)])
+        );
+        let piece = client
+            .call(Method::DELETE, &path, &[], Bytes::new())
+            .await?;
+        for (name, value) in piece.as_object().into_iter().flatten() {
+            if let Some(n) = value.as_u64() {
+                let sum = counts.get(name).and_then(Value::as_u64).unwrap_or(0) + n;
+                counts.insert(name.clone(), sum.into());
+            }
+        }
+        cursor = piece["next_cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            return Ok(Value::Object(counts));
+        }
+    }
+}
+
+fn forgotten_text(counts: &Value) -> String {
+    let count = |name: &str| counts[name].as_u64().unwrap_or(0);
+    let mut out = format!(
+        "forgotten: {} messages ({} of them canceled first), {} inbound, {} parts, {} receipts, {} recorded decisions",
+        count("messages"),
+        count("canceled"),
+        count("inbound"),
+        count("fragments"),
+        count("receipts"),
+        count("recorded")
+    );
+    if count("under_way") > 0 {
+        let _ = write!(
+            out,
+            "\n{} messages are at a carrier: repeat this once they have ended",
+            count("under_way")
+        );
+    }
+    out
 }
 
 fn lookup_text(found: &Value) -> String {

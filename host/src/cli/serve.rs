@@ -58,13 +58,24 @@ async fn run(args: &ServeArgs) -> Result<(), String> {
         .await
         .map_err(|e| e.to_string())?;
     if args.json {
-        let admin = server.admin_address.map(|a| a.to_string());
-        println!(
-            "{}",
-            serde_json::json!({ "address": server.address.to_string(), "admin_address": admin })
-        );
+        let text = |address: Option<std::net::SocketAddr>| address.map(|a| a.to_string());
+        let addresses = serde_json::json!({
+            "address": text(server.address), "tls_address": text(server.tls_address),
+            "admin_address": text(server.admin_address),
+            "admin_tls_address": text(server.admin_tls_address),
+        });
+        println!("{addresses}");
     }
-    tracing::info!(address = %server.address, carriers = config.carriers.len(), "accepting messages");
+    let address = server
+        .address
+        .or(server.tls_address)
+        .map(tracing::field::display);
+    tracing::info!(
+        address,
+        tls = server.tls_address.is_some(),
+        carriers = config.carriers.len(),
+        "accepting messages"
+    );
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,

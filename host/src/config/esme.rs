@@ -17,7 +17,8 @@ pub struct SmppServerSection {
     /// Without TLS: for private networks, and clients that know no better.
     pub listen: Option<SocketAddr>,
     pub tls_listen: Option<SocketAddr>,
-    /// PEM: the certificate with its chain, and its key. Needed for `tls_listen`; read again on SIGHUP.
+    /// PEM: the certificate with its chain, and its key. Needed for `tls_listen`; read again when
+    /// they change and on SIGHUP.
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
     /// PEM: the authorities one of which must have signed each client's certificate.

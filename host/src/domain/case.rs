@@ -145,6 +145,19 @@ impl CaseRef<'_> {
 }
 
 impl Case {
+    pub fn lent(&self) -> CaseRef<'_> {
+        CaseRef {
+            message: &self.message,
+            set: self.set,
+            facts: &self.facts,
+            outcome: &self.outcome,
+            opted_out_after: self.opted_out_after,
+            network: self.network,
+            metadata: self.metadata.as_deref(),
+            heard: &self.heard,
+        }
+    }
+
     /// The message as the first hook saw it.
     pub fn message_before(&self) -> Message {
         let mut message = self.message.clone();

@@ -5,6 +5,7 @@ pub mod address;
 pub mod case;
 pub mod cut;
 pub mod decision;
+pub mod erase;
 pub mod message;
 pub mod receipt;
 pub mod sm;

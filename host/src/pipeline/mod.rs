@@ -11,6 +11,7 @@ pub mod carriers;
 pub mod compare;
 pub mod decide;
 pub mod dispatch;
+pub mod erase;
 pub mod events;
 pub mod inbound;
 pub mod inbound_routes;

@@ -13,7 +13,6 @@ pub mod session;
 pub mod status;
 mod terms;
 pub mod time;
-pub mod tls;
 pub mod tlv;
 
 #[cfg(test)]

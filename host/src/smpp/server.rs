@@ -18,7 +18,7 @@ use super::link::{BindLimits, Inlet, Link, LinkSettings, LinkState, Reaction, Re
 use super::pdu::{Bind, Body, DecodeError, Pdu, decode};
 use super::session::{BindMode, Role};
 use super::status;
-use super::tls::{Acceptor, Stream};
+use crate::tls::{Acceptor, Stream};
 
 #[derive(Clone, Copy, Debug)]
 pub struct ServerSettings {

@@ -56,6 +56,7 @@ struct Cursors {
     orphan: Vec<u8>,
     delivery: Vec<u8>,
     recent: Vec<u8>,
+    dead: Vec<u8>,
     thread: Vec<u8>,
     head: Vec<u8>,
     inbound: Vec<u8>,
@@ -125,6 +126,7 @@ impl Behind {
 
     fn sweep(&self, cursors: &mut Cursors) -> Result<(), StoreError> {
         let now = self.clock.now();
+        self.shared.note_days(&self.engine.days());
         self.state.sweep(now);
         let expired = next(&self.engine, &mut cursors.due, keys::DUE, |key, value| {
             let (lane, at, id) = keys::due_entry(key)?;
@@ -171,7 +173,13 @@ impl Behind {
         self.tell(orphans, Command::OrphansOverdue);
         self.tell(deliveries, Command::DeliveriesOverdue);
         self.tell(windows, Command::Forget);
-        let oldest = now.day().saturating_sub(self.retention_days);
+        let oldest = self.oldest_day();
+        let dead = next(&self.engine, &mut cursors.dead, keys::DEAD, |key, value| {
+            records::decode_outbox(value)
+                .is_ok_and(|e| e.at.day() < oldest)
+                .then(|| Key::from(key))
+        })?;
+        self.tell(dead, Command::DeadOverdue);
         for (cursor, prefix) in [
             (&mut cursors.thread, keys::THREAD),
             (&mut cursors.head, keys::THREAD_HEAD),
@@ -239,13 +247,9 @@ impl Behind {
     /// Asks which days older than messages are kept have none that is live. The answer is not waited
     /// for: the committer may be waiting for this thread.
     fn ask_for_settled_days(&self) -> Option<oneshot::Receiver<Vec<u32>>> {
-        let oldest = self.clock.now().day().saturating_sub(self.retention_days);
-        let days: Vec<u32> = self
-            .engine
-            .days()
-            .into_iter()
-            .filter(|d| *d < oldest)
-            .collect();
+        let oldest = self.oldest_day();
+        let mut days = self.engine.days();
+        days.retain(|d| *d < oldest);
         if days.is_empty() {
             return None;
         }
@@ -255,7 +259,13 @@ impl Behind {
         asked.is_ok().then_some(settled)
     }
 
-    /// Drops the days of an answer that has come; gives back one that has not.
+    /// The first day that is kept.
+    fn oldest_day(&self) -> u32 {
+        self.clock.now().day().saturating_sub(self.retention_days)
+    }
+
+    /// Drops the days of an answer that has come; gives back one that has not. A day of millions takes
+    /// seconds, in which this thread has what is committed to write: another one does it.
     fn drop_days(
         &self,
         mut answer: oneshot::Receiver<Vec<u32>>,
@@ -265,15 +275,29 @@ impl Behind {
             Err(oneshot::error::TryRecvError::Empty) => return Some(answer),
             Err(oneshot::error::TryRecvError::Closed) => return None,
         };
-        for day in settled {
-            match self.engine.drop_day(day) {
-                Ok(()) => tracing::info!(day, "dropped a day whose retention has ended"),
-                Err(error) => {
-                    tracing::error!(day, %error, "a day whose retention has ended could not be dropped")
-                }
-            }
+        let (engine, shared) = (self.engine.clone(), self.shared.clone());
+        let dropping = std::thread::Builder::new().name("store-retention".into());
+        let dropping = dropping.spawn(move || drop_settled(&engine, &shared, &settled));
+        if let Err(error) = dropping {
+            tracing::error!(%error, "days whose retention has ended are dropped a minute later");
         }
         None
+    }
+}
+
+/// Nobody writes to these days any more, and a reader that meets one half gone finds nothing there.
+fn drop_settled(engine: &Engine, shared: &Shared, days: &[u32]) {
+    for day in days {
+        match engine.drop_day(*day) {
+            Ok(true) => {
+                shared.days_dropped.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(day, "dropped a day whose retention has ended");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(day, %error, "a day whose retention has ended could not be dropped")
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::engine::{Engine, Value};
+use super::erase::{Erased, Suspects};
 use super::journal::Journal;
 use super::keys::{self, Key};
 use super::outbox::{Outbox, OutletName};
@@ -74,6 +75,8 @@ pub(super) enum Command {
     },
     SettleOwed(Box<OutboxEntry>, WebhookOutcome),
     Redeliver(u128, Answer<bool>),
+    /// What speaks of a number that is to be forgotten.
+    Erase(Suspects, Answer<Erased>),
     /// Entries of the floors above and of the registries: `None` removes.
     Write(Vec<(Key, Option<Value>)>, Answer<()>),
     /// Due entries whose message's validity has ended.
@@ -84,6 +87,8 @@ pub(super) enum Command {
     /// Entries that time has overtaken.
     Forget(Vec<Key>),
     DeliveriesOverdue(Vec<Key>),
+    /// Dead letters as old as messages get.
+    DeadOverdue(Vec<Key>),
     /// Which days hold no live message.
     SettledDays(Vec<u32>, oneshot::Sender<Vec<u32>>),
     /// Something waits outside of the channel: plugin state.
@@ -117,6 +122,7 @@ pub(super) enum Reply {
     Updated(oneshot::Sender<Result<(), UpdateError>>),
     Receipt(Answer<ReceiptMatch>, ReceiptMatch),
     Found(Answer<bool>, bool),
+    Erased(Answer<Erased>, Erased),
     Done(Answer<()>),
 }
 
@@ -300,6 +306,7 @@ impl Committer {
             }
             Command::SettleOwed(entry, outcome) => self.settle_owed(*entry, outcome),
             Command::Redeliver(event, reply) => self.redeliver(event, reply, now),
+            Command::Erase(suspects, reply) => self.erase(suspects, reply, now),
             Command::Write(entries, reply) => self.write(entries, reply),
             Command::Expired(entries) => entries.into_iter().try_for_each(|e| self.expire(e, now)),
             Command::ReceiptsOverdue(keys) => {
@@ -307,6 +314,7 @@ impl Committer {
             }
             Command::OrphansOverdue(keys) => keys.iter().try_for_each(|k| self.drop_orphan(k)),
             Command::DeliveriesOverdue(keys) => keys.iter().try_for_each(|k| self.give_up(k)),
+            Command::DeadOverdue(keys) => keys.iter().try_for_each(|k| self.drop_dead(k)),
             Command::Forget(keys) => {
                 keys.iter().for_each(|k| self.journal.remove(k));
                 Ok(())
@@ -389,6 +397,7 @@ impl Committer {
                 (Reply::Updated(to), Ok(())) => drop(to.send(Ok(()))),
                 (Reply::Receipt(to, value), Ok(())) => drop(to.send(Ok(value))),
                 (Reply::Found(to, value), Ok(())) => drop(to.send(Ok(value))),
+                (Reply::Erased(to, value), Ok(())) => drop(to.send(Ok(value))),
                 (Reply::Done(to), Ok(())) => drop(to.send(Ok(()))),
                 (Reply::Accepted(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
                 // Nothing that is not durable may go on the wire.
@@ -396,6 +405,7 @@ impl Committer {
                 (Reply::Updated(to), Err(e)) => drop(to.send(Err(UpdateError::Store(e.clone())))),
                 (Reply::Receipt(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
                 (Reply::Found(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
+                (Reply::Erased(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
                 (Reply::Done(to), Err(e)) => drop(to.send(Err(e.clone()))),
             }
         }

@@ -238,13 +238,12 @@ impl Engine {
         self.days.lock().keys().copied().collect()
     }
 
-    /// Drops a day whole.
-    pub fn drop_day(&self, day: u32) -> Result<(), StoreError> {
-        let tree = self.days.lock().remove(&day);
-        if tree.is_some() {
-            self.db.drop_tree(day_name(day)).map_err(sled_error)?;
+    /// Drops a day whole; false where there is none, or somebody else drops it.
+    pub fn drop_day(&self, day: u32) -> Result<bool, StoreError> {
+        match self.days.lock().remove(&day) {
+            Some(_) => self.db.drop_tree(day_name(day)).map_err(sled_error),
+            None => Ok(false),
         }
-        Ok(())
     }
 
     /// A generation is complete and waits to be written to the trees.

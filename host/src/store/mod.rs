@@ -12,6 +12,7 @@ mod blocks;
 mod bytes;
 mod commit;
 mod engine;
+mod erase;
 mod journal;
 mod keys;
 mod manifest;
@@ -56,7 +57,10 @@ use recency::Recency;
 use seeded::Seed;
 use shared::Shared;
 
-pub use recording::{Cases, Recorded, Recorder, RecordingOptions, RecordingStats, cases};
+pub use erase::{EraseFrom, Erased};
+pub use recording::{
+    Cases, Forgotten, Recorded, Recorder, RecordingOptions, RecordingStats, cases,
+};
 pub use threads::TwoWay;
 pub use types::{
     Accepted, Filter, Fragment, Idempotency, InboundFilter, InboundRecord, OptOut, OptOutScope,

@@ -246,6 +246,15 @@ impl Committer {
         Ok(())
     }
 
+    /// Nobody asked for it to be delivered again while its message was kept.
+    pub fn drop_dead(&mut self, key: &[u8]) -> Result<(), StoreError> {
+        if self.engine.get(key)?.is_some() {
+            self.journal.remove(key);
+            self.ledger.dead = self.ledger.dead.saturating_sub(1);
+        }
+        Ok(())
+    }
+
     pub fn redeliver(
         &mut self,
         event: u128,

@@ -33,6 +33,10 @@ pub(super) struct Shared {
     pub outbox: AtomicU64,
     pub dead: AtomicU64,
     pub leased: AtomicU64,
+    /// The oldest day that has records, and how many have.
+    oldest_day: AtomicU64,
+    days: AtomicU64,
+    pub days_dropped: AtomicU64,
     /// The last durable commit, and messages accepted up to it.
     pub sequence: AtomicU64,
     queued: RwLock<HashMap<Lane, Arc<AtomicU64>>>,
@@ -136,6 +140,12 @@ impl Shared {
         }
     }
 
+    pub fn note_days(&self, days: &[u32]) {
+        let oldest = days.iter().min().copied().unwrap_or(0);
+        self.oldest_day.store(u64::from(oldest), Ordering::Relaxed);
+        self.days.store(days.len() as u64, Ordering::Relaxed);
+    }
+
     pub fn queued(&self, lane: &Lane) -> u64 {
         self.queued
             .read()
@@ -178,6 +188,9 @@ impl Shared {
             outbox: get(&self.outbox),
             dead: get(&self.dead),
             leased: get(&self.leased),
+            oldest_day: get(&self.oldest_day),
+            days: get(&self.days),
+            days_dropped: get(&self.days_dropped),
             ..StoreStats::default()
         }
     }

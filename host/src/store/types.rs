@@ -435,6 +435,11 @@ pub struct StoreStats {
     pub leased: u64,
     pub recency_dropped: u64,
     pub disk_octets: u64,
+    /// Days with records: the oldest one, counted from 1970, and how many; those whose retention
+    /// ended since the start.
+    pub oldest_day: u64,
+    pub days: u64,
+    pub days_dropped: u64,
 }
 
 impl StoreStats {

@@ -31,7 +31,7 @@ pub use system::{Cidr, DefaultAlphabet, LongInbound, ReceiptForm, System, System
 
 use crate::pipeline::Pipeline;
 use crate::smpp::server::{self, ServerSession, ServerSettings};
-use crate::smpp::tls::Acceptor;
+use crate::tls::Acceptor;
 use gate::Gate;
 
 /// Submissions in forward mode that wait for their carriers.

@@ -10,7 +10,7 @@ use super::esme::{Esme, Stream, connect};
 use super::load::Pace;
 use super::rig::{ESME_PASSWORD, ESME_SYSTEM_ID, Rig};
 use super::{Args, Hooks, Percentiles, carrier_times, print_report};
-use crate::smpp::tls::{ClientSettings, Connector, server_name};
+use crate::tls::{ClientSettings, Connector, server_name};
 
 /// submit_sm without an answer, of one bind.
 const WINDOW: usize = 100;

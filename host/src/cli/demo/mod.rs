@@ -65,6 +65,7 @@ pub async fn run(args: Args) -> ExitCode {
 
 /// What runs while the demonstration does.
 struct Stage {
+    url: String,
     server: Server,
     north: Simulator,
     south: Simulator,
@@ -86,7 +87,7 @@ impl Drop for Scratch {
 async fn demonstrate(args: &Args) -> Result<bool, String> {
     telemetry::start("warn", false)?;
     let stage = Stage::set(args).await?;
-    let url = format!("http://{}", stage.server.address);
+    let url = stage.url.clone();
     if !args.json {
         println!(
             "Heliograph is up: API on {url}, carriers `north` and `south` over SMPP on loopback."
@@ -160,13 +161,17 @@ impl Stage {
         let server = app::start(&config, &data)
             .await
             .map_err(|e| e.to_string())?;
+        let address = server.address.ok_or("nothing listens without TLS")?;
+        let url = format!("http://{address}");
         let target = Target {
-            url: format!("http://{}", server.address),
+            url: url.clone(),
+            ca: None,
             key: Some(key.clone()),
             json: true,
         };
         let client = Client::new(&target).map_err(|e| e.to_string())?;
         let stage = Stage {
+            url,
             server,
             north,
             south,

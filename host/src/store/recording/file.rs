@@ -48,20 +48,8 @@ impl Writer {
         if fs2::available_space(&self.options.folder)? < self.options.free_octets_min {
             return Err(io::Error::other("the disk is nearly full"));
         }
-        let stored = lz4_flex::block::compress(&block.raw);
-        let mut octets = Vec::with_capacity(HEADER + stored.len());
-        octets.extend_from_slice(&MAGIC);
-        octets.extend_from_slice(&[case_record::VERSION, 0, 0, 0]);
-        octets.extend_from_slice(&block.count.to_be_bytes());
-        octets.extend_from_slice(&block.first.0.to_be_bytes());
-        octets.extend_from_slice(&block.last.0.to_be_bytes());
-        for length in [block.raw.len(), stored.len()] {
-            let length = u32::try_from(length).map_err(io::Error::other)?;
-            octets.extend_from_slice(&length.to_be_bytes());
-        }
-        let sum = checksum(&octets, &stored);
-        octets.extend_from_slice(&sum.to_be_bytes());
-        octets.extend_from_slice(&stored);
+        let mut octets = Vec::new();
+        put_block(block, &mut octets)?;
         let now = self.clock.now();
         let over = self.current.as_ref().is_none_or(|c| {
             c.octets >= FILE_OCTETS || now.since(c.begun) >= FILE_TIME || now < c.begun
@@ -79,6 +67,11 @@ impl Writer {
             current.octets += octets.len() as u64;
         }
         Ok(octets.len() as u64)
+    }
+
+    /// What follows begins a file of its own; those that there are do not change any more.
+    pub fn close(&mut self) {
+        self.current = None;
     }
 
     fn begin(&self, now: Timestamp, first: Timestamp) -> io::Result<Current> {
@@ -124,6 +117,26 @@ impl Writer {
     }
 }
 
+/// A block with its header, as it lies in a file.
+pub fn put_block(block: &Block, out: &mut Vec<u8>) -> io::Result<()> {
+    let stored = lz4_flex::block::compress(&block.raw);
+    let start = out.len();
+    out.reserve(HEADER + stored.len());
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&[case_record::VERSION, 0, 0, 0]);
+    out.extend_from_slice(&block.count.to_be_bytes());
+    out.extend_from_slice(&block.first.0.to_be_bytes());
+    out.extend_from_slice(&block.last.0.to_be_bytes());
+    for length in [block.raw.len(), stored.len()] {
+        let length = u32::try_from(length).map_err(io::Error::other)?;
+        out.extend_from_slice(&length.to_be_bytes());
+    }
+    let sum = checksum(&out[start..], &stored);
+    out.extend_from_slice(&sum.to_be_bytes());
+    out.extend_from_slice(&stored);
+    Ok(())
+}
+
 fn checksum(header: &[u8], stored: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(header);
@@ -131,14 +144,14 @@ fn checksum(header: &[u8], stored: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-struct Found {
-    path: PathBuf,
+pub struct Found {
+    pub path: PathBuf,
     first: Timestamp,
     octets: u64,
 }
 
 /// Oldest first.
-fn files(folder: &Path) -> io::Result<Vec<Found>> {
+pub fn files(folder: &Path) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -215,6 +228,25 @@ pub fn cases(folder: &Path, since: Timestamp, until: Timestamp, limit: u64) -> i
         until,
         skip: decisions - to_read,
         recorded: Recorded { decisions, to_read },
+        damaged,
+    })
+}
+
+/// All decisions of one file.
+pub fn cases_of(path: &Path) -> io::Result<Cases> {
+    let mut places = Vec::new();
+    let (since, until) = (Timestamp(0), Timestamp::MAX);
+    let damaged = u64::from(!scan(path, since, until, &mut places)?);
+    let decisions = places.iter().map(|p| u64::from(p.count)).sum();
+    Ok(Cases {
+        places: places.into_iter(),
+        since,
+        until,
+        skip: 0,
+        recorded: Recorded {
+            decisions,
+            to_read: decisions,
+        },
         damaged,
     })
 }

@@ -4,6 +4,7 @@
 //! decision means is its readers' business.
 
 mod case_record;
+mod erase;
 mod file;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::domain::CaseRef;
 use case_record::Said;
 
+pub use erase::Forgotten;
 pub use file::{Cases, Recorded, cases};
 
 /// Octets of a block before it is compressed.
@@ -71,6 +73,8 @@ struct Shared {
 enum Work {
     Block(Block),
     Flush(oneshot::Sender<()>),
+    /// The same, and the file is closed.
+    Close(oneshot::Sender<()>),
 }
 
 /// The block that is being filled.
@@ -140,10 +144,28 @@ impl Recorder {
 
     /// When it returns, all that was recorded before can be read.
     pub async fn flush(&self) {
+        self.told(Work::Flush).await;
+    }
+
+    /// The file behind `after` loses what speaks of `number`, which is an address's value; the first
+    /// one where `after` is empty, and then what is being written is closed first.
+    pub async fn forget(&self, after: &str, number: &str) -> std::io::Result<Forgotten> {
+        if after.is_empty() {
+            self.told(Work::Close).await;
+        }
+        let (folder, after) = (self.folder().to_owned(), after.to_owned());
+        let number = number.to_owned();
+        tokio::task::spawn_blocking(move || erase::forget(&folder, &after, &number))
+            .await
+            .unwrap_or_else(|e| Err(std::io::Error::other(e)))
+    }
+
+    async fn told(&self, work: impl FnOnce(oneshot::Sender<()>) -> Work) {
         let inner = self.0.clone();
         let (done, written) = oneshot::channel();
+        let work = work(done);
         // The channel may be full, and its writer behind.
-        let sent = tokio::task::spawn_blocking(move || inner.work.send(Work::Flush(done))).await;
+        let sent = tokio::task::spawn_blocking(move || inner.work.send(work)).await;
         if matches!(sent, Ok(Ok(()))) {
             let _ = written.await;
         }
@@ -164,7 +186,7 @@ impl Recorder {
 }
 
 fn write_all(shared: &Shared, work: &Receiver<Work>, mut writer: file::Writer) {
-    let mut write = |block: Block| {
+    let write = |writer: &mut file::Writer, block: Block| {
         if block.count == 0 {
             return;
         }
@@ -179,21 +201,25 @@ fn write_all(shared: &Shared, work: &Receiver<Work>, mut writer: file::Writer) {
         }
     };
     loop {
-        match work.recv_timeout(QUIET) {
-            Ok(Work::Block(block)) => write(block),
-            Ok(Work::Flush(done)) => {
-                let rest = shared.filling.lock().take();
-                write(rest);
+        let work = match work.recv_timeout(QUIET) {
+            Ok(Work::Block(block)) => {
+                write(&mut writer, block);
+                continue;
+            }
+            other => other,
+        };
+        let rest = shared.filling.lock().take();
+        write(&mut writer, rest);
+        match work {
+            Ok(Work::Close(done)) => {
+                writer.close();
                 let _ = done.send(());
             }
-            Err(RecvTimeoutError::Timeout) => {
-                let rest = shared.filling.lock().take();
-                write(rest);
+            Ok(Work::Flush(done)) => {
+                let _ = done.send(());
             }
-            Err(RecvTimeoutError::Disconnected) => {
-                let rest = shared.filling.lock().take();
-                return write(rest);
-            }
+            Ok(Work::Block(_)) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }

@@ -264,3 +264,34 @@ fn old_files_and_too_many_are_dropped_and_the_newest_stays() {
     // An hour is kept: the file that it began in, and those after it.
     assert_eq!(count(), 3);
 }
+
+#[tokio::test]
+async fn a_number_is_forgotten_file_by_file_and_nothing_else_is_lost() {
+    const NUMBER: &str = "447700900999";
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::open(options(folder.path()), Clock::manual(Timestamp(1))).unwrap();
+    let carriers = Arc::new(vec![view("north", 0)]);
+    let recorded = |n: u64| {
+        let mut case = case(n, &carriers);
+        if n.is_multiple_of(3) {
+            case.message.recipient = Address::international(NUMBER).unwrap();
+        }
+        case
+    };
+    (1..=30).for_each(|n| record(&recorder, &recorded(n)));
+    let first = recorder.forget("", NUMBER).await.unwrap();
+    assert_eq!(first.decisions, 10);
+    // What is recorded meanwhile lies in another file.
+    (31..=60).for_each(|n| record(&recorder, &recorded(n)));
+    let after = first.file.unwrap();
+    recorder.flush().await;
+    let second = recorder.forget(&after, NUMBER).await.unwrap();
+    assert_eq!(second.decisions, 10);
+    let last = recorder.forget(&second.file.unwrap(), NUMBER).await;
+    assert_eq!(last.unwrap(), Forgotten::default());
+    let (left, cases) = read(folder.path(), 0, u64::MAX, u64::MAX);
+    assert_eq!((left.len(), cases.damaged), (40, 0));
+    same(&left[0], &recorded(1));
+    same(&left[39], &recorded(59));
+    assert!(left.iter().all(|c| !c.message.concerns(NUMBER)));
+}

@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod durability;
+mod erase;
 mod life;
 mod receipts;
 mod registries;

@@ -1,6 +1,6 @@
-//! TLS for SMPP, both ends: what trusts whom, certificates that can be replaced while connections
-//! last, handshakes with a time limit, and errors a person can act on. Knows PEM and certificates,
-//! no files, no configuration and no PDUs.
+//! TLS for SMPP and HTTP, both ends: what trusts whom, certificates that can be replaced while
+//! connections last, handshakes with a time limit, and errors a person can act on. TLS 1.2 and 1.3
+//! are all that rustls speaks. Knows PEM and certificates, no files and no configuration.
 
 use std::fmt;
 use std::io;
@@ -223,14 +223,14 @@ impl fmt::Debug for Connector {
     }
 }
 
-impl Connector {
-    pub fn new(settings: ClientSettings) -> Result<Connector, TlsError> {
+impl ClientSettings {
+    pub fn config(self) -> Result<ClientConfig, TlsError> {
         let ClientSettings {
             ca,
             pins,
             identity,
             insecure,
-        } = settings;
+        } = self;
         let chain = if insecure || (ca.is_none() && !pins.is_empty()) {
             None
         } else {
@@ -254,7 +254,7 @@ impl Connector {
             .map_err(|e| TlsError::new("tls", e))?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let config = match identity {
+        Ok(match identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
                 let certified = Arc::new(identity.certified()?);
@@ -262,9 +262,14 @@ impl Connector {
                     certified,
                 )))
             }
-        };
+        })
+    }
+}
+
+impl Connector {
+    pub fn new(settings: ClientSettings) -> Result<Connector, TlsError> {
         Ok(Connector {
-            config: Arc::new(config),
+            config: Arc::new(settings.config()?),
             limit: HANDSHAKE,
         })
     }
@@ -337,6 +342,14 @@ impl Acceptor {
         })
     }
 
+    /// What clients may ask for by ALPN (RFC 7301); one that asks for something else gets no connection.
+    pub fn speaking(mut self, protocol: &[u8]) -> Acceptor {
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols = vec![protocol.to_vec()];
+        self.config = Arc::new(config);
+        self
+    }
+
     /// From the next handshake on; connections that are up go on. An error leaves things as they were.
     pub fn replace(&self, identity: Identity) -> Result<(), TlsError> {
         let certified = Arc::new(identity.certified()?);
@@ -368,7 +381,7 @@ impl ResolvesServerCert for Replaceable {
     }
 }
 
-/// A connection that SMPP travels on. What was written counts as sent once `flush` is through: TLS
+/// A connection, with TLS or without. What was written counts as sent once `flush` is through: TLS
 /// keeps records that the socket would not take.
 #[derive(Debug)]
 pub enum Stream {
@@ -425,6 +438,24 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Plain(stream) => Pinned::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pinned::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pinned<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pinned::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Tls(stream) => Pinned::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
         }
     }
 }
@@ -545,5 +576,4 @@ fn roots(pem: &[u8]) -> Result<RootCertStore, TlsError> {
 }
 
 #[cfg(test)]
-#[path = "tls_tests.rs"]
 mod tests;
