@@ -361,7 +361,8 @@ reconnect_max_ms = 500
             .unwrap_or_else(|e| self.fail(&format!("GET /metrics: {e}")));
         assert_eq!(status, 200);
         let page = String::from_utf8_lossy(&page);
-        let line = page.lines().find(|l| parts.iter().all(|p| l.contains(p)));
+        let mut lines = page.lines().filter(|l| !l.starts_with('#'));
+        let line = lines.find(|l| parts.iter().all(|p| l.contains(p)));
         let value = line.and_then(|l| l.rsplit(' ').next());
         value.and_then(|v| v.parse().ok()).unwrap_or(0.0)
     }
