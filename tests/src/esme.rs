@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::PATIENCE;
-use crate::smsc::Session;
+use crate::smsc::{Connection, Session};
 
 /// How a bind goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Esme {
 impl Esme {
     pub async fn connect(address: &str) -> Esme {
         let stream = TcpStream::connect(address).await.expect("a connection");
-        Esme::over(stream)
+        Esme::over(Box::new(stream))
     }
 
     /// From another loopback address than the usual one.
@@ -41,12 +41,15 @@ impl Esme {
             .bind(SocketAddr::from((source, 0)))
             .expect("a loopback address");
         let address = address.parse().expect("an address");
-        Esme::over(socket.connect(address).await.expect("a connection"))
+        Esme::over(Box::new(
+            socket.connect(address).await.expect("a connection"),
+        ))
     }
 
-    fn over(stream: TcpStream) -> Esme {
+    /// On a connection that somebody else made.
+    pub fn over(stream: Box<dyn Connection>) -> Esme {
         Esme {
-            session: Session::over(Box::new(stream)),
+            session: Session::over(stream),
             next: 0,
             deliveries: VecDeque::new(),
         }
@@ -133,6 +136,14 @@ impl Esme {
         let resp = rusmpp::pdus::DeliverSmResp::default();
         self.session.say(status, sequence, resp).await;
         sm
+    }
+
+    /// A deliver_sm that came while something else was waited for, answered now.
+    pub async fn delivery_at_hand(&mut self) -> Option<DeliverSm> {
+        if self.deliveries.is_empty() {
+            return None;
+        }
+        Some(self.delivery(CommandStatus::EsmeRok).await)
     }
 
     pub async fn unanswered_delivery(&mut self) -> (u32, DeliverSm) {

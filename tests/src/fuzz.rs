@@ -153,7 +153,9 @@ fn session(octets: &[u8]) {
                     answered += 1;
                     assert!(answered <= token, "answered twice");
                 }
-                Event::None | Event::Bound => {}
+                // Half of them wait for answers until their patience ends.
+                Event::UnbindRequest if seed % 2 == 0 => session.let_go(),
+                Event::None | Event::Bound | Event::UnbindRequest => {}
             }
             if session.is_bound() && session.window_free() > 0 {
                 let sm = Sm::default();

@@ -14,6 +14,7 @@ use subtle::ConstantTimeEq;
 use super::problem::{Code, Problem};
 use crate::domain::AccountId;
 use crate::pipeline::{Account, Accounts};
+use crate::smpp::server::network;
 
 /// Wrong keys that one address may present in a minute before it is answered 429.
 const BAD_KEYS_MAX: u32 = 20;
@@ -227,17 +228,6 @@ fn bit(scope: Scope) -> u8 {
         Scope::Send => 1,
         Scope::Read => 2,
         Scope::Admin => 4,
-    }
-}
-
-/// One subscriber of IPv6 has a /64 at least: his addresses count as one.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
     }
 }
 

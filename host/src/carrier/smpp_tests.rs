@@ -55,6 +55,7 @@ impl Smsc {
             None,
             Arc::new(judge),
             sender,
+            Arc::default(),
             stopped,
         ));
         Smsc {

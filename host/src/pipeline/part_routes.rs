@@ -1,7 +1,8 @@
 //! Parts that a client submits one by one travel by one way: what the policy chose for the first is
 //! kept for a while and holds for the others, because a handset joins only what one SMSC sent it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pipeline;
@@ -11,12 +12,12 @@ use crate::domain::{AccountId, Message, Outcome, Plan, SetId};
 /// How long the parts of one message may be apart.
 const TOGETHER: Duration = Duration::from_secs(600);
 
-/// Messages whose way is known at once. Beyond it parts go where policy sends each.
-const ROUTES_MAX: usize = 20_000;
+/// Messages of one account whose way is known at once. Of more the newest count, so that nobody's
+/// endless first parts cost anybody else.
+const ROUTES_MAX: usize = 5_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    account: AccountId,
     originator: String,
     recipient: String,
     reference: u16,
@@ -30,7 +31,35 @@ struct Route {
 }
 
 #[derive(Default)]
-pub(super) struct PartRoutes(parking_lot::Mutex<HashMap<Key, Route>>);
+struct Routes {
+    known: HashMap<Arc<Key>, Route>,
+    /// As they were first known.
+    order: VecDeque<Arc<Key>>,
+}
+
+impl Routes {
+    fn keep(&mut self, key: Key, route: Route) {
+        if let Some(known) = self.known.get_mut(&key) {
+            *known = route;
+            return;
+        }
+        while let Some(oldest) = self.order.front() {
+            let known = self.known.get(oldest);
+            let current = known.is_some_and(|k| route.at.since(k.at) < TOGETHER);
+            if current && self.known.len() < ROUTES_MAX {
+                break;
+            }
+            self.known.remove(oldest);
+            self.order.pop_front();
+        }
+        let key = Arc::new(key);
+        self.order.push_back(key.clone());
+        self.known.insert(key, route);
+    }
+}
+
+#[derive(Default)]
+pub(super) struct PartRoutes(parking_lot::Mutex<HashMap<AccountId, Routes>>);
 
 impl PartRoutes {
     /// Gives `message` the plan of the part before it, or keeps its own for those that follow.
@@ -39,15 +68,15 @@ impl PartRoutes {
             return;
         };
         let key = Key {
-            account: message.account.clone(),
             originator: message.originator.value.clone(),
             recipient: message.recipient.value.clone(),
             reference: concat.reference,
             total: concat.total,
         };
         let set = message.decisions.last().map(|d| d.set);
-        let mut routes = self.0.lock();
-        if let Some(route) = routes.get(&key)
+        let mut accounts = self.0.lock();
+        let routes = accounts.entry(message.account.clone()).or_default();
+        if let Some(route) = routes.known.get(&key)
             && route.set == set
             && now.since(route.at) < TOGETHER
         {
@@ -55,13 +84,8 @@ impl PartRoutes {
             message.hop = 0;
             return;
         }
-        if routes.len() >= ROUTES_MAX {
-            routes.retain(|_, route| now.since(route.at) < TOGETHER);
-        }
-        if routes.len() < ROUTES_MAX {
-            let plan = message.plan.clone();
-            routes.insert(key, Route { set, plan, at: now });
-        }
+        let plan = message.plan.clone();
+        routes.keep(key, Route { set, plan, at: now });
     }
 }
 
@@ -119,16 +143,39 @@ mod tests {
         assert_eq!((way(&other), way(&late)), (Some("south"), Some("south")));
     }
 
-    #[test]
-    fn the_table_is_bounded_and_old_ways_make_room() {
-        let routes = PartRoutes::default();
-        for n in 0..ROUTES_MAX + 10 {
+    /// The first parts of `count` messages to as many recipients.
+    fn flood(routes: &PartRoutes, account: &str, count: usize) {
+        for n in 0..count {
             let mut one = part(7, 1, "north");
+            one.account = AccountId::from(account);
             one.recipient.value = n.to_string();
             routes.follow(&mut one, NOW);
         }
-        assert_eq!(routes.0.lock().len(), ROUTES_MAX);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_old_ways_make_room() {
+        let routes = PartRoutes::default();
+        flood(&routes, "acme", ROUTES_MAX + 10);
+        let known = || routes.0.lock()[&AccountId::from("acme")].known.len();
+        assert_eq!(known(), ROUTES_MAX);
+        let (mut newest, mut oldest) = (part(7, 2, "south"), part(7, 2, "south"));
+        newest.recipient.value = (ROUTES_MAX + 9).to_string();
+        oldest.recipient.value = "0".to_owned();
+        routes.follow(&mut newest, NOW);
+        routes.follow(&mut oldest, NOW);
+        assert_eq!((way(&newest), way(&oldest)), (Some("north"), Some("south")));
         routes.follow(&mut part(9, 1, "north"), NOW.plus(TOGETHER));
-        assert_eq!(routes.0.lock().len(), 1);
+        assert_eq!(known(), 1);
+    }
+
+    #[test]
+    fn one_accounts_endless_parts_are_its_own() {
+        let routes = PartRoutes::default();
+        let (mut first, mut second) = (part(7, 1, "north"), part(7, 2, "south"));
+        routes.follow(&mut first, NOW);
+        flood(&routes, "greedy", ROUTES_MAX + 10);
+        routes.follow(&mut second, NOW);
+        assert_eq!(way(&second), Some("north"));
     }
 }

@@ -66,6 +66,8 @@ pub(super) struct Engine<I: Inlet> {
     events: mpsc::Sender<I::Event>,
     replies: mpsc::Sender<Reply>,
     permits: Arc<Semaphore>,
+    /// Permits in all, taken ones too.
+    requests_max: usize,
     /// Octets that unanswered requests may still take up.
     room: Arc<Semaphore>,
     buffer: BytesMut,
@@ -86,6 +88,8 @@ pub(super) struct Engine<I: Inlet> {
     published: Counters,
     /// The stream holds octets that it could not pass on yet.
     unflushed: bool,
+    /// The peer will send nothing more.
+    input_ended: bool,
     state: watch::Sender<LinkState>,
     shared: Arc<Shared>,
 }
@@ -161,7 +165,7 @@ async fn turn<I: Inlet>(
                 Err(error) => engine.session.close(ended(&error)),
             },
             read = reader.read_buf(buffer), if may_read => match read {
-                Ok(0) => engine.session.close(CloseReason::ClosedByPeer),
+                Ok(0) => engine.input_ends(),
                 // There was more to read than room for it.
                 Ok(octets) if octets >= spare => engine.read_ahead = READ_CHUNK,
                 Ok(_) => {}
@@ -245,6 +249,7 @@ impl<I: Inlet> Engine<I> {
             inlet,
             events,
             permits: Arc::new(Semaphore::new(replies.max_capacity())),
+            requests_max: replies.max_capacity(),
             room: Arc::new(Semaphore::new(
                 settings.request_octets_max.clamp(1, Semaphore::MAX_PERMITS),
             )),
@@ -261,6 +266,7 @@ impl<I: Inlet> Engine<I> {
             write_stalled: None,
             published: Counters::default(),
             unflushed: false,
+            input_ended: false,
             state,
             shared,
         }
@@ -356,6 +362,7 @@ impl<I: Inlet> Engine<I> {
                 sequence_number,
                 body,
             } => self.request(now, sequence_number, octets, &body),
+            Event::UnbindRequest => self.let_go(),
             Event::Answer {
                 token,
                 command_status,
@@ -379,8 +386,25 @@ impl<I: Inlet> Engine<I> {
         }
         if let Some(requests) = limits.requests {
             let unused = self.permits.available_permits();
-            self.permits
+            let forgotten = self
+                .permits
                 .forget_permits(unused.saturating_sub(requests.max(1)));
+            self.requests_max -= forgotten;
+        }
+    }
+
+    /// A half-closed connection still takes the answers that it is owed.
+    fn input_ends(&mut self) {
+        self.input_ended = true;
+        self.session.peer_closed(now());
+        self.let_go();
+    }
+
+    /// A peer that has said goodbye goes when every request of its has had its answer.
+    fn let_go(&mut self) {
+        let answered = self.permits.available_permits() >= self.requests_max;
+        if answered && self.stash.is_none() && self.session.is_leaving() {
+            self.session.let_go();
         }
     }
 
@@ -420,8 +444,8 @@ impl<I: Inlet> Engine<I> {
     /// Stops here for a while; refuses once that lasts too long.
     fn no_place(&mut self, now: Instant, sequence_number: u32, command_id: u32, frame: &Bytes) {
         if self.overloaded {
-            let command_status = self.settings.overload_status;
-            self.respond(now, sequence_number, command_id, command_status);
+            let response = reject(command_id, sequence_number, self.settings.overload_status);
+            self.session.refuse_overload(now, &response);
         } else {
             self.blocked.get_or_insert(now);
             self.stash = Some(frame.clone());
@@ -481,6 +505,7 @@ impl<I: Inlet> Engine<I> {
             }
         }
         self.blocked = self.blocked.filter(|_| self.stash.is_some());
+        self.let_go();
     }
 
     /// Takes what is waiting and fits the window.
@@ -537,6 +562,7 @@ impl<I: Inlet> Engine<I> {
 
     fn may_read(&self) -> bool {
         self.stash.is_none()
+            && !self.input_ended
             && (self.overloaded || self.has_place())
             && self.session.output().len() < OUTPUT_HIGH
     }

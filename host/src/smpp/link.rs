@@ -408,6 +408,7 @@ impl Link {
             stray_responses: read(&self.shared.stray_responses),
             malformed: read(&self.shared.malformed),
             refused: read(&self.shared.refused),
+            ..Counters::default()
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod status;
 mod terms;
 pub mod time;
 pub mod tlv;
+pub mod wire;
 
 #[cfg(test)]
 mod pdu_tests;

@@ -1,6 +1,6 @@
 //! What a session wants written, and how far into the stream that has come.
 
-use super::pdu::{EncodeError, HEADER_LEN, Pdu, encode};
+use super::pdu::{EncodeError, Framing, HEADER_LEN, Pdu, encode, frame};
 
 /// Capacity that is kept between writes.
 const KEPT: usize = 64 * 1024;
@@ -61,9 +61,24 @@ impl Output {
         self.written + self.unwritten().len() as u64
     }
 
-    /// Forgets everything from that position in the stream on.
-    pub fn take_back(&mut self, from: u64) {
-        let keep = usize::try_from(from.saturating_sub(self.written)).unwrap_or(usize::MAX);
-        self.octets.truncate(self.done.saturating_add(keep));
+    /// Forgets the PDUs that begin at those positions in the stream; not one octet of them was written.
+    pub fn take_back(&mut self, mut positions: Vec<u64>) {
+        positions.sort_unstable();
+        let mut kept = Vec::with_capacity(self.unwritten().len());
+        let mut rest = self.unwritten();
+        let mut at = self.written;
+        for position in positions {
+            let ahead = usize::try_from(position.saturating_sub(at)).unwrap_or(usize::MAX);
+            let (before, from) = rest.split_at(ahead.min(rest.len()));
+            let Framing::Frame(length) = frame(from) else {
+                continue;
+            };
+            kept.extend_from_slice(before);
+            rest = &from[length..];
+            at = position + length as u64;
+        }
+        kept.extend_from_slice(rest);
+        self.octets = kept;
+        self.done = 0;
     }
 }

@@ -14,10 +14,13 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::link::{BindLimits, Inlet, Link, LinkSettings, LinkState, Reaction, Responder, link};
+use super::link::{
+    BindLimits, Inlet, Link, LinkSettings, LinkState, Reaction, Responder, link, now,
+};
 use super::pdu::{Bind, Body, DecodeError, Pdu, decode};
-use super::session::{BindMode, Role};
+use super::session::{BindMode, Counters, Role};
 use super::status;
+use super::wire::WireFaults;
 use crate::tls::{Acceptor, Stream};
 
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +28,8 @@ pub struct ServerSettings {
     pub link: LinkSettings,
     /// Connections in all. Beyond it nobody is accepted until one ends.
     pub connections_max: usize,
-    /// Connections that have not bound, in all and from one address: closed at once beyond it.
+    /// Connections that have not bound, in all and from one address (or /64 of IPv6): closed at once
+    /// beyond it.
     pub unbound_max: usize,
     pub unbound_per_ip_max: usize,
     /// Requests of one session that wait for its owner.
@@ -135,13 +139,14 @@ impl fmt::Debug for Request {
 
 /// Serves until `shutdown` turns true or its sender is gone; then unbinds all sessions and returns.
 /// Survives every error of `accept`. With `tls` every connection begins with a handshake, which
-/// counts towards the time to bind.
+/// counts towards the time to bind. What goes wrong on the wire is added to `faults`.
 pub async fn serve(
     listener: TcpListener,
     settings: ServerSettings,
     tls: Option<Acceptor>,
     authenticate: Arc<dyn Authenticate>,
     sessions: mpsc::Sender<ServerSession>,
+    faults: Arc<WireFaults>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let unbound = Arc::new(Unbound {
@@ -161,6 +166,7 @@ pub async fn serve(
                 Ok((stream, peer)) => {
                     back_off = ACCEPT_BACK_OFF_MIN;
                     if !unbound.enter(peer.ip()) {
+                        WireFaults::one(&faults.unbound_floods);
                         debug!(%peer, "too many unbound connections: closed");
                         continue;
                     }
@@ -171,6 +177,7 @@ pub async fn serve(
                         tls: tls.clone(),
                         authenticate: Arc::clone(&authenticate),
                         sessions: sessions.clone(),
+                        faults: Arc::clone(&faults),
                         unbound: Arc::clone(&unbound),
                     };
                     next_id += 1;
@@ -205,6 +212,7 @@ struct Connection {
     tls: Option<Acceptor>,
     authenticate: Arc<dyn Authenticate>,
     sessions: mpsc::Sender<ServerSession>,
+    faults: Arc<WireFaults>,
     unbound: Arc<Unbound>,
 }
 
@@ -217,8 +225,10 @@ impl Connection {
             tls,
             authenticate,
             sessions,
+            faults,
             unbound,
         } = self;
+        let connected = now();
         // Without it small responses wait for the peer's acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "TCP_NODELAY");
@@ -226,7 +236,10 @@ impl Connection {
         let stream = match tls {
             None => Ok(Stream::Plain(stream)),
             Some(tls) => tokio::select! {
-                stream = tls.accept(stream) => stream.map_err(|error| error.to_string()),
+                stream = tls.accept(stream) => stream.map_err(|error| {
+                    faults.no_tls(&error);
+                    error.to_string()
+                }),
                 () = told_to_stop(&mut shutdown) => Err("the server ends".to_owned()),
             },
         };
@@ -245,8 +258,12 @@ impl Connection {
             peer,
             authenticate,
             identity,
+            faults: Arc::clone(&faults),
         };
-        let (link, driver) = match link(stream, Role::Smsc, settings.link, inlet, events) {
+        let mut link_settings = settings.link;
+        let bind = &mut link_settings.session.bind;
+        *bind = bind.saturating_sub(now().duration_since(connected));
+        let (link, driver) = match link(stream, Role::Smsc, link_settings, inlet, events) {
             Ok(pair) => pair,
             Err(error) => {
                 unbound.leave(peer.ip());
@@ -269,6 +286,9 @@ impl Connection {
             }
         };
         unbound.leave(peer.ip());
+        if let Some(reason) = ended {
+            faults.ended(reason);
+        }
         let identity: Option<Identity> = identified.borrow().clone();
         let (None, Some(identity)) = (ended, identity) else {
             debug!(%peer, "a connection ended that never bound");
@@ -288,6 +308,7 @@ impl Connection {
             reason = &mut driver => reason,
             () = attend => driver.await,
         };
+        faults.ended(reason);
         debug!(%peer, %reason, "session ended");
     }
 }
@@ -335,6 +356,7 @@ struct Gate {
     peer: SocketAddr,
     authenticate: Arc<dyn Authenticate>,
     identity: watch::Sender<Option<Identity>>,
+    faults: Arc<WireFaults>,
 }
 
 impl Inlet for Gate {
@@ -352,6 +374,10 @@ impl Inlet for Gate {
         Ok(admission.limits)
     }
 
+    fn counted(&mut self, more: &Counters) {
+        self.faults.counted(more);
+    }
+
     fn request(
         &mut self,
         frame: &Bytes,
@@ -365,6 +391,17 @@ impl Inlet for Gate {
     }
 }
 
+/// One subscriber of IPv6 has a /64 at least: his addresses count as one.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+    }
+}
+
 /// Counts connections that have not bound.
 struct Unbound {
     settings: ServerSettings,
@@ -373,6 +410,7 @@ struct Unbound {
 
 impl Unbound {
     fn enter(&self, ip: IpAddr) -> bool {
+        let ip = network(ip);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = waiting.values().sum();
         let here = waiting.get(&ip).copied().unwrap_or(0);
@@ -384,6 +422,7 @@ impl Unbound {
     }
 
     fn leave(&self, ip: IpAddr) {
+        let ip = network(ip);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match waiting.get_mut(&ip) {
             Some(count) if *count > 1 => *count -= 1,

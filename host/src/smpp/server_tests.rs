@@ -14,8 +14,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Rig {
     address: SocketAddr,
     sessions: mpsc::Receiver<ServerSession>,
+    faults: Arc<WireFaults>,
     stop: watch::Sender<bool>,
     server: tokio::task::JoinHandle<()>,
+}
+
+impl Rig {
+    /// Those kinds of faults that were counted.
+    fn counted(&self) -> Vec<(&'static str, u64)> {
+        let figures = self.faults.figures().into_iter();
+        figures.filter(|(_, count)| *count > 0).collect()
+    }
 }
 
 async fn rig(change: impl FnOnce(&mut ServerSettings)) -> Rig {
@@ -32,17 +41,20 @@ async fn rig(change: impl FnOnce(&mut ServerSettings)) -> Rig {
             Err(status::ESME_RINVPASWD)
         }
     };
+    let faults = Arc::<WireFaults>::default();
     let server = tokio::spawn(serve(
         listener,
         settings,
         None,
         Arc::new(judge),
         sender,
+        faults.clone(),
         stopped,
     ));
     Rig {
         address,
         sessions,
+        faults,
         stop,
         server,
     }
@@ -172,6 +184,7 @@ async fn who_does_not_bind_is_closed() {
     let rig = rig(|s| s.link.session.bind = Duration::from_millis(50)).await;
     let stream = TcpStream::connect(rig.address).await.unwrap();
     assert_eq!(last_words(stream).await, b"");
+    assert_eq!(rig.counted(), [("bind_timeouts", 1)]);
 }
 
 #[tokio::test]
@@ -185,6 +198,7 @@ async fn half_a_pdu_is_waited_for_and_then_closed() {
         began.elapsed() < Duration::from_secs(4),
         "the bind timer closed it"
     );
+    assert_eq!(rig.counted(), [("pdu_timeouts", 1)]);
 }
 
 #[tokio::test]
@@ -195,6 +209,7 @@ async fn a_length_that_cannot_be_is_nacked_and_closed() {
     let nack = Header::parse(&last_words(stream).await).unwrap();
     assert_eq!(nack.command_id, command_id::GENERIC_NACK);
     assert_eq!(nack.command_status, status::ESME_RINVCMDLEN);
+    assert_eq!(rig.counted(), [("bad_lengths", 1), ("malformed", 1)]);
 }
 
 #[tokio::test]
@@ -206,6 +221,7 @@ async fn unbound_connections_of_one_address_are_few_and_bound_ones_do_not_count(
     let second = TcpStream::connect(rig.address).await.unwrap();
     assert_eq!(last_words(second).await, b"");
     assert!(link.is_bound());
+    assert_eq!(rig.counted(), [("unbound_floods", 1)]);
 }
 
 #[tokio::test]
@@ -241,6 +257,7 @@ async fn requests_that_nobody_reads_stop_the_peer_and_are_then_throttled() {
         .collect();
     let throttled = status::ESME_RTHROTTLED;
     assert_eq!(statuses, [0, 0, throttled, throttled, throttled]);
+    assert_eq!(rig.counted(), [("overloaded", 3)]);
 }
 
 #[tokio::test]
@@ -279,4 +296,78 @@ async fn a_bad_body_costs_its_own_request_only() {
         Header::parse(&heard[48..]).unwrap().command_id,
         command_id::UNBIND_RESP
     );
+}
+
+/// Binds, and submits `count` messages from sequence_number 2 on; then what `more` has.
+async fn submitting(address: SocketAddr, count: u32, more: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let bind = Bind {
+        system_id: b"acme",
+        password: b"pw",
+        interface_version: 0x34,
+        ..Bind::default()
+    };
+    let mut octets = Vec::new();
+    encode(&Pdu::request(1, Body::BindTransceiver(bind)), &mut octets).unwrap();
+    for n in 0..count {
+        encode(
+            &Pdu::request(2 + n, Body::SubmitSm(Sm::default())),
+            &mut octets,
+        )
+        .unwrap();
+    }
+    octets.extend_from_slice(more);
+    stream.write_all(&octets).await.unwrap();
+    stream
+}
+
+/// command_id and sequence_number of every PDU.
+fn pdus(mut octets: &[u8]) -> Vec<(u32, u32)> {
+    let mut all = Vec::new();
+    while let Some(header) = Header::parse(octets) {
+        all.push((header.command_id, header.sequence_number));
+        octets = &octets[header.command_length as usize..];
+    }
+    all
+}
+
+#[tokio::test]
+async fn who_unbinds_or_closes_one_half_has_the_answers_that_are_owed() {
+    let mut rig = rig(|_| {}).await;
+    let mut unbind = Vec::new();
+    encode(&Pdu::request(9, Body::Unbind), &mut unbind).unwrap();
+    for (more, last) in [
+        (&unbind[..], Some((command_id::UNBIND_RESP, 9))),
+        (b"", None),
+    ] {
+        let mut stream = submitting(rig.address, 2, more).await;
+        if more.is_empty() {
+            stream.shutdown().await.unwrap();
+        }
+        let mut session = session(&mut rig).await;
+        let heard = tokio::spawn(last_words(stream));
+        let first = session.requests.recv().await.unwrap();
+        let second = session.requests.recv().await.unwrap();
+        second.responder.message_id("b".to_owned());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!heard.is_finished(), "an answer is owed");
+        first.responder.message_id("a".to_owned());
+        let mut expect = vec![
+            (command_id::BIND_TRANSCEIVER_RESP, 1),
+            (command_id::SUBMIT_SM_RESP, 3),
+            (command_id::SUBMIT_SM_RESP, 2),
+        ];
+        expect.extend(last);
+        assert_eq!(pdus(&heard.await.unwrap()), expect);
+    }
+    assert_eq!(rig.counted(), []);
+}
+
+#[test]
+fn addresses_of_one_network_count_together() {
+    let same = |a: &str, b: &str| network(a.parse().unwrap()) == network(b.parse().unwrap());
+    assert!(same("2001:db8:1:2::1", "2001:db8:1:2:ffff::1"));
+    assert!(!same("2001:db8:1:2::1", "2001:db8:1:3::1"));
+    assert!(same("::ffff:192.0.2.1", "192.0.2.1"));
+    assert!(!same("192.0.2.1", "192.0.2.2"));
 }

@@ -2,7 +2,7 @@
 //! roles share it, because all but who binds is the same. What requests mean is the caller's.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::output::Output;
 use super::pdu::{
@@ -10,7 +10,8 @@ use super::pdu::{
 };
 use super::status;
 pub use super::terms::{
-    BindMode, CloseReason, Credentials, INTERFACE_VERSION, Role, SEQUENCE_NUMBER_MAX, Settings,
+    BindMode, CloseReason, Counters, Credentials, INTERFACE_VERSION, Role, SEQUENCE_NUMBER_MAX,
+    Settings,
 };
 
 /// What one PDU means to the caller.
@@ -31,6 +32,8 @@ pub enum Event<'a, T> {
         sequence_number: u32,
         body: Body<'a>,
     },
+    /// The peer unbinds: call [`Session::let_go`] once its requests have their answers.
+    UnbindRequest,
     /// The answer to the request sent with `token`. A generic_nack is one too.
     Answer {
         token: T,
@@ -50,31 +53,6 @@ pub enum RequestError {
     Encode(EncodeError),
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub pdus_in: u64,
-    pub pdus_out: u64,
-    /// Answers to nothing we asked: late, twice, or invented.
-    pub stray_responses: u64,
-    /// Bodies that could not be read and were answered with ESME_RINV*, and lengths that no PDU has.
-    pub malformed: u64,
-    /// Requests refused because the session was in no state for them, or unknown.
-    pub refused: u64,
-}
-
-impl Counters {
-    /// What was counted after `before`, of the same session.
-    pub fn since(&self, before: &Counters) -> Counters {
-        Counters {
-            pdus_in: self.pdus_in - before.pdus_in,
-            pdus_out: self.pdus_out - before.pdus_out,
-            stray_responses: self.stray_responses - before.stray_responses,
-            malformed: self.malformed - before.malformed,
-            refused: self.refused - before.refused,
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Nobody has bound yet; `until` is when patience ends.
@@ -91,8 +69,25 @@ enum State {
         sequence_number: u32,
         until: Instant,
     },
+    /// The peer unbinds, or will send nothing more, and is owed answers.
+    Leaving {
+        farewell: Farewell,
+        until: Instant,
+    },
     Closed(CloseReason),
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Farewell {
+    UnbindResp {
+        sequence_number: u32,
+    },
+    /// Its end of the connection is closed.
+    None,
+}
+
+/// How long a peer that unbinds is kept for the answers it is owed, where they do not come.
+const LEAVE_MAX: Duration = Duration::from_secs(15);
 
 struct Pending<T> {
     token: T,
@@ -115,8 +110,6 @@ pub struct Session<T> {
     last_received: Instant,
     last_message: Instant,
     out: Output,
-    /// What the peer is told last: it must survive when unsent requests are taken back.
-    farewell: Option<Pdu<'static>>,
     counters: Counters,
 }
 
@@ -136,7 +129,6 @@ impl<T> Session<T> {
             last_received: now,
             last_message: now,
             out: Output::default(),
-            farewell: None,
             counters: Counters::default(),
         };
         if let Role::Esme(credentials) = session.role.clone() {
@@ -160,7 +152,8 @@ impl<T> Session<T> {
             State::Open { .. }
             | State::Binding { .. }
             | State::Bound(_)
-            | State::Unbinding { .. } => None,
+            | State::Unbinding { .. }
+            | State::Leaving { .. } => None,
         }
     }
 
@@ -182,6 +175,7 @@ impl<T> Session<T> {
             | State::Open { .. }
             | State::Binding { .. }
             | State::Unbinding { .. }
+            | State::Leaving { .. }
             | State::Closed(_) => 0,
         }
     }
@@ -273,12 +267,14 @@ impl<T> Session<T> {
 
     /// The peer may try again until the bind time is over.
     pub fn refuse_bind(&mut self, sequence_number: u32, mode: BindMode, command_status: u32) {
-        let command_id = match mode {
-            BindMode::Transmitter => command_id::BIND_TRANSMITTER,
-            BindMode::Receiver => command_id::BIND_RECEIVER,
-            BindMode::Transceiver => command_id::BIND_TRANSCEIVER,
-        };
-        self.refuse(command_id, sequence_number, command_status);
+        let response = reject(bind_command(mode), sequence_number, command_status);
+        self.push_response(&response);
+    }
+
+    /// Answers a request that no place could be found for.
+    pub fn refuse_overload(&mut self, now: Instant, response: &Pdu<'_>) {
+        self.counters.overloaded += 1;
+        self.respond(now, response);
     }
 
     /// Sends unbind: no further request goes out, answers still come in.
@@ -294,7 +290,34 @@ impl<T> Session<T> {
                 self.push_request(sequence_number, Body::Unbind);
             }
             State::Open { .. } | State::Binding { .. } => self.close(CloseReason::Aborted),
-            State::Unbinding { .. } | State::Closed(_) => {}
+            State::Unbinding { .. } | State::Leaving { .. } | State::Closed(_) => {}
+        }
+    }
+
+    /// The peer will send nothing more. As an SMSC we owe it answers all the same: call
+    /// [`Session::let_go`] when it has them. As an ESME there is nothing to stay for.
+    pub fn peer_closed(&mut self, now: Instant) {
+        match (&self.role, self.state) {
+            (Role::Smsc, State::Bound(_) | State::Unbinding { .. }) => {
+                self.leave(now, Farewell::None);
+            }
+            _ => self.close(CloseReason::ClosedByPeer),
+        }
+    }
+
+    /// Whether the peer waits for [`Session::let_go`].
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Leaving { .. })
+    }
+
+    /// Ends the session of a peer that has said goodbye.
+    pub fn let_go(&mut self) {
+        let State::Leaving { farewell, .. } = self.state else {
+            return;
+        };
+        match farewell {
+            Farewell::UnbindResp { sequence_number } => self.unbound(sequence_number),
+            Farewell::None => self.close(CloseReason::ClosedByPeer),
         }
     }
 
@@ -308,7 +331,11 @@ impl<T> Session<T> {
     /// The stream cannot be followed any further: says so and ends the session.
     pub fn unframeable(&mut self, command_length: u32) {
         self.counters.malformed += 1;
-        self.part(Pdu::response(0, status::ESME_RINVCMDLEN, Body::GenericNack));
+        self.push_response(&Pdu::response(
+            0,
+            status::ESME_RINVCMDLEN,
+            Body::GenericNack,
+        ));
         self.close(CloseReason::BadCommandLength(command_length));
     }
 
@@ -317,17 +344,9 @@ impl<T> Session<T> {
     /// sent" stays true.
     pub fn abandon(&mut self) -> Vec<(T, bool)> {
         let written = self.out.written();
-        let unsent = self
-            .pending
-            .values()
-            .map(|p| p.begins_at)
-            .filter(|at| *at >= written);
-        if let Some(from) = unsent.min() {
-            self.out.take_back(from);
-            if let Some(farewell) = self.farewell.take() {
-                self.push_response(&farewell);
-            }
-        }
+        let unsent = self.pending.values().map(|p| p.begins_at);
+        self.out
+            .take_back(unsent.filter(|at| *at >= written).collect());
         self.pending
             .drain()
             .map(|(_, p)| (p.token, p.begins_at < written))
@@ -361,7 +380,8 @@ impl<T> Session<T> {
         let state = match self.state {
             State::Open { until }
             | State::Binding { until, .. }
-            | State::Unbinding { until, .. } => Some(until),
+            | State::Unbinding { until, .. }
+            | State::Leaving { until, .. } => Some(until),
             State::Bound(_) => [self.enquiry_due(), self.inactive_at()]
                 .into_iter()
                 .flatten()
@@ -383,6 +403,7 @@ impl<T> Session<T> {
             State::Unbinding { until, .. } if until <= now => {
                 self.close(CloseReason::UnbindTimeout)
             }
+            State::Leaving { until, .. } if until <= now => self.let_go(),
             State::Bound(_) if self.inactive_at().is_some_and(|at| at <= now) => {
                 self.unbind(now);
             }
@@ -391,6 +412,7 @@ impl<T> Session<T> {
             | State::Binding { .. }
             | State::Bound(_)
             | State::Unbinding { .. }
+            | State::Leaving { .. }
             | State::Closed(_) => {}
         }
     }
@@ -425,6 +447,7 @@ impl<T> Session<T> {
             | State::Binding { .. }
             | State::Bound(_)
             | State::Unbinding { .. }
+            | State::Leaving { .. }
             | State::Closed(_) => {}
         }
         if pdu.body == Body::EnquireLinkResp {
@@ -485,7 +508,10 @@ impl<T> Session<T> {
         let sequence_number = pdu.sequence_number;
         let mode = match self.state {
             State::Bound(mode) | State::Unbinding { mode, .. } => Some(mode),
-            State::Open { .. } | State::Binding { .. } | State::Closed(_) => None,
+            State::Open { .. }
+            | State::Binding { .. }
+            | State::Leaving { .. }
+            | State::Closed(_) => None,
         };
         let smsc = matches!(self.role, Role::Smsc);
         let allowed = match pdu.body {
@@ -497,15 +523,7 @@ impl<T> Session<T> {
                 ));
                 return Event::None;
             }
-            Body::Unbind => {
-                self.part(Pdu::response(
-                    sequence_number,
-                    status::ESME_ROK,
-                    Body::UnbindResp,
-                ));
-                self.close(CloseReason::UnboundByPeer);
-                return Event::None;
-            }
+            Body::Unbind => return self.unbind_request(now, sequence_number),
             Body::BindReceiver(bind) => {
                 return self.bind_request(sequence_number, BindMode::Receiver, bind);
             }
@@ -533,6 +551,7 @@ impl<T> Session<T> {
                 ..
             } => smsc && mode.is_some_and(BindMode::transmits),
             _ => {
+                self.counters.unknown_commands += 1;
                 self.refuse(pdu.command_id(), sequence_number, status::ESME_RINVCMDID);
                 return Event::None;
             }
@@ -548,6 +567,35 @@ impl<T> Session<T> {
         }
     }
 
+    fn unbind_request<'a>(&mut self, now: Instant, sequence_number: u32) -> Event<'a, T> {
+        match self.state {
+            State::Bound(_) | State::Unbinding { .. } => {
+                self.leave(now, Farewell::UnbindResp { sequence_number });
+                Event::UnbindRequest
+            }
+            // The first unbind has its answer yet to come.
+            State::Leaving { .. } => Event::None,
+            State::Open { .. } | State::Binding { .. } | State::Closed(_) => {
+                self.unbound(sequence_number);
+                Event::None
+            }
+        }
+    }
+
+    fn leave(&mut self, now: Instant, farewell: Farewell) {
+        let until = now + self.settings.response.min(LEAVE_MAX);
+        self.state = State::Leaving { farewell, until };
+    }
+
+    fn unbound(&mut self, sequence_number: u32) {
+        self.push_response(&Pdu::response(
+            sequence_number,
+            status::ESME_ROK,
+            Body::UnbindResp,
+        ));
+        self.close(CloseReason::UnboundByPeer);
+    }
+
     fn bind_request<'a>(
         &mut self,
         sequence_number: u32,
@@ -561,11 +609,13 @@ impl<T> Session<T> {
                 bind,
             },
             (Role::Smsc, _) => {
-                self.refuse_bind(sequence_number, mode, status::ESME_RALYBND);
+                let bind = bind_command(mode);
+                self.refuse(bind, sequence_number, status::ESME_RALYBND);
                 Event::None
             }
             (Role::Esme(_), _) => {
-                self.refuse_bind(sequence_number, mode, status::ESME_RINVBNDSTS);
+                let bind = bind_command(mode);
+                self.refuse(bind, sequence_number, status::ESME_RINVBNDSTS);
                 Event::None
             }
         }
@@ -608,6 +658,7 @@ impl<T> Session<T> {
             | State::Open { .. }
             | State::Binding { .. }
             | State::Unbinding { .. }
+            | State::Leaving { .. }
             | State::Closed(_) => Err(RequestError::NotBound),
         }
     }
@@ -644,11 +695,13 @@ impl<T> Session<T> {
 
     /// Looks at all requests, but no more than once in a response time: later ones have later deadlines.
     fn expire(&mut self, now: Instant, expired: &mut Vec<T>) {
+        let before = expired.len();
         expired.extend(
             self.pending
                 .extract_if(|_, p| p.deadline <= now)
                 .map(|(_, p)| p.token),
         );
+        self.counters.unanswered += (expired.len() - before) as u64;
         self.expiry_check = self.pending.values().map(|p| p.deadline).min();
     }
 
@@ -672,11 +725,6 @@ impl<T> Session<T> {
         let sequence_number = self.take_sequence();
         self.enquiry = Some((sequence_number, now + self.settings.response));
         self.push_request(sequence_number, Body::EnquireLink);
-    }
-
-    fn part(&mut self, farewell: Pdu<'static>) {
-        self.push_response(&farewell);
-        self.farewell = Some(farewell);
     }
 
     fn refuse(&mut self, command_id: u32, sequence_number: u32, command_status: u32) {
@@ -716,6 +764,14 @@ impl<T> Session<T> {
                 return sequence_number;
             }
         }
+    }
+}
+
+fn bind_command(mode: BindMode) -> u32 {
+    match mode {
+        BindMode::Transmitter => command_id::BIND_TRANSMITTER,
+        BindMode::Receiver => command_id::BIND_RECEIVER,
+        BindMode::Transceiver => command_id::BIND_TRANSCEIVER,
     }
 }
 

@@ -300,12 +300,90 @@ fn the_peers_unbind_is_answered_and_unsent_requests_are_taken_back() {
     session.request(now, submit(), 1).unwrap();
     written(&mut session);
     session.request(now, submit(), 2).unwrap();
-    session.handle(now, &octets(9, 0, Body::Unbind));
+    let unbind = octets(9, 0, Body::Unbind);
+    assert!(matches!(session.handle(now, &unbind), Event::UnbindRequest));
+    session.let_go();
     assert_eq!(session.closed(), Some(CloseReason::UnboundByPeer));
     let mut abandoned = session.abandon();
     abandoned.sort_unstable();
     assert_eq!(abandoned, [(1, true), (2, false)]);
     assert_eq!(written(&mut session), [(command_id::UNBIND_RESP, 0, 9)]);
+}
+
+/// A message centre with a transceiver bound, and its response written.
+fn serving(now: Instant) -> Session<u32> {
+    let mut session = smsc(now);
+    session.accept_bind(now, 1, BindMode::Transceiver, INTERFACE_VERSION, b"smsc");
+    written(&mut session);
+    session
+}
+
+#[test]
+fn a_peer_that_unbinds_has_its_answers_first_and_asks_for_nothing_more() {
+    let now = Instant::now();
+    let mut session = serving(now);
+    session.handle(now, &octets(2, 0, submit()));
+    let unbind = octets(3, 0, Body::Unbind);
+    assert!(matches!(session.handle(now, &unbind), Event::UnbindRequest));
+    session.handle(now, &octets(4, 0, submit()));
+    session.handle(now, &octets(5, 0, Body::Unbind));
+    assert_eq!(
+        session.request(now, submit(), 1),
+        Err(RequestError::NotBound)
+    );
+    let refusal = (command_id::SUBMIT_SM_RESP, status::ESME_RINVBNDSTS, 4);
+    assert_eq!(written(&mut session), [refusal]);
+    assert!(session.is_leaving() && session.closed().is_none());
+    session.respond(
+        now,
+        &Pdu::response(2, 0, Body::SubmitSmResp(SmResp::default())),
+    );
+    session.let_go();
+    assert_eq!(session.closed(), Some(CloseReason::UnboundByPeer));
+    assert_eq!(
+        written(&mut session),
+        [
+            (command_id::SUBMIT_SM_RESP, 0, 2),
+            (command_id::UNBIND_RESP, 0, 3)
+        ]
+    );
+}
+
+#[test]
+fn a_peer_that_unbinds_is_not_kept_for_answers_that_never_come() {
+    let now = Instant::now();
+    let mut session = serving(now);
+    session.handle(now, &octets(2, 0, submit()));
+    session.handle(now, &octets(3, 0, Body::Unbind));
+    assert_eq!(session.next_timeout(), Some(now + 10 * S));
+    session.handle_timeout(now + 10 * S, &mut Vec::new());
+    assert_eq!(session.closed(), Some(CloseReason::UnboundByPeer));
+    assert_eq!(written(&mut session), [(command_id::UNBIND_RESP, 0, 3)]);
+}
+
+#[test]
+fn answers_behind_requests_that_never_left_are_kept() {
+    let now = Instant::now();
+    let mut session = serving(now);
+    session.request(now, submit(), 1).unwrap();
+    session.handle(now, &octets(2, 0, submit()));
+    session.respond(
+        now,
+        &Pdu::response(2, 0, Body::SubmitSmResp(SmResp::default())),
+    );
+    session.request(now, submit(), 2).unwrap();
+    session.handle(now, &octets(3, 0, Body::Unbind));
+    session.let_go();
+    let mut abandoned = session.abandon();
+    abandoned.sort_unstable();
+    assert_eq!(abandoned, [(1, false), (2, false)]);
+    assert_eq!(
+        written(&mut session),
+        [
+            (command_id::SUBMIT_SM_RESP, 0, 2),
+            (command_id::UNBIND_RESP, 0, 3)
+        ]
+    );
 }
 
 #[test]
@@ -370,6 +448,8 @@ fn unknown_and_misplaced_commands_are_refused_and_the_session_stays() {
         ]
     );
     assert_eq!(session.closed(), None);
+    let counters = session.counters();
+    assert_eq!((counters.refused, counters.unknown_commands), (3, 1));
 }
 
 #[test]

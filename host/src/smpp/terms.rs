@@ -1,4 +1,4 @@
-//! The words of a session: how it binds, its timers and window, why it ended.
+//! The words of a session: how it binds, its timers and window, what it counts, why it ended.
 
 use std::fmt;
 use std::io;
@@ -98,6 +98,41 @@ impl Default for Settings {
             response: Duration::from_secs(60),
             enquire_link: Duration::from_secs(30),
             inactivity: Duration::ZERO,
+        }
+    }
+}
+
+/// What a session counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub pdus_in: u64,
+    pub pdus_out: u64,
+    /// Answers to nothing we asked: late, twice, or invented.
+    pub stray_responses: u64,
+    /// Bodies that could not be read and were answered with ESME_RINV*, and lengths that no PDU has.
+    pub malformed: u64,
+    /// Requests refused because the session was in no state for them, or unknown.
+    pub refused: u64,
+    /// Of those, the ones with a command_id that is nobody's, or not a request's.
+    pub unknown_commands: u64,
+    /// Requests refused because those before them filled every place for too long.
+    pub overloaded: u64,
+    /// Our requests that had no answer in the response time.
+    pub unanswered: u64,
+}
+
+impl Counters {
+    /// What was counted after `before`, of the same session.
+    pub fn since(&self, before: &Counters) -> Counters {
+        Counters {
+            pdus_in: self.pdus_in - before.pdus_in,
+            pdus_out: self.pdus_out - before.pdus_out,
+            stray_responses: self.stray_responses - before.stray_responses,
+            malformed: self.malformed - before.malformed,
+            refused: self.refused - before.refused,
+            unknown_commands: self.unknown_commands - before.unknown_commands,
+            overloaded: self.overloaded - before.overloaded,
+            unanswered: self.unanswered - before.unanswered,
         }
     }
 }

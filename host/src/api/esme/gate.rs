@@ -12,11 +12,10 @@ use subtle::ConstantTimeEq;
 use super::binds::{Binds, Party};
 use super::lockout::{Key, Lockouts};
 use super::system::digest;
-use crate::api::auth::network;
 use crate::pipeline::{EventKind, Events};
 use crate::smpp::link::BindLimits;
 use crate::smpp::pdu::Bind;
-use crate::smpp::server::{Admission, Authenticate};
+use crate::smpp::server::{Admission, Authenticate, network};
 use crate::smpp::session::BindMode;
 use crate::smpp::status;
 

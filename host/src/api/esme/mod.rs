@@ -31,12 +31,12 @@ pub use system::{Cidr, DefaultAlphabet, LongInbound, ReceiptForm, System, System
 
 use crate::pipeline::Pipeline;
 use crate::smpp::server::{self, ServerSession, ServerSettings};
+use crate::smpp::wire::WireFaults;
 use crate::tls::Acceptor;
 use gate::Gate;
 
-/// Submissions in forward mode that wait for their carriers.
-const FORWARD_MAX: usize = 256;
-/// Searches through the account's messages at once: cancel_sm without an id, replace_if_present.
+/// Searches through an account's messages at once: cancel_sm without an id, replace_if_present. Of
+/// one system_id one at a time (`system`).
 const SEARCHES_MAX: usize = 2;
 /// Sessions on their way from the sockets to here.
 const SESSIONS_QUEUE: usize = 64;
@@ -47,7 +47,6 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct Esme {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) binds: Arc<Binds>,
-    pub(super) forward: Arc<Semaphore>,
     pub(super) searches: Semaphore,
 }
 
@@ -70,6 +69,7 @@ pub struct Parts {
 pub struct Server {
     gate: Arc<Gate>,
     binds: Arc<Binds>,
+    faults: Arc<WireFaults>,
     stop_sessions: watch::Sender<bool>,
     stop_sockets: watch::Sender<bool>,
     sessions: tokio::task::JoinHandle<()>,
@@ -83,6 +83,7 @@ impl Server {
             parts.binds.clone(),
             parts.pipeline.events.clone(),
         ));
+        let faults = Arc::new(WireFaults::default());
         let (stop_sessions, stopped) = watch::channel(false);
         let (stop_sockets, closed) = watch::channel(false);
         let (bound, arriving) = mpsc::channel(SESSIONS_QUEUE);
@@ -94,6 +95,7 @@ impl Server {
                 door.tls,
                 gate.clone(),
                 bound.clone(),
+                faults.clone(),
                 closed.clone(),
             ));
         }
@@ -110,13 +112,13 @@ impl Server {
         let esme = Arc::new(Esme {
             pipeline: parts.pipeline,
             binds: parts.binds,
-            forward: Arc::new(Semaphore::new(FORWARD_MAX)),
             searches: Semaphore::new(SEARCHES_MAX),
         });
         Server {
             sessions: tokio::spawn(attend(esme, arriving, stopped)),
             gate,
             binds,
+            faults,
             stop_sessions,
             stop_sockets,
             sockets,
@@ -144,6 +146,7 @@ impl Server {
     /// Writes lines for `/metrics`.
     pub fn metrics(&self) -> impl Fn(&mut String) + Send + Sync + use<> {
         let (gate, binds) = (self.gate.clone(), self.binds.clone());
+        let faults = self.faults.clone();
         move |out| {
             binds.metrics(out);
             let _ = writeln!(out, "# TYPE heliograph_esme_binds_refused_total counter");
@@ -152,6 +155,10 @@ impl Server {
             let _ = writeln!(out, "# TYPE heliograph_esme_lockouts_total counter");
             let locks = gate.locks.load(Ordering::Relaxed);
             let _ = writeln!(out, "heliograph_esme_lockouts_total {locks}");
+            let _ = writeln!(out, "# TYPE heliograph_esme_wire_total counter");
+            for (what, count) in faults.figures() {
+                let _ = writeln!(out, "heliograph_esme_wire_total{{what=\"{what}\"}} {count}");
+            }
         }
     }
 }

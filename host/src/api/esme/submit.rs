@@ -46,7 +46,7 @@ pub async fn submit(visit: &Visit, sm: &Sm<'_>, frame: &Bytes) -> Result<Respons
     let forward = submission.sm.messaging_mode == MODE_FORWARD;
     let place = match forward {
         false => None,
-        true => Some(esme.forward.clone().try_acquire_owned().map_err(|_| {
+        true => Some(system.forward.clone().try_acquire_owned().map_err(|_| {
             let why = "too many submissions in forward mode wait for their carriers";
             Refused::new(status::ESME_RTHROTTLED, why)
         })?),
@@ -163,7 +163,8 @@ pub async fn waiting(
     recipient: &Address,
     originator: Option<&Address>,
 ) -> Result<Vec<Message>, Refused> {
-    // The search reads many records: one of a session at a time.
+    // The search reads many records. A client's own wait for each other before they wait with others'.
+    let _own = visit.system().searches.acquire().await;
     let _place = visit.esme.searches.acquire().await;
     let limits = &visit.esme.pipeline.limits;
     let oldest = Duration::from_secs(limits.max_validity_seconds + limits.max_schedule_seconds);

@@ -10,11 +10,15 @@ use std::sync::atomic::AtomicU64;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 
 use crate::domain::{AccountId, Address, TrafficClass};
 use crate::pipeline::Account;
 use crate::pipeline::account::Limiter;
 use crate::smpp::session::BindMode;
+
+/// Submissions in forward mode at once, of one system_id.
+const FORWARD_MAX: usize = 64;
 
 /// One `[[accounts.smpp]]` of the configuration, checked.
 #[derive(Clone)]
@@ -84,6 +88,10 @@ pub struct System {
     pub account: Arc<Account>,
     password: [u8; 32],
     pub limiter: Option<Limiter>,
+    /// Submissions in forward mode that wait for their carriers.
+    pub forward: Arc<Semaphore>,
+    /// Searches through the account's messages.
+    pub searches: Semaphore,
     pub counters: Counters,
 }
 
@@ -109,6 +117,8 @@ impl System {
         System {
             id: spec.system_id.as_str().into(),
             limiter: spec.throughput.map(Limiter::new),
+            forward: Arc::new(Semaphore::new(FORWARD_MAX)),
+            searches: Semaphore::new(1),
             counters: Counters::default(),
             account,
             password,
