@@ -5,7 +5,9 @@
 mod active;
 mod carriers;
 mod door;
+mod esme;
 mod network;
+mod served;
 mod smsc;
 mod tenants;
 
