@@ -1,47 +1,8 @@
 //! A carrier behind TLS: trusted by its authority, by a pin, or not at all.
 
-use std::sync::Arc;
-
 use heliograph_tests::smsc::Smsc;
+use heliograph_tests::tls::certificates;
 use heliograph_tests::{CarrierSpec, Plan, Rig, eventually, sms};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
-use sha2::{Digest, Sha256};
-use tokio_rustls::TlsAcceptor;
-
-/// An authority and a certificate for `localhost` by it.
-struct Certificates {
-    ca_pem: String,
-    acceptor: TlsAcceptor,
-    fingerprint: String,
-}
-
-fn certificates() -> Certificates {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
-        .expect("an authority");
-    let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    let certificate = params.signed_by(&key, &authority).expect("a certificate");
-    let fingerprint = Sha256::digest(certificate.der());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-        )
-        .expect("a certificate with its key");
-    Certificates {
-        ca_pem: authority.pem(),
-        acceptor: TlsAcceptor::from(Arc::new(config)),
-        fingerprint: fingerprint.iter().map(|b| format!("{b:02x}")).collect(),
-    }
-}
 
 async fn rig(address: String, ca: &str, tls: &str) -> Rig {
     Rig::start(Plan {
@@ -59,7 +20,7 @@ async fn rig(address: String, ca: &str, tls: &str) -> Rig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_goes_over_tls_to_a_carrier_of_the_own_authority_or_a_pinned_one() {
-    let made = certificates();
+    let made = certificates(|_| {});
     let fingerprint = &made.fingerprint;
     for tls in [
         "{ ca = \"ca.pem\", server_name = \"localhost\" }".to_owned(),
@@ -78,7 +39,7 @@ async fn a_message_goes_over_tls_to_a_carrier_of_the_own_authority_or_a_pinned_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_carrier_that_is_not_trusted_gets_no_bind_and_the_log_says_why() {
-    let made = certificates();
+    let made = certificates(|_| {});
     for (tls, why) in [
         ("true", "nobody who is trusted here"),
         ("{ ca = \"ca.pem\" }", "for another name"),

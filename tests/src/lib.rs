@@ -19,6 +19,7 @@ pub mod guests;
 pub mod http;
 pub mod registry;
 pub mod smsc;
+pub mod tls;
 pub mod traffic;
 
 pub use http::{Connection, Webhooks, http};

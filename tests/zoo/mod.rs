@@ -6,6 +6,7 @@ mod active;
 mod carriers;
 mod door;
 mod esme;
+mod esme_floods;
 mod network;
 mod served;
 mod smsc;

@@ -40,6 +40,16 @@ pub struct Siege {
     pub door: Option<SecureDoor>,
 }
 
+impl Siege {
+    /// With these lines of the wild system_id.
+    pub fn of(wild: &str) -> Siege {
+        Siege {
+            wild: wild.to_owned(),
+            ..Siege::default()
+        }
+    }
+}
+
 pub struct Wild {
     pub rig: Rig,
     /// Of `[smpp] listen`.
