@@ -52,12 +52,11 @@ impl Reason {
         let mut start = NUMBER_MAX;
         while rest > 0 || NUMBER_MAX - start < least {
             start -= 1;
-            digits[start] = (rest % 10) as u8;
+            digits[start] = b'0' + (rest % 10) as u8;
             rest /= 10;
         }
-        self.0
-            .extend(digits[start..].iter().map(|d| char::from(b'0' + d)));
-        self
+        // Digits alone, so they are text.
+        self.text(std::str::from_utf8(&digits[start..]).unwrap_or_default())
     }
 
     pub fn is_empty(&self) -> bool {

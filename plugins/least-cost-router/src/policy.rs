@@ -1,6 +1,8 @@
 //! The configuration as `route` reads it: checked, with prefixes, originators and parameters parsed once. It decides
 //! who is denied and what a carrier costs; it does not order carriers.
 
+use std::borrow::Cow;
+
 use heliograph_plugin::{
     Address, Digits, Message, Network, NumberingPlan, Tlv, TrafficClass, TypeOfNumber, log, tables,
 };
@@ -50,7 +52,7 @@ pub enum Price {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row<'a> {
     pub deck: &'a str,
-    pub key: String,
+    pub key: Cow<'a, str>,
     pub value: String,
 }
 
@@ -180,11 +182,12 @@ impl Policy {
 
     /// The row that prices this message: its network's, where that is known and has one, else the common
     /// deck's for the number.
-    pub fn row(&self, message: &Message, number: &str) -> Option<Row<'_>> {
+    pub fn row<'a>(&'a self, message: &Message, number: &'a str) -> Option<Row<'a>> {
         let Network { mcc, mnc, .. } = message.network;
         if let (Some(deck), Some(mcc), Some(mnc)) = (&self.config.network_deck, mcc, mnc) {
             let key = format!("{mcc}-{mnc}");
             if let Some(value) = tables::lookup(deck, &key) {
+                let key = Cow::Owned(key);
                 return Some(Row { deck, key, value });
             }
         }
@@ -192,7 +195,7 @@ impl Policy {
         let (prefix, value) = tables::longest_prefix(deck, number)?;
         Some(Row {
             deck,
-            key: prefix.to_owned(),
+            key: Cow::Borrowed(prefix),
             value,
         })
     }
