@@ -123,9 +123,18 @@ pub async fn check(config: &Config, base: &Path) -> Result<String, StartError> {
         let mut file = PolicyFile::new(&base.join(file));
         let spec = file.read().await.map_err(|e| failed(&file.name(), e))?;
         let scratch = tempdir()?;
-        let store = open_store(store::Options::new(scratch.path.join("data"))).await?;
-        let policy =
-            open_policy(config, &store, &scratch.path, base, CompileMode::InProcess).await?;
+        let clock = Clock::system();
+        let options = store::Options::new(scratch.path.join("data"));
+        let store = open_store(options, clock.clone()).await?;
+        let policy = open_policy(
+            config,
+            &store,
+            &clock,
+            &scratch.path,
+            base,
+            CompileMode::InProcess,
+        )
+        .await?;
         let set = policy.check(&spec, file.folder()).await;
         store.shutdown().await;
         let set = set.map_err(|e| failed(&file.name(), e))?;
@@ -154,12 +163,12 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     options.cache_octets = config.store.cache_mib << 20;
     options.free_octets_min = config.store.min_free_mib << 20;
     options.delivery_give_up = Duration::from_secs(config.smpp.give_up_seconds);
-    let store = open_store(options).await?;
+    let store = open_store(options, clock.clone()).await?;
     let compile = match std::env::current_exe() {
         Ok(program) => CompileMode::Child { program },
         Err(_) => CompileMode::InProcess,
     };
-    let policy = open_policy(config, &store, &data, base, compile).await?;
+    let policy = open_policy(config, &store, &clock, &data, base, compile).await?;
     let file = start_policy(&policy, config, base).await?;
 
     let (events, received) = mpsc::channel(EVENTS_MAX);
@@ -366,9 +375,9 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
         .map_err(|e| failed(&format!("cannot listen on {address}"), e))
 }
 
-async fn open_store(options: store::Options) -> Result<Store, StartError> {
+async fn open_store(options: store::Options, clock: Clock) -> Result<Store, StartError> {
     let path = options.path.display().to_string();
-    let opened = tokio::task::spawn_blocking(move || Store::open(options, Clock::system()))
+    let opened = tokio::task::spawn_blocking(move || Store::open(options, clock))
         .await
         .map_err(|e| failed(&path, e))?;
     opened.map_err(|e| failed(&format!("store {path}"), e))
@@ -394,6 +403,7 @@ fn recorder(config: &Config, data: &Path, clock: &Clock) -> Result<Option<Record
 async fn open_policy(
     config: &Config,
     store: &Store,
+    clock: &Clock,
     data: &Path,
     base: &Path,
     compile: CompileMode,
@@ -430,7 +440,7 @@ async fn open_policy(
         .as_ref()
         .and_then(|f| base.join(f).parent().map(Path::to_owned))
         .unwrap_or_else(|| base.to_owned());
-    Policy::open(host, store.clone(), Clock::system(), carriers, folder)
+    Policy::open(host, store.clone(), clock.clone(), carriers, folder)
         .await
         .map_err(|e| failed("policy history", e))
 }

@@ -107,6 +107,16 @@ fn http(page: &mut Page, api: &Api) {
         api.started.elapsed().as_secs(),
     );
     page.head(
+        "heliograph_clock_ahead_seconds",
+        "gauge",
+        "The system's clock less the time that is used: not 0 for a while after it was moved",
+    );
+    page.line(
+        "heliograph_clock_ahead_seconds",
+        &[],
+        api.pipeline.clock.ahead_ms() as f64 / 1_000.0,
+    );
+    page.head(
         "heliograph_http_answers_total",
         "counter",
         "Answers by hundreds of their status",

@@ -31,7 +31,7 @@ use super::shared::Shared;
 use super::types::{Options, StoreError};
 use super::{Inner, Store};
 use crate::clock::Clock;
-use crate::domain::{CarrierId, Lane};
+use crate::domain::{CarrierId, Lane, MessageId};
 
 /// Entries read at a time.
 const CHUNK: usize = 10_000;
@@ -61,6 +61,11 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
                 "the store was not closed in good order; resuming"
             );
         }
+    }
+    // No message is older than one that was there before it.
+    let newest = engine.records_before(MessageId(u128::MAX), MessageId(0), 1)?;
+    if let Some((id, _)) = newest.first() {
+        clock.not_before(id.timestamp());
     }
     let seed = seed(&engine, &mut journal)?;
     let opt_outs = OptOuts::new(seed);
