@@ -116,6 +116,25 @@ fn http(page: &mut Page, api: &Api) {
         &[],
         api.pipeline.clock.ahead_ms() as f64 / 1_000.0,
     );
+    let gate = api.pipeline.gate();
+    page.head(
+        "heliograph_submissions_under_way",
+        "gauge",
+        "Submissions without an answer yet, over HTTP and SMPP",
+    );
+    page.line("heliograph_submissions_under_way", &[], gate.under_way);
+    page.head(
+        "heliograph_submissions_limit",
+        "gauge",
+        "How many may be under way at once: it falls where they take longer than 100 ms",
+    );
+    page.line("heliograph_submissions_limit", &[], gate.limit);
+    page.head(
+        "heliograph_submissions_shed_total",
+        "counter",
+        "Submissions refused because too many were under way",
+    );
+    page.line("heliograph_submissions_shed_total", &[], gate.refused);
     page.head(
         "heliograph_http_answers_total",
         "counter",

@@ -13,6 +13,7 @@ pub mod decide;
 pub mod dispatch;
 pub mod erase;
 pub mod events;
+mod gate;
 pub mod inbound;
 pub mod inbound_routes;
 pub mod judge;
@@ -67,6 +68,7 @@ pub struct Pipeline {
     replaying: tokio::sync::Mutex<()>,
     random: parking_lot::Mutex<SmallRng>,
     running_keys: submit::RunningKeys,
+    gate: gate::Gate,
     part_routes: part_routes::PartRoutes,
     webhooks: Arc<dyn HttpClient>,
 }
@@ -150,9 +152,15 @@ impl Pipeline {
             replaying: tokio::sync::Mutex::new(()),
             random: parking_lot::Mutex::new(SmallRng::seed_from_u64(parts.seed)),
             running_keys: submit::RunningKeys::default(),
+            gate: gate::Gate::new(std::time::Instant::now()),
             part_routes: part_routes::PartRoutes::default(),
             webhooks: parts.webhooks,
         })
+    }
+
+    /// Submissions that are worked on, how many may be, and how many were refused for that.
+    pub fn gate(&self) -> gate::GateStats {
+        self.gate.stats()
     }
 
     fn random_u64(&self) -> u64 {
