@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz bench plugins languages peers lint host tools
+.PHONY: help demo test fuzz bench audit plugins languages peers lint host tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,9 @@ bench: ## Measure the whole path in a release build (ARGS=--json for one JSON ob
 	$(CARGO) build --release --package heliograph
 	$(TARGET)/release/heliograph plugin build plugins
 	$(TARGET)/release/heliograph bench $(ARGS)
+
+audit: ## Hold all dependencies to their licences, sources and known advisories (cargo-deny, cargo-audit)
+	CARGO="$(CARGO)" sh tests/audit.sh $(TARGET)
 
 plugins: host ## Build the bundled plugins into components, in target/plugins
 	$(TARGET)/debug/heliograph plugin build plugins

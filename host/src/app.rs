@@ -2,7 +2,9 @@
 //! part and does no part's work.
 
 mod adapter;
+mod audit;
 mod certificates;
+mod encryption;
 mod esme;
 mod inbound;
 mod listeners;
@@ -43,7 +45,7 @@ use crate::pipeline::{
 use crate::plugin::{
     CodeCache, CompileMode, ComponentLimits, Engine, EngineLimits, Host, HyperClient,
 };
-use crate::store::{self, Recorder, RecordingOptions, Store};
+use crate::store::{self, AuditLog, Recorder, RecordingOptions, Seals, Store};
 use certificates::Certificate;
 use listeners::{Listener, Listeners};
 use policy_file::PolicyFile;
@@ -104,6 +106,7 @@ struct Checked {
     smpp: Vec<SmppConfig>,
     adapters: Vec<AdapterConfig>,
     limits: Limits,
+    seals: Option<Seals>,
     http_certificate: Option<Certificate>,
     smpp_certificate: Option<Certificate>,
 }
@@ -158,6 +161,7 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     let data = base.join(&config.store.path);
     let mut options = store::Options::new(&data);
     options.retention_days = config.store.retention_days;
+    options.seals = checked.seals.clone();
     options.two_way = inbound::two_way(checked.routes.clone());
     options.commit_interval = Duration::from_micros(config.store.commit_interval_us);
     options.cache_octets = config.store.cache_mib << 20;
@@ -200,7 +204,7 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     let binds = esme::binds(checked.systems, &accounts);
     let keys = Keys::new(checked.keys, &accounts).map_err(|e| failed("accounts", e))?;
     let webhooks = HyperClient::new().map_err(StartError)?;
-    let recorder = recorder(config, &data, &clock)?;
+    let recorder = recorder(config, &data, checked.seals, &clock)?;
     let pipeline = Pipeline::new(Parts {
         recorder,
         carriers: Carriers::new(carriers, store.clone(), clock.clone()),
@@ -217,7 +221,10 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     pipeline.resume_shadow().await;
     let esmes = doors.attend(&config.smpp, &pipeline, &binds);
     let esme_metrics = esmes.as_ref().map(|esmes| esmes.metrics());
+    let audit = AuditLog::open(&data.join("audit.jsonl"))
+        .map_err(|e| failed(&data.join("audit.jsonl").display().to_string(), e))?;
     let api = Api::new(api::Parts {
+        audit: Some(audit.clone()),
         pipeline: pipeline.clone(),
         keys,
         callbacks,
@@ -232,6 +239,8 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     });
     let mut server = run(config, file, pipeline, api, received, listeners);
     server.keep_tables(checked.tables);
+    let noting = audit::note_events(server.pipeline.clone(), audit);
+    server.keepers.push(tokio::spawn(noting).abort_handle());
     let certificates = [checked.http_certificate, checked.smpp_certificate];
     server.keep_certificates(certificates.into_iter().flatten().collect());
     server.smpp_address = doors.address;
@@ -383,7 +392,12 @@ async fn open_store(options: store::Options, clock: Clock) -> Result<Store, Star
     opened.map_err(|e| failed(&format!("store {path}"), e))
 }
 
-fn recorder(config: &Config, data: &Path, clock: &Clock) -> Result<Option<Recorder>, StartError> {
+fn recorder(
+    config: &Config,
+    data: &Path,
+    seals: Option<Seals>,
+    clock: &Clock,
+) -> Result<Option<Recorder>, StartError> {
     let section = &config.recording;
     if !section.enabled {
         return Ok(None);
@@ -394,6 +408,7 @@ fn recorder(config: &Config, data: &Path, clock: &Clock) -> Result<Option<Record
         max_octets: section.max_mib << 20,
         // Recordings end well before submissions are refused.
         free_octets_min: (config.store.min_free_mib << 20) * 2,
+        seals,
     };
     let folder = options.folder.display().to_string();
     let opened = Recorder::open(options, clock.clone());
@@ -533,6 +548,7 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
         smpp,
         adapters,
         limits: limits(config),
+        seals: encryption::seals(&config.store.encryption, base)?,
         http_certificate: listeners::certificate(&config.http, base)?,
         smpp_certificate: esme::certificate(&config.smpp, base)?,
     })

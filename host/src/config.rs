@@ -113,6 +113,29 @@ pub struct StoreSection {
     /// Submissions are refused with `storage_full` below this.
     #[schemars(range(min = 16, max = 1_048_576))]
     pub min_free_mib: u64,
+    pub encryption: EncryptionSection,
+}
+
+/// Encryption at rest: off where no key is named.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EncryptionSection {
+    /// The first one seals what is written, all of them open what was.
+    #[schemars(length(max = 16))]
+    pub keys: Vec<EncryptionKey>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EncryptionKey {
+    /// A name of yours: it shows in metrics.
+    #[schemars(
+        length(min = 1, max = 64),
+        regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    )]
+    pub id: String,
+    /// 32 random octets: 64 hexadecimal digits or their base64.
+    pub key: Secret,
 }
 
 impl Default for StoreSection {
@@ -123,6 +146,7 @@ impl Default for StoreSection {
             cache_mib: 64,
             commit_interval_us: 1_000,
             min_free_mib: 256,
+            encryption: EncryptionSection::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! End-to-end scenarios, each with a server process, carriers and targets of its own.
 
 mod aggregator;
+mod at_rest;
 mod authoring;
 mod carrier_smpp;
 mod cli;
@@ -13,6 +14,7 @@ mod hostile_plugins;
 mod http_carriers;
 mod http_tls;
 mod inbound;
+mod injection;
 mod input;
 mod numbers;
 mod path;

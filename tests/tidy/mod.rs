@@ -1,6 +1,7 @@
 //! The rules of the source tree that a compiler does not hold.
 
 mod conformance;
+mod unsafe_code;
 
 use std::path::{Path, PathBuf};
 

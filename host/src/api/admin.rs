@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::answer::time;
+use super::audit::{Noted, masked};
 use super::auth::Scope;
 use super::http::{
     LIMIT_DEFAULT, List, bad_parameter, body_max, json_response, limit, parameters, read_body,
@@ -69,7 +70,8 @@ pub async fn stage(api: Arc<Api>, request: Request) -> Result<Response, Problem>
             }
             StageError::Store(error) => store_problem(error),
         })?;
-    Ok(json_response(StatusCode::CREATED, &staged_view(&staged)))
+    let answer = json_response(StatusCode::CREATED, &staged_view(&staged));
+    Ok(with_note(answer, staged.digest.clone()))
 }
 
 /// `GET /v1/plugins`
@@ -342,7 +344,8 @@ pub async fn put_table(api: Arc<Api>, request: Request) -> Result<Response, Prob
         })?;
     let answer =
         json!({ "digest": stored.digest, "rows": stored.rows, "in_force": stored.in_force });
-    Ok(json_response(StatusCode::OK, &answer))
+    let answer = json_response(StatusCode::OK, &answer);
+    Ok(with_note(answer, stored.digest))
 }
 
 /// `GET /v1/opt-outs`
@@ -405,7 +408,11 @@ async fn set_opt_out(
         .map_err(store_problem)?;
     let recipient = format!("+{recipient}");
     let answer = json!({ "recipient": recipient, "scope": wanted.scope, "opted_out": opted_out, "at": time(now) });
-    Ok(json_response(StatusCode::OK, &answer))
+    let answer = json_response(StatusCode::OK, &answer);
+    Ok(with_note(
+        answer,
+        format!("{} scope {}", masked(&recipient), wanted.scope),
+    ))
 }
 
 fn wish_of(
@@ -551,14 +558,22 @@ pub(super) fn policy_problem(error: PolicyError) -> Problem {
 
 fn applied_response(api: &Api, applied: &Applied) -> Response {
     let active = api.pipeline.policy.active();
-    json_response(
+    let set = applied.set.to_string();
+    let answer = json_response(
         StatusCode::OK,
         &json!({
-            "set": applied.set.to_string(),
+            "set": set,
             "changed": applied.changed,
             "notes": notes_view(active.notes()),
         }),
-    )
+    );
+    with_note(answer, format!("set {set}"))
+}
+
+/// An answer with what the audit log is to say of it.
+fn with_note(mut answer: Response, note: String) -> Response {
+    answer.extensions_mut().insert(Noted(note));
+    answer
 }
 
 /// `Staged` with its time as the API writes times.

@@ -158,25 +158,26 @@ impl Keys {
         from: IpAddr,
         now: Instant,
     ) -> Result<&Caller, Problem> {
-        let Some(value) = headers.get(header::AUTHORIZATION) else {
+        if !headers.contains_key(header::AUTHORIZATION) {
             let detail = "no API key: send the header `Authorization: Bearer KEY`";
             return Err(Problem::new(Code::Unauthorized, detail));
-        };
-        let token = value
+        }
+        let known = self.known(headers);
+        known.ok_or_else(|| self.count_bad(from, now))
+    }
+
+    /// Whose key this is, without judging anybody who has none.
+    pub fn known(&self, headers: &HeaderMap) -> Option<&Caller> {
+        let token = headers
+            .get(header::AUTHORIZATION)?
             .as_bytes()
             .split_at_checked(7)
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "))
             .map(|(_, token)| token.trim_ascii())
-            .filter(|token| (KEY_MIN..=KEY_MAX).contains(&token.len()));
-        if let Some(token) = token {
-            let digest: [u8; 32] = Sha256::digest(token).into();
-            if let Some((caller, stored)) = self.by_digest.get(&digest)
-                && bool::from(stored.ct_eq(&digest))
-            {
-                return Ok(caller);
-            }
-        }
-        Err(self.count_bad(from, now))
+            .filter(|token| (KEY_MIN..=KEY_MAX).contains(&token.len()))?;
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        let (caller, stored) = self.by_digest.get(&digest)?;
+        bool::from(stored.ct_eq(&digest)).then_some(caller)
     }
 
     fn count_bad(&self, from: IpAddr, now: Instant) -> Problem {

@@ -52,6 +52,8 @@ pub fn exposition(api: &Api) -> String {
         &api.pipeline.store.stats(),
         api.pipeline.store.health().accepting,
     );
+    keys(&mut page, api);
+    keys(&mut page, api);
     queues(&mut page, api);
     carriers(&mut page, api);
     inbound(&mut page, api);
@@ -337,6 +339,31 @@ fn observers(page: &mut Page, api: &Api) {
     for (name, help, value) in figures {
         page.head(name, "counter", help);
         page.line(name, &[], value);
+    }
+}
+
+fn keys(page: &mut Page, api: &Api) {
+    const ACTS: &str = "heliograph_audit_failures_total";
+    page.head(
+        ACTS,
+        "counter",
+        "Acts that the audit log does not have, because it could not be written",
+    );
+    page.line(
+        ACTS,
+        &[],
+        api.audit.as_ref().map_or(0, |log| log.failures()),
+    );
+    const KEYS: &str = "heliograph_store_key_needed";
+    let help = "Whether something on disk is, or may be, sealed under the key";
+    page.head(KEYS, "gauge", help);
+    for key in api.pipeline.store.key_uses() {
+        let seals = if key.seals { "true" } else { "false" };
+        page.line(
+            KEYS,
+            &[("key", &key.id), ("seals", seals)],
+            u8::from(key.needed),
+        );
     }
 }
 

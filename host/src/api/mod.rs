@@ -4,6 +4,7 @@
 
 mod admin;
 pub mod answer;
+mod audit;
 pub mod auth;
 mod binds;
 pub mod edge;
@@ -38,7 +39,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use auth::{KeyError, KeySpec, Keys, Scope, key_of};
 pub use edge::EdgeLimits;
-pub use wire::timestamp as parse_time;
+pub use wire::{rfc3339 as time_text, timestamp as parse_time};
 
 use auth::Caller;
 use edge::EdgeStats;
@@ -48,6 +49,7 @@ use crate::carrier::adapter::AdapterCarrier;
 use crate::domain::{CarrierId, MessageId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::notify::{Render, Subject};
+use crate::store::AuditLog;
 use crate::tls::Acceptor;
 
 /// Large uploads that are held in memory at once.
@@ -63,6 +65,8 @@ pub struct Parts {
     pub more_metrics: MoreMetrics,
     /// Customers' ESMEs.
     pub esmes: Arc<esme::Binds>,
+    /// Where administrative acts are noted.
+    pub audit: Option<AuditLog>,
 }
 
 pub type MoreMetrics = Arc<dyn Fn(&mut String) + Send + Sync>;
@@ -74,6 +78,7 @@ pub struct Api {
     callbacks: HashMap<CarrierId, Arc<AdapterCarrier>>,
     more_metrics: MoreMetrics,
     esmes: Arc<esme::Binds>,
+    audit: Option<AuditLog>,
     requests: wire::Requests,
     uploads: Semaphore,
     /// Places for event streams.
@@ -103,6 +108,7 @@ impl Api {
             callbacks: parts.callbacks,
             more_metrics: parts.more_metrics,
             esmes: parts.esmes,
+            audit: parts.audit,
             requests: wire::Requests::default(),
             uploads: Semaphore::new(UPLOADS_MAX),
             streams: Arc::new(Semaphore::new(events::STREAMS_MAX)),
@@ -192,60 +198,67 @@ fn admin_routes(api: &Arc<Api>, router: Router) -> Router {
     router
         .route(
             "/v1/messages/{id}/release",
-            post(on(api, messages::release)),
+            post(act(api, "message.release", messages::release)),
         )
         .route("/v1/webhooks/dead", get(on(api, admin::dead_webhooks)))
         .route(
             "/v1/webhooks/{id}/redeliver",
-            post(on(api, admin::redeliver)),
+            post(act(api, "webhook.redeliver", admin::redeliver)),
         )
         .route(
             "/v1/plugins",
-            post(on(api, admin::stage)).get(on(api, admin::plugins)),
+            post(act(api, "plugin.stage", admin::stage)).get(on(api, admin::plugins)),
         )
         .route("/v1/plugins/{digest}", get(on(api, admin::component)))
         .route(
             "/v1/policy",
-            get(on(api, admin::policy)).put(on(api, admin::apply)),
+            get(on(api, admin::policy)).put(act(api, "policy.apply", admin::apply)),
         )
         .route("/v1/policy/check", post(on(api, admin::check)))
         .route("/v1/policy/history", get(on(api, admin::history)))
-        .route("/v1/policy/rollback", post(on(api, admin::rollback)))
+        .route(
+            "/v1/policy/rollback",
+            post(act(api, "policy.rollback", admin::rollback)),
+        )
         .route("/v1/policy/replay", post(on(api, trial::replay)))
         .route(
             "/v1/policy/shadow",
             get(on(api, trial::shadow))
-                .put(on(api, trial::start_shadow))
-                .delete(on(api, trial::stop_shadow)),
+                .put(act(api, "shadow.start", trial::start_shadow))
+                .delete(act(api, "shadow.stop", trial::stop_shadow)),
         )
         .route(
             "/v1/policy/canary",
             get(on(api, trial::canary))
-                .put(on(api, trial::start_canary))
-                .delete(on(api, trial::abort_canary)),
+                .put(act(api, "canary.start", trial::start_canary))
+                .delete(act(api, "canary.abort", trial::abort_canary)),
         )
         .route(
             "/v1/policy/canary/promote",
-            post(on(api, trial::promote_canary)),
+            post(act(api, "canary.promote", trial::promote_canary)),
         )
         .route(
             "/v1/numbers/{number}/data",
-            delete(on(api, numbers::forget)),
+            delete(act(api, "number.forget", numbers::forget)),
         )
         .route("/v1/binds", get(on(api, binds::list)))
-        .route("/v1/binds/{id}", delete(on(api, binds::unbind)))
+        .route(
+            "/v1/binds/{id}",
+            delete(act(api, "bind.unbind", binds::unbind)),
+        )
+        .route("/v1/audit", get(on(api, audit::list)))
         .route("/v1/receipts/orphans", get(on(api, returns::orphans)))
         .route("/v1/events", get(on(api, events::events)))
         .route("/v1/tables", get(on(api, admin::tables)))
         .route(
             "/v1/tables/{name}",
-            put(on(api, admin::put_table)).get(on(api, admin::table)),
+            put(act(api, "table.put", admin::put_table)).get(on(api, admin::table)),
         )
         .route(
             "/v1/opt-outs",
             get(on(api, admin::opt_outs))
-                .put(on(api, admin::opt_out))
-                .delete(on(api, admin::opt_in)),
+                .put(act(api, "opt_out.set", admin::opt_out))
+                .delete(act(api, "opt_out.clear", admin::opt_in)),
         )
         .route("/metrics", get(on(api, public::metrics)))
 }
@@ -269,6 +282,29 @@ where
                 Ok(response) => response,
                 Err(problem) => problem.into_response(),
             };
+            api.stats.answered(response.status());
+            response
+        })
+    }
+}
+
+/// The same of an administrative act, which is noted in the audit log under a stable name.
+fn act<F>(
+    api: &Arc<Api>,
+    action: &'static str,
+    run: fn(Arc<Api>, Request) -> F,
+) -> impl FnOnce(Request) -> std::pin::Pin<Box<dyn Future<Output = Response> + Send>>
++ Clone
++ Send
++ Sync
++ 'static
+where
+    F: Future<Output = Result<Response, Problem>> + Send + 'static,
+{
+    let api = api.clone();
+    move |request: Request| {
+        Box::pin(async move {
+            let response = audit::noted(api.clone(), action, request, run).await;
             api.stats.answered(response.status());
             response
         })

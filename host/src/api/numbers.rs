@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::audit::Noted;
 use super::auth::{Caller, Scope};
 use super::http::{bad_parameter, json_response, parameters};
 use super::messages::store_problem;
@@ -195,7 +196,13 @@ pub async fn forget(api: Arc<Api>, request: Request) -> Result<Response, Problem
         recorded: forgotten.recorded,
         next_cursor: next.map(|stage| URL_SAFE_NO_PAD.encode(stage.octets())),
     };
-    Ok(json_response(StatusCode::OK, &view))
+    let mut answer = json_response(StatusCode::OK, &view);
+    let note = format!(
+        "{} messages, {} inbound, {} recorded",
+        view.messages, view.inbound, view.recorded
+    );
+    answer.extensions_mut().insert(Noted(note));
+    Ok(answer)
 }
 
 const NUMBER_OCTETS_MAX: usize = 128;

@@ -45,7 +45,7 @@ fn submissions(generator: &mut SchemaGenerator) -> Value {
 }
 
 #[rustfmt::skip] // A table.
-pub const OPERATIONS: [Operation; 49] = {
+pub const OPERATIONS: [Operation; 50] = {
     use Payload::{Json, None, Object, Other};
     const fn op(method: &'static str, path: &'static str, scope: &'static str, status: &'static str, summary: &'static str, request: Payload, answer: Payload) -> Operation {
         Operation { method, path, summary, scope, status, request, answer }
@@ -75,6 +75,7 @@ pub const OPERATIONS: [Operation; 49] = {
         op("get", "/v1/policy", "admin", "200", "Show the policy in force", None, Object),
         op("put", "/v1/policy", "admin", "200", "Put a whole policy in force, or refuse it whole; TOML or JSON", Other("application/toml"), Object),
         op("post", "/v1/policy/check", "admin", "200", "Check a policy as PUT does, and put nothing in force", Other("application/toml"), Object),
+        op("get", "/v1/audit", "admin", "200", "List administrative acts, newest first; each has the hash of the one before", None, Object),
         op("get", "/v1/binds", "admin", "200", "List the sessions of customers' ESMEs, the oldest first", None, Json(of::<List<BindView>>)),
         op("delete", "/v1/binds/{id}", "admin", "202", "Unbind a session; the client may bind again", None, Json(of::<BindView>)),
         op("get", "/v1/events", "admin", "200", "What happens to the server: server-sent events, or ?format=json", None, Object),

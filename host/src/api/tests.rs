@@ -147,6 +147,7 @@ async fn rig_with(surface: Surface, throughput: Option<u32>) -> Rig {
         webhooks: http,
     });
     let api = Api::new(Parts {
+        audit: None,
         pipeline,
         keys,
         callbacks: HashMap::new(),

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::client::{Client, Failure, Target, query};
 use super::send::text;
+use crate::telemetry::inert;
 
 /// How often a follower asks.
 const ASK: Duration = Duration::from_secs(1);
@@ -38,7 +39,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
             if args.target.json {
                 println!("{event}");
             } else {
-                println!("{}", line(event));
+                println!("{}", inert(&line(event)));
             }
         }
         if page["next_cursor"].is_string() {

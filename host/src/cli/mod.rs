@@ -1,6 +1,7 @@
 //! The command line: the tree of commands, the runtime they run on, and exit codes (0 done, 1 failed,
 //! 2 usage). Each command is a file beside this one.
 
+pub mod audit;
 pub mod bench;
 pub mod carriers;
 pub mod client;
@@ -80,6 +81,9 @@ pub enum Command {
     /// Look at the carriers and at what comes back from them
     #[command(subcommand, after_help = "Example:\n  heliograph carriers list")]
     Carriers(carriers::Command),
+    /// Look at what administrators did
+    #[command(subcommand, after_help = "Example:\n  heliograph audit list")]
+    Audit(audit::Command),
     Events(events::Args),
     Explain(Box<explain::Args>),
     Smsc(Box<smsc::Args>),
@@ -141,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Carriers(command) => {
             on_runtime(async { exit("carriers", carriers::run(command).await) })
         }
+        Command::Audit(command) => on_runtime(async { exit("audit", audit::run(command).await) }),
         Command::Events(args) => on_runtime(async { exit("events", events::run(args).await) }),
         Command::Explain(args) => on_runtime(async { exit("explain", explain::run(*args).await) }),
         Command::Smsc(args) => on_runtime(smsc::run(*args)),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::client::{Client, Failure, Target};
 use super::message;
 use crate::domain::State;
+use crate::telemetry::inert;
 
 /// Send a message
 #[derive(Debug, clap::Args)]
@@ -134,7 +135,9 @@ pub fn print(answer: &Value, as_json: bool, words: impl Fn(&Value) -> String) {
     let text = if as_json {
         format!("{answer:#}")
     } else {
-        words(answer)
+        // Texts and names from anywhere are in it, and a terminal obeys.
+        let lines: Vec<String> = words(answer).lines().map(inert).collect();
+        lines.join("\n")
     };
     // Whoever reads has enough of it, as `head` has: no reason to complain.
     let _ = writeln!(std::io::stdout(), "{text}");

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Pipeline;
 use super::account::Account;
 use super::reassembly::{Added, Joined, Prospect, Reassembly};
+use super::submit::SubmitError;
 use crate::carrier::InboundPart;
 use crate::clock::Timestamp;
 use crate::domain::text::{self, Concat};
@@ -311,7 +312,12 @@ impl Pipeline {
                 let (from, to) = (inbound.recipient.clone(), inbound.originator.clone());
                 let exempt = std::mem::take(&mut confirms_wish);
                 if let Err(error) = self.reply(account, from, to, text, exempt).await {
-                    tracing::warn!(inbound = %inbound.id, ?error, "the reply could not be submitted");
+                    // A refusal's words may quote the text.
+                    let why = match &error {
+                        SubmitError::Refused { refusal, .. } => refusal.code.clone(),
+                        other => format!("{other:?}"),
+                    };
+                    tracing::warn!(inbound = %inbound.id, why, "the reply could not be submitted");
                 }
             }
         }

@@ -13,7 +13,7 @@ use super::rehearse::{Stage, rehearse};
 use crate::clock::Timestamp;
 use crate::domain::{Case, SetId};
 use crate::plugin::{PolicySet, PolicySpec};
-use crate::store::{self, Recorded};
+use crate::store::{self, Recorded, Seals};
 
 /// Blocks that are read ahead.
 const AHEAD: usize = 2;
@@ -63,7 +63,7 @@ impl Pipeline {
         let (set, _) = self.policy.build_apart(spec, base).await?;
         recorder.flush().await;
         let folder = recorder.folder().to_owned();
-        replay(&set, &folder, request).await
+        replay(&set, &folder, recorder.seals(), request).await
     }
 }
 
@@ -71,15 +71,17 @@ impl Pipeline {
 pub async fn replay(
     set: &PolicySet,
     folder: &Path,
+    seals: Option<Seals>,
     request: &ReplayRequest,
 ) -> Result<ReplayReport, PolicyError> {
     let (since, until, limit) = (request.since, request.until, request.limit);
     let failed = |what: String| PolicyError::Trial(format!("the recording cannot be read: {what}"));
     let folder = folder.to_owned();
-    let mut cases = tokio::task::spawn_blocking(move || store::cases(&folder, since, until, limit))
-        .await
-        .map_err(|e| failed(e.to_string()))?
-        .map_err(|e| failed(e.to_string()))?;
+    let mut cases =
+        tokio::task::spawn_blocking(move || store::cases(&folder, seals, since, until, limit))
+            .await
+            .map_err(|e| failed(e.to_string()))?
+            .map_err(|e| failed(e.to_string()))?;
     let mut report = ReplayReport {
         candidate: set.id(),
         recorded: cases.recorded,

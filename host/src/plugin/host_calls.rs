@@ -641,15 +641,15 @@ fn write_log(
     message: &str,
     fields: &[(String, String)],
 ) {
-    let message = escaped(message);
+    let message = masked(&escaped(message));
     let mut text = String::new();
     for (name, value) in fields.iter().take(LOG_FIELDS_MAX) {
         if !text.is_empty() {
             text.push(' ');
         }
-        text.push_str(&escaped(name));
+        text.push_str(&masked(&escaped(name)));
         text.push('=');
-        text.push_str(&escaped(value));
+        text.push_str(&masked(&escaped(value)));
     }
     let (plugin, version) = (grants.owner.as_str(), escaped(&grants.version));
     let hook = about.hook.map(Hook::name);
@@ -693,6 +693,31 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
+/// Digits of a number that a log may show, and from how many on it is a number.
+const DIGITS_SHOWN: usize = 2;
+const DIGITS_OF_A_NUMBER: usize = 7;
+
+/// Plugins see the numbers that they are granted, and logs see none in full.
+fn masked(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, from) = rest.split_at(start);
+        let end = from.find(|c: char| !c.is_ascii_digit());
+        let (digits, after) = from.split_at(end.unwrap_or(from.len()));
+        out.push_str(before);
+        match digits.len() < DIGITS_OF_A_NUMBER {
+            true => out.push_str(digits),
+            false => {
+                out.push_str(&digits[..DIGITS_SHOWN]);
+                out.push('…');
+            }
+        }
+        rest = after;
+    }
+    out + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::state::MemoryState;
@@ -714,6 +739,13 @@ mod tests {
         assert_eq!(call.state_set("x", b"v", None), Ok(Ok(())));
         assert_eq!(state.count("a", "k"), 5);
         assert_eq!(state.get("a", "x"), None);
+    }
+
+    #[test]
+    fn a_number_in_a_log_line_is_masked() {
+        assert_eq!(masked("to +447700900123, 3 of 160"), "to +44…, 3 of 160");
+        assert_eq!(masked("4477009 and 447700"), "44… and 447700");
+        assert_eq!(masked("no digits é"), "no digits é");
     }
 
     #[test]

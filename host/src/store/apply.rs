@@ -8,6 +8,7 @@ use super::engine::Value;
 use super::keys::{self, Key};
 use super::prepared::{self, Prepared};
 use super::records;
+use super::sealing::Names;
 use super::threads;
 use super::types::{Idempotency, OutboxEntry, OutboxKind, OutboxTarget, StoreError, UpdateError};
 use crate::clock::Timestamp;
@@ -60,6 +61,7 @@ impl Committer {
                 return Ok(());
             }
             let key = keys::idempotency(
+                &self.engine.names,
                 prepared.id.timestamp().day(),
                 &idempotency.account,
                 &idempotency.key,
@@ -86,8 +88,13 @@ impl Committer {
         now: Timestamp,
     ) -> Result<Option<AcceptedAs>, StoreError> {
         let today = now.day();
-        for day in [today, today.saturating_sub(1), today.saturating_add(1)] {
-            let key = keys::idempotency(day, &asked.account, &asked.key);
+        let (names, plain) = (&self.engine.names, Names::default());
+        // Keys from before the store was sealed stand for themselves.
+        let forms = [Some(names), names.are_hashed().then_some(&plain)];
+        let days = [today, today.saturating_sub(1), today.saturating_add(1)];
+        let forms = forms.into_iter().flatten();
+        for (names, day) in forms.flat_map(|names| days.map(|day| (names, day))) {
+            let key = keys::idempotency(names, day, &asked.account, &asked.key);
             let Some(value) = self.engine.get(&key)? else {
                 continue;
             };

@@ -20,6 +20,7 @@ use super::prepared;
 use super::read::is;
 use super::recency;
 use super::records::{self, Kind};
+use super::sealed::Resealing;
 use super::shared::Shared;
 use super::threads;
 use super::types::StoreError;
@@ -62,6 +63,7 @@ struct Cursors {
     inbound: Vec<u8>,
     /// How far back mobile-originated messages have their entries; 0: all have.
     indexed: Option<MessageId>,
+    resealing: Resealing,
 }
 
 impl Behind {
@@ -190,7 +192,8 @@ impl Behind {
             })?;
             self.tell(past, Command::Forget);
         }
-        self.index_inbound(&mut cursors.indexed)
+        self.index_inbound(&mut cursors.indexed)?;
+        cursors.resealing.step(&self.engine)
     }
 
     /// Mobile-originated messages of releases that kept no list of them get their entries, newest
@@ -213,7 +216,7 @@ impl Behind {
         let mut heads = HashSet::new();
         for (_, record) in found.iter().filter(|(_, r)| is(r, Kind::Inbound)) {
             let record = records::decode_inbound(record).map_err(damage)?;
-            for (key, value) in threads::entries_of(&record, true) {
+            for (key, value) in threads::entries_of(&self.engine.names, &record, true) {
                 // The newest of a conversation came first.
                 let known = key.starts_with(keys::THREAD_HEAD)
                     && (!heads.insert(key.clone()) || self.engine.get(&key)?.is_some());

@@ -74,6 +74,11 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], Damage> {
         let (head, tail) = self.rest.split_at_checked(n).ok_or(Damage::Short)?;
         self.rest = tail;

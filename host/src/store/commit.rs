@@ -439,13 +439,15 @@ impl Committer {
 
     fn write_state(&mut self) {
         for (namespace, key, value) in self.state.take_changes() {
-            let key = keys::state(&namespace, &key);
+            let names = &self.engine.names;
+            let place = keys::state(names, &namespace, &key);
             match value {
                 Some((expires, value)) => {
-                    self.journal
-                        .put(key, records::encode_state(expires, &value).into(), false)
+                    let value = records::encode_state(expires, &value);
+                    let value = keys::named(names, &namespace, &key, value);
+                    self.journal.put(place, value.into(), false);
                 }
-                None => self.journal.remove(&key),
+                None => self.journal.remove(&place),
             }
         }
     }

@@ -9,6 +9,7 @@
 //! content is synced. Opening replays what is left. Records are packed: all that were accepted in
 //! one millisecond share a block, because sled's cost is per key.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ use super::blocks::{self, Block};
 use super::journal::Journal;
 use super::keys::{self, Key};
 use super::overlay::{Generation, Overlay};
+use super::sealed::{Header, PLAIN_ENTRIES};
+use super::sealing::{Names, Seals};
 use super::types::{Probes, StoreError};
 use crate::domain::MessageId;
 
@@ -33,7 +36,12 @@ pub(super) struct Engine {
     pub db: sled::Db,
     /// Ours, on sled's file: for fdatasync.
     file: File,
-    main: sled::Tree,
+    /// What seals octets on their way to the disk, and what stands for names in keys.
+    pub seals: Option<Seals>,
+    pub names: Names,
+    pub main: sled::Tree,
+    /// The generation that holds what was replayed.
+    replayed: AtomicU64,
     days: Mutex<BTreeMap<u32, sled::Tree>>,
     pub overlay: RwLock<Overlay>,
     /// Told when the overlay has become smaller.
@@ -50,7 +58,7 @@ pub(super) fn sled_error(error: sled::Error) -> StoreError {
 }
 
 /// A day may be dropped between taking its tree and reading it: nothing is there any more.
-fn gone_is_none<T>(read: sled::Result<Option<T>>) -> Result<Option<T>, StoreError> {
+pub(super) fn gone_is_none<T>(read: sled::Result<Option<T>>) -> Result<Option<T>, StoreError> {
     match read {
         Err(sled::Error::CollectionNotFound(_)) => Ok(None),
         read => read.map_err(sled_error),
@@ -64,6 +72,7 @@ impl Engine {
         cache_octets: u64,
         sync: bool,
         probes: Probes,
+        seals: Option<Seals>,
     ) -> Result<(Arc<Engine>, Journal), StoreError> {
         let created = !directory.join("db").exists();
         std::fs::create_dir_all(directory)
@@ -82,9 +91,17 @@ impl Engine {
                 )
             })?
             .map_err(|e| StoreError::Io(format!("{}: {e}", directory.display())))?;
-        let main = db.open_tree("main").map_err(sled_error)?;
+        let header = Header::read(&db)?;
+        let seals = match (&header, seals) {
+            (Some(header), None) => return Err(header.locked()),
+            (_, seals) => seals,
+        };
+        let main = db.open_tree(PLAIN_ENTRIES).map_err(sled_error)?;
         let file = File::open(directory.join("db")).map_err(|e| StoreError::Io(e.to_string()))?;
-        let engine = Arc::new(Engine {
+        let mut engine = Engine {
+            seals: None,
+            names: Names::default(),
+            replayed: AtomicU64::new(0),
             main,
             days: Mutex::new(day_trees(&db)?),
             file,
@@ -96,14 +113,64 @@ impl Engine {
             disk_octets: AtomicU64::new(0),
             directory: directory.to_owned(),
             db,
-        });
+        };
         engine.db.flush().map_err(sled_error)?;
         engine.sync_file()?;
         if created {
             sync_creation(directory)?;
         }
+        match (header, seals) {
+            (_, None) => {}
+            (Some(header), Some(seals)) => engine.unlock(header, seals)?,
+            (None, Some(seals)) => {
+                engine = engine.with_empty_journal()?;
+                engine.seal_all(seals)?;
+            }
+        }
+        let engine = Arc::new(engine);
         let journal = Journal::replay(engine.clone())?;
+        let first = engine.overlay.read().active.number;
+        engine.replayed.store(first, Ordering::Relaxed);
         Ok((engine, journal))
+    }
+
+    /// Brings into the trees what the journal has.
+    fn with_empty_journal(self) -> Result<Engine, StoreError> {
+        let engine = Arc::new(self);
+        let mut journal = Journal::replay(engine.clone())?;
+        journal.freeze(true);
+        if let Some(generation) = engine.frozen() {
+            engine.write_behind(&generation)?;
+        }
+        drop(journal);
+        let mut engine = Arc::into_inner(engine)
+            .ok_or_else(|| StoreError::Io("the store is open elsewhere".into()))?;
+        engine.overlay = RwLock::default();
+        Ok(engine)
+    }
+
+    /// Whether all that was replayed at the opening is in the trees, and its journal gone.
+    pub fn replayed_is_written(&self) -> bool {
+        let first = self.replayed.load(Ordering::Relaxed);
+        let overlay = self.overlay.read();
+        let waits = overlay.frozen.as_ref().is_some_and(|g| g.number <= first);
+        overlay.active.number > first && !waits
+    }
+
+    fn to_disk<'a>(&self, key: &[u8], value: &'a [u8]) -> Result<Cow<'a, [u8]>, StoreError> {
+        let Some(seals) = &self.seals else {
+            return Ok(Cow::Borrowed(value));
+        };
+        let mut octets = Vec::new();
+        seals.seal(key, value, &mut octets)?;
+        Ok(Cow::Owned(octets))
+    }
+
+    fn read_back(&self, key: &[u8], value: &[u8]) -> Result<Value, StoreError> {
+        match &self.seals {
+            Some(seals) => Ok(seals.open(key, value)?.into()),
+            None => Ok(value.into()),
+        }
     }
 
     /// Plain entries: the newest value of `key`.
@@ -112,7 +179,10 @@ impl Engine {
             return Ok(entry);
         }
         let found = match keys::idempotency_day(key) {
-            None => self.main.get(key).map_err(sled_error)?,
+            None => {
+                let found = self.main.get(key).map_err(sled_error)?;
+                return found.map(|v| self.read_back(key, &v)).transpose();
+            }
             Some(day) => match self.day(day, false)? {
                 Some(tree) => gone_is_none(tree.get(key))?,
                 None => None,
@@ -130,7 +200,7 @@ impl Engine {
             }
         }
         match self.day(id.timestamp().day(), false)? {
-            Some(tree) => gone_is_none(blocks::find(&tree, id)),
+            Some(tree) => blocks::find(&tree, self.seals.as_ref(), id),
             None => Ok(None),
         }
     }
@@ -170,7 +240,7 @@ impl Engine {
                 if complete_to.as_ref().is_some_and(|to| *key > **to) {
                     break;
                 }
-                out.push((Key::from(&*key), Value::from(&*value)));
+                out.push((Key::from(&*key), self.read_back(&key, &value)?));
                 older = tree.next().transpose().map_err(sled_error)?;
             }
         }
@@ -217,7 +287,7 @@ impl Engine {
         let mut from_trees = 0;
         for tree in trees {
             let full = blocks::before(
-                &tree,
+                (&tree, self.seals.as_ref()),
                 before,
                 since,
                 limit - from_trees,
@@ -226,7 +296,7 @@ impl Engine {
                     newest.entry(id).or_insert_with(|| value.into());
                 },
             );
-            if full.map_err(sled_error)? {
+            if full? {
                 break;
             }
         }
@@ -259,29 +329,31 @@ impl Engine {
             let tree = self
                 .day(day, true)?
                 .ok_or_else(|| StoreError::Io("no tree for the day".into()))?;
-            let mut chain = blocks::load(&tree, bucket).map_err(sled_error)?;
+            let mut chain = blocks::load(&tree, self.seals.as_ref(), bucket)?;
             while let Some((id, value)) = records.next_if(|(id, _)| blocks::bucket(**id) == bucket)
             {
                 Block::put(&mut chain, *id, value);
             }
-            blocks::store(&tree, bucket, &chain).map_err(sled_error)?;
+            blocks::store(&tree, self.seals.as_ref(), bucket, &chain)?;
         }
         for (key, entry) in &generation.plain {
-            let tree = match keys::idempotency_day(key) {
-                None => self.main.clone(),
+            let (tree, value) = match keys::idempotency_day(key) {
+                None => {
+                    let value = entry.value.as_deref().map(|v| self.to_disk(key, v));
+                    (self.main.clone(), value.transpose()?)
+                }
+                // A digest and an id: nothing to hide.
                 Some(day) => match self.day(day, true)? {
-                    Some(tree) => tree,
+                    Some(tree) => (tree, entry.value.as_deref().map(Cow::Borrowed)),
                     None => continue,
                 },
             };
-            match &entry.value {
-                Some(value) => tree.insert(&**key, &**value).map_err(sled_error)?,
+            match value {
+                Some(value) => tree.insert(&**key, &*value).map_err(sled_error)?,
                 None => tree.remove(&**key).map_err(sled_error)?,
             };
         }
-        self.db.flush().map_err(sled_error)?;
-        self.sync_file()?;
-        self.sync_large_leaves()?;
+        self.make_durable()?;
         self.overlay.write().frozen = None;
         drop(self.waiting.lock());
         self.written_behind.notify_all();
@@ -316,7 +388,7 @@ impl Engine {
 
     /// sled puts a leaf that is larger than a quarter of a segment into a file of its own, which it
     /// never syncs. Rare, so that they are all synced again each time.
-    fn sync_large_leaves(&self) -> Result<(), StoreError> {
+    pub fn sync_large_leaves(&self) -> Result<(), StoreError> {
         let sync = || -> std::io::Result<()> {
             let directory = self.directory.join("blobs");
             let mut found = false;
@@ -341,7 +413,7 @@ impl Engine {
         sync().map_err(|e| StoreError::Io(format!("fsync of sled's large leaves: {e}")))
     }
 
-    fn day(&self, day: u32, create: bool) -> Result<Option<sled::Tree>, StoreError> {
+    pub fn day(&self, day: u32, create: bool) -> Result<Option<sled::Tree>, StoreError> {
         let mut days = self.days.lock();
         if let Some(tree) = days.get(&day) {
             return Ok(Some(tree.clone()));

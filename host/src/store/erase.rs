@@ -6,7 +6,7 @@ use super::Store;
 use super::apply::{Before, damage};
 use super::commit::{Answer, Command, Committer, Reply};
 use super::engine::{Engine, Value};
-use super::keys::{self, Key};
+use super::keys::{self, Key, Parties};
 use super::read::is;
 use super::records::{self, Kind};
 use super::threads;
@@ -249,7 +249,12 @@ impl Committer {
             .iter()
             .filter_map(|h| h.originator.as_ref());
         for ours in hops.chain([&message.originator]) {
-            let key = keys::thread_entry(&message.account, &ours.value, &handset, message.id);
+            let parties = Parties {
+                account: &message.account,
+                number: &ours.value,
+                handset: &handset,
+            };
+            let key = keys::thread_entry(&self.engine.names, &parties, message.id);
             if self.engine.get(&key)?.is_some() {
                 self.journal.remove(&key);
             }
@@ -264,7 +269,7 @@ impl Committer {
         mut record: super::types::InboundRecord,
         number: &str,
     ) -> Result<(), StoreError> {
-        for (key, _) in threads::entries_of(&record, true) {
+        for (key, _) in threads::entries_of(&self.engine.names, &record, true) {
             match key.starts_with(keys::INBOUND) {
                 true => {
                     let parties = Value::from(records::encode_parties(ERASED, ERASED));

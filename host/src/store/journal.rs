@@ -4,11 +4,13 @@
 //! Journal trees are small and many, because sled rewrites a leaf of large values again and again:
 //! a tree is closed before that begins, and dropped whole once its generation is in the trees.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::engine::{Engine, Value, sled_error};
 use super::keys::Key;
 use super::overlay::Generation;
+use super::sealing;
 use super::types::StoreError;
 use crate::domain::MessageId;
 
@@ -75,6 +77,16 @@ impl Journal {
                 let (sequence, place, payload) = read_chunk(&chunk).ok_or_else(|| {
                     StoreError::Corrupt("a journal entry fails its checksum".into())
                 })?;
+                let payload = match (&engine.seals, place & SEALED) {
+                    (_, 0) => Cow::Borrowed(payload),
+                    (Some(seals), _) => {
+                        Cow::Owned(seals.open(&chunk_place(sequence, place), payload)?)
+                    }
+                    (None, _) => {
+                        let why = "a journal entry is sealed, and the store is not";
+                        return Err(StoreError::Corrupt(why.into()));
+                    }
+                };
                 if place & FIRST != 0 {
                     partial.clear();
                     whole = true;
@@ -83,7 +95,7 @@ impl Journal {
                 }
                 journal.sequence = sequence;
                 if whole {
-                    partial.extend_from_slice(payload);
+                    partial.extend_from_slice(&payload);
                 }
                 if place & LAST != 0 && std::mem::take(&mut whole) {
                     replay_commit(&partial, &mut overlay.active).ok_or_else(|| {
@@ -202,7 +214,15 @@ impl Journal {
                 })
             }
         };
-        let chunk = write_chunk(self.sequence, place, payload);
+        let chunk = match &self.engine.seals {
+            None => write_chunk(self.sequence, place, payload),
+            Some(seals) => {
+                let place = place | SEALED;
+                let mut sealed = Vec::with_capacity(payload.len() + sealing::OVERHEAD);
+                seals.seal(&chunk_place(self.sequence, place), payload, &mut sealed)?;
+                write_chunk(self.sequence, place, &sealed)
+            }
+        };
         open.octets += chunk.len();
         let key = u32::try_from(open.chunks).unwrap_or(u32::MAX).to_be_bytes();
         open.chunks += 1;
@@ -249,6 +269,14 @@ fn replay_commit(ops: &[u8], into: &mut Generation) -> Option<()> {
 /// Where a chunk stands in its commit.
 const LAST: u8 = 1;
 const FIRST: u8 = 2;
+/// Its payload is sealed.
+const SEALED: u8 = 4;
+
+fn chunk_place(sequence: u64, place: u8) -> [u8; 9] {
+    let mut octets = [place; 9];
+    octets[..8].copy_from_slice(&sequence.to_be_bytes());
+    octets
+}
 
 /// sequence u64, place u8, CRC-32 of both and the payload, payload.
 fn write_chunk(sequence: u64, place: u8, payload: &[u8]) -> Vec<u8> {

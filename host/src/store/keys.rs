@@ -25,7 +25,13 @@
 //! m <id>                               a message or an inbound message (packed, see engine.rs)
 //! i <day u32> <account> 00 <key>       idempotency key
 //! ```
+//!
+//! In a store that is sealed a keyed hash stands in the place of what clients and handsets wrote
+//! (numbers, opt-outs' names, keys of plugin state and of idempotency); where a reader wants the names
+//! themselves, the value begins with them.
 
+use super::bytes::{Reader, put_str};
+use super::sealing::Names;
 use crate::clock::Timestamp;
 use crate::domain::text::Concat;
 use crate::domain::{AccountId, Address, CarrierId, MessageId};
@@ -149,13 +155,14 @@ pub(super) fn dead(event: u128) -> Key {
     join(&[DEAD, &event.to_be_bytes()])
 }
 
-pub(super) fn idempotency(day: u32, account: &AccountId, key: &str) -> Key {
+pub(super) fn idempotency(names: &Names, day: u32, account: &AccountId, key: &str) -> Key {
+    let hash = names.hash(&[IDEMPOTENCY], &[account.as_str(), key]);
     join(&[
         &[IDEMPOTENCY],
         &day.to_be_bytes(),
         account.as_str().as_bytes(),
         &[0],
-        key.as_bytes(),
+        hash.as_ref().map_or(key.as_bytes(), |h| h),
     ])
 }
 
@@ -167,17 +174,47 @@ pub(super) fn idempotency_day(key: &[u8]) -> Option<u32> {
     }
 }
 
-pub(super) fn wish(scope: u8, name: &str, recipient: &str) -> Key {
-    join(&[WISH, &[scope], name.as_bytes(), &[0], recipient.as_bytes()])
+pub(super) fn wish(names: &Names, scope: u8, name: &str, recipient: &str) -> Key {
+    match names.hash(WISH, &[name, recipient]) {
+        Some(hash) => join(&[WISH, &[scope], &hash]),
+        None => join(&[WISH, &[scope], name.as_bytes(), &[0], recipient.as_bytes()]),
+    }
 }
 
-/// Scope, name and recipient of an opt-out.
-pub(super) fn wish_parts(key: &[u8]) -> Option<(u8, String, String)> {
+/// Scope, name and recipient of an opt-out, and what its value says.
+pub(super) fn wish_parts<'a>(
+    names: &Names,
+    key: &[u8],
+    value: &'a [u8],
+) -> Option<(u8, String, String, &'a [u8])> {
     let rest = key.strip_prefix(WISH)?;
     let (scope, rest) = rest.split_first()?;
-    let end = rest.iter().position(|b| *b == 0)?;
+    let (name, recipient, value) = pair(names, rest, value)?;
+    Some((*scope, name, recipient, value))
+}
+
+/// A value under a key whose two names a reader will want.
+pub(super) fn named(names: &Names, first: &str, second: &str, value: Vec<u8>) -> Vec<u8> {
+    if !names.are_hashed() {
+        return value;
+    }
+    let mut out = Vec::with_capacity(first.len() + second.len() + value.len() + 4);
+    put_str(&mut out, first);
+    put_str(&mut out, second);
+    out.extend_from_slice(&value);
+    out
+}
+
+/// The two names, out of the key or of the value.
+fn pair<'a>(names: &Names, key: &[u8], value: &'a [u8]) -> Option<(String, String, &'a [u8])> {
+    if names.are_hashed() {
+        let mut reader = Reader::new(value);
+        let (first, second) = (reader.string("name").ok()?, reader.string("name").ok()?);
+        return Some((first, second, reader.rest()));
+    }
+    let end = key.iter().position(|b| *b == 0)?;
     let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
-    Some((*scope, text(&rest[..end])?, text(&rest[end + 1..])?))
+    Some((text(&key[..end])?, text(&key[end + 1..])?, value))
 }
 
 pub(super) fn recent(window: u32, sequence: u64) -> Key {
@@ -190,32 +227,38 @@ pub(super) fn recent_window(key: &[u8]) -> Option<u32> {
         .map(|w| u32::from_be_bytes(*w))
 }
 
-pub(super) fn state(namespace: &str, key: &str) -> Key {
-    join(&[STATE, namespace.as_bytes(), &[0], key.as_bytes()])
-}
-
-pub(super) fn state_parts(key: &[u8]) -> Option<(String, String)> {
-    let rest = key.strip_prefix(STATE)?;
-    let end = rest.iter().position(|b| *b == 0)?;
-    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
-    Some((text(&rest[..end])?, text(&rest[end + 1..])?))
-}
-
-/// All parts of one inbound message: what concatenation does not say is the same for all of them.
-pub(super) fn fragments(carrier: &CarrierId, from: &Address, to: &Address, concat: Concat) -> Key {
-    let names = [carrier.as_str(), &from.value, &to.value];
-    let [high, low] = concat.reference.to_be_bytes();
-    let mut key = FRAGMENT.to_vec();
-    for name in names {
-        key.extend_from_slice(name.as_bytes());
-        key.push(0);
+pub(super) fn state(names: &Names, namespace: &str, key: &str) -> Key {
+    match names.hash(STATE, &[namespace, key]) {
+        Some(hash) => join(&[STATE, &hash]),
+        None => join(&[STATE, namespace.as_bytes(), &[0], key.as_bytes()]),
     }
-    key.extend_from_slice(&[high, low, concat.total]);
-    key.into_boxed_slice()
 }
 
-pub(super) fn fragment(carrier: &CarrierId, from: &Address, to: &Address, concat: Concat) -> Key {
-    join(&[&fragments(carrier, from, to, concat), &[concat.index]])
+/// Namespace and key of a plugin's value, and the value.
+pub(super) fn state_parts<'a>(
+    names: &Names,
+    key: &[u8],
+    value: &'a [u8],
+) -> Option<(String, String, &'a [u8])> {
+    pair(names, key.strip_prefix(STATE)?, value)
+}
+
+/// A part of an inbound message: what concatenation does not say is the same for all of them.
+pub(super) fn fragment(
+    names: &Names,
+    carrier: &CarrierId,
+    from: &Address,
+    to: &Address,
+    concat: Concat,
+) -> Key {
+    let who = [carrier.as_str(), &from.value, &to.value];
+    let [high, low] = concat.reference.to_be_bytes();
+    let mut key = match names.hash(FRAGMENT, &who) {
+        Some(hash) => [FRAGMENT, &hash].concat(),
+        None => zero_ended(FRAGMENT, &who),
+    };
+    key.extend_from_slice(&[high, low, concat.total, concat.index]);
+    key.into_boxed_slice()
 }
 
 /// Sorts the newest first.
@@ -229,7 +272,7 @@ pub(super) fn inverted_id(key: &[u8]) -> Option<MessageId> {
     Some(MessageId(!u128::from_be_bytes(*id)))
 }
 
-fn names(prefix: &[u8], names: &[&str]) -> Vec<u8> {
+fn zero_ended(prefix: &[u8], names: &[&str]) -> Vec<u8> {
     let mut key = prefix.to_vec();
     for name in names {
         key.extend_from_slice(name.as_bytes());
@@ -238,22 +281,75 @@ fn names(prefix: &[u8], names: &[&str]) -> Vec<u8> {
     key
 }
 
+/// A number of ours and a handset, beside the account whose number it is.
+pub(super) struct Parties<'a> {
+    pub account: &'a AccountId,
+    pub number: &'a str,
+    pub handset: &'a str,
+}
+
+fn of_parties(names: &Names, prefix: &[u8], parties: &Parties<'_>) -> Key {
+    let account = parties.account.as_str();
+    let key = match names.hash(THREAD, &[parties.number, parties.handset]) {
+        Some(hash) => [&zero_ended(prefix, &[account])[..], &hash].concat(),
+        None => zero_ended(prefix, &[account, parties.number, parties.handset]),
+    };
+    key.into_boxed_slice()
+}
+
 /// All of one conversation.
-pub(super) fn thread(account: &AccountId, number: &str, handset: &str) -> Key {
-    names(THREAD, &[account.as_str(), number, handset]).into_boxed_slice()
+pub(super) fn thread(names: &Names, parties: &Parties<'_>) -> Key {
+    of_parties(names, THREAD, parties)
 }
 
-pub(super) fn thread_entry(account: &AccountId, number: &str, handset: &str, id: MessageId) -> Key {
-    join(&[&thread(account, number, handset), &inverted(id)])
+pub(super) fn thread_entry(names: &Names, parties: &Parties<'_>, id: MessageId) -> Key {
+    join(&[&thread(names, parties), &inverted(id)])
 }
 
-pub(super) fn thread_head(account: &AccountId, number: &str, handset: &str) -> Key {
-    names(THREAD_HEAD, &[account.as_str(), number, handset]).into_boxed_slice()
+pub(super) fn thread_head(names: &Names, parties: &Parties<'_>) -> Key {
+    of_parties(names, THREAD_HEAD, parties)
+}
+
+/// The key that an entry of an unsealed store has in a sealed one, and its value there.
+pub(super) fn hashed(names: &Names, key: &[u8], value: &[u8]) -> Option<(Key, Vec<u8>)> {
+    let plain = Names::default();
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    Some(match key.get(..1)? {
+        WISH => {
+            let (scope, name, recipient, wish) = wish_parts(&plain, key, value)?;
+            let value = named(names, &name, &recipient, wish.to_vec());
+            (self::wish(names, scope, &name, &recipient), value)
+        }
+        STATE => {
+            let (namespace, name, state) = state_parts(&plain, key, value)?;
+            let value = named(names, &namespace, &name, state.to_vec());
+            (self::state(names, &namespace, &name), value)
+        }
+        FRAGMENT => {
+            let f = super::records::decode_fragment(value).ok()?;
+            let key = fragment(names, &f.carrier, &f.originator, &f.recipient, f.concat);
+            (key, value.to_vec())
+        }
+        THREAD | THREAD_HEAD => {
+            let mut parts = key[1..].splitn(4, |b| *b == 0);
+            let account = AccountId::from(&*text(parts.next()?)?);
+            let (number, handset) = (text(parts.next()?)?, text(parts.next()?)?);
+            let parties = Parties {
+                account: &account,
+                number: &number,
+                handset: &handset,
+            };
+            let prefix = key.get(..1)?;
+            let key = join(&[&of_parties(names, prefix, &parties), parts.next()?]);
+            (key, value.to_vec())
+        }
+        _ => (key.into(), value.to_vec()),
+    })
 }
 
 /// All inbound messages of an account, or of nobody.
 pub(super) fn inbound_list(account: Option<&AccountId>) -> Key {
-    names(INBOUND, &[account.map_or("", AccountId::as_str)]).into_boxed_slice()
+    zero_ended(INBOUND, &[account.map_or("", AccountId::as_str)]).into_boxed_slice()
 }
 
 pub(super) fn inbound_entry(account: Option<&AccountId>, id: MessageId) -> Key {

@@ -6,6 +6,7 @@
 //! `engine` (how it becomes durable), `keys` and `records` (what is on disk).
 
 mod apply;
+mod audit;
 mod behind;
 mod blobs;
 mod blocks;
@@ -30,6 +31,8 @@ mod receipts;
 mod recency;
 mod recording;
 mod records;
+mod sealed;
+mod sealing;
 mod seeded;
 mod shared;
 mod threads;
@@ -57,10 +60,12 @@ use recency::Recency;
 use seeded::Seed;
 use shared::Shared;
 
+pub use audit::{Act, AuditLog, Sound, Unsound, verify as verify_audit};
 pub use erase::{EraseFrom, Erased};
 pub use recording::{
     Cases, Forgotten, Recorded, Recorder, RecordingOptions, RecordingStats, cases,
 };
+pub use sealing::{KeyUse, SealingKey, Seals};
 pub use threads::TwoWay;
 pub use types::{
     Accepted, Filter, Fragment, Idempotency, InboundFilter, InboundRecord, OptOut, OptOutScope,
@@ -106,7 +111,8 @@ impl Store {
         self.inner.shared.check_intake()?;
         let prepared = Prepared::new(&message, &mut Vec::with_capacity(512));
         let recipient_hash = self.inner.pair(&message.account, &message.recipient.value);
-        let thread = self.inner.two_way.entry(&message);
+        let names = &self.inner.engine.names;
+        let thread = self.inner.two_way.entry(names, &message);
         let (reply, answer) = oneshot::channel();
         let command = Command::Accept {
             prepared: Box::new(prepared),
@@ -229,11 +235,12 @@ impl Store {
         let (id, now) = (record.inbound.id, self.inner.clock.now());
         let inbound = &record.inbound;
         let (carrier, from, to) = (&inbound.carrier, &inbound.originator, &inbound.recipient);
+        let names = &self.inner.engine.names;
         let parts = joined_of
             .iter()
-            .map(|concat| keys::fragment(carrier, from, to, *concat))
+            .map(|concat| keys::fragment(names, carrier, from, to, *concat))
             .collect();
-        let entries = threads::entries_of(&record, true);
+        let entries = threads::entries_of(names, &record, true);
         let mut bytes = Vec::with_capacity(256);
         records::encode_inbound(&record, &mut bytes);
         let url = record.webhook_url.map(OutboxTarget::Url);
@@ -270,6 +277,7 @@ impl Store {
         let mut bytes = Vec::with_capacity(256);
         records::encode_fragment(fragment, &mut bytes);
         let key = keys::fragment(
+            &self.inner.engine.names,
             &fragment.carrier,
             &fragment.originator,
             &fragment.recipient,
@@ -345,10 +353,11 @@ impl Store {
         if opted_out {
             self.inner.opt_outs.set(&scope, recipient, true);
         }
-        let value = records::encode_wish(opted_out, at, source);
-        self.inner
-            .write(vec![(optout::key(&scope, recipient), Some(value.into()))])
-            .await?;
+        let names = &self.inner.engine.names;
+        let wish = records::encode_wish(opted_out, at, source);
+        let value = optout::value(names, &scope, recipient, wish);
+        let key = optout::key(names, &scope, recipient);
+        self.inner.write(vec![(key, Some(value.into()))]).await?;
         self.inner.opt_outs.set(&scope, recipient, opted_out);
         Ok(())
     }
@@ -444,6 +453,12 @@ impl Store {
 
     pub fn health(&self) -> StoreHealth {
         self.inner.shared.health()
+    }
+
+    /// The keys that it is sealed under, none where it is not.
+    pub fn key_uses(&self) -> Vec<KeyUse> {
+        let seals = self.inner.engine.seals.as_ref();
+        seals.map(Seals::uses).unwrap_or_default()
     }
 
     pub fn stats(&self) -> StoreStats {

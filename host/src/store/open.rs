@@ -47,6 +47,7 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
         options.cache_octets,
         options.sync,
         options.probes.clone(),
+        options.seals.clone(),
     )?;
     let ledger = match engine.get(keys::LEDGER)? {
         Some(value) => records::decode_ledger(&value).map_err(damage)?,
@@ -274,7 +275,7 @@ fn restore(
 ) -> Result<(), StoreError> {
     let now = clock.now();
     each(engine, keys::WISH, |key, value| {
-        if let Some(entry) = optout::entry(key, value) {
+        if let Some(entry) = optout::entry(&engine.names, key, value) {
             opt_outs.set(&entry.scope, &entry.recipient, true);
         }
         Ok(())
@@ -286,7 +287,7 @@ fn restore(
         Ok(())
     })?;
     each(engine, keys::STATE, |key, value| {
-        if let Some((namespace, name)) = keys::state_parts(key) {
+        if let Some((namespace, name, value)) = keys::state_parts(&engine.names, key, value) {
             let (expires, value) = records::decode_state(value).map_err(damage)?;
             state.restore(&namespace, &name, value.to_vec(), expires, now);
         }

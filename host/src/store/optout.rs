@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 
 use super::keys::{self, Key};
 use super::records;
+use super::sealing::Names;
 use super::seeded::{BuildAsIs, Seed};
 use super::types::{OptOut, OptOutScope};
 use crate::domain::{AccountId, WishScope};
@@ -62,15 +63,19 @@ impl OptOuts {
     }
 }
 
-pub(super) fn key(scope: &OptOutScope, recipient: &str) -> Key {
+pub(super) fn key(names: &Names, scope: &OptOutScope, recipient: &str) -> Key {
     let (kind, name) = scope_parts(scope);
-    keys::wish(kind as u8, name, recipient)
+    keys::wish(names, kind as u8, name, recipient)
+}
+
+pub(super) fn value(names: &Names, scope: &OptOutScope, recipient: &str, wish: Vec<u8>) -> Vec<u8> {
+    keys::named(names, scope_parts(scope).1, recipient, wish)
 }
 
 /// `None` where the entry records that somebody opted in again, or cannot be read.
-pub(super) fn entry(key: &[u8], value: &[u8]) -> Option<OptOut> {
-    let (scope, name, recipient) = keys::wish_parts(key)?;
-    let (opted, at, source) = records::decode_wish(value).ok()?;
+pub(super) fn entry(names: &Names, key: &[u8], value: &[u8]) -> Option<OptOut> {
+    let (scope, name, recipient, wish) = keys::wish_parts(names, key, value)?;
+    let (opted, at, source) = records::decode_wish(wish).ok()?;
     let scope = match scope {
         0 => OptOutScope::Number(name),
         1 => OptOutScope::Account(AccountId::from(name.as_str())),

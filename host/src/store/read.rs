@@ -155,8 +155,12 @@ impl Store {
     ) -> Result<Vec<OptOut>, StoreError> {
         self.inner
             .read(move |engine| {
+                let names = &engine.names;
                 let mut start = match after {
-                    Some(last) => [&*optout::key(&last.scope, &last.recipient), &[0]].concat(),
+                    Some(last) => {
+                        let key = optout::key(names, &last.scope, &last.recipient);
+                        [&*key, &[0]].concat()
+                    }
                     None => keys::WISH.to_vec(),
                 };
                 let end = keys::after_prefix(keys::WISH).unwrap_or_default();
@@ -168,7 +172,7 @@ impl Store {
                     out.extend(
                         found
                             .iter()
-                            .filter_map(|(key, value)| optout::entry(key, value)),
+                            .filter_map(|(key, value)| optout::entry(names, key, value)),
                     );
                 }
                 out.truncate(limit);

@@ -9,9 +9,10 @@ use super::Store;
 use super::apply::damage;
 use super::commit::Committer;
 use super::engine::{Engine, Value};
-use super::keys::{self, Key};
+use super::keys::{self, Key, Parties};
 use super::read::{LIST_CHUNK, LIST_READS_MAX, first_id, is};
 use super::records::{self, Kind};
+use super::sealing::Names;
 use super::types::{InboundFilter, InboundRecord, Page, StoreError, Thread, ThreadItem};
 use crate::clock::Timestamp;
 use crate::domain::{AccountId, Message, MessageId};
@@ -44,7 +45,7 @@ impl fmt::Debug for TwoWay {
 
 impl TwoWay {
     /// The entry that a new message gets in its conversation.
-    pub(super) fn entry(&self, message: &Message) -> Option<Key> {
+    pub(super) fn entry(&self, names: &Names, message: &Message) -> Option<Key> {
         if message.state.is_terminal() {
             return None;
         }
@@ -53,14 +54,18 @@ impl TwoWay {
             .and_then(|h| h.originator.as_ref())
             .unwrap_or(&message.originator);
         (self.0)(&number.value).then(|| {
-            let handset = &message.recipient.value;
-            keys::thread_entry(&message.account, &number.value, handset, message.id)
+            let parties = Parties {
+                account: &message.account,
+                number: &number.value,
+                handset: &message.recipient.value,
+            };
+            keys::thread_entry(names, &parties, message.id)
         })
     }
 }
 
 /// The entries of a mobile-originated message, `latest` where it is its conversation's newest.
-pub(super) fn entries_of(record: &InboundRecord, latest: bool) -> Vec<(Key, Value)> {
+pub(super) fn entries_of(names: &Names, record: &InboundRecord, latest: bool) -> Vec<(Key, Value)> {
     let inbound = &record.inbound;
     let (number, handset) = (&inbound.recipient.value, &inbound.originator.value);
     let account = record.account.as_ref();
@@ -68,10 +73,15 @@ pub(super) fn entries_of(record: &InboundRecord, latest: bool) -> Vec<(Key, Valu
     let mut entries = vec![(list, records::encode_parties(number, handset).into())];
     // Names from carriers must not reach into each other's keys.
     if let Some(account) = account.filter(|_| !number.contains('\0') && !handset.contains('\0')) {
-        let entry = keys::thread_entry(account, number, handset, inbound.id);
+        let parties = Parties {
+            account,
+            number,
+            handset,
+        };
+        let entry = keys::thread_entry(names, &parties, inbound.id);
         entries.push((entry, RECEIVED.into()));
         if latest {
-            let head = keys::thread_head(account, number, handset);
+            let head = keys::thread_head(names, &parties);
             entries.push((head, inbound.id.0.to_be_bytes()[..].into()));
         }
     }
@@ -105,7 +115,12 @@ impl Store {
         handset: &str,
         since: Timestamp,
     ) -> Result<Option<MessageId>, StoreError> {
-        let prefix = keys::thread(account, number, handset);
+        let parties = Parties {
+            account,
+            number,
+            handset,
+        };
+        let prefix = keys::thread(&self.inner.engine.names, &parties);
         self.inner
             .read(move |engine| {
                 let entries = engine.scan_prefix(&prefix, ANSWERED_READS_MAX)?;
@@ -125,7 +140,12 @@ impl Store {
         cursor: Option<MessageId>,
         limit: usize,
     ) -> Result<Page<ThreadItem>, StoreError> {
-        let prefix = keys::thread(account, number, handset);
+        let parties = Parties {
+            account,
+            number,
+            handset,
+        };
+        let prefix = keys::thread(&self.inner.engine.names, &parties);
         self.inner
             .read(move |engine| {
                 walk(engine, &prefix, cursor, limit, |id, _| {
@@ -166,7 +186,12 @@ impl Store {
                         return Ok(None);
                     }
                     // A conversation stands where its newest text does, and nowhere else.
-                    let head = keys::thread_head(&account, &its_number, &its_handset);
+                    let parties = Parties {
+                        account: &account,
+                        number: &its_number,
+                        handset: &its_handset,
+                    };
+                    let head = keys::thread_head(&engine.names, &parties);
                     let newest = engine.get(&head)?;
                     if newest.is_none_or(|n| *n != id.0.to_be_bytes()) {
                         return Ok(None);
@@ -175,7 +200,7 @@ impl Store {
                         return Ok(None);
                     };
                     let last_inbound = records::decode_inbound(&record).map_err(damage)?;
-                    let thread = keys::thread(&account, &its_number, &its_handset);
+                    let thread = keys::thread(&engine.names, &parties);
                     let newest = engine.scan_prefix(&thread, 1)?;
                     let last = newest.first().and_then(|(key, _)| keys::inverted_id(key));
                     Ok(Some(Thread {

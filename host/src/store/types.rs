@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::sealing::Seals;
 use super::threads::TwoWay;
 use crate::clock::Timestamp;
 use crate::domain::message::ReceiptEffect;
@@ -49,6 +50,8 @@ pub struct Options {
     pub state_octets_max: usize,
     /// Which originators can be answered: their messages stand in conversations.
     pub two_way: TwoWay,
+    /// What is sealed before it is written, and how; none: nothing is.
+    pub seals: Option<Seals>,
     pub probes: Probes,
 }
 
@@ -69,6 +72,7 @@ impl Options {
             recency_max: 1_000_000,
             state_octets_max: 4 << 20,
             two_way: TwoWay::default(),
+            seals: None,
             probes: Probes::default(),
         }
     }

@@ -9,6 +9,7 @@ use crate::domain::Body as Content;
 use crate::domain::receipt::{Receipt, ReceiptTlvs};
 use crate::domain::text::segment;
 use crate::smpp::pdu::{Body, Pdu, Sm, TlvBuf, decode, encode, tag};
+use crate::store::{SealingKey, Seals};
 
 const BATCH: u32 = 1_000;
 
@@ -59,6 +60,26 @@ pub fn measure(batches: u32) -> Result<BTreeMap<&'static str, f64>, String> {
     time("UCS-2 text of seven segments", &mut || {
         let _ = black_box(segment(black_box(&long), 1));
     });
+    let key = SealingKey {
+        id: "bench".to_owned(),
+        octets: [7; 32],
+    };
+    let seals = Seals::new(&[key])?;
+    // A lone message's journal entry, and a block of records.
+    for (seal, open, length) in [
+        ("seal 500 octets", "open 500 octets", 500),
+        ("seal 8 KiB", "open 8 KiB", 8 << 10),
+    ] {
+        let plain = vec![b'x'; length];
+        let mut sealed = Vec::with_capacity(length + 64);
+        time(seal, &mut || {
+            sealed.clear();
+            let _ = black_box(seals.seal(b"place", black_box(&plain), &mut sealed));
+        });
+        time(open, &mut || {
+            let _ = black_box(seals.open(b"place", black_box(&sealed)));
+        });
+    }
     Ok(figures)
 }
 

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use super::super::sealing::Seals;
 use super::case_record::{self, Said};
 use super::file::{self, Found};
 use super::{BLOCK_OCTETS, Block};
@@ -22,7 +23,12 @@ pub struct Forgotten {
 
 /// The first file behind `after` loses what speaks of `number`. Blocks that cannot be read are left
 /// out of a file that is written anew: nobody can tell whom they speak of.
-pub fn forget(folder: &Path, after: &str, number: &str) -> io::Result<Forgotten> {
+pub fn forget(
+    folder: &Path,
+    seals: Option<Seals>,
+    after: &str,
+    number: &str,
+) -> io::Result<Forgotten> {
     let files = match file::files(folder) {
         Ok(files) => files,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -43,12 +49,12 @@ pub fn forget(folder: &Path, after: &str, number: &str) -> io::Result<Forgotten>
     };
     let mut decisions = 0;
     let mut left = Vec::new();
-    let mut cases = file::cases_of(&found.path)?;
+    let mut cases = file::cases_of(&found.path, seals.clone())?;
     while let Some(block) = cases.next_block() {
         let before = block.len();
         let kept: Vec<Case> = block.into_iter().filter(|c| !concerns(c, number)).collect();
         decisions += (before - kept.len()) as u64;
-        encode(&kept, &mut left)?;
+        encode(&kept, seals.as_ref(), &mut left)?;
     }
     if decisions > 0 {
         replace(&found.path, &left)?;
@@ -63,7 +69,7 @@ fn concerns(case: &Case, number: &str) -> bool {
     case.message.concerns(number)
 }
 
-fn encode(cases: &[Case], out: &mut Vec<u8>) -> io::Result<()> {
+fn encode(cases: &[Case], seals: Option<&Seals>, out: &mut Vec<u8>) -> io::Result<()> {
     if cases.is_empty() {
         return Ok(());
     }
@@ -78,7 +84,7 @@ fn encode(cases: &[Case], out: &mut Vec<u8>) -> io::Result<()> {
     for case in cases {
         case_record::write(&case.lent(), &mut said, &mut block.raw);
     }
-    file::put_block(&block, out)
+    file::put_block(&block, seals, out)
 }
 
 fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {

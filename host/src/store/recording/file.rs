@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::bytes::Reader;
+use super::super::sealing::Seals;
 use super::case_record::{self, Said};
 use super::{Block, RecordingOptions};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::Case;
 
 const MAGIC: [u8; 4] = *b"HGRC";
-/// Magic, version, three zero octets, count, first, last, raw length, stored length, checksum.
+/// Magic, version, whether it is sealed, two zero octets, count, first, last, raw length, stored length, checksum.
 const HEADER: usize = 4 + 4 + 4 + 8 + 8 + 4 + 4 + 4;
 const FILE_OCTETS: u64 = 64 << 20;
 const FILE_TIME: Duration = Duration::from_secs(3_600);
@@ -49,7 +50,7 @@ impl Writer {
             return Err(io::Error::other("the disk is nearly full"));
         }
         let mut octets = Vec::new();
-        put_block(block, &mut octets)?;
+        put_block(block, self.options.seals.as_ref(), &mut octets)?;
         let now = self.clock.now();
         let over = self.current.as_ref().is_none_or(|c| {
             c.octets >= FILE_OCTETS || now.since(c.begun) >= FILE_TIME || now < c.begun
@@ -118,12 +119,17 @@ impl Writer {
 }
 
 /// A block with its header, as it lies in a file.
-pub fn put_block(block: &Block, out: &mut Vec<u8>) -> io::Result<()> {
-    let stored = lz4_flex::block::compress(&block.raw);
+pub fn put_block(block: &Block, seals: Option<&Seals>, out: &mut Vec<u8>) -> io::Result<()> {
+    let mut stored = lz4_flex::block::compress(&block.raw);
+    if let Some(seals) = seals {
+        let plain = std::mem::take(&mut stored);
+        let sealed = seals.seal(&place(block.first, block.last), &plain, &mut stored);
+        sealed.map_err(io::Error::other)?;
+    }
     let start = out.len();
     out.reserve(HEADER + stored.len());
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[case_record::VERSION, 0, 0, 0]);
+    out.extend_from_slice(&[case_record::VERSION, u8::from(seals.is_some()), 0, 0]);
     out.extend_from_slice(&block.count.to_be_bytes());
     out.extend_from_slice(&block.first.0.to_be_bytes());
     out.extend_from_slice(&block.last.0.to_be_bytes());
@@ -135,6 +141,11 @@ pub fn put_block(block: &Block, out: &mut Vec<u8>) -> io::Result<()> {
     out.extend_from_slice(&sum.to_be_bytes());
     out.extend_from_slice(&stored);
     Ok(())
+}
+
+/// What a sealed block stands for.
+fn place(first: Timestamp, last: Timestamp) -> Vec<u8> {
+    [&MAGIC[..], &first.0.to_be_bytes(), &last.0.to_be_bytes()].concat()
 }
 
 fn checksum(header: &[u8], stored: &[u8]) -> u32 {
@@ -179,6 +190,8 @@ struct Place {
     count: u32,
     raw: usize,
     stored: usize,
+    /// What it is sealed for, where it is.
+    sealed: Option<Vec<u8>>,
     header: [u8; HEADER],
 }
 
@@ -199,12 +212,19 @@ pub struct Cases {
     /// Decisions before the newest ones that are wanted.
     skip: u64,
     pub recorded: Recorded,
+    seals: Option<Seals>,
     /// Blocks that could not be read.
     pub damaged: u64,
 }
 
 /// The newest `limit` decisions that were made from `since` until before `until`.
-pub fn cases(folder: &Path, since: Timestamp, until: Timestamp, limit: u64) -> io::Result<Cases> {
+pub fn cases(
+    folder: &Path,
+    seals: Option<Seals>,
+    since: Timestamp,
+    until: Timestamp,
+    limit: u64,
+) -> io::Result<Cases> {
     let mut places = Vec::new();
     let mut damaged = 0;
     let files = match files(folder) {
@@ -229,11 +249,12 @@ pub fn cases(folder: &Path, since: Timestamp, until: Timestamp, limit: u64) -> i
         skip: decisions - to_read,
         recorded: Recorded { decisions, to_read },
         damaged,
+        seals,
     })
 }
 
 /// All decisions of one file.
-pub fn cases_of(path: &Path) -> io::Result<Cases> {
+pub fn cases_of(path: &Path, seals: Option<Seals>) -> io::Result<Cases> {
     let mut places = Vec::new();
     let (since, until) = (Timestamp(0), Timestamp::MAX);
     let damaged = u64::from(!scan(path, since, until, &mut places)?);
@@ -248,6 +269,7 @@ pub fn cases_of(path: &Path) -> io::Result<Cases> {
             to_read: decisions,
         },
         damaged,
+        seals,
     })
 }
 
@@ -276,17 +298,22 @@ fn scan(
         let mut reader = Reader::new(&header);
         let fields = (|| {
             let magic: [u8; 4] = reader.array()?;
-            let [version, ..] = reader.array::<4>()?;
+            let [version, sealed, ..] = reader.array::<4>()?;
             let count = u32::from_be_bytes(reader.array()?);
             let first = Timestamp(u64::from_be_bytes(reader.array()?));
             let last = Timestamp(u64::from_be_bytes(reader.array()?));
             let raw = u32::from_be_bytes(reader.array()?) as usize;
             let stored = u32::from_be_bytes(reader.array()?) as usize;
-            Ok::<_, super::super::bytes::Damage>((magic, version, count, first, last, raw, stored))
+            Ok::<_, super::super::bytes::Damage>((
+                (magic, version),
+                (count, first, last),
+                (sealed != 0, raw, stored),
+            ))
         })();
-        let Ok((MAGIC, case_record::VERSION, count, first, last, raw, stored)) = fields else {
+        let Ok(((MAGIC, case_record::VERSION), span, lengths)) = fields else {
             return Ok(false);
         };
+        let ((count, first, last), (sealed, raw, stored)) = (span, lengths);
         let end = offset + (HEADER + stored) as u64;
         if end > length || raw > RAW_MAX || stored > RAW_MAX {
             return Ok(false);
@@ -298,6 +325,7 @@ fn scan(
                 count,
                 raw,
                 stored,
+                sealed: sealed.then(|| place(first, last)),
                 header,
             });
         }
@@ -317,7 +345,7 @@ impl Cases {
                 continue;
             }
             let skipped = usize::try_from(std::mem::take(&mut self.skip)).unwrap_or(usize::MAX);
-            let Some(mut cases) = read_block(&place) else {
+            let Some(mut cases) = read_block(&place, self.seals.as_ref()) else {
                 self.damaged += 1;
                 continue;
             };
@@ -330,7 +358,7 @@ impl Cases {
     }
 }
 
-fn read_block(place: &Place) -> Option<Vec<Case>> {
+fn read_block(place: &Place, seals: Option<&Seals>) -> Option<Vec<Case>> {
     let mut file = File::open(&place.path).ok()?;
     file.seek(SeekFrom::Start(place.offset + HEADER as u64))
         .ok()?;
@@ -339,6 +367,9 @@ fn read_block(place: &Place) -> Option<Vec<Case>> {
     let (fields, sum) = place.header.split_at(HEADER - 4);
     if checksum(fields, &stored).to_be_bytes() != sum {
         return None;
+    }
+    if let Some(sealed_for) = &place.sealed {
+        stored = seals?.open(sealed_for, &stored).ok()?;
     }
     let raw = lz4_flex::block::decompress(&stored, place.raw).ok()?;
     let (mut reader, mut said) = (Reader::new(&raw), Said::default());

@@ -18,6 +18,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::sealing::Seals;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::CaseRef;
 use case_record::Said;
@@ -41,6 +42,7 @@ pub struct RecordingOptions {
     pub max_octets: u64,
     /// Space on the disk below which nothing is recorded.
     pub free_octets_min: u64,
+    pub seals: Option<Seals>,
 }
 
 /// Figures for operators.
@@ -68,6 +70,7 @@ struct Shared {
     dropped: AtomicU64,
     octets: AtomicU64,
     folder: PathBuf,
+    seals: Option<Seals>,
 }
 
 enum Work {
@@ -110,6 +113,7 @@ impl Recorder {
             dropped: AtomicU64::new(0),
             octets: AtomicU64::new(0),
             folder: options.folder.clone(),
+            seals: options.seals.clone(),
         });
         let (work, received) = sync_channel(BLOCKS_WAITING_MAX);
         let theirs = shared.clone();
@@ -154,8 +158,8 @@ impl Recorder {
             self.told(Work::Close).await;
         }
         let (folder, after) = (self.folder().to_owned(), after.to_owned());
-        let number = number.to_owned();
-        tokio::task::spawn_blocking(move || erase::forget(&folder, &after, &number))
+        let (number, seals) = (number.to_owned(), self.seals());
+        tokio::task::spawn_blocking(move || erase::forget(&folder, seals, &after, &number))
             .await
             .unwrap_or_else(|e| Err(std::io::Error::other(e)))
     }
@@ -178,6 +182,11 @@ impl Recorder {
             dropped: shared.dropped.load(Relaxed),
             octets: shared.octets.load(Relaxed),
         }
+    }
+
+    /// What its files are sealed with.
+    pub fn seals(&self) -> Option<Seals> {
+        self.0.shared.seals.clone()
     }
 
     pub fn folder(&self) -> &Path {

@@ -16,6 +16,7 @@ fn options(folder: &Path) -> RecordingOptions {
         retain: Duration::from_secs(3_600),
         max_octets: 1 << 30,
         free_octets_min: 0,
+        seals: None,
     }
 }
 
@@ -146,7 +147,7 @@ fn record(recorder: &Recorder, case: &Case) {
 }
 
 fn read(folder: &Path, since: u64, until: u64, limit: u64) -> (Vec<Case>, Cases) {
-    let mut cases = cases(folder, Timestamp(since), Timestamp(until), limit).unwrap();
+    let mut cases = cases(folder, None, Timestamp(since), Timestamp(until), limit).unwrap();
     let mut all = Vec::new();
     while let Some(block) = cases.next_block() {
         all.extend(block);
@@ -294,4 +295,39 @@ async fn a_number_is_forgotten_file_by_file_and_nothing_else_is_lost() {
     same(&left[0], &recorded(1));
     same(&left[39], &recorded(59));
     assert!(left.iter().all(|c| !c.message.concerns(NUMBER)));
+}
+
+#[tokio::test]
+async fn a_sealed_recording_is_read_with_its_key_alone() {
+    use super::super::sealing::SealingKey;
+    let seals = |octet: u8| {
+        let key = SealingKey {
+            id: "key".into(),
+            octets: [octet; 32],
+        };
+        Some(Seals::new(&[key]).unwrap())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let sealed = RecordingOptions {
+        seals: seals(1),
+        ..options(folder.path())
+    };
+    let recorder = Recorder::open(sealed, Clock::manual(Timestamp(1))).unwrap();
+    let carriers = Arc::new(vec![view("north", 0)]);
+    (1..=30).for_each(|n| record(&recorder, &case(n, &carriers)));
+    recorder.flush().await;
+    let read = |seals: Option<Seals>| {
+        let mut cases =
+            cases(folder.path(), seals, Timestamp(0), Timestamp::MAX, u64::MAX).unwrap();
+        let mut read = 0;
+        while let Some(block) = cases.next_block() {
+            read += block.len();
+        }
+        (read, cases.damaged)
+    };
+    assert_eq!(read(seals(1)), (30, 0));
+    assert_eq!(read(seals(2)), (0, 1));
+    assert_eq!(read(None), (0, 1));
+    let forgotten = recorder.forget("", "447700900123").await.unwrap();
+    assert_eq!(forgotten.decisions, 30);
 }

@@ -6,6 +6,7 @@ mod erase;
 mod life;
 mod receipts;
 mod registries;
+mod sealed;
 mod threads;
 
 use std::path::Path;
