@@ -61,8 +61,9 @@ async fn a_sealed_server_goes_on_through_crashes_and_changes_of_keys() {
     assert_eq!(found_in(&rig.dir.path().join("data"), &secrets), [""; 0]);
 
     let config = std::fs::read_to_string(rig.config_path()).expect("the configuration");
+    let path = rig.config_path();
     let rewrite = |from: &str, to: &str| {
-        std::fs::write(rig.config_path(), config.replace(from, to)).expect("the configuration");
+        std::fs::write(&path, config.replace(from, to)).expect("the configuration");
     };
     rewrite(&encryption(&[0]), "");
     let config_path = rig.config_path().display().to_string();

@@ -519,6 +519,7 @@ async fn a_planted_change_is_found_exactly_in_a_hundred_thousand_recorded_decisi
         retain: Duration::from_secs(3_600),
         max_octets: 1 << 30,
         free_octets_min: 0,
+        seals: None,
     };
     let recorder = Recorder::open(options, Clock::manual(Timestamp(1))).expect("a recorder");
     let view = CarrierView {
@@ -577,11 +578,11 @@ async fn a_planted_change_is_found_exactly_in_a_hundred_thousand_recorded_decisi
         limit: MANY,
         examples: 5,
     };
-    let same = replay(&was, recorder.folder(), &request)
+    let same = replay(&was, recorder.folder(), None, &request)
         .await
         .expect("a report");
     assert_eq!((same.tally.compared, same.tally.different), (MANY, 0));
-    let report = replay(&candidate, recorder.folder(), &request)
+    let report = replay(&candidate, recorder.folder(), None, &request)
         .await
         .expect("a report");
     assert_eq!(report.tally.compared, MANY);
