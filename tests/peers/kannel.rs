@@ -105,6 +105,14 @@ get-url = "http://{hook}/mo?from=%p&to=%P&text=%a&coding=%c"
             tokio::net::TcpStream::connect(&kannel.sendsms).await.ok()
         })
         .await;
+        // What comes before both boxes know each other, and the SMSC, has no answer.
+        eventually("Kannel is bound", async || {
+            let (at, path) = (format!("127.0.0.1:{admin}"), "/status.txt?password=bar");
+            let (_, _, status) = http(&at, "GET", path, None, &[]).await.ok()?;
+            let status = String::from_utf8_lossy(&status).into_owned();
+            (status.contains("smsbox:") && status.contains("(online ")).then_some(())
+        })
+        .await;
         kannel
     }
 

@@ -5,6 +5,7 @@
 
 mod carriers;
 mod kannel;
+mod server;
 mod simulator;
 
 use std::path::{Path, PathBuf};

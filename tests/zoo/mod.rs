@@ -11,6 +11,7 @@ mod network;
 mod served;
 mod smsc;
 mod tenants;
+mod tls;
 
 use heliograph_tests::guests::Guest;
 use heliograph_tests::{ADMIN_KEY, Plan, Rig, Sent, Traffic, bearer, eventually, sms};

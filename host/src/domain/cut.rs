@@ -7,7 +7,7 @@
 use super::message::Body;
 use super::text::{
     Alphabet, Concat, Segment, SegmentPlan, Segmented, TextError, Udh, charset_alphabet,
-    encode_ucs2, gsm, parse_udh,
+    decode_payload, encode_ucs2, gsm, parse_udh,
 };
 
 /// User data of one short message (3GPP TS 23.040, 9.2.3.24).
@@ -53,8 +53,25 @@ impl Cut {
             Alphabet::Ucs2 => self.octets.len().div_ceil(2),
             Alphabet::Gsm7 | Alphabet::Octets => self.octets.len(),
         };
-        self.fits(alphabet, units)?;
+        match self.septets() {
+            Some(septets) => self.fits(Alphabet::Gsm7, septets)?,
+            None => self.fits(alphabet, units)?,
+        }
         Ok(SegmentPlan::one(alphabet, units))
+    }
+
+    /// What the message centre makes of IA5 and Latin-1 where the handset's default alphabet has all
+    /// of its characters (3GPP TS 23.038, 6.2.1): clients cut such texts to 153 characters.
+    fn septets(&self) -> Option<usize> {
+        let Alphabet::Octets = charset_alphabet(self.data_coding) else {
+            return None;
+        };
+        let Body::Text(text) = decode_payload(self.data_coding, &self.octets) else {
+            return None;
+        };
+        let mut septets = Vec::with_capacity(self.octets.len());
+        gsm::encode(&text, &mut septets).ok()?;
+        Some(septets.len())
     }
 
     /// The same where a hook put another text in the place of the client's.
@@ -178,6 +195,14 @@ mod tests {
         assert!(cut(8, &[0; 136]).plan().is_err());
         assert!(cut(4, &[0; 135]).plan().is_err());
         assert!(cut(0, b"a").plan_of(&"a".repeat(154)).is_err());
+        // Of IA5 and Latin-1 as many as there are septets for; of what has none, octets.
+        for data_coding in [1, 3] {
+            assert!(cut(data_coding, &[b'a'; 153]).plan().is_ok());
+            assert!(cut(data_coding, &[b'a'; 154]).plan().is_err());
+            assert!(cut(data_coding, &[b'{'; 77]).plan().is_err());
+            assert!(cut(data_coding, &[0xEA; 134]).plan().is_ok());
+            assert!(cut(data_coding, &[0xEA; 135]).plan().is_err());
+        }
     }
 
     #[test]
