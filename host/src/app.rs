@@ -40,7 +40,7 @@ use crate::pipeline::inbound_routes::InboundRoutes;
 use crate::pipeline::numbers::{Numbers, TableFiles};
 use crate::pipeline::{
     Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox,
-    receive, trial, watch as watch_plugins,
+    phones, receive, trial, watch as watch_plugins,
 };
 use crate::plugin::{
     CodeCache, CompileMode, ComponentLimits, Engine, EngineLimits, Host, HyperClient,
@@ -280,6 +280,7 @@ fn run(
     let work = vec![
         tokio::spawn(dispatch::run(pipeline.clone(), work_stopped.clone())),
         tokio::spawn(trial::run(pipeline.clone(), work_stopped.clone())),
+        tokio::spawn(phones::run(pipeline.clone(), work_stopped.clone())),
         tokio::spawn(outbox::run(
             pipeline.clone(),
             api::webhook_render(),

@@ -1,6 +1,7 @@
 //! End-to-end scenarios, each with a server process, carriers and targets of its own.
 
 mod aggregator;
+mod alerts;
 mod at_rest;
 mod authoring;
 mod carrier_smpp;

@@ -153,6 +153,10 @@ fn session(octets: &[u8]) {
                     answered += 1;
                     assert!(answered <= token, "answered twice");
                 }
+                Event::Notice { .. } => {
+                    // It has no response, and takes no place.
+                    session.notify_encoded(now, &frame).ok();
+                }
                 // Half of them wait for answers until their patience ends.
                 Event::UnbindRequest if seed % 2 == 0 => session.let_go(),
                 Event::None | Event::Bound | Event::UnbindRequest => {}

@@ -666,7 +666,7 @@ async fn a_carrier_that_unbinds_again_and_again_is_bound_to_again_with_its_messa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn outbind_and_alert_notification_are_heard_and_nothing_follows() {
+async fn outbind_and_alerts_of_strangers_are_heard_and_nothing_follows() {
     let wild = Wild::open("").await;
     let mut session = wild.bound().await;
     session

@@ -57,6 +57,7 @@ pub fn exposition(api: &Api) -> String {
     queues(&mut page, api);
     carriers(&mut page, api);
     inbound(&mut page, api);
+    phones(&mut page, api);
     plugins(&mut page, api);
     observers(&mut page, api);
     numbers(&mut page, api);
@@ -400,6 +401,26 @@ fn inbound(page: &mut Page, api: &Api) {
     for (_, count) in gauge {
         page.line("heliograph_inbound_incomplete", &[], count);
     }
+}
+
+/// Phones that are back, and ESMEs that wait to hear of it.
+fn phones(page: &mut Page, api: &Api) {
+    const COUNTS: &str = "heliograph_phones_total";
+    let phones = &api.pipeline.phones;
+    page.head(COUNTS, "counter", "Phones that carriers said are back");
+    for (what, count) in [
+        ("hurried", &phones.counts.hurried),
+        ("returned_dropped", &phones.counts.returned_dropped),
+        ("wishes_dropped", &phones.counts.wishes_dropped),
+    ] {
+        page.line(COUNTS, &[("what", what)], count.load(Relaxed));
+    }
+    page.head(
+        "heliograph_phone_wishes",
+        "gauge",
+        "Wishes of ESMEs to hear when a phone is back",
+    );
+    page.line("heliograph_phone_wishes", &[], phones.wishes());
 }
 
 fn carriers(page: &mut Page, api: &Api) {

@@ -273,6 +273,8 @@ pub fn metrics(carriers: &[Arc<SmppCarrier>], out: &mut String) {
             ("unavailable", &counters.unavailable),
             ("receipts", &counters.receipts),
             ("unreadable_receipts", &counters.unreadable_receipts),
+            ("alerts", &counters.alerts),
+            ("alerts_lost", &counters.alerts_lost),
             ("inbound", &counters.inbound),
             ("binds", &counters.binds),
             ("bind_failures", &counters.bind_failures),

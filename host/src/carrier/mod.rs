@@ -101,6 +101,41 @@ pub enum CarrierEvent {
         part: InboundPart,
         ack: oneshot::Sender<Ack>,
     },
+    /// alert_notification (SMPP 3.4, 4.12.1): what is known of a handset has changed.
+    Alert {
+        carrier: CarrierId,
+        /// As the carrier writes it.
+        handset: String,
+        availability: Availability,
+    },
+}
+
+/// ms_availability_status (SMPP 3.4, 5.3.2.30).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    Available,
+    /// Suspended, or without short messages.
+    Denied,
+    Unavailable,
+}
+
+impl Availability {
+    /// Where the parameter is left out or reserved, the alert itself says that the handset is there.
+    pub fn from_status(status: Option<u32>) -> Availability {
+        match status {
+            Some(1) => Availability::Denied,
+            Some(2) => Availability::Unavailable,
+            _ => Availability::Available,
+        }
+    }
+
+    pub fn status(self) -> u8 {
+        match self {
+            Availability::Available => 0,
+            Availability::Denied => 1,
+            Availability::Unavailable => 2,
+        }
+    }
 }
 
 /// A mobile-originated message or one segment of it, decoded.

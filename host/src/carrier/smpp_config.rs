@@ -290,6 +290,9 @@ pub struct SmppCounters {
     pub stray_responses: AtomicU64,
     /// Requests that no SMSC may make, or not then.
     pub refused: AtomicU64,
+    /// alert_notifications, and those of them for which there was no room.
+    pub alerts: AtomicU64,
+    pub alerts_lost: AtomicU64,
     /// query_sm that were answered.
     pub queries: AtomicU64,
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::smpp::{Inner, SmppCounters};
-use super::{Ack, CarrierEvent, InboundPart};
+use super::{Ack, Availability, CarrierEvent, InboundPart};
 use crate::domain::receipt::{
     Evidence, Receipt, ReceiptStyle, ReceiptTlvs, id_candidates, looks_like_receipt,
 };
@@ -44,6 +44,23 @@ impl Inlet for Inbox {
         add(&self.counters.malformed, more.malformed);
         add(&self.counters.stray_responses, more.stray_responses);
         add(&self.counters.refused, more.refused);
+    }
+
+    fn notice(&mut self, body: &Body<'_>, place: Option<mpsc::Permit<'_, CarrierEvent>>) {
+        let Body::AlertNotification(alert) = body else {
+            return;
+        };
+        self.counters.alerts.fetch_add(1, Ordering::Relaxed);
+        let Some(place) = place else {
+            self.counters.alerts_lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let availability = alert.tlvs.integer(tag::MS_AVAILABILITY_STATUS);
+        place.send(CarrierEvent::Alert {
+            carrier: self.carrier.clone(),
+            handset: String::from_utf8_lossy(alert.source_addr).into_owned(),
+            availability: Availability::from_status(availability),
+        });
     }
 
     fn request(

@@ -292,10 +292,12 @@ pub enum Reason {
     ContradictoryReceipt = 26,
     /// A receipt said that it failed, and the next carrier gets it.
     ReroutedByReceipt = 27,
+    /// Its carrier told that the handset is back.
+    RecipientAvailable = 28,
 }
 
 impl Reason {
-    const ALL: [(Reason, &'static str); 28] = [
+    const ALL: [(Reason, &'static str); 29] = [
         (Reason::Accepted, "accepted"),
         (Reason::ScheduledByClient, "scheduled_by_client"),
         (Reason::DeferredByPolicy, "deferred_by_policy"),
@@ -324,6 +326,7 @@ impl Reason {
         (Reason::IntermediateReceipt, "intermediate_receipt"),
         (Reason::ContradictoryReceipt, "contradictory_receipt"),
         (Reason::ReroutedByReceipt, "rerouted_by_receipt"),
+        (Reason::RecipientAvailable, "recipient_available"),
     ];
 
     pub fn name(self) -> &'static str {

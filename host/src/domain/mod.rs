@@ -2,6 +2,7 @@
 //! no serialisation. JSON, bytes on disk and WIT each have one file elsewhere that knows both sides.
 
 pub mod address;
+mod availability;
 pub mod case;
 pub mod cut;
 pub mod decision;
@@ -13,6 +14,7 @@ pub mod text;
 pub mod wap_push;
 
 pub use address::{Address, Network, NetworkSource, NumberingPlan, TypeOfNumber};
+pub use availability::Returned;
 pub use case::{CarrierView, Case, CaseRef, Facts, Heard, HostAnswer, Outcome};
 pub use cut::Cut;
 pub use decision::{

@@ -135,6 +135,9 @@ impl Pipeline {
         }
         let outcome = self.hand_over(&*carrier, &mut message).await;
         self.conclude(carrier.id(), &mut message, outcome);
+        if message.asks_for_alert() && message.found_nobody() {
+            Box::pin(self.keep_wish_for_alert(&message)).await;
+        }
         self.store.settle(message).await;
     }
 

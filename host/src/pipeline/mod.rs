@@ -21,6 +21,7 @@ pub mod notify;
 pub mod numbers;
 pub mod observers;
 mod part_routes;
+pub mod phones;
 pub mod policy;
 pub mod reassembly;
 pub mod receive;
@@ -70,6 +71,7 @@ pub struct Pipeline {
     running_keys: submit::RunningKeys,
     gate: gate::Gate,
     part_routes: part_routes::PartRoutes,
+    pub phones: phones::Phones,
     webhooks: Arc<dyn HttpClient>,
 }
 
@@ -154,6 +156,7 @@ impl Pipeline {
             running_keys: submit::RunningKeys::default(),
             gate: gate::Gate::new(std::time::Instant::now()),
             part_routes: part_routes::PartRoutes::default(),
+            phones: phones::Phones::default(),
             webhooks: parts.webhooks,
         })
     }

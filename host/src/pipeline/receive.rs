@@ -10,7 +10,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::reassembly::Reassembly;
 use super::{Pipeline, stopped};
 use crate::carrier::{Ack, CarrierEvent};
-use crate::domain::PartState;
+use crate::domain::message::ReceiptEffect;
+use crate::domain::{MessageId, PartState};
 use crate::store::{ReceiptMatch, StoreError};
 
 /// How often parts that wait in vain are looked for, at most: the rule is twice in their patience.
@@ -24,6 +25,7 @@ pub async fn run(
 ) {
     let permits = Arc::new(Semaphore::new(pipeline.limits.max_receiving));
     let assembly = Arc::new(parking_lot::Mutex::new(pipeline.restore_fragments().await));
+    pipeline.restore_wishes().await;
     let patience = pipeline.limits.reassembly.patience;
     let every = REASSEMBLY_SWEEP.min(patience / 2);
     let mut sweep = tokio::time::interval(every.max(Duration::from_millis(100)));
@@ -78,14 +80,46 @@ impl Pipeline {
                         canary.note_receipt(*set, delivered);
                     }
                 }
+                // Before the carrier hears that its receipt was taken, so that what it tells next finds it.
+                if let Ok(ReceiptMatch::Matched {
+                    id,
+                    asks_for_alert: true,
+                    effect,
+                    ..
+                }) = &result
+                    && (effect.is_final() && state != PartState::Delivered
+                        || *effect == ReceiptEffect::Intermediate)
+                {
+                    Box::pin(self.note_away(*id, *effect)).await;
+                }
                 // A carrier that has gone away asks again when it is back.
                 let _ = ack.send(ack_of(&result));
             }
+            CarrierEvent::Alert {
+                carrier,
+                handset,
+                availability,
+            } => self.heard_of_phone(carrier, handset, availability),
             CarrierEvent::Inbound { carrier, part, ack } => {
                 // Boxed: it can lead to hooks and a reply, and a receipt's task should not be as large.
                 let result = Box::pin(self.receive_part(carrier, part, assembly)).await;
                 let _ = ack.send(ack_of(&result));
             }
+        }
+    }
+}
+
+impl Pipeline {
+    /// A receipt told that a message did not reach its handset, or not yet.
+    async fn note_away(&self, id: MessageId, effect: ReceiptEffect) {
+        match self.store.find(id).await {
+            Ok(Some(message))
+                if effect == ReceiptEffect::Intermediate || message.found_nobody() =>
+            {
+                self.keep_wish_for_alert(&message).await;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "a wish to be alerted is not kept"),
         }
     }
 }

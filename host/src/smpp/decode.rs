@@ -2,8 +2,8 @@
 //! because peers are hostile. Copies nothing and allocates nothing.
 
 use super::pdu::{
-    Bind, BindResp, Body, C_OCTETS_MAX, CancelSm, DataSm, DecodeError, HEADER_LEN, Header, Outbind,
-    Pdu, QuerySm, QuerySmResp, ReplaceSm, Sm, SmResp, command_id,
+    AlertNotification, Bind, BindResp, Body, C_OCTETS_MAX, CancelSm, DataSm, DecodeError,
+    HEADER_LEN, Header, Outbind, Pdu, QuerySm, QuerySmResp, ReplaceSm, Sm, SmResp, command_id,
 };
 use super::status;
 use super::tlv::Tlvs;
@@ -76,6 +76,7 @@ impl<'a> Reader<'a> {
             command_id::CANCEL_SM_RESP => Body::CancelSmResp,
             command_id::REPLACE_SM => Body::ReplaceSm(self.replace_sm()?),
             command_id::REPLACE_SM_RESP => Body::ReplaceSmResp,
+            command_id::ALERT_NOTIFICATION => Body::AlertNotification(self.alert_notification()?),
             other => Body::Other {
                 command_id: other,
                 octets: self.rest,
@@ -193,6 +194,18 @@ impl<'a> Reader<'a> {
             registered_delivery: self.octet("registered_delivery")?,
             sm_default_msg_id: self.octet("sm_default_msg_id")?,
             short_message: self.short_message()?,
+        })
+    }
+
+    fn alert_notification(&mut self) -> Result<AlertNotification<'a>, Fault> {
+        Ok(AlertNotification {
+            source_addr_ton: self.octet("source_addr_ton")?,
+            source_addr_npi: self.octet("source_addr_npi")?,
+            source_addr: self.c_octets("source_addr", status::ESME_RINVSRCADR)?,
+            esme_addr_ton: self.octet("esme_addr_ton")?,
+            esme_addr_npi: self.octet("esme_addr_npi")?,
+            esme_addr: self.c_octets("esme_addr", status::ESME_RINVDSTADR)?,
+            tlvs: self.tlvs(),
         })
     }
 

@@ -4,8 +4,8 @@
 use std::fmt;
 
 use super::pdu::{
-    Bind, BindResp, Body, COMMAND_LENGTH_MAX, CancelSm, DataSm, HEADER_LEN, Pdu, QuerySm,
-    QuerySmResp, ReplaceSm, Sm, SmResp,
+    AlertNotification, Bind, BindResp, Body, COMMAND_LENGTH_MAX, CancelSm, DataSm, HEADER_LEN, Pdu,
+    QuerySm, QuerySmResp, ReplaceSm, Sm, SmResp,
 };
 use super::status;
 
@@ -138,6 +138,7 @@ impl Writer<'_> {
             Body::QuerySmResp(resp) => self.query_sm_resp(resp, ok),
             Body::CancelSm(cancel) => self.cancel_sm(cancel),
             Body::ReplaceSm(replace) => self.replace_sm(replace),
+            Body::AlertNotification(alert) => self.alert_notification(alert),
             Body::Other { octets, .. } => {
                 self.out.extend_from_slice(octets);
                 Ok(())
@@ -243,6 +244,16 @@ impl Writer<'_> {
         self.time("validity_period", replace.validity_period)?;
         self.octets(&[replace.registered_delivery, replace.sm_default_msg_id]);
         self.short_message(replace.short_message)
+    }
+
+    /// Its addresses have 65 octets (SMPP 3.4, 4.12.1), as those of data_sm.
+    fn alert_notification(&mut self, alert: &AlertNotification<'_>) -> Result<(), EncodeError> {
+        self.octets(&[alert.source_addr_ton, alert.source_addr_npi]);
+        self.c_octets("source_addr", alert.source_addr, DATA_SM_ADDRESS_MAX)?;
+        self.octets(&[alert.esme_addr_ton, alert.esme_addr_npi]);
+        self.c_octets("esme_addr", alert.esme_addr, DATA_SM_ADDRESS_MAX)?;
+        self.octets(alert.tlvs.raw());
+        Ok(())
     }
 
     fn octets(&mut self, octets: &[u8]) {

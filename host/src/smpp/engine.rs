@@ -363,6 +363,7 @@ impl<I: Inlet> Engine<I> {
                 body,
             } => self.request(now, sequence_number, octets, &body),
             Event::UnbindRequest => self.let_go(),
+            Event::Notice { body } => self.inlet.notice(&body, self.events.try_reserve().ok()),
             Event::Answer {
                 token,
                 command_status,
@@ -522,6 +523,11 @@ impl<I: Inlet> Engine<I> {
     }
 
     fn begin(&mut self, command: Command) {
+        if matches!(command.to, AnswerTo::Nobody) {
+            // It is bound: a command is taken only where the window is open.
+            let _ = self.session.notify_encoded(now(), &command.requests.octets);
+            return;
+        }
         let group = self.groups.open(command.requests.count, command.to);
         self.sending = Some(Sending {
             octets: command.requests.octets,
@@ -722,7 +728,7 @@ impl Groups {
                 Some(AnswerTo::Whole(to)) => {
                     drop(to.send(Err(answers.pop().unwrap_or(Answer::Unsent))));
                 }
-                None => {}
+                Some(AnswerTo::Nobody) | None => {}
             }
         }
     }

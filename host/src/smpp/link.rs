@@ -61,6 +61,10 @@ pub trait Inlet: Send {
     /// What the session counted since it was told last.
     fn counted(&mut self, _more: &Counters) {}
 
+    /// What has no response: alert_notification. Without a place, because the events channel is full,
+    /// it is lost: it cannot be asked for again.
+    fn notice(&mut self, _body: &Body<'_>, _place: Option<mpsc::Permit<'_, Self::Event>>) {}
+
     /// `frame` is the whole PDU, for those who keep it; `body` is what it says.
     fn request(
         &mut self,
@@ -272,6 +276,8 @@ pub(super) enum AnswerTo {
     All(oneshot::Sender<Vec<Answer>>),
     /// For the one request that the command has: the response as it came.
     Whole(oneshot::Sender<Result<Bytes, Answer>>),
+    /// There are no answers.
+    Nobody,
 }
 
 impl AnswerTo {
@@ -280,6 +286,7 @@ impl AnswerTo {
         match self {
             AnswerTo::All(to) => drop(to.send(vec![Answer::Unsent; count])),
             AnswerTo::Whole(to) => drop(to.send(Err(Answer::Unsent))),
+            AnswerTo::Nobody => {}
         }
     }
 }
@@ -337,6 +344,18 @@ impl Link {
         }
         let frame = answered.await.unwrap_or(Err(Answer::Lost))?;
         Ok(Response { frame })
+    }
+
+    /// Sends what has no response, after what was sent before; false where too much waits already or the
+    /// link has ended.
+    pub fn notify(&self, body: &Body<'_>) -> Result<bool, EncodeError> {
+        let mut requests = Requests::new();
+        requests.push(body)?;
+        let command = Command {
+            requests,
+            to: AnswerTo::Nobody,
+        };
+        Ok(self.commands.try_send(command).is_ok())
     }
 
     /// The newest congestion_state that the peer told, 0 to 100 (SMPP 5.0, 4.8.4.18).

@@ -184,7 +184,8 @@ pub enum Body<'a> {
     CancelSmResp,
     ReplaceSm(ReplaceSm<'a>),
     ReplaceSmResp,
-    /// Any other command, as it came: submit_multi, alert_notification, vendors' own.
+    AlertNotification(AlertNotification<'a>),
+    /// Any other command, as it came: submit_multi, vendors' own.
     Other {
         command_id: u32,
         octets: &'a [u8],
@@ -308,6 +309,20 @@ pub struct ReplaceSm<'a> {
     pub short_message: &'a [u8],
 }
 
+/// SMPP 3.4, 4.12.1: a handset is back. It has no response.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct AlertNotification<'a> {
+    pub source_addr_ton: u8,
+    pub source_addr_npi: u8,
+    /// The handset.
+    pub source_addr: &'a [u8],
+    pub esme_addr_ton: u8,
+    pub esme_addr_npi: u8,
+    /// Who asked to be told.
+    pub esme_addr: &'a [u8],
+    pub tlvs: Tlvs<'a>,
+}
+
 /// A body that cannot be read. The header survives, so the peer gets an answer to its request
 /// and the session goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -334,9 +349,12 @@ impl fmt::Display for DecodeError {
 impl std::error::Error for DecodeError {}
 
 impl DecodeError {
-    /// The answer that the peer is owed; none where the broken PDU was itself a response.
+    /// The answer that the peer is owed; none where the broken PDU was itself a response, or is of a
+    /// kind that has none.
     pub fn response(&self) -> Option<Pdu<'static>> {
-        (!command_id::is_response(self.header.command_id)).then(|| {
+        let owed = !command_id::is_response(self.header.command_id)
+            && self.header.command_id != command_id::ALERT_NOTIFICATION;
+        owed.then(|| {
             reject(
                 self.header.command_id,
                 self.header.sequence_number,
@@ -427,6 +445,7 @@ impl Body<'_> {
             Body::CancelSmResp => command_id::CANCEL_SM_RESP,
             Body::ReplaceSm(_) => command_id::REPLACE_SM,
             Body::ReplaceSmResp => command_id::REPLACE_SM_RESP,
+            Body::AlertNotification(_) => command_id::ALERT_NOTIFICATION,
             Body::Other { command_id, .. } => *command_id,
         }
     }
@@ -493,4 +512,5 @@ reticent!(Sm: esm_class, data_coding, registered_delivery, priority_flag, tlvs; 
 reticent!(DataSm: esm_class, data_coding, registered_delivery, tlvs; source_addr, destination_addr);
 reticent!(QuerySm: ; message_id, source_addr);
 reticent!(CancelSm: ; message_id, source_addr, destination_addr);
+reticent!(AlertNotification: tlvs; source_addr, esme_addr);
 reticent!(ReplaceSm: registered_delivery; message_id, source_addr, short_message);

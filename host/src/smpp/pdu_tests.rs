@@ -135,6 +135,15 @@ fn samples() -> Vec<Pdu<'static>> {
         Body::CancelSmResp,
         replace_sm,
         Body::ReplaceSmResp,
+        Body::AlertNotification(AlertNotification {
+            source_addr_ton: 1,
+            source_addr_npi: 1,
+            source_addr: b"447700900123",
+            esme_addr_ton: 5,
+            esme_addr_npi: 0,
+            esme_addr: b"Acme",
+            tlvs: Tlvs::parse(&[0x04, 0x22, 0, 1, 0]),
+        }),
     ]
     .into_iter()
     .map(|body| Pdu::request(0x0102_0304, body))
@@ -652,4 +661,30 @@ proptest! {
         let octets = encoded(&Pdu::request(1, Body::SubmitSm(sm)));
         prop_assert_eq!(decode(&octets).unwrap().body, Body::SubmitSm(sm));
     }
+}
+
+#[test]
+fn the_alert_notification_of_the_specification() {
+    // SMPP 3.4, 4.12.1, written by hand from its table.
+    let octets = b"\x00\x00\x00\x2B\x00\x00\x01\x02\x00\x00\x00\x00\x00\x00\x00\x07\x01\x01447700900123\0\x05\x00Acme\0\x04\x22\x00\x01\x02";
+    let pdu = decode(octets).unwrap();
+    let Body::AlertNotification(alert) = pdu.body else {
+        panic!("{pdu:?}");
+    };
+    assert_eq!(
+        (
+            alert.source_addr_ton,
+            alert.source_addr_npi,
+            alert.source_addr
+        ),
+        (1, 1, &b"447700900123"[..])
+    );
+    assert_eq!(
+        (alert.esme_addr_ton, alert.esme_addr_npi, alert.esme_addr),
+        (5, 0, &b"Acme"[..])
+    );
+    assert_eq!(alert.tlvs.integer(tag::MS_AVAILABILITY_STATUS), Some(2));
+    let mut again = Vec::new();
+    encode(&pdu, &mut again).unwrap();
+    assert_eq!(again, octets);
 }

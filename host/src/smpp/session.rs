@@ -34,6 +34,8 @@ pub enum Event<'a, T> {
     },
     /// The peer unbinds: call [`Session::let_go`] once its requests have their answers.
     UnbindRequest,
+    /// It has no response: alert_notification.
+    Notice { body: Body<'a> },
     /// The answer to the request sent with `token`. A generic_nack is one too.
     Answer {
         token: T,
@@ -225,6 +227,26 @@ impl<T> Session<T> {
         self.out.push_encoded(frame, sequence_number);
         self.sent(now, sequence_number, header.command_id, begins_at, token);
         Ok(sequence_number)
+    }
+
+    /// Sends what has no response and takes no place in the window: alert_notification.
+    pub fn notify_encoded(&mut self, now: Instant, frame: &[u8]) -> Result<(), RequestError> {
+        match self.state {
+            State::Bound(mode) if self.may_send(mode) => {}
+            State::Bound(_)
+            | State::Open { .. }
+            | State::Binding { .. }
+            | State::Unbinding { .. }
+            | State::Closed(_) => return Err(RequestError::NotBound),
+        }
+        if frame.len() < pdu::HEADER_LEN {
+            return Err(RequestError::NotAFrame);
+        }
+        let sequence_number = self.take_sequence();
+        self.out.push_encoded(frame, sequence_number);
+        self.counters.pdus_out += 1;
+        self.last_message = now;
+        Ok(())
     }
 
     /// Answers a request. A body that may not be sent is our own fault: the peer gets
@@ -534,11 +556,11 @@ impl<T> Session<T> {
                 return self.bind_request(sequence_number, BindMode::Transceiver, bind);
             }
             // Neither has a response, and neither asks for one.
-            Body::Outbind(_)
-            | Body::Other {
-                command_id: command_id::ALERT_NOTIFICATION,
-                ..
-            } => return Event::None,
+            Body::AlertNotification(_) if !smsc && mode.is_some() => {
+                self.last_message = now;
+                return Event::Notice { body: pdu.body };
+            }
+            Body::Outbind(_) | Body::AlertNotification(_) => return Event::None,
             // An ESME bound as transmitter takes a deliver_sm all the same: refusing loses receipts.
             Body::DeliverSm(_) => !smsc && mode.is_some(),
             Body::DataSm(_) => mode.is_some_and(|m| !smsc || m.transmits()),

@@ -1,7 +1,7 @@
 //! Transcripts: octets in, octets out, at times that the test names.
 
 use super::super::pdu::encode;
-use super::super::pdu::{Framing, Outbind, Sm, SmResp, frame};
+use super::super::pdu::{AlertNotification, Framing, Outbind, Sm, SmResp, frame};
 use super::*;
 use std::time::Duration;
 
@@ -586,4 +586,67 @@ fn an_unasked_generic_nack_disturbs_nothing() {
     assert_eq!(answer(&mut session, now, &nack), None);
     assert_eq!(session.counters().stray_responses, 1);
     assert_eq!(answer(&mut session, now, &submit_resp(2)), Some((7, 0)));
+}
+
+#[test]
+fn an_alert_notification_is_told_to_an_esme_and_has_no_response() {
+    let now = Instant::now();
+    let alert = octets(
+        9,
+        0,
+        Body::AlertNotification(AlertNotification {
+            source_addr: b"447700900123",
+            ..AlertNotification::default()
+        }),
+    );
+    let mut session = bound(now, settings());
+    written(&mut session);
+    assert!(matches!(
+        session.handle(now, &alert),
+        Event::Notice { body: Body::AlertNotification(a) } if a.source_addr == b"447700900123"
+    ));
+    // One that cannot be read has none either.
+    let endless = [&[0xFF; 300][..], b"\0"].concat();
+    let mut bad = octets(10, 0, Body::Unbind);
+    bad[7] = 0x02;
+    bad[6] = 0x01;
+    bad.extend_from_slice(&[1, 1]);
+    bad.extend_from_slice(&endless);
+    let length = u32::try_from(bad.len()).unwrap();
+    bad[..4].copy_from_slice(&length.to_be_bytes());
+    assert!(matches!(session.handle(now, &bad), Event::None));
+    assert_eq!(session.counters().malformed, 1);
+    assert!(written(&mut session).is_empty());
+    assert!(session.is_bound());
+    // Before the bind, and as an SMSC, it means nothing.
+    assert!(matches!(
+        esme(now, settings()).handle(now, &alert),
+        Event::None
+    ));
+    let mut smsc = smsc(now);
+    assert!(matches!(smsc.handle(now, &alert), Event::None));
+    assert!(written(&mut smsc).is_empty());
+}
+
+#[test]
+fn what_has_no_response_takes_no_place_in_the_window() {
+    let now = Instant::now();
+    let mut session = smsc(now);
+    let alert = octets(0, 0, Body::AlertNotification(AlertNotification::default()));
+    assert_eq!(
+        session.notify_encoded(now, &alert),
+        Err(RequestError::NotBound)
+    );
+    session.accept_bind(now, 1, BindMode::Receiver, INTERFACE_VERSION, b"smsc");
+    written(&mut session);
+    for _ in 0..5 {
+        assert_eq!(session.notify_encoded(now, &alert), Ok(()));
+    }
+    assert_eq!((session.in_flight(), session.window_free()), (0, 3));
+    let sent = written(&mut session);
+    let ids: Vec<u32> = sent.iter().map(|(id, _, _)| *id).collect();
+    assert_eq!(ids, [command_id::ALERT_NOTIFICATION; 5]);
+    let mut numbers: Vec<u32> = sent.iter().map(|(_, _, number)| *number).collect();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 5);
 }

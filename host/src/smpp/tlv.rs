@@ -25,6 +25,7 @@ pub mod tag {
     pub const CALLBACK_NUM_PRES_IND: u16 = 0x0302;
     pub const NUMBER_OF_MESSAGES: u16 = 0x0304;
     pub const SET_DPF: u16 = 0x0421;
+    pub const MS_AVAILABILITY_STATUS: u16 = 0x0422;
     pub const DELIVERY_FAILURE_REASON: u16 = 0x0425;
     pub const NETWORK_ERROR_CODE: u16 = 0x0423;
     pub const MESSAGE_PAYLOAD: u16 = 0x0424;

@@ -47,6 +47,52 @@ impl Store {
             .await
     }
 
+    /// Messages of a carrier's lane whose time is after `now` and that `picks` says yes to, among the
+    /// first `reads_max`; with how many were looked at.
+    pub async fn find_later(
+        &self,
+        lane: CarrierId,
+        now: Timestamp,
+        reads_max: usize,
+        picks: impl Fn(&Message) -> bool + Send + 'static,
+    ) -> Result<(Vec<MessageId>, usize), StoreError> {
+        self.inner
+            .read(move |engine| {
+                let lanes = engine.scan_prefix(keys::LANE, usize::from(u16::MAX))?;
+                let is_it = |(_, name): &(_, Value)| **name == *lane.as_str().as_bytes();
+                // The first number is that of the lane without a name, of decisions.
+                let number = lanes.iter().position(is_it).map(|n| n + 1);
+                let Some(number) = number.and_then(|n| u16::try_from(n).ok()) else {
+                    return Ok((Vec::new(), 0));
+                };
+                let prefix = keys::lane_prefix(number);
+                let mut start = keys::queue_key(&prefix, now, u128::MAX).to_vec();
+                let end = keys::after_prefix(&prefix).unwrap_or_default();
+                let (mut found, mut reads) = (Vec::new(), 0);
+                while reads < reads_max {
+                    let chunk = LIST_CHUNK.min(reads_max - reads);
+                    let entries = engine.scan(&start, &end, chunk)?;
+                    reads += entries.len();
+                    for (key, _) in &entries {
+                        start = [&**key, &[0]].concat();
+                        let Some((_, id)) = keys::queue_entry(&prefix, key) else {
+                            continue;
+                        };
+                        let id = MessageId(id);
+                        let record = engine.record(id)?.filter(|r| is(r, Kind::Message));
+                        // One damaged record is that message's affair.
+                        let message = record.and_then(|r| records::decode_message(&r).ok());
+                        found.extend(message.filter(|m| picks(m)).map(|_| id));
+                    }
+                    if entries.len() < chunk {
+                        break;
+                    }
+                }
+                Ok((found, reads))
+            })
+            .await
+    }
+
     pub async fn find_inbound(&self, id: MessageId) -> Result<Option<InboundRecord>, StoreError> {
         self.inner
             .read(move |engine| match engine.record(id)? {

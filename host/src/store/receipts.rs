@@ -644,6 +644,7 @@ fn matched(message: &Message, effect: ReceiptEffect) -> ReceiptMatch {
         effect,
         taken_at,
         set,
+        asks_for_alert: message.asks_for_alert(),
     }
 }
 

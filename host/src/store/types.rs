@@ -180,6 +180,8 @@ pub enum ReceiptMatch {
         taken_at: Timestamp,
         /// The policy set that decided it.
         set: Option<SetId>,
+        /// [`Message::asks_for_alert`].
+        asks_for_alert: bool,
     },
     /// The message is being sent again just now; applied when that attempt settles.
     Deferred(MessageId),

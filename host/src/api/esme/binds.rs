@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::system::System;
 use crate::clock::Timestamp;
 use crate::smpp::link::Link;
-use crate::smpp::session::BindMode;
+use crate::smpp::session::{BindMode, INTERFACE_VERSION};
 
 /// A bound session.
 pub struct Bound {
@@ -140,6 +140,22 @@ impl Party {
             bound,
             party: self.clone(),
         })
+    }
+
+    /// A session that can be told what has no response, in turn. alert_notification came with SMPP 3.4.
+    pub fn listener(&self) -> Option<Arc<Bound>> {
+        let mut sessions = self.sessions.lock();
+        let count = sessions.all.len();
+        let start = sessions.next;
+        let hears = |bound: &Bound| {
+            bound.mode.receives()
+                && bound.interface_version >= INTERFACE_VERSION
+                && bound.link.is_bound()
+        };
+        let mut turns = (0..count).map(|n| (start + n) % count);
+        let at = turns.find(|at| hears(&sessions.all[*at]))?;
+        sessions.next = at + 1;
+        Some(sessions.all[at].clone())
     }
 
     /// Sessions, and deliver_sm under way over all of them.

@@ -4,6 +4,7 @@
 //! Reading order: `system` (who may bind), `gate` (who does), `session` (what it asks), `submission` and
 //! `submit` (messages in), `courier` (receipts and messages out).
 
+mod alerts;
 mod binds;
 mod courier;
 mod gate;
@@ -108,6 +109,11 @@ impl Server {
                 stopped.clone(),
             ));
         }
+        couriers.spawn(alerts::run(
+            parts.pipeline.clone(),
+            parts.binds.clone(),
+            stopped.clone(),
+        ));
         let binds = parts.binds.clone();
         let esme = Arc::new(Esme {
             pipeline: parts.pipeline,
@@ -195,7 +201,7 @@ impl Binds {
             let counters = &party.system.counters;
             // A name comes from the configuration, where quotes and backslashes may stand.
             let id = party.system.id.replace('\\', "\\\\").replace('"', "\\\"");
-            let figures: [(&str, &AtomicU64); 9] = [
+            let figures: [(&str, &AtomicU64); 11] = [
                 ("binds", &counters.binds),
                 ("accepted", &counters.accepted),
                 ("refused", &counters.refused),
@@ -203,6 +209,8 @@ impl Binds {
                 ("receipts", &counters.receipts),
                 ("intermediate", &counters.intermediate),
                 ("inbound", &counters.inbound),
+                ("alerts", &counters.alerts),
+                ("alerts_unheard", &counters.alerts_unheard),
                 ("delivery_retries", &counters.delivery_retries),
                 ("dead", &counters.dead),
             ];

@@ -106,6 +106,9 @@ pub struct Counters {
     pub receipts: AtomicU64,
     pub intermediate: AtomicU64,
     pub inbound: AtomicU64,
+    /// alert_notifications, and those that found no session.
+    pub alerts: AtomicU64,
+    pub alerts_unheard: AtomicU64,
     pub delivery_retries: AtomicU64,
     pub dead: AtomicU64,
 }

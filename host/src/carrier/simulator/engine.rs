@@ -320,6 +320,7 @@ impl Engine {
             | Body::QuerySmResp(_)
             | Body::CancelSmResp
             | Body::ReplaceSmResp
+            | Body::AlertNotification(_)
             | Body::Other { .. } => self.misplaced(id, pdu.body.command_id(), sequence_number),
         }
     }

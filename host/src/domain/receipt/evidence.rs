@@ -68,6 +68,14 @@ pub fn same_subscriber(a: &str, b: &str) -> bool {
     long == short || (short.len() >= NATIONAL_DIGITS_MIN && long.ends_with(&short))
 }
 
+/// What two writings of one subscriber's number share, to look them up by: the last digits. Empty
+/// where it is no number.
+pub fn subscriber_key(address: &str) -> String {
+    let digits = digits(address);
+    let from = digits.len().saturating_sub(NATIONAL_DIGITS_MIN);
+    digits[from..].to_owned()
+}
+
 /// The significant digits: no sign, no leading zeros. Empty where it is no number.
 fn digits(address: &str) -> String {
     let number = address.trim().trim_start_matches('+');

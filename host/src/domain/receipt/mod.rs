@@ -12,7 +12,7 @@ use std::fmt;
 use crate::clock::Timestamp;
 use crate::domain::message::PartState;
 
-pub use evidence::{Evidence, Likeness, same_subscriber};
+pub use evidence::{Evidence, Likeness, same_subscriber, subscriber_key};
 pub use id::{ID_OCTETS_MAX, IdCandidate, IdForm, id_candidates, response_key};
 pub use learn::{IdLearner, IdMemory, Per, PerLearner};
 pub use settle::ReceiptEffect;
