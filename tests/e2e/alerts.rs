@@ -183,7 +183,7 @@ async fn an_esme_that_set_dpf_hears_once_that_the_phone_is_back_through_a_restar
         let answer = session.deliver(receipt(id, "UNDELIV")).await;
         assert_eq!(answer, CommandStatus::EsmeRok);
     }
-    assert_eq!(rig.metric(&["heliograph_phone_wishes"]).await, 1.0);
+    assert_eq!(rig.metric(&["heliograph_phones", "\"wishes\""]).await, 1.0);
 
     rig.kill().await;
     drop((session, app, other));
@@ -226,7 +226,7 @@ async fn an_esme_that_set_dpf_hears_once_that_the_phone_is_back_through_a_restar
         assert_eq!(heard, &expected);
     }
     eventually("the wish is granted", async || {
-        (rig.metric(&["heliograph_phone_wishes"]).await == 0.0).then_some(())
+        (rig.metric(&["heliograph_phones", "\"wishes\""]).await == 0.0).then_some(())
     })
     .await;
     // No wish, no alert; and the other one never had one.

@@ -416,11 +416,11 @@ fn phones(page: &mut Page, api: &Api) {
         page.line(COUNTS, &[("what", what)], count.load(Relaxed));
     }
     page.head(
-        "heliograph_phone_wishes",
+        "heliograph_phones",
         "gauge",
-        "Wishes of ESMEs to hear when a phone is back",
+        "What is kept of phones that are away: wishes of ESMEs to hear when they are back",
     );
-    page.line("heliograph_phone_wishes", &[], phones.wishes());
+    page.line("heliograph_phones", &[("what", "wishes")], phones.wishes());
 }
 
 fn carriers(page: &mut Page, api: &Api) {

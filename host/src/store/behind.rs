@@ -21,6 +21,7 @@ use super::read::is;
 use super::recency;
 use super::records::{self, Kind};
 use super::sealed::Resealing;
+use super::settled::SettledLog;
 use super::shared::Shared;
 use super::threads;
 use super::types::StoreError;
@@ -73,6 +74,10 @@ impl Behind {
         let (mut manifest_at, mut retention_at) = (Instant::now(), None::<Instant>);
         let mut tick_at = Instant::now();
         let mut settled_days = None;
+        let mut settled = match SettledLog::open(&self.engine) {
+            Ok(log) => log,
+            Err(error) => return self.shared.stop(&error.to_string()),
+        };
         loop {
             let ended = match wake.recv_timeout(TICK) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => false,
@@ -80,9 +85,11 @@ impl Behind {
             };
             if let Some(generation) = self.engine.frozen()
                 && self.shared.check_running().is_ok()
-                && let Err(error) = self.engine.write_behind(&generation)
             {
-                self.shared.stop(&error.to_string());
+                let more = settled.changes(&generation, self.clock.now());
+                if let Err(error) = self.engine.write_behind(&generation, more) {
+                    self.shared.stop(&error.to_string());
+                }
             }
             if ended {
                 return;

@@ -18,9 +18,10 @@ use super::plugin_state::PluginState;
 use super::prepared::Prepared;
 use super::queue::{ReadyQueue, Slot};
 use super::receipt_book::ReceiptBook;
-use super::receipts::{IncomingReceipt, SettledReceipts};
+use super::receipts::IncomingReceipt;
 use super::recency::Recency;
 use super::records::{self, Ledger};
+use super::settled::SettledReceipts;
 use super::shared::Shared;
 use super::types::{
     Idempotency, Options, OutboxEntry, ReceiptMatch, StoreError, UpdateError, WebhookOutcome,

@@ -303,6 +303,16 @@ impl Engine {
         Ok(newest.into_iter().rev().take(limit).collect())
     }
 
+    /// Records that are in no tree yet.
+    pub fn unwritten(&self) -> Vec<Value> {
+        let overlay = self.overlay.read();
+        let frozen = overlay.frozen.iter().flat_map(|g| g.records.values());
+        frozen
+            .chain(overlay.active.records.values())
+            .cloned()
+            .collect()
+    }
+
     /// Days that have a tree.
     pub fn days(&self) -> Vec<u32> {
         self.days.lock().keys().copied().collect()
@@ -321,8 +331,13 @@ impl Engine {
         self.overlay.read().frozen.clone()
     }
 
-    /// Writes a complete generation to the trees, syncs, forgets it and drops its journal.
-    pub fn write_behind(&self, generation: &Generation) -> Result<(), StoreError> {
+    /// Writes a complete generation to the trees, with `more` of plain entries that no journal has;
+    /// syncs, forgets it and drops its journal.
+    pub fn write_behind(
+        &self,
+        generation: &Generation,
+        more: Vec<(Key, Option<Value>)>,
+    ) -> Result<(), StoreError> {
         let mut records = generation.records.iter().peekable();
         while let Some((first, _)) = records.peek() {
             let (day, bucket) = (first.timestamp().day(), blocks::bucket(**first));
@@ -351,6 +366,15 @@ impl Engine {
             match value {
                 Some(value) => tree.insert(&**key, &*value).map_err(sled_error)?,
                 None => tree.remove(&**key).map_err(sled_error)?,
+            };
+        }
+        for (key, value) in more {
+            match value {
+                Some(value) => {
+                    let value = self.to_disk(&key, &value)?;
+                    self.main.insert(&*key, &*value).map_err(sled_error)?
+                }
+                None => self.main.remove(&*key).map_err(sled_error)?,
             };
         }
         self.make_durable()?;

@@ -29,7 +29,9 @@ fn key(text: &str) -> Key {
 /// Writes what is complete so far to the trees.
 fn settle(engine: &Engine, journal: &mut Journal) {
     assert!(journal.freeze(true));
-    engine.write_behind(&engine.frozen().unwrap()).unwrap();
+    engine
+        .write_behind(&engine.frozen().unwrap(), Vec::new())
+        .unwrap();
 }
 
 fn id(millis: u64, n: u128) -> MessageId {
@@ -132,7 +134,9 @@ fn newer_layers_hide_older_ones_in_gets_and_scans() {
     }
     assert_eq!(engine.get(b"b").unwrap(), None);
     journal.commit().unwrap();
-    engine.write_behind(&engine.frozen().unwrap()).unwrap();
+    engine
+        .write_behind(&engine.frozen().unwrap(), Vec::new())
+        .unwrap();
     settle(&engine, &mut journal);
     assert_eq!(all(&engine, 9), expect);
 }

@@ -127,6 +127,12 @@ impl Journal {
         self.engine.overlay.write().active.put_record(id, value);
     }
 
+    /// Remembers a segment that has reported; costs no write of its own.
+    pub fn note_settled(&self, fingerprint: u64, id: MessageId) {
+        let mut overlay = self.engine.overlay.write();
+        overlay.active.note_settled(fingerprint, id);
+    }
+
     pub fn sequence(&self) -> u64 {
         self.sequence
     }

@@ -19,6 +19,7 @@
 //! k                                    the ledger: sequence and counts
 //! u <scope> <name> 00 <recipient>      opt-out registry
 //! r <window u32> <sequence u64>        recency counts to add
+//! z <time u64> <generation u64> <piece u16>  segments that have reported, by fingerprint
 //! s <namespace> 00 <key>               plugin state
 //! x <key>                              whatever the floors above keep: policy history, tables
 //! kept in the tree of their day:
@@ -57,6 +58,7 @@ pub(super) const META: &[u8] = b"x";
 pub(super) const THREAD: &[u8] = b"y";
 pub(super) const THREAD_HEAD: &[u8] = b"h";
 pub(super) const INBOUND: &[u8] = b"n";
+pub(super) const SETTLED: &[u8] = b"z";
 
 fn join(parts: &[&[u8]]) -> Key {
     parts.concat().into_boxed_slice()
@@ -225,6 +227,21 @@ pub(super) fn recent_window(key: &[u8]) -> Option<u32> {
     key.strip_prefix(RECENT)?
         .first_chunk()
         .map(|w| u32::from_be_bytes(*w))
+}
+
+pub(super) fn settled(at: Timestamp, generation: u64, piece: u16) -> Key {
+    join(&[
+        SETTLED,
+        &at.0.to_be_bytes(),
+        &generation.to_be_bytes(),
+        &piece.to_be_bytes(),
+    ])
+}
+
+/// When a piece of the memory of settled receipts was written.
+pub(super) fn settled_at(key: &[u8]) -> Option<Timestamp> {
+    let at = key.strip_prefix(SETTLED)?.first_chunk()?;
+    Some(Timestamp(u64::from_be_bytes(*at)))
 }
 
 pub(super) fn state(names: &Names, namespace: &str, key: &str) -> Key {

@@ -34,6 +34,7 @@ mod records;
 mod sealed;
 mod sealing;
 mod seeded;
+mod settled;
 mod shared;
 mod threads;
 mod types;

@@ -23,10 +23,10 @@ use super::outbox::Outbox;
 use super::plugin_state::PluginState;
 use super::queue::ReadyQueue;
 use super::receipt_book::ReceiptBook;
-use super::receipts::SettledReceipts;
 use super::recency::Recency;
 use super::records::{self, Ledger};
 use super::seeded::Seed;
+use super::settled::SettledReceipts;
 use super::shared::Shared;
 use super::types::{Options, StoreError};
 use super::{Inner, Store};
@@ -76,6 +76,11 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
     let book = Arc::new(ReceiptBook::default());
     restore_book(&engine, &book)?;
 
+    let mut settled = SettledReceipts::new(seed);
+    for (fingerprint, id) in settled.restore(&engine, clock.now())? {
+        journal.note_settled(fingerprint, id);
+    }
+
     let shared = Arc::new(Shared::default());
     let (commands, receiver) = mpsc::channel(options.command_queue_max.max(1));
     let (behind_wake, behind_woken) = thread_channel::sync_channel(1);
@@ -100,7 +105,7 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
         handed: Vec::new(),
         recency: recency.clone(),
         book: book.clone(),
-        settled: SettledReceipts::default(),
+        settled,
         state: state.clone(),
         replies: Vec::new(),
         scratch: Vec::new(),

@@ -24,6 +24,9 @@ pub(super) struct Generation {
     pub number: u64,
     pub records: BTreeMap<MessageId, Value>,
     pub plain: BTreeMap<Key, Entry>,
+    /// Segments that have reported, by the fingerprint of their correlation key. They are in no journal:
+    /// what a crash leaves of them is read out of the records.
+    pub settled: Vec<(u64, MessageId)>,
     pub octets: usize,
     /// The journal trees that hold all of it.
     pub journal: Vec<Vec<u8>>,
@@ -131,6 +134,11 @@ impl Generation {
                 );
             }
         }
+    }
+
+    pub fn note_settled(&mut self, fingerprint: u64, id: MessageId) {
+        self.octets += size_of::<(u64, MessageId)>();
+        self.settled.push((fingerprint, id));
     }
 
     pub fn put_record(&mut self, id: MessageId, value: Value) {

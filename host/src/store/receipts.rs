@@ -3,7 +3,6 @@
 //! that may still come; what may speak of several messages is applied to none. Runs in the committer;
 //! what a report does to a message is the domain's (`domain/receipt/settle.rs`).
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use super::apply::{Before, damage};
@@ -26,8 +25,6 @@ use crate::domain::{CarrierId, Message, MessageId, PartState, SetId, State};
 const SEGMENTS_PER_ID_MAX: usize = 16;
 /// SMPP 3.4, 5.2.23: 65 octets with their NUL.
 const ID_CHARACTERS_MAX: usize = 64;
-/// Receipts that settled a segment and are remembered, so that what comes after them finds it.
-const SETTLED_MAX: usize = 200_000;
 
 /// A receipt on its way through the committer.
 pub(super) struct IncomingReceipt {
@@ -288,8 +285,15 @@ impl Committer {
                 self.keep_lessons(&incoming.carrier, page);
             }
         }
-        if effect.is_final() && style.per == Per::Auto && message.parts.len() > 1 {
-            self.learn_per(&message, &incoming.carrier, page, now)?;
+        if effect.is_final() && message.parts.len() > 1 {
+            match style.per {
+                Per::Auto => self.learn_per(&message, &incoming.carrier, page, now)?,
+                // Learned, not set: it may turn out to be wrong.
+                Per::Message if incoming.set.per == Per::Auto => {
+                    page.per.lock().spoke_for_all(message.id, part);
+                }
+                Per::Message | Per::Segment => {}
+            }
         }
         Ok(matched)
     }
@@ -369,8 +373,15 @@ impl Committer {
             if self.leases.contains_key(&id) {
                 return Ok(Applied::Deferred(id, candidate.name.clone()));
             }
-            let before = Before::of(&message);
             let report = &incoming.receipt.report;
+            if let (Place::Now(part), true) = (&place, report.state.is_reported())
+                && incoming.set.per == Per::Auto
+                && page.per.lock().spoke_too(id, *part)
+            {
+                tracing::info!(carrier = %incoming.carrier, "sends a receipt for each segment after all");
+                self.keep_lessons(&incoming.carrier, page);
+            }
+            let before = Before::of(&message);
             let effect = match place {
                 Place::Now(part) => message.apply_receipt(now, part, report),
                 Place::Earlier(delivery, part) => {
@@ -416,20 +427,26 @@ impl Committer {
         tracing::info!(%carrier, "sends one receipt for all segments of a message");
         self.keep_lessons(carrier, page);
         for id in taught {
-            self.spread_report(id, now)?;
+            self.spread_report(id, page, now)?;
         }
         Ok(())
     }
 
     /// What one segment reported counts for the others.
-    fn spread_report(&mut self, id: MessageId, now: Timestamp) -> Result<(), StoreError> {
+    fn spread_report(
+        &mut self,
+        id: MessageId,
+        page: &CarrierPage,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         if self.leases.contains_key(&id) {
             return Ok(());
         }
         let Some(mut message) = self.load(id)? else {
             return Ok(());
         };
-        let Some(said) = message.parts.iter().find(|p| p.state.is_reported()) else {
+        let mut parts = message.parts.iter().enumerate();
+        let Some((speaker, said)) = parts.find(|(_, p)| p.state.is_reported()) else {
             return Ok(());
         };
         let report = Report {
@@ -440,6 +457,7 @@ impl Committer {
         };
         let before = Before::of(&message);
         if message.apply_receipt_to_all(now, &report).changed() {
+            page.per.lock().spoke_for_all(id, speaker);
             self.put_message(before, &message, now)?;
         }
         Ok(())
@@ -554,7 +572,8 @@ impl Committer {
     pub fn put_awaited(&mut self, before: &[(Key, u8)], new: &Prepared) -> Result<(), StoreError> {
         for (key, part) in before.iter().filter(|a| !new.awaited.contains(a)) {
             if self.forget_awaited(key, new.id, *part)? && !keys::is_deadline(key) {
-                self.settled.note(key, new.id);
+                let fingerprint = self.settled.note(key, new.id);
+                self.journal.note_settled(fingerprint, new.id);
             }
         }
         for (key, part) in new.awaited.iter().filter(|a| !before.contains(a)) {
@@ -679,34 +698,4 @@ fn place_of(message: &Message, carrier: &CarrierId, name: &str) -> Option<Place>
         all.find_map(|(n, delivery)| Some(Place::Earlier(n, find(&delivery.parts)?)))
     };
     find(&message.parts).map(Place::Now).or_else(earlier)
-}
-
-/// Messages by the correlation keys of their segments that have reported, the newest some hundred
-/// thousand. In memory alone: after a restart what would have met one here is an orphan.
-#[derive(Default)]
-pub(super) struct SettledReceipts {
-    new: HashMap<u64, MessageId>,
-    old: HashMap<u64, MessageId>,
-}
-
-impl SettledReceipts {
-    fn note(&mut self, key: &[u8], id: MessageId) {
-        if self.new.len() >= SETTLED_MAX / 2 {
-            self.old = std::mem::take(&mut self.new);
-        }
-        self.new.insert(fingerprint(key), id);
-    }
-
-    fn find(&self, key: &[u8]) -> Option<MessageId> {
-        let key = fingerprint(key);
-        self.new.get(&key).or_else(|| self.old.get(&key)).copied()
-    }
-}
-
-/// A collision costs a look at the wrong message, which has no such segment.
-fn fingerprint(key: &[u8]) -> u64 {
-    use std::hash::Hasher as _;
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write(key);
-    hasher.finish()
 }

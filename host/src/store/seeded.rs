@@ -9,10 +9,10 @@ pub(super) struct Seed(pub u64);
 
 impl Seed {
     /// Parts are separated: ("ab", "c") differs from ("a", "bc").
-    pub fn hash(self, parts: &[&str]) -> u64 {
+    pub fn hash<P: AsRef<[u8]>>(self, parts: &[P]) -> u64 {
         let mut state = self.0 ^ 0x9E37_79B9_7F4A_7C15;
         for part in parts {
-            let mut chunks = part.as_bytes().chunks_exact(8);
+            let mut chunks = part.as_ref().chunks_exact(8);
             for chunk in &mut chunks {
                 state = mix(state, chunk.try_into().map_or(0, u64::from_le_bytes));
             }

@@ -2,7 +2,7 @@
 //! message of several segments gets a receipt for each. Counts and decides; pure, so that a lesson
 //! can be kept, shown and tested. Under which keys a receipt is looked up is `id.rs`.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::id::{IdForm, reading, response_key};
@@ -139,12 +139,19 @@ impl Per {
 
 /// Whether one carrier sends a receipt for each segment. A message of several segments votes for
 /// `Segment` when a second one reports, and for `Message` when none did for a while after the first.
+/// That lesson is drawn from silence, so that speech unteaches it: other segments of a message that
+/// report after one was taken to speak for all.
 #[derive(Clone, Debug, Default)]
 pub struct PerLearner {
     learned: Option<Per>,
     silent: Vec<MessageId>,
     /// Messages of which one segment has reported, the oldest first.
     waiting: VecDeque<(Timestamp, MessageId)>,
+    /// By message: the segment whose receipt was taken for all of them. In two generations, the newest
+    /// some thousand.
+    spoke: [HashMap<MessageId, usize>; 2],
+    /// Messages of which another segment reported all the same.
+    misfits: Vec<MessageId>,
 }
 
 impl PerLearner {
@@ -152,7 +159,10 @@ impl PerLearner {
     pub const PATIENCE: Duration = Duration::from_secs(600);
     /// Messages in a row that got one receipt only.
     pub const MESSAGES: usize = 20;
+    /// Messages whose segments reported each for itself after all.
+    pub const MISFITS: usize = 3;
     const WAITING_MAX: usize = 64;
+    const SPOKE_MAX: usize = 8_192;
 
     pub fn recall(learned: Option<Per>) -> PerLearner {
         PerLearner {
@@ -198,6 +208,34 @@ impl PerLearner {
         let taught = std::mem::take(&mut self.silent);
         *self = PerLearner::recall(Some(Per::Message));
         taught
+    }
+
+    /// The receipt of a message's segment was taken for all of them.
+    pub fn spoke_for_all(&mut self, id: MessageId, segment: usize) {
+        if self.learned != Some(Per::Message) {
+            return;
+        }
+        if self.spoke[0].len() >= PerLearner::SPOKE_MAX / 2 {
+            self.spoke[1] = std::mem::take(&mut self.spoke[0]);
+        }
+        self.spoke[0].entry(id).or_insert(segment);
+    }
+
+    /// A segment of a message reported that had been spoken for. True where that is one too many, and
+    /// the carrier sends a receipt for each. The same receipt sent again says nothing.
+    pub fn spoke_too(&mut self, id: MessageId, segment: usize) -> bool {
+        let spoke = self.spoke.iter().find_map(|known| known.get(&id));
+        if self.learned != Some(Per::Message) || spoke.is_none_or(|first| *first == segment) {
+            return false;
+        }
+        if !self.misfits.contains(&id) {
+            self.misfits.push(id);
+        }
+        if self.misfits.len() < PerLearner::MISFITS {
+            return false;
+        }
+        *self = PerLearner::recall(Some(Per::Segment));
+        true
     }
 }
 
@@ -298,6 +336,38 @@ mod tests {
         let taught: Vec<_> = overdue.iter().flat_map(|id| learner.silent(*id)).collect();
         assert_eq!(taught, overdue);
         assert_eq!(learner.learned(), Some(Per::Message));
+    }
+
+    #[test]
+    fn segments_that_report_after_all_unteach_what_silence_taught() {
+        let mut learner = PerLearner::recall(Some(Per::Message));
+        let message = |n: usize| MessageId(n as u128);
+        for n in 0..100 {
+            learner.spoke_for_all(message(n), 0);
+            assert!(!learner.spoke_too(message(n), 0), "a repeat is no news");
+        }
+        assert!(!learner.spoke_too(message(1_000), 1), "nobody spoke for it");
+        for n in 0..PerLearner::MISFITS - 1 {
+            for _ in 0..5 {
+                assert!(!learner.spoke_too(message(n), 1), "one message is one vote");
+            }
+        }
+        assert_eq!(learner.learned(), Some(Per::Message));
+        assert!(learner.spoke_too(message(50), 2));
+        assert_eq!(learner.learned(), Some(Per::Segment));
+    }
+
+    #[test]
+    fn what_is_remembered_of_who_spoke_is_bounded() {
+        let mut learner = PerLearner::recall(Some(Per::Message));
+        for n in 0..3 * PerLearner::SPOKE_MAX {
+            learner.spoke_for_all(MessageId(n as u128), 0);
+        }
+        let kept: usize = learner.spoke.iter().map(HashMap::len).sum();
+        assert!(kept <= PerLearner::SPOKE_MAX, "{kept}");
+        let newest = MessageId((3 * PerLearner::SPOKE_MAX - 1) as u128);
+        learner.misfits = vec![MessageId(1), MessageId(2)];
+        assert!(learner.spoke_too(newest, 1));
     }
 
     #[test]

@@ -371,6 +371,76 @@ async fn a_repeat_is_counted_and_no_orphan() {
 }
 
 #[tokio::test]
+async fn a_repeat_after_a_restart_is_no_orphan() {
+    let mut rig = Rig::new();
+    // After a crash, and after a restart in order once all is in the trees.
+    for in_order in [false, true, true] {
+        rig.accept().await;
+        let name = format!("{in_order}-{}", rig.next.load(Ordering::Relaxed));
+        rig.send("north", &[&name]).await;
+        let first = rig.receipt(&name, PartState::Delivered).await;
+        assert_eq!(effect(first), Some(ReceiptEffect::Settled));
+        let again = match in_order {
+            false => rig.crash(),
+            true => {
+                rig.store.shutdown().await;
+                rig.reopen(rig.directory.clone())
+            }
+        };
+        again
+            .next
+            .store(rig.next.load(Ordering::Relaxed), Ordering::Relaxed);
+        rig = again;
+        let repeat = rig.receipt(&name, PartState::Delivered).await;
+        assert_eq!(effect(repeat), Some(ReceiptEffect::None));
+        let contradicts = rig.receipt(&name, PartState::Undeliverable).await;
+        assert_eq!(effect(contradicts), Some(ReceiptEffect::Contradiction));
+        assert_eq!(
+            (rig.counted("duplicate"), rig.store.stats().orphans),
+            (1, 0)
+        );
+    }
+    assert_eq!(
+        rig.receipt("never", PartState::Delivered).await,
+        ReceiptMatch::Orphaned
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_lesson_of_one_receipt_for_all_is_unlearned_for_good() {
+    use crate::domain::receipt::PerLearner;
+    let rig = Rig::new();
+    for n in 0..=PerLearner::MESSAGES {
+        three_segments(&rig, &format!("m{n}")).await;
+        rig.receipt(&format!("m{n}-0"), PartState::Delivered).await;
+        rig.at(PerLearner::PATIENCE.as_millis() as u64 * (n as u64 + 1));
+    }
+    let learned = |rig: &Rig| rig.store.receipt_report(&"north".into()).learned_per;
+    assert_eq!(learned(&rig), Some(Per::Message));
+    // It was slow, no more: the other segments of one that taught it report, and those of new ones.
+    rig.receipt("m0-1", PartState::Delivered).await;
+    for n in 1..PerLearner::MISFITS {
+        assert_eq!(learned(&rig), Some(Per::Message));
+        three_segments(&rig, &format!("late{n}")).await;
+        for segment in [1, 1, 2, 0] {
+            rig.receipt(&format!("late{n}-{segment}"), PartState::Delivered)
+                .await;
+        }
+    }
+    assert_eq!(learned(&rig), Some(Per::Segment));
+    let rig = rig.crash();
+    assert_eq!(learned(&rig), Some(Per::Segment));
+    let id = three_segments(&rig, "next").await;
+    rig.receipt("next-1", PartState::Delivered).await;
+    assert_eq!(rig.state(id).await, State::Enroute);
+    for segment in [0, 2] {
+        rig.receipt(&format!("next-{segment}"), PartState::Delivered)
+            .await;
+    }
+    assert_eq!(rig.state(id).await, State::Delivered);
+}
+
+#[tokio::test]
 async fn a_later_contradiction_is_history() {
     let rig = Rig::new();
     let id = rig.accept().await;
