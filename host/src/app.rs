@@ -109,6 +109,7 @@ struct Checked {
     seals: Option<Seals>,
     http_certificate: Option<Certificate>,
     smpp_certificate: Option<Certificate>,
+    outbind_certificates: Vec<Certificate>,
 }
 
 /// Checks a configuration and the policy that it names; starts nothing and leaves nothing behind.
@@ -242,7 +243,9 @@ pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
     let noting = audit::note_events(server.pipeline.clone(), audit);
     server.keepers.push(tokio::spawn(noting).abort_handle());
     let certificates = [checked.http_certificate, checked.smpp_certificate];
-    server.keep_certificates(certificates.into_iter().flatten().collect());
+    let certificates = certificates.into_iter().flatten();
+    let certificates = certificates.chain(checked.outbind_certificates);
+    server.keep_certificates(certificates.collect());
     server.smpp_address = doors.address;
     server.smpp_tls_address = doors.tls_address;
     server.esmes = esmes;
@@ -525,14 +528,16 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
     }
     let numbers = numbers::of(config)?;
     let mut smpp = Vec::new();
+    let mut outbind_certificates = Vec::new();
     let mut adapters = Vec::new();
     for (i, carrier) in config.carriers.iter().enumerate() {
         let at = format!("carriers[{i}] ({})", carrier.id());
         match carrier {
             CarrierSection::Smpp(section) => {
-                let config = smpp::carrier(section, base, &at)?;
-                config.check().map_err(|e| failed(&at, e))?;
-                smpp.push(config);
+                let made = smpp::carrier(section, base, &at)?;
+                made.config.check().map_err(|e| failed(&at, e))?;
+                smpp.push(made.config);
+                outbind_certificates.extend(made.certificate);
             }
             CarrierSection::Plugin(section) => {
                 adapters.push(adapter::carrier(section, base, &at)?);
@@ -552,6 +557,7 @@ fn check_config(config: &Config, base: &Path) -> Result<Checked, StartError> {
         seals: encryption::seals(&config.store.encryption, base)?,
         http_certificate: listeners::certificate(&config.http, base)?,
         smpp_certificate: esme::certificate(&config.smpp, base)?,
+        outbind_certificates,
     })
 }
 

@@ -450,3 +450,76 @@ async fn kannel_like_get() {
     .await;
     assert_eq!(attempt(&message), "throttled");
 }
+
+/// A text from a handset as Vonage tells of it, signed at `seconds`.
+fn vonage_text(id: &str, seconds: u64) -> String {
+    let fields = vec![
+        ("msisdn", "447700900123".to_owned()),
+        ("to", "60777".to_owned()),
+        ("messageId", id.to_owned()),
+        ("text", "hello".to_owned()),
+        ("type", "text".to_owned()),
+    ];
+    vonage::signed(fields, seconds)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_a_provider_tells_of_again_is_stored_once_signed_anew_and_after_a_restart() {
+    let secrets = [
+        ("VONAGE_KEY", vonage::KEY),
+        ("VONAGE_SECRET", vonage::SECRET),
+        ("VONAGE_SIGNATURE_SECRET", vonage::SIGNATURE_SECRET),
+    ];
+    let (mut rig, _provider) = start("vonage", vonage::manners, &secrets).await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.expect("after 1970").as_secs();
+    let json = [("content-type", "application/json")];
+    let post = async |rig: &Rig, body: &str| {
+        let answer = call_back(rig, "POST", "/v1/carriers/vonage/callback", &json, body).await;
+        assert_eq!(answer.0, 200);
+    };
+    post(&rig, &vonage_text("A1", now)).await;
+    post(&rig, &vonage_text("A1", now + 30)).await;
+    rig.kill().await;
+    rig.launch().await;
+    post(&rig, &vonage_text("A1", now + 60)).await;
+    // The same words under another id are another text.
+    post(&rig, &vonage_text("A2", now + 60)).await;
+    assert_eq!(rig.items("/v1/inbound").await.len(), 2);
+    let repeated = rig
+        .metric(&["heliograph_inbound_total", "\"repeated\""])
+        .await;
+    assert_eq!(repeated, 1.0, "since the restart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_that_comes_again_what_is_new_is_stored() {
+    let secrets = [
+        ("INFOBIP_KEY", infobip::KEY),
+        ("INFOBIP_WEBHOOK_LOGIN", infobip::LOGIN),
+    ];
+    let (rig, _provider) = start("infobip", infobip::manners, &secrets).await;
+    let text = |id: &str| {
+        json!({
+            "messageId": id, "from": "447700900123", "to": "60777", "text": "hello",
+            "receivedAt": "2026-06-15T12:00:00Z",
+        })
+    };
+    let headers = [
+        ("content-type", "application/json"),
+        ("authorization", &*infobip::authorization()),
+    ];
+    for (ids, stored) in [(&["1", "2"][..], 2), (&["1", "2"], 2), (&["2", "3"], 3)] {
+        let results: Vec<Value> = ids.iter().map(|id| text(id)).collect();
+        let body = json!({ "results": results }).to_string();
+        let answer = call_back(
+            &rig,
+            "POST",
+            "/v1/carriers/infobip/callback",
+            &headers,
+            &body,
+        );
+        assert_eq!(answer.await.0, 200);
+        assert_eq!(rig.items("/v1/inbound").await.len(), stored);
+    }
+}

@@ -1,8 +1,19 @@
 //! A carrier behind TLS: trusted by its authority, by a pin, or not at all.
 
-use heliograph_tests::smsc::Smsc;
+use std::sync::Arc;
+
+use heliograph_tests::smsc::{Session, Smsc};
 use heliograph_tests::tls::certificates;
-use heliograph_tests::{CarrierSpec, Plan, Rig, eventually, sms};
+use heliograph_tests::{CarrierSpec, Plan, Rig, eventually, free_address, sms};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rusmpp::pdus::Outbind;
+use rusmpp::types::COctetString;
+use rusmpp::{CommandId, CommandStatus};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 async fn rig(address: String, ca: &str, tls: &str) -> Rig {
     Rig::start(Plan {
@@ -69,4 +80,117 @@ async fn a_carrier_that_is_not_trusted_gets_no_bind_and_the_log_says_why() {
         assert!(!server.is_finished());
         server.abort();
     }
+}
+
+/// PEMs: an authority, a certificate for `localhost` by it, and its key.
+fn pems() -> [String; 3] {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
+        .expect("an authority");
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    let certificate = params.signed_by(&key, &authority).expect("a certificate");
+    [authority.pem(), certificate.pem(), key.serialize_pem()]
+}
+
+/// A message centre that comes to us and trusts that authority alone; none where it does not trust us.
+async fn comes_over_tls(address: &str, ca: &str) -> Option<Session> {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_slice(ca.as_bytes()).expect("PEM");
+    roots.add(ca).expect("an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    Some(Session::over(Box::new(stream.await.ok()?)))
+}
+
+fn outbind() -> Outbind {
+    let text = |t: &str| COctetString::from_string(t.to_owned()).expect("short text");
+    Outbind::new(
+        text("smsc"),
+        COctetString::from_slice(b"knock\0").expect("a password"),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outbind_comes_over_tls_and_the_certificate_is_read_again() {
+    let listen = free_address().await;
+    let extra = format!(
+        "outbind = {{ listen = \"{listen}\", system_id = \"smsc\", password = \"literal:knock\", \
+         bind = \"transceiver\", sessions = 2, certificate = \"our.crt\", key = \"our.key\" }}"
+    );
+    let [ca, certificate, key] = pems();
+    let rig = Rig::start(Plan {
+        simulators: Vec::new(),
+        carriers: vec![CarrierSpec {
+            id: "comes".to_owned(),
+            address: String::new(),
+            extra,
+        }],
+        files: vec![
+            ("our.crt".to_owned(), certificate.into_bytes()),
+            ("our.key".to_owned(), key.into_bytes()),
+        ],
+        ..Plan::default()
+    })
+    .await;
+    // Without TLS nobody is listened to.
+    let mut plain = Session::connect(&listen).await;
+    plain.say(CommandStatus::EsmeRok, 1, outbind()).await;
+    let mut rest = Vec::new();
+    let end = tokio::io::AsyncReadExt::read_to_end(&mut plain.stream, &mut rest).await;
+    // An alert of TLS at most, and no bind.
+    assert!(
+        end.is_err() || !rest.windows(4).any(|w| w == [0, 0, 0, 9]),
+        "{rest:x?}"
+    );
+    let mut session = comes_over_tls(&listen, &ca).await.expect("a handshake");
+    session.say(CommandStatus::EsmeRok, 1, outbind()).await;
+    let bind = session.hear().await.expect("a bind");
+    assert_eq!(bind.id(), CommandId::BindTransceiver);
+    session.accept(&bind).await;
+    let id = rig.submit(sms("+447700900123", "hello")).await;
+    let (sequence, _) = session.hear_submit().await;
+    session.take(sequence, "o-1").await;
+    rig.wait_for(&id, "enroute").await;
+
+    let [other_ca, certificate, key] = pems();
+    assert!(comes_over_tls(&listen, &other_ca).await.is_none());
+    std::fs::write(rig.dir.path().join("our.crt"), certificate).expect("a file");
+    std::fs::write(rig.dir.path().join("our.key"), key).expect("a file");
+    rig.signal("-HUP").await;
+    let mut session = eventually("the new certificate is in use", async || {
+        comes_over_tls(&listen, &other_ca).await
+    })
+    .await;
+    session.say(CommandStatus::EsmeRok, 1, outbind()).await;
+    let bind = session.hear().await.expect("a bind");
+    assert_eq!(bind.id(), CommandId::BindTransceiver);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_of_what_tls_needs_is_told_by_its_field() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = dir.path().join("heliograph.toml");
+    let text = "[[carriers]]\nid = \"comes\"\nkind = \"smpp\"\nsystem_id = \"us\"\npassword = \"literal:pw\"\n\
+        outbind = { listen = \"127.0.0.1:1\", system_id = \"smsc\", password = \"literal:knock\", key = \"our.key\" }\n";
+    std::fs::write(&config, text).expect("a file");
+    let checked = std::process::Command::new(heliograph_tests::binary())
+        .args(["check", "--config"])
+        .arg(&config)
+        .output()
+        .expect("the program");
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(!checked.status.success(), "{said}");
+    assert!(
+        said.contains("outbind.certificate: is needed to listen with TLS"),
+        "{said}"
+    );
 }

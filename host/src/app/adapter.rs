@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::{StartError, failed};
 use crate::carrier::Carrier as _;
 use crate::carrier::adapter::{AdapterCarrier, AdapterConfig};
+use crate::carrier::provider_id::IdPlaces;
 use crate::carrier::verify::{
     Algorithm, HmacScheme, Piece, Place, Scheme, SignatureEncoding, Verification, VonageMethod,
 };
@@ -27,17 +28,24 @@ pub fn carrier(
     base: &Path,
     at: &str,
 ) -> Result<AdapterConfig, StartError> {
+    let ids = IdPlaces::parse(&section.inbound_id);
+    let ids = ids.map_err(|rule| failed(&format!("{at}.inbound_id"), rule))?;
     let at = format!("{at}.callback");
     let verification = section.callback.as_ref();
+    let verification = verification
+        .map(|callback| verification_of(callback, base, &at))
+        .transpose()?;
     Ok(AdapterConfig {
         id: CarrierId::from(section.id.as_str()),
         plugin: section.plugin.clone(),
         window: section.window,
         throughput: section.throughput,
         tags: section.tags.clone(),
-        verification: verification
-            .map(|callback| verification_of(callback, base, &at))
-            .transpose()?,
+        inbound_ids: match section.inbound_id[..] {
+            [] => IdPlaces::of(verification.as_ref().map(|v| &v.scheme)),
+            _ => ids,
+        },
+        verification,
     })
 }
 

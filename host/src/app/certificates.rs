@@ -13,8 +13,8 @@ use crate::tls::{Acceptor, Identity};
 /// A certificate with its key, and the handshakes that are done with it.
 #[derive(Clone)]
 pub struct Certificate {
-    /// `http` or `smpp`.
-    section: &'static str,
+    /// `http`, `smpp`, or a carrier's `outbind`.
+    section: Arc<str>,
     certificate: PathBuf,
     key: PathBuf,
     acceptor: Acceptor,
@@ -25,7 +25,7 @@ pub struct Certificate {
 impl Certificate {
     /// `client_ca`: the authorities that must have signed the clients' certificates.
     pub fn open(
-        section: &'static str,
+        section: &str,
         certificate: &Option<PathBuf>,
         key: &Option<PathBuf>,
         client_ca: Option<&Path>,
@@ -50,7 +50,7 @@ impl Certificate {
         let opened = [first_stamp(&certificate), first_stamp(&key)];
         let acceptor = Acceptor::new(identity(section, &certificate, &key)?, client_ca.as_deref());
         Ok(Certificate {
-            section,
+            section: section.into(),
             certificate,
             key,
             acceptor: acceptor.map_err(|e| failed(section, e))?,
@@ -64,9 +64,9 @@ impl Certificate {
 
     /// From the next handshake on.
     fn reload(&self) -> Result<(), StartError> {
-        let identity = identity(self.section, &self.certificate, &self.key)?;
+        let identity = identity(&self.section, &self.certificate, &self.key)?;
         let replaced = self.acceptor.replace(identity);
-        replaced.map_err(|e| failed(self.section, e))
+        replaced.map_err(|e| failed(&self.section, e))
     }
 
     async fn stamps(&self) -> [Stamp; 2] {
@@ -125,13 +125,13 @@ async fn stamps(certificates: &[Certificate]) -> Vec<[Stamp; 2]> {
 }
 
 async fn read_again(certificate: Certificate) {
-    let section = certificate.section;
+    let section = certificate.section.clone();
     // Its files may be on a slow disk, and this thread serves.
     let read = tokio::task::spawn_blocking(move || certificate.reload()).await;
-    match read.unwrap_or_else(|e| Err(failed(section, e))) {
-        Ok(()) => tracing::info!(listener = section, "the certificate was read again"),
+    match read.unwrap_or_else(|e| Err(failed(&section, e))) {
+        Ok(()) => tracing::info!(listener = &*section, "the certificate was read again"),
         Err(error) => {
-            tracing::error!(%error, listener = section, "the certificate stays the one before")
+            tracing::error!(%error, listener = &*section, "the certificate stays the one before")
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::certificates::Certificate;
 use super::{StartError, failed};
 use crate::carrier::Carrier;
 use crate::carrier::smpp::{
@@ -24,8 +25,14 @@ use crate::smpp::session::BindMode;
 use crate::smpp::status::{self, Class};
 use crate::tls::{ClientSettings, Connector, Identity, server_name};
 
+/// An SMPP carrier, and what it greets those with who come to us.
+pub struct Made {
+    pub config: SmppConfig,
+    pub certificate: Option<Certificate>,
+}
+
 /// An SMPP carrier as its section describes it. `at` names the section in errors.
-pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfig, StartError> {
+pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<Made, StartError> {
     let password = section.password.resolve(base);
     let password = password.map_err(|e| failed(&format!("{at}.password"), e))?;
     let id = CarrierId::from(section.id.as_str());
@@ -34,7 +41,10 @@ pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfi
         Some(Tls::On(true)) => Some(tls(&TlsSection::default(), base, at)?),
         Some(Tls::With(section)) => Some(tls(section, base, at)?),
     };
-    Ok(SmppConfig {
+    let certificate = section.outbind.as_ref();
+    let certificate = certificate.map(|outbind| certificate_of(outbind, base, at));
+    let certificate = certificate.transpose()?.flatten();
+    let config = SmppConfig {
         addresses: addresses(section, at)?,
         host_order: match section.host_order {
             config::HostOrder::Failover => HostOrder::Failover,
@@ -52,7 +62,10 @@ pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfi
         query_after: Duration::from_secs(section.query_after_seconds),
         outbind: match &section.outbind {
             None => None,
-            Some(outbind_section) => Some(outbind(outbind_section, base, at)?),
+            Some(section) => Some(OutbindConfig {
+                tls: certificate.as_ref().map(|c| c.acceptor()),
+                ..outbind(section, base, at)?
+            }),
         },
         system_type: section.system_type.clone(),
         interface_version: section.interface_version,
@@ -88,6 +101,10 @@ pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<SmppConfi
         tags: section.tags.clone(),
         text: section.text.style(section.multipart),
         ..SmppConfig::new(id, "", &section.system_id, &password)
+    };
+    Ok(Made {
+        config,
+        certificate,
     })
 }
 
@@ -102,7 +119,27 @@ fn outbind(section: &OutbindSection, base: &Path, at: &str) -> Result<OutbindCon
             OutbindBind::Transceiver => BindMode::Transceiver,
         },
         sessions: section.sessions,
+        tls: None,
     })
+}
+
+/// None where outbind comes without TLS.
+fn certificate_of(
+    section: &OutbindSection,
+    base: &Path,
+    at: &str,
+) -> Result<Option<Certificate>, StartError> {
+    let OutbindSection {
+        certificate,
+        key,
+        client_ca,
+        ..
+    } = section;
+    if [certificate, key, client_ca].into_iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let section = format!("{at}.outbind");
+    Certificate::open(&section, certificate, key, client_ca.as_deref(), base).map(Some)
 }
 
 fn addresses(section: &SmppSection, at: &str) -> Result<Vec<String>, StartError> {

@@ -1,15 +1,15 @@
 //! A carrier spoken to by a WASM adapter: window and pace are ours, the protocol is the plugin's.
 //! Knows which entry of the policy set in force speaks for it; does no HTTP itself.
 
-use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::pace::Pacer;
+use super::provider_id::IdPlaces;
 use super::verify::{self, Verification};
 use super::{
     Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, InboundPart, Outgoing, SendOutcome,
@@ -37,6 +37,8 @@ pub struct AdapterConfig {
     pub tags: Vec<String>,
     /// How call-backs are told from anybody's. None: the plugin looks at them as they come.
     pub verification: Option<Verification>,
+    /// Where the provider's own ids of texts from handsets stand in a call-back.
+    pub inbound_ids: IdPlaces,
 }
 
 /// A running adapter carrier.
@@ -50,32 +52,6 @@ pub struct AdapterCarrier {
     pacer: Mutex<Pacer>,
     freed: Notify,
     counters: CallbackCounters,
-    taken: Mutex<Taken>,
-}
-
-/// Signed call-backs that were taken lately, so that a text whose call-back is sent again, because our
-/// answer got lost, is stored once. Receipts need no such memory: they say the same thing twice.
-#[derive(Debug, Default)]
-struct Taken {
-    known: HashSet<[u8; 32]>,
-    order: VecDeque<[u8; 32]>,
-}
-
-/// Call-backs of one carrier that are remembered.
-const TAKEN_MAX: usize = 4_096;
-
-impl Taken {
-    fn note(&mut self, digest: [u8; 32]) {
-        if !self.known.insert(digest) {
-            return;
-        }
-        self.order.push_back(digest);
-        if self.order.len() > TAKEN_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-    }
 }
 
 /// What became of a carrier's call-backs.
@@ -124,7 +100,6 @@ impl AdapterCarrier {
             pacer: Mutex::new(pacer),
             freed: Notify::new(),
             counters: CallbackCounters::default(),
-            taken: Mutex::default(),
         })
     }
 
@@ -167,15 +142,13 @@ impl AdapterCarrier {
         let CallbackAnswer { response, events } = answer
             .map_err(|fault| not_now(fault.to_string()))?
             .map_err(CallbackError::NotUnderstood)?;
-        let digest = self.digest(request);
-        let is_repeat = digest.is_some_and(|digest| self.taken().known.contains(&digest));
+        let texts = events.iter().filter(|e| is_text(e)).count();
+        let mut ids = self.ids_of_texts(request, texts).into_iter();
         for event in events {
-            if is_repeat && matches!(event, AdapterEvent::Inbound { .. }) {
-                continue;
-            }
+            let id = if is_text(&event) { ids.next() } else { None };
             let (ack, taken) = oneshot::channel();
             let event = self
-                .translated(event, ack)
+                .translated(event, id, ack)
                 .map_err(CallbackError::NotUnderstood)?;
             let gone = || not_now("the server is shutting down".to_owned());
             self.events.send(event).await.map_err(|_| gone())?;
@@ -186,32 +159,38 @@ impl AdapterCarrier {
                 }
             }
         }
-        if let Some(digest) = digest {
-            self.taken().note(digest);
-        }
         Ok(response)
     }
 
-    /// What a repeated call-back is known by; none where nothing tells a repeated one from a new one.
-    fn digest(&self, request: &HttpRequest) -> Option<[u8; 32]> {
+    /// By what a repeat of each text is known: the provider's own ids where there is one for each, else
+    /// the whole call-back where that is signed. Else nothing tells a repeated text from a new one.
+    fn ids_of_texts(&self, request: &HttpRequest, texts: usize) -> Vec<String> {
+        if texts == 0 {
+            return Vec::new();
+        }
+        let ids = self.config.inbound_ids.find(request);
+        if ids.len() == texts {
+            return ids;
+        }
         let tells = |v: &&Verification| v.tells_repeats();
-        self.config.verification.as_ref().filter(tells)?;
+        if self.config.verification.as_ref().filter(tells).is_none() {
+            return Vec::new();
+        }
         let hash = Sha256::new()
             .chain_update(&request.method)
             .chain_update([0u8])
             .chain_update(&request.url)
             .chain_update([0u8])
-            .chain_update(&request.body);
-        Some(hash.finalize().into())
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+            .chain_update(&request.body)
+            .finalize();
+        let digest: String = hash.iter().map(|octet| format!("{octet:02x}")).collect();
+        (0..texts).map(|n| format!("sha256:{digest}#{n}")).collect()
     }
 
     fn translated(
         &self,
         event: AdapterEvent,
+        provider_id: Option<String>,
         ack: oneshot::Sender<Ack>,
     ) -> Result<CarrierEvent, String> {
         match event {
@@ -259,6 +238,7 @@ impl AdapterCarrier {
                         payload,
                         concat: None,
                     },
+                    provider_id,
                     ack,
                 })
             }
@@ -405,6 +385,10 @@ impl Carrier for AdapterCarrier {
     }
 }
 
+fn is_text(event: &AdapterEvent) -> bool {
+    matches!(event, AdapterEvent::Inbound { .. })
+}
+
 fn part_state(state: AdapterState) -> PartState {
     match state {
         AdapterState::Enroute | AdapterState::Accepted => PartState::Enroute,
@@ -413,29 +397,5 @@ fn part_state(state: AdapterState) -> PartState {
         AdapterState::Deleted | AdapterState::Undeliverable => PartState::Undeliverable,
         AdapterState::Unknown => PartState::Unknown,
         AdapterState::Rejected => PartState::Rejected,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_memory_of_call_backs_is_bounded_and_forgets_the_oldest() {
-        let mut taken = Taken::default();
-        let digest = |n: usize| {
-            let mut digest = [0; 32];
-            digest[..8].copy_from_slice(&n.to_be_bytes());
-            digest
-        };
-        for n in 0..TAKEN_MAX + 10 {
-            taken.note(digest(n));
-            taken.note(digest(n));
-        }
-        assert_eq!(
-            (taken.known.len(), taken.order.len()),
-            (TAKEN_MAX, TAKEN_MAX)
-        );
-        assert!(!taken.known.contains(&digest(9)) && taken.known.contains(&digest(10)));
     }
 }

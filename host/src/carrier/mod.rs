@@ -13,6 +13,7 @@ use crate::domain::{Address, CarrierId, Message, Tlv};
 
 pub mod adapter;
 pub mod pace;
+pub mod provider_id;
 pub mod simulator;
 pub mod smpp;
 mod smpp_config;
@@ -99,6 +100,8 @@ pub enum CarrierEvent {
     Inbound {
         carrier: CarrierId,
         part: InboundPart,
+        /// By what the carrier knows it, where a repeat can be told by that.
+        provider_id: Option<String>,
         ack: oneshot::Sender<Ack>,
     },
     /// alert_notification (SMPP 3.4, 4.12.1): what is known of a handset has changed.

@@ -83,6 +83,7 @@ impl Inlet for Inbox {
             return Reaction::Forward(CarrierEvent::Inbound {
                 carrier: self.carrier.clone(),
                 part: inbound_part(&sm, &self.text),
+                provider_id: None,
                 ack: ack(responder),
             });
         }

@@ -21,7 +21,7 @@ use super::smpp::{Inner, SmppCounters};
 use super::smpp_seat::{Place, told_to_stop};
 use crate::smpp::pdu::{Body, Framing, HEADER_LEN, decode, frame};
 use crate::smpp::session::BindMode;
-use crate::tls::Stream;
+use crate::tls::{Acceptor, HandshakeError, Stream};
 
 /// Where a carrier comes to, and how it is known.
 #[derive(Clone)]
@@ -34,9 +34,11 @@ pub struct OutbindConfig {
     pub mode: BindMode,
     /// Sessions that it may bring about.
     pub sessions: usize,
+    /// Connections begin with a handshake, in which we are the server.
+    pub tls: Option<Acceptor>,
 }
 
-/// From the connection to the whole outbind.
+/// From the connection to the whole outbind, a handshake included.
 const GREETING: Duration = Duration::from_secs(5);
 /// Connections that have not said outbind yet.
 const GREETINGS_MAX: usize = 16;
@@ -51,6 +53,7 @@ enum Stranger {
     NoOutbind,
     Unknown,
     Io(io::Error),
+    Handshake(HandshakeError),
 }
 
 impl fmt::Display for Stranger {
@@ -60,12 +63,13 @@ impl fmt::Display for Stranger {
             Stranger::NoOutbind => write!(f, "something else than outbind came"),
             Stranger::Unknown => write!(f, "its outbind has another system_id or password"),
             Stranger::Io(error) => write!(f, "{error}"),
+            Stranger::Handshake(error) => write!(f, "{error}"),
         }
     }
 }
 
 enum Ended {
-    Greeting(Option<TcpStream>),
+    Greeting(Option<Stream>),
     Session(usize),
 }
 
@@ -98,7 +102,6 @@ pub(super) async fn listen(
                     let place = Place { slot, mode: config.mode, host: None };
                     let (inner, events, mut stop) = (inner.clone(), events.clone(), stop.clone());
                     tasks.spawn(async move {
-                        let stream = Stream::Plain(stream);
                         place.occupy(&inner, stream, &events, &mut stop, || ()).await;
                         Ended::Session(slot)
                     });
@@ -125,16 +128,15 @@ pub(super) async fn listen(
 async fn greeted(
     inner: &Inner,
     config: &OutbindConfig,
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
-) -> Option<TcpStream> {
-    let greeting = timeout(GREETING, greeting(&mut stream, config));
-    let failure = match greeting.await {
-        Ok(Ok(())) => {
-            info!(carrier = %inner.config.id, %peer, "outbind");
-            if let Err(error) = stream.set_nodelay(true) {
-                debug!(%error, "TCP_NODELAY");
-            }
+) -> Option<Stream> {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "TCP_NODELAY");
+    }
+    let failure = match timeout(GREETING, greeting(stream, config)).await {
+        Ok(Ok(stream)) => {
+            info!(carrier = %inner.config.id, %peer, tls = stream.is_tls(), "outbind");
             return Some(stream);
         }
         Ok(Err(stranger)) => stranger,
@@ -145,8 +147,17 @@ async fn greeted(
     None
 }
 
+async fn greeting(stream: TcpStream, config: &OutbindConfig) -> Result<Stream, Stranger> {
+    let mut stream = match &config.tls {
+        None => Stream::Plain(stream),
+        Some(tls) => tls.accept(stream).await.map_err(Stranger::Handshake)?,
+    };
+    outbind(&mut stream, config).await?;
+    Ok(stream)
+}
+
 /// Reads exactly the outbind: what follows belongs to the session.
-async fn greeting(stream: &mut TcpStream, config: &OutbindConfig) -> Result<(), Stranger> {
+async fn outbind(stream: &mut Stream, config: &OutbindConfig) -> Result<(), Stranger> {
     let mut octets = vec![0; HEADER_LEN];
     let read = stream.read_exact(&mut octets).await;
     read.map_err(Stranger::Io)?;

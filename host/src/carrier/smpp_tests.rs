@@ -772,6 +772,7 @@ async fn outbind_rig() -> (Arc<SmppCarrier>, String) {
         password: "knock".to_owned(),
         mode: BindMode::Transceiver,
         sessions: 1,
+        tls: None,
     });
     let (events, _keep) = mpsc::channel(1);
     let carrier = SmppCarrier::start(config, 1, events).unwrap();

@@ -407,7 +407,7 @@ fn any_of(secrets: &[Vec<u8>], fits: impl Fn(&[u8]) -> bool) -> bool {
         .fold(false, |found, secret| fits(secret) | found)
 }
 
-fn header<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
+pub(super) fn header<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
     let mut all = request
         .headers
         .iter()
@@ -428,12 +428,12 @@ fn query_of(request: &HttpRequest) -> &str {
     &request.url[at..]
 }
 
-fn query_fields(request: &HttpRequest) -> Result<Vec<(String, String)>, Reason> {
+pub(super) fn query_fields(request: &HttpRequest) -> Result<Vec<(String, String)>, Reason> {
     form_fields(query_of(request).trim_start_matches('?').as_bytes())
 }
 
 /// `application/x-www-form-urlencoded` (WHATWG URL, 5.1).
-fn form_fields(octets: &[u8]) -> Result<Vec<(String, String)>, Reason> {
+pub(super) fn form_fields(octets: &[u8]) -> Result<Vec<(String, String)>, Reason> {
     let text = std::str::from_utf8(octets).map_err(|_| "a form that is not UTF-8")?;
     let mut fields = Vec::new();
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {

@@ -22,6 +22,12 @@ pub struct AdapterSection {
     pub throughput: u32,
     #[serde(default)]
     pub tags: Vec<String>,
+    /// Where a call-back has the provider's own id of each text from a handset: fields of its query or
+    /// form, or JSON pointers, in which `*` is every element. A text whose id came before is stored once.
+    /// Where absent, as the provider that `callback.verify` names has it.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    pub inbound_id: Vec<String>,
     /// How call-backs are told from anybody's. Without it the plugin has to.
     #[serde(default)]
     pub callback: Option<CallbackSection>,

@@ -129,6 +129,14 @@ pub struct OutbindSection {
     #[serde(default = "defaults::one")]
     #[schemars(range(min = 1, max = 64))]
     pub sessions: usize,
+    /// With these its connections begin with a TLS handshake. PEM files; read again when they change and on SIGHUP.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// PEM of the authorities one of which must have signed the SMSC's own certificate.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -63,6 +63,9 @@ impl Pipeline {
         let next = match stage {
             Stage::Stored(from) => {
                 let (stored, next) = self.store.erase(number, from).await?;
+                if next.is_none() {
+                    self.forget_wishes_about(number).await;
+                }
                 forgotten.stored = stored;
                 Some(next.map_or_else(|| Stage::Recorded(String::new()), Stage::Stored))
             }

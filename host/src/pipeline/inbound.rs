@@ -76,6 +76,8 @@ struct Whole {
     /// The parts whose copies go once it is stored.
     joined_of: Vec<Concat>,
     complete: bool,
+    /// By what a repeat is known.
+    provider_id: Option<String>,
 }
 
 impl Whole {
@@ -87,6 +89,7 @@ impl Whole {
             body: body_of(part),
             joined_of: part.concat.into_iter().collect(),
             complete: part.concat.is_none_or(|c| c.total <= 1),
+            provider_id: None,
         }
     }
 
@@ -106,10 +109,15 @@ impl Pipeline {
         &self,
         carrier: CarrierId,
         part: InboundPart,
+        provider_id: Option<String>,
         assembly: &parking_lot::Mutex<Reassembly>,
     ) -> Result<(), StoreError> {
         let Some(concat) = part.concat.filter(|c| c.total > 1) else {
-            return self.deliver_inbound(Whole::of_one(&carrier, &part)).await;
+            let whole = Whole {
+                provider_id,
+                ..Whole::of_one(&carrier, &part)
+            };
+            return self.deliver_inbound(whole).await;
         };
         let now = self.clock.now();
         let fragment = Fragment {
@@ -173,6 +181,13 @@ impl Pipeline {
 
     /// Shows the whole message to the inbound hooks, does what they ask, stores it.
     async fn deliver_inbound(&self, whole: Whole) -> Result<(), StoreError> {
+        // Before the hooks, which would answer it again.
+        if let Some(id) = &whole.provider_id
+            && self.store.knows_inbound(&whole.carrier, id).await?
+        {
+            count(&self.inbound_counts.repeated);
+            return Ok(());
+        }
         let now = self.clock.now();
         let mut inbound = Inbound {
             id: MessageId::new(now, self.random_u128()),
@@ -238,7 +253,13 @@ impl Pipeline {
             webhook_url: url,
             system_id: esme,
         };
-        self.store.insert_inbound(record, &whole.joined_of).await?;
+        let id = whole.provider_id.as_deref();
+        let parts = &whole.joined_of;
+        if !self.store.insert_inbound(record, parts, id).await? {
+            // It came twice at once, and the other one was quicker.
+            count(&self.inbound_counts.repeated);
+            return Ok(());
+        }
         if !whole.complete {
             count(&self.inbound_counts.incomplete);
         }

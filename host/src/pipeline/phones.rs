@@ -223,6 +223,14 @@ impl Pipeline {
         }
     }
 
+    /// The number is to be forgotten.
+    pub(super) async fn forget_wishes_about(&self, number: &str) {
+        let wishes = self.phones.wishes.lock().about(number);
+        for wish in wishes.iter().filter(|w| w.handset.value == number) {
+            self.wish_granted(wish).await;
+        }
+    }
+
     async fn forget_old_wishes(&self) {
         let old = self.phones.wishes.lock().forget_old(self.clock.now());
         for wish in old {

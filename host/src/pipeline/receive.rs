@@ -40,6 +40,11 @@ pub async fn run(
             () = stopped(&mut stop) => None,
         };
         let Some(event) = event else { break };
+        // What is said of one phone keeps its order, and waits for nothing.
+        if matches!(event, CarrierEvent::Alert { .. }) {
+            pipeline.receive(event, &assembly).await;
+            continue;
+        }
         let Ok(permit) = permits.clone().acquire_owned().await else {
             break;
         };
@@ -100,9 +105,15 @@ impl Pipeline {
                 handset,
                 availability,
             } => self.heard_of_phone(carrier, handset, availability),
-            CarrierEvent::Inbound { carrier, part, ack } => {
+            CarrierEvent::Inbound {
+                carrier,
+                part,
+                provider_id,
+                ack,
+            } => {
                 // Boxed: it can lead to hooks and a reply, and a receipt's task should not be as large.
-                let result = Box::pin(self.receive_part(carrier, part, assembly)).await;
+                let result =
+                    Box::pin(self.receive_part(carrier, part, provider_id, assembly)).await;
                 let _ = ack.send(ack_of(&result));
             }
         }

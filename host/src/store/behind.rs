@@ -59,6 +59,7 @@ struct Cursors {
     delivery: Vec<u8>,
     recent: Vec<u8>,
     dead: Vec<u8>,
+    once: Vec<u8>,
     thread: Vec<u8>,
     head: Vec<u8>,
     inbound: Vec<u8>,
@@ -189,6 +190,10 @@ impl Behind {
                 .then(|| Key::from(key))
         })?;
         self.tell(dead, Command::DeadOverdue);
+        let once = next(&self.engine, &mut cursors.once, keys::ONCE, |key, value| {
+            threads::is_forgotten(value, now).then(|| Key::from(key))
+        })?;
+        self.tell(once, Command::Forget);
         for (cursor, prefix) in [
             (&mut cursors.thread, keys::THREAD),
             (&mut cursors.head, keys::THREAD_HEAD),

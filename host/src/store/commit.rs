@@ -66,7 +66,9 @@ pub(super) enum Command {
         entries: Vec<(Key, Value)>,
         parts: Vec<Key>,
         owed: Vec<OutboxEntry>,
-        reply: Answer<()>,
+        /// Stored once under this key.
+        once: Option<Key>,
+        reply: Answer<bool>,
     },
     ClaimOwed {
         outlet: OutletName,
@@ -284,16 +286,20 @@ impl Committer {
                 entries,
                 parts,
                 owed,
+                once,
                 reply,
             } => {
                 if let Err(error) = self.shared.check_running() {
                     let _ = reply.send(Err(error));
                     return None;
                 }
-                self.put_inbound(id, record, entries, &parts);
-                owed.iter().for_each(|entry| self.owe(entry));
-                self.replies.push(Reply::Done(reply));
-                Ok(())
+                self.is_first(once, now).map(|first| {
+                    if first {
+                        self.put_inbound(id, record, entries, &parts);
+                        owed.iter().for_each(|entry| self.owe(entry));
+                    }
+                    self.replies.push(Reply::Found(reply, first));
+                })
             }
             Command::ClaimOwed {
                 outlet,

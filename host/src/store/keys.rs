@@ -15,6 +15,7 @@
 //! y <account> 00 <number> 00 <handset> 00 <~id>  a conversation's messages, newest first (~: inverted)
 //! h <account> 00 <number> 00 <handset>  a conversation's newest inbound message
 //! n <account> 00 <~id>                 inbound messages of an account, or of nobody, newest first
+//! q <carrier> 00 <id>                  a text that its provider's call-back is stored once for
 //! l <lane u16>                         a lane's name
 //! k                                    the ledger: sequence and counts
 //! u <scope> <name> 00 <recipient>      opt-out registry
@@ -59,6 +60,7 @@ pub(super) const THREAD: &[u8] = b"y";
 pub(super) const THREAD_HEAD: &[u8] = b"h";
 pub(super) const INBOUND: &[u8] = b"n";
 pub(super) const SETTLED: &[u8] = b"z";
+pub(super) const ONCE: &[u8] = b"q";
 
 fn join(parts: &[&[u8]]) -> Key {
     parts.concat().into_boxed_slice()
@@ -113,6 +115,10 @@ pub(super) fn correlation(carrier: &CarrierId, key: &str) -> Key {
 
 pub(super) fn orphan(carrier: &CarrierId, key: &str) -> Key {
     join(&[ORPHAN, carrier.as_str().as_bytes(), &[0], key.as_bytes()])
+}
+
+pub(super) fn once(carrier: &CarrierId, id: &str) -> Key {
+    join(&[ONCE, carrier.as_str().as_bytes(), &[0], id.as_bytes()])
 }
 
 /// The orphan's key that stands beside this correlation key.

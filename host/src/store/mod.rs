@@ -227,12 +227,14 @@ impl Store {
     }
 
     /// A mobile-originated message; durable on return. Whom it is for is owed it from then on, and
-    /// the parts that it was joined of are forgotten with the same commit.
+    /// the parts that it was joined of are forgotten with the same commit. False where the carrier's
+    /// `provider_id` was stored within three days: nothing is then stored.
     pub async fn insert_inbound(
         &self,
         record: InboundRecord,
         joined_of: &[Concat],
-    ) -> Result<(), StoreError> {
+        provider_id: Option<&str>,
+    ) -> Result<bool, StoreError> {
         let (id, now) = (record.inbound.id, self.inner.clock.now());
         let inbound = &record.inbound;
         let (carrier, from, to) = (&inbound.carrier, &inbound.originator, &inbound.recipient);
@@ -241,6 +243,7 @@ impl Store {
             .iter()
             .map(|concat| keys::fragment(names, carrier, from, to, *concat))
             .collect();
+        let once = provider_id.map(|id| keys::once(carrier, id));
         let entries = threads::entries_of(names, &record, true);
         let mut bytes = Vec::with_capacity(256);
         records::encode_inbound(&record, &mut bytes);
@@ -268,6 +271,7 @@ impl Store {
                 entries,
                 parts,
                 owed,
+                once,
                 reply,
             })
             .await

@@ -537,6 +537,11 @@ pub(super) fn encode_time(at: Timestamp) -> Vec<u8> {
     out
 }
 
+/// None where it is none.
+pub(super) fn decode_time(bytes: &[u8]) -> Option<Timestamp> {
+    Reader::new(bytes).varint().ok().map(Timestamp)
+}
+
 fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }

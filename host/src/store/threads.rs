@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Store;
 use super::apply::damage;
@@ -15,7 +16,7 @@ use super::records::{self, Kind};
 use super::sealing::Names;
 use super::types::{InboundFilter, InboundRecord, Page, StoreError, Thread, ThreadItem};
 use crate::clock::Timestamp;
-use crate::domain::{AccountId, Message, MessageId};
+use crate::domain::{AccountId, CarrierId, Message, MessageId};
 
 /// The value of a thread's entry: which way it went.
 pub(super) const SENT: &[u8] = &[0];
@@ -90,6 +91,18 @@ pub(super) fn entries_of(names: &Names, record: &InboundRecord, latest: bool) ->
 
 impl Committer {
     /// A mobile-originated message, and the parts that it was joined of go.
+    /// Whether nothing was stored under this key lately; from now on something is.
+    pub fn is_first(&mut self, once: Option<Key>, now: Timestamp) -> Result<bool, StoreError> {
+        let Some(key) = once else { return Ok(true) };
+        let known = self.engine.get(&key)?;
+        if known.is_some_and(|value| !is_forgotten(&value, now)) {
+            return Ok(false);
+        }
+        let value = records::encode_time(now).into();
+        self.journal.put(key, value, false);
+        Ok(true)
+    }
+
     pub fn put_inbound(
         &mut self,
         id: MessageId,
@@ -105,7 +118,23 @@ impl Committer {
     }
 }
 
+/// How long a text is known by its provider's id: longer than any provider repeats its call-backs.
+const ONCE_AGE: Duration = Duration::from_secs(72 * 3_600);
+
+/// Whether an entry of what is stored once is too old to count.
+pub(super) fn is_forgotten(value: &[u8], now: Timestamp) -> bool {
+    records::decode_time(value).is_none_or(|at| now.since(at) >= ONCE_AGE)
+}
+
 impl Store {
+    /// Whether a text of this carrier was stored under this id lately.
+    pub async fn knows_inbound(&self, carrier: &CarrierId, id: &str) -> Result<bool, StoreError> {
+        let (key, now) = (keys::once(carrier, id), self.inner.clock.now());
+        let known = move |engine: &Engine| engine.get(&key);
+        let value = self.inner.read(known).await?;
+        Ok(value.is_some_and(|value| !is_forgotten(&value, now)))
+    }
+
     /// The newest message from `number` to `handset`, not older than `since`: what a text from there
     /// answers.
     pub async fn last_sent(

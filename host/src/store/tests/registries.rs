@@ -71,7 +71,10 @@ async fn inbound_messages_are_listed_apart_from_the_others_and_owe_their_webhook
         in_reply_to: Some(MessageId(7)),
         system_id: None,
     };
-    rig.store.insert_inbound(record.clone(), &[]).await.unwrap();
+    rig.store
+        .insert_inbound(record.clone(), &[], None)
+        .await
+        .unwrap();
     let of = |account: &str| InboundFilter {
         account: Some(account.into()),
         ..InboundFilter::default()
@@ -258,6 +261,74 @@ async fn parts_of_an_inbound_message_are_kept_until_it_is_whole() {
     let mut whole = received(1, "ab", &from.value);
     whole.inbound.carrier = carrier.clone();
     let joined_of = [fragment(1, 1).concat, fragment(1, 2).concat];
-    rig.store.insert_inbound(whole, &joined_of).await.unwrap();
+    rig.store
+        .insert_inbound(whole, &joined_of, None)
+        .await
+        .unwrap();
     assert_eq!(rig.store.fragments().await, vec![fragment(2, 1)]);
+}
+
+#[tokio::test]
+async fn a_text_is_stored_once_under_its_providers_id_for_three_days() {
+    let rig = Rig::new();
+    let text = |n: u128, carrier: &str| InboundRecord {
+        inbound: Inbound {
+            id: MessageId::new(rig.clock.now(), n),
+            carrier: carrier.into(),
+            originator: Address::international("+447700900123").unwrap(),
+            recipient: Address::originator("60777").unwrap(),
+            body: Body::Text("hello".into()),
+            received_at: rig.clock.now(),
+            opted_out: false,
+        },
+        account: None,
+        labels: Vec::new(),
+        consumed: false,
+        webhook_url: None,
+        in_reply_to: None,
+        system_id: None,
+    };
+    let insert = async |store: &Store, record: InboundRecord, id: Option<&str>| {
+        store.insert_inbound(record, &[], id).await.unwrap()
+    };
+    assert!(insert(&rig.store, text(1, "web"), Some("SM1")).await);
+    assert!(!insert(&rig.store, text(2, "web"), Some("SM1")).await);
+    assert!(insert(&rig.store, text(3, "other"), Some("SM1")).await);
+    assert!(insert(&rig.store, text(4, "web"), Some("SM2")).await);
+    for n in 5..7 {
+        assert!(
+            insert(&rig.store, text(n, "web"), None).await,
+            "nothing tells"
+        );
+    }
+    let again = rig.crash();
+    assert!(
+        again
+            .store
+            .knows_inbound(&"web".into(), "SM1")
+            .await
+            .unwrap()
+    );
+    assert!(
+        !again
+            .store
+            .knows_inbound(&"web".into(), "SM9")
+            .await
+            .unwrap()
+    );
+    assert!(!insert(&again.store, text(8, "web"), Some("SM1")).await);
+    let all = again
+        .store
+        .list_inbound(InboundFilter::default(), None, 50)
+        .await;
+    assert_eq!(all.unwrap().items.len(), 5);
+    rig.at(72 * HOUR);
+    assert!(
+        !again
+            .store
+            .knows_inbound(&"web".into(), "SM1")
+            .await
+            .unwrap()
+    );
+    assert!(insert(&again.store, text(9, "web"), Some("SM1")).await);
 }

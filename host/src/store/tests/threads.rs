@@ -45,7 +45,7 @@ impl Rig {
     async fn receive(&self, n: u64, handset: &str) -> MessageId {
         let record = received(n, "hello", handset);
         let id = record.inbound.id;
-        self.store.insert_inbound(record, &[]).await.unwrap();
+        self.store.insert_inbound(record, &[], None).await.unwrap();
         id
     }
 
@@ -145,7 +145,7 @@ async fn inbound_messages_are_filtered_by_index() {
     nobodys.account = None;
     nobodys.labels = vec!["odd".into()];
     let lost = nobodys.inbound.id;
-    rig.store.insert_inbound(nobodys, &[]).await.unwrap();
+    rig.store.insert_inbound(nobodys, &[], None).await.unwrap();
     let found = async |filter: InboundFilter| {
         let page = rig.store.list_inbound(filter, None, 10).await.unwrap();
         let ids = page.items.iter().map(|i| i.inbound.id);
