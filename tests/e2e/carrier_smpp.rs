@@ -364,3 +364,128 @@ async fn a_carrier_that_comes_to_us_is_bound_on_its_own_connection() {
     session.take(sequence, "o-1").await;
     rig.wait_for(&id, "enroute").await;
 }
+
+/// Hears a replace_sm and answers it.
+async fn replaced_by(session: &mut Session, status: CommandStatus) -> rusmpp::pdus::ReplaceSm {
+    let command = session.hear_request().await;
+    let Some(Pdu::ReplaceSm(replace)) = command.pdu() else {
+        panic!("no replace_sm but {command:?}");
+    };
+    let replace = replace.clone();
+    let sequence = command.sequence_number;
+    session.say(status, sequence, Pdu::ReplaceSmResp).await;
+    replace
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_carrier_has_is_replaced_there_where_it_can_be() {
+    use heliograph::smpp::pdu::{Body, ReplaceSm, Sm};
+    use heliograph_tests::esme::{Esme, Mode};
+    let (smsc, door) = (Smsc::listen().await, free_address().await);
+    let rig = Rig::start(Plan {
+        simulators: Vec::new(),
+        carriers: vec![CarrierSpec {
+            id: "scripted".to_owned(),
+            address: smsc.address(),
+            extra: "supports = [\"replace\"]".to_owned(),
+        }],
+        policy: r#"
+            [[plugin]]
+            name = "words"
+            path = "{plugins}/content-filter.wasm"
+            config = { rules = [{ name = "house", kind = "words", words = ["casino"], action = "refuse" }] }
+        "#
+        .to_owned(),
+        config_extra: format!("[smpp]\nlisten = \"{door}\"\n"),
+        account_extra: "[[accounts.smpp]]\nsystem_id = \"app\"\npassword = \"literal:secret\"\n"
+            .to_owned(),
+        ..Plan::default()
+    })
+    .await;
+    let (mut session, _) = smsc.bound().await;
+    let id = rig.submit(sms(HANDSET, "before")).await;
+    let (sequence, _) = session.hear_submit().await;
+    session.take(sequence, "r-1").await;
+    rig.wait_for(&id, "enroute").await;
+    let path = format!("/v1/messages/{id}/replace");
+    let wanted = json!({ "text": "after", "validity_seconds": 3_600 });
+    let (replace, replaced) = tokio::join!(
+        replaced_by(&mut session, CommandStatus::EsmeRok),
+        rig.call("POST", &path, Some(wanted))
+    );
+    assert_eq!(replaced.0, 200, "{}", replaced.1);
+    assert_eq!(replace.message_id.as_str(), "r-1");
+    assert_eq!(replace.short_message().as_ref(), b"after");
+    assert_eq!(u8::from(replace.registered_delivery), 1);
+    assert_eq!(replace.validity_period.as_str().len(), 16);
+    assert_eq!(replace.schedule_delivery_time.as_str(), "");
+    let message = rig.message(&id).await;
+    assert_eq!(
+        (&message["text"], &message["status"]),
+        (&json!("after"), &json!("enroute"))
+    );
+    assert!(
+        message.to_string().contains("replaced at its carrier"),
+        "{message:#}"
+    );
+
+    // What cannot be: another data_coding, several parts, what policy forbids, nothing at all.
+    for (text, status, why) in [
+        ("\u{43f}\u{440}", 409, "another data_coding"),
+        (&*"x".repeat(161), 409, "several parts"),
+        ("a casino", 422, "casino"),
+    ] {
+        let (code, problem) = rig.call("POST", &path, Some(json!({ "text": text }))).await;
+        assert_eq!(code, status, "{problem}");
+        if status == 409 {
+            assert!(problem["detail"].to_string().contains(why), "{problem}");
+        }
+    }
+    assert_eq!(rig.call("POST", &path, Some(json!({}))).await.0, 422);
+    let (_, problem) = tokio::join!(
+        replaced_by(&mut session, CommandStatus::EsmeRreplacefail),
+        rig.call("POST", &path, Some(json!({ "text": "again" })))
+    );
+    assert_eq!(problem.0, 409);
+    assert!(
+        problem.1["detail"].to_string().contains("0x00000013"),
+        "{}",
+        problem.1
+    );
+    assert_eq!(rig.message(&id).await["text"], "after");
+
+    // The same for an application.
+    let mut app = Esme::bound(&door, Mode::Transceiver, "app").await;
+    let sm = Sm {
+        source_addr_ton: 5,
+        source_addr: b"Acme",
+        dest_addr_ton: 1,
+        dest_addr_npi: 1,
+        destination_addr: b"447700900123",
+        short_message: b"first",
+        ..Sm::default()
+    };
+    let message_id = app.submit(&sm).await;
+    let (sequence, _) = session.hear_submit().await;
+    session.take(sequence, "r-2").await;
+    rig.wait_for(&message_id, "enroute").await;
+    for (status, text) in [
+        (CommandStatus::EsmeRok, &b"second"[..]),
+        (CommandStatus::EsmeRreplacefail, b"third"),
+    ] {
+        let replace = Body::ReplaceSm(ReplaceSm {
+            message_id: message_id.as_bytes(),
+            source_addr_ton: 5,
+            source_addr: b"Acme",
+            registered_delivery: 1,
+            short_message: text,
+            ..ReplaceSm::default()
+        });
+        let smsc = replaced_by(&mut session, status);
+        let (replaced, response) = tokio::join!(smsc, app.ask(&replace));
+        assert_eq!(replaced.message_id.as_str(), "r-2");
+        assert_eq!(replaced.short_message().as_ref(), text);
+        assert_eq!(response.status, status);
+    }
+    assert_eq!(rig.message(&message_id).await["text"], "second");
+}

@@ -349,7 +349,7 @@ async fn change(
     }
 }
 
-async fn find(api: &Api, caller: &Caller, id: MessageId) -> Result<Message, Problem> {
+pub(super) async fn find(api: &Api, caller: &Caller, id: MessageId) -> Result<Message, Problem> {
     let found = api.pipeline.store.find(id).await.map_err(store_problem)?;
     found
         .filter(|message| visible(caller).is_none_or(|account| account == message.account))

@@ -18,6 +18,7 @@ mod numbers;
 mod openapi;
 pub mod problem;
 mod public;
+mod replace;
 mod reports;
 mod returns;
 mod trial;
@@ -185,6 +186,7 @@ fn public_routes(api: &Arc<Api>, router: Router) -> Router {
         .route("/v1/messages/preview", post(on(api, messages::preview)))
         .route("/v1/messages/{id}", get(on(api, messages::show)))
         .route("/v1/messages/{id}/cancel", post(on(api, messages::cancel)))
+        .route("/v1/messages/{id}/replace", post(on(api, replace::replace)))
         .route("/v1/batches", post(on(api, messages::batch)))
         .route("/v1/inbound", get(on(api, returns::inbound)))
         .route("/v1/threads", get(on(api, returns::threads)))

@@ -13,7 +13,7 @@ use super::problem::ProblemBody;
 use super::reports::{
     CarrierJson, DeadView, InboundView, OptOutView, OrphanView, ThreadItemView, ThreadView,
 };
-use super::wire::{OptOutRequest, SubmissionRequest};
+use super::wire::{OptOutRequest, ReplacementRequest, SubmissionRequest};
 
 /// One operation. `scope` is empty where no key is needed.
 pub struct Operation {
@@ -56,6 +56,7 @@ pub const OPERATIONS: [Operation; 50] = {
         op("post", "/v1/messages/preview", "send", "200", "Judge a submission and keep nothing", Json(of::<SubmissionRequest>), Json(of::<PreviewView<'static>>)),
         op("get", "/v1/messages/{id}", "read", "200", "Show a message and its trace", None, Json(of::<Detail<'static>>)),
         op("post", "/v1/messages/{id}/cancel", "send", "200", "Cancel a message that was not sent", None, Json(of::<Summary<'static>>)),
+        op("post", "/v1/messages/{id}/replace", "send", "200", "Give a message another text or other times", Json(of::<ReplacementRequest>), Json(of::<Summary<'static>>)),
         op("post", "/v1/messages/{id}/release", "admin", "200", "Let a held message go", None, Json(of::<Summary<'static>>)),
         op("post", "/v1/batches", "send", "200", "Submit up to 1,000 messages", Json(submissions), Object),
         op("get", "/v1/inbound", "read", "200", "List mobile-originated messages, newest first", None, Json(of::<List<InboundView<'static>>>)),

@@ -122,6 +122,53 @@ pub struct SubmissionRequest {
     pub on_unknown: Option<String>,
 }
 
+/// Body of `POST /v1/messages/{id}/replace`; what is absent stays as it is.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplacementRequest {
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1, max = 39_015))]
+    pub text: Option<String>,
+    /// RFC 3339, UTC or with an offset.
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1, max = 64), extend("format" = "date-time"))]
+    pub send_at: Option<String>,
+    /// From `send_at` on.
+    #[serde(default)]
+    #[schemars(with = "u64", range(min = 1, max = 31_536_000))]
+    pub validity_seconds: Option<u64>,
+}
+
+/// The same, its syntax checked.
+#[derive(Clone, Debug)]
+pub struct WantedReplacement {
+    pub text: Option<String>,
+    pub send_at: Option<Timestamp>,
+    pub validity_seconds: Option<u64>,
+}
+
+impl ReplacementRequest {
+    fn into_wanted(self) -> Result<WantedReplacement, Vec<FieldError>> {
+        let mut errors = Vec::new();
+        if self.text.is_none() && self.send_at.is_none() && self.validity_seconds.is_none() {
+            errors.push(FieldError::new(
+                "",
+                "replaces nothing: give text, send_at or validity_seconds",
+            ));
+        }
+        let send_at = self.send_at;
+        let send_at = send_at.and_then(|text| kept(&mut errors, "/send_at", timestamp(&text)));
+        match errors.is_empty() {
+            true => Ok(WantedReplacement {
+                text: self.text,
+                send_at,
+                validity_seconds: self.validity_seconds,
+            }),
+            false => Err(errors),
+        }
+    }
+}
+
 /// One TLV. `tag` is a number or hexadecimal text: 5120 or "0x1400".
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -181,6 +228,7 @@ fn tag_schema(_: &mut SchemaGenerator) -> Schema {
 pub struct Requests {
     pub submission: Checked<SubmissionRequest>,
     pub opt_out: Checked<OptOutRequest>,
+    pub replacement: Checked<ReplacementRequest>,
 }
 
 impl Requests {
@@ -194,6 +242,13 @@ impl Requests {
         self.submission
             .read(value)
             .and_then(|request| request.into_submission(numbers, account))
+            .map_err(|errors| Problem::invalid(Code::InvalidRequest, errors))
+    }
+
+    pub fn replacement(&self, value: Value) -> Result<WantedReplacement, Problem> {
+        self.replacement
+            .read(value)
+            .and_then(ReplacementRequest::into_wanted)
             .map_err(|errors| Problem::invalid(Code::InvalidRequest, errors))
     }
 

@@ -58,6 +58,7 @@ pub fn carrier(section: &SmppSection, base: &Path, at: &str) -> Result<Made, Sta
             data_sm: section.supports.contains(&Operation::DataSm),
             query_sm: section.supports.contains(&Operation::Query),
             cancel_sm: section.supports.contains(&Operation::Cancel),
+            replace_sm: section.supports.contains(&Operation::Replace),
         },
         query_after: Duration::from_secs(section.query_after_seconds),
         outbind: match &section.outbind {
@@ -135,7 +136,10 @@ fn certificate_of(
         client_ca,
         ..
     } = section;
-    if [certificate, key, client_ca].into_iter().all(Option::is_none) {
+    if [certificate, key, client_ca]
+        .into_iter()
+        .all(Option::is_none)
+    {
         return Ok(None);
     }
     let section = format!("{at}.outbind");

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::clock::Timestamp;
 use crate::domain::receipt::{Receipt, ReceiptStyle};
 use crate::domain::text::{Segmented, TextStyle};
-use crate::domain::{Address, CarrierId, Message, Tlv};
+use crate::domain::{Address, CarrierId, Message, ReceiptsWanted, Tlv};
 
 pub mod adapter;
 pub mod pace;
@@ -158,7 +158,20 @@ pub struct InboundPart {
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Why a message that a carrier took was not called back.
+/// What a message at its carrier is to become (replace_sm).
+pub struct Exchange<'a> {
+    /// As its carrier has it.
+    pub message: &'a Message,
+    /// The whole text, in the data_coding that the carrier has it in.
+    pub short_message: &'a [u8],
+    /// Other times; none leaves what there is.
+    pub send_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
+    pub receipts: Option<ReceiptsWanted>,
+    pub now: Timestamp,
+}
+
+/// Why a message that a carrier took was not called back, or not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallBackError {
     /// The carrier has no way to, or gave the message no id.
@@ -194,6 +207,17 @@ pub trait Carrier: Send + Sync {
     /// Asks the carrier to forget a message that it took, all of its segments.
     fn call_back<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<(), CallBackError>> {
         let _ = message;
+        Box::pin(async { Err(CallBackError::NotSupported) })
+    }
+
+    /// Whether [`Carrier::exchange`] can be tried.
+    fn exchanges(&self) -> bool {
+        false
+    }
+
+    /// Asks the carrier to put another text into a message that it took, in one segment.
+    fn exchange<'a>(&'a self, exchange: Exchange<'a>) -> BoxFuture<'a, Result<(), CallBackError>> {
+        let _ = exchange;
         Box::pin(async { Err(CallBackError::NotSupported) })
     }
 

@@ -27,15 +27,16 @@ use super::smpp_seat::Seat;
 pub use super::smpp_status::{StatusRule, Statuses};
 use super::smpp_submit::{self, Part, SubmitStyle, Verdict};
 use super::{
-    BoxFuture, CallBackError, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome,
+    BoxFuture, CallBackError, Carrier, CarrierEvent, CarrierStatus, Exchange, Outgoing, SendOutcome,
 };
 use crate::domain::text::TextStyle;
 use crate::domain::{CarrierId, Message, PartState};
 use crate::smpp::encode::{PASSWORD_MAX, SYSTEM_ID_MAX};
 use crate::smpp::link::{Answer, Link, Response};
-use crate::smpp::pdu::{Body, CancelSm};
+use crate::smpp::pdu::{Body, CancelSm, ReplaceSm};
 use crate::smpp::session::BindMode;
 use crate::smpp::status::{self, Class};
+use crate::smpp::time;
 
 /// A running SMPP carrier.
 pub struct SmppCarrier {
@@ -211,6 +212,14 @@ impl Carrier for SmppCarrier {
 
     fn call_back<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<(), CallBackError>> {
         Box::pin(self.inner.cancel(message))
+    }
+
+    fn exchanges(&self) -> bool {
+        self.inner.config.supports.replace_sm
+    }
+
+    fn exchange<'a>(&'a self, exchange: Exchange<'a>) -> BoxFuture<'a, Result<(), CallBackError>> {
+        Box::pin(async move { self.inner.replace(&exchange).await })
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
@@ -399,6 +408,51 @@ impl Inner {
         }
         // All segments were asked about, so that no more of them arrive than must.
         refused.map_or(Ok(()), |status| Err(CallBackError::Refused { status }))
+    }
+
+    /// replace_sm for a message of one segment (SMPP 3.4, 4.10.1), which says neither data_coding nor
+    /// header: those of what is replaced stay.
+    async fn replace(&self, exchange: &Exchange<'_>) -> Result<(), CallBackError> {
+        let message = exchange.message;
+        let [part] = &message.parts[..] else {
+            return Err(CallBackError::NotSupported);
+        };
+        let known = part.carrier == self.config.id
+            && part.state == PartState::Enroute
+            && !part.carrier_message_id.is_empty();
+        if !known || !self.config.supports.replace_sm {
+            return Err(CallBackError::NotSupported);
+        }
+        let defaults = &self.config.submit;
+        let source = wire_address(message.sent_originator(), &defaults.source);
+        let mut sm = message.sm.clone();
+        sm.receipts = exchange.receipts.unwrap_or(sm.receipts);
+        let schedule = exchange.send_at.filter(|at| *at > exchange.now);
+        let schedule = schedule.and_then(time::absolute);
+        let validity = exchange.expires_at.and_then(|at| match defaults.validity {
+            Validity::Relative => Some(time::relative(at.since(exchange.now))),
+            Validity::Absolute => time::absolute(at),
+            Validity::None => None,
+        });
+        let replace = Body::ReplaceSm(ReplaceSm {
+            message_id: part.carrier_message_id.as_bytes(),
+            source_addr_ton: source.ton,
+            source_addr_npi: source.npi,
+            source_addr: source.value.as_bytes(),
+            schedule_delivery_time: schedule.as_ref().map_or(&[], |at| at),
+            validity_period: validity.as_ref().map_or(&[], |at| at),
+            registered_delivery: defaults.registered_delivery(&sm, self.style.receives),
+            sm_default_msg_id: 0,
+            short_message: exchange.short_message,
+        });
+        let response = self.ask(&replace).await.ok_or(CallBackError::Unanswered)?;
+        let status = response
+            .pdu()
+            .map_or(status::ESME_RUNKNOWNERR, |pdu| pdu.command_status);
+        match status {
+            status::ESME_ROK => Ok(()),
+            status => Err(CallBackError::Refused { status }),
+        }
     }
 
     /// All segments on one session. Where a carrier takes some and puts others off, the others are

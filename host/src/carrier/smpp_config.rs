@@ -236,6 +236,7 @@ pub struct Supports {
     pub data_sm: bool,
     pub query_sm: bool,
     pub cancel_sm: bool,
+    pub replace_sm: bool,
 }
 
 /// How a carrier is spoken to over TLS.

@@ -277,6 +277,8 @@ pub enum Operation {
     Query,
     /// Sent when a message that the SMSC has is canceled.
     Cancel,
+    /// Sent when a message that the SMSC has is replaced.
+    Replace,
 }
 
 /// How the SMSC is known, and what it is shown.

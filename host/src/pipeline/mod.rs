@@ -13,6 +13,7 @@ pub mod decide;
 pub mod dispatch;
 pub mod erase;
 pub mod events;
+pub mod exchange;
 mod gate;
 pub mod inbound;
 pub mod inbound_routes;
@@ -45,6 +46,7 @@ pub use account::{Account, Accounts};
 pub use alter::{Changed, Replacement};
 pub use carriers::Carriers;
 pub use events::{EventKind, Events};
+pub use exchange::NotExchanged;
 pub use policy::Policy;
 pub use submit::{Preview, Submission, SubmitError, Submitted};
 

@@ -7,9 +7,10 @@ use super::session::{Response, Visit};
 use super::submission::{recipient, source};
 use super::submit::waiting;
 use super::system::DefaultAlphabet;
+use crate::carrier::CallBackError;
 use crate::clock::Timestamp;
 use crate::domain::{Body, Message, MessageId, ReceiptsWanted, State, text};
-use crate::pipeline::{Changed, Replacement};
+use crate::pipeline::{Changed, NotExchanged, Replacement};
 use crate::smpp::pdu::{CancelSm, QuerySm, ReplaceSm, command_id};
 use crate::smpp::status;
 use crate::smpp::time::{self, SmppTime};
@@ -110,8 +111,14 @@ pub async fn replace(visit: &Visit, replace: &ReplaceSm<'_>) -> Result<Response,
         .await?
         .ok_or_else(unknown)?;
     let new = replacement(visit, replace, &message)?;
-    match visit.esme.pipeline.replace(message.id, new).await {
+    let pipeline = &visit.esme.pipeline;
+    match pipeline.replace(message.id, new.clone()).await {
         Ok(Ok(Changed::Done)) => Ok(Response::Status),
+        Ok(Ok(Changed::TooLate(State::Enroute))) => {
+            let exchanged = pipeline.exchange(&message, new).await;
+            exchanged.map_err(|why| not_exchanged(&why))?;
+            Ok(Response::Status)
+        }
         Ok(Ok(Changed::TooLate(_))) => Err(failed("the message has gone on its way")),
         Ok(Err(error)) => Err(Refused::new(status::ESME_RINVMSGLEN, error.to_string())),
         Err(error) => Err(not_changed(&error, status::ESME_RREPLACEFAIL)),
@@ -232,6 +239,30 @@ fn is_to(message: &Message, address: &[u8]) -> bool {
 
 fn same(value: &str, address: &[u8]) -> bool {
     value.as_bytes() == address.strip_prefix(b"+").unwrap_or(address)
+}
+
+/// Why a message that its carrier has stays as it is.
+fn not_exchanged(why: &NotExchanged) -> Refused {
+    let failed = |why: &str| Refused::new(status::ESME_RREPLACEFAIL, why);
+    match why {
+        NotExchanged::TooLate(_) => failed("the message has gone on its way"),
+        NotExchanged::Text(error) => Refused::new(status::ESME_RINVMSGLEN, error.to_string()),
+        NotExchanged::Unfit(why) => failed(why),
+        NotExchanged::Refused(refusal) => {
+            let why = format!("{}: {}", refusal.code, refusal.reason);
+            refusal::of_policy_code(&refusal.code, &why)
+        }
+        NotExchanged::Carrier(CallBackError::NotSupported) => {
+            failed("the message's carrier cannot replace it")
+        }
+        NotExchanged::Carrier(CallBackError::Refused { status }) => {
+            failed(&format!("the carrier did not replace it: {status:#010x}"))
+        }
+        NotExchanged::Carrier(CallBackError::Unanswered) => {
+            failed("the carrier did not answer whether it is replaced")
+        }
+        NotExchanged::Store(error) => not_changed(error, status::ESME_RREPLACEFAIL),
+    }
 }
 
 fn not_changed(error: &UpdateError, otherwise: u32) -> Refused {
