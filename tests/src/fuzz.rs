@@ -11,7 +11,12 @@ use heliograph::domain::message::Body as Content;
 use heliograph::domain::receipt::{
     ID_OCTETS_MAX, IdForm, Receipt, ReceiptTlvs, id_candidates, looks_like_receipt, response_key,
 };
-use heliograph::domain::text::{self, Concat, gsm};
+use heliograph::domain::text::{
+    self, Concat, EncodingWish, Language, Languages, Manner, TextStyle, TextWish, gsm,
+};
+use heliograph::domain::wap_push::{
+    Indication, IndicationAction, Loading, LoadingAction, Push, PushTime,
+};
 use heliograph::domain::{Address, CarrierId};
 use heliograph::pipeline::reassembly::{Added, Joined, Reassembly};
 use heliograph::smpp::pdu::{self, Body, Framing, Pdu, Sm, SmResp, decode, encode, tag};
@@ -30,6 +35,8 @@ pub const TARGETS: &[Target] = &[
     ("udh", udh),
     ("reassembly", reassembly),
     ("text", text_codecs),
+    ("shift", shift),
+    ("push", push),
 ];
 
 /// A bug that `make fuzz` must find first, so that a fuzzer that sees nothing is found out.
@@ -367,6 +374,228 @@ fn segments(words: &str) {
         }
     }
     assert_eq!(whole, words, "no character is lost or cut");
+}
+
+/// Letters under any national tables (3GPP TS 23.038, 6.2.1.2): whatever septets a phone sends under
+/// them are read, one letter each at most; and what they read as travels under every choice of tables
+/// and comes back as it was, counted as it was planned.
+fn shift(octets: &[u8]) {
+    let [single, locking, septets @ ..] = octets else {
+        return;
+    };
+    // The elements of both tables, known languages and unknown ones.
+    let mut message = vec![6, 0x24, 1, single % 16, 0x25, 1, locking % 16];
+    message.extend_from_slice(septets);
+    let Content::Text(words) = text::decode(0, true, &message).body else {
+        return;
+    };
+    assert!(
+        words.chars().count() <= septets.len(),
+        "a septet is a letter at most"
+    );
+    let named = [single, locking].map(|code| Language::from_code(code % 16));
+    let languages: Languages = named.into_iter().flatten().collect();
+    for encoding in [
+        EncodingWish::Auto,
+        EncodingWish::National,
+        EncodingWish::Ucs2,
+        EncodingWish::Gsm7,
+    ] {
+        let wish = TextWish {
+            encoding: Some(encoding),
+            languages,
+            transliterate: Some(false),
+        };
+        let manner = Manner {
+            wish,
+            message_class: None,
+            data_coding: None,
+        };
+        comes_back(&words, &manner);
+    }
+}
+
+fn comes_back(words: &str, manner: &Manner) {
+    let (content, style) = (Content::Text(words.to_owned()), TextStyle::default());
+    let plan = text::plan_for(&content, manner, &style);
+    let cut = text::render(&content, manner, &style, 7);
+    let (Ok(plan), Ok(cut)) = (&plan, &cut) else {
+        assert_eq!(plan.is_err(), cut.is_err(), "the plan and the cut agree");
+        let encoding = manner.wish.encoding;
+        let too_long = words.chars().count() > 1_000;
+        let narrow = encoding == Some(EncodingWish::Gsm7);
+        assert!(
+            words.is_empty() || too_long || narrow,
+            "{words:?} cannot travel"
+        );
+        return;
+    };
+    assert_eq!(usize::from(plan.segments), cut.segments.len());
+    let mut whole = String::new();
+    for segment in &cut.segments {
+        let message = segment.short_message();
+        // Septets travel one an octet, behind a header that takes its room.
+        assert!(message.len() <= 160, "{} octets", message.len());
+        match text::decode(cut.data_coding, segment.udhi(), &message).body {
+            Content::Text(part) => whole.push_str(&part),
+            other => panic!("a text became {other:?}"),
+        }
+    }
+    assert_eq!(whole, words, "under {manner:?}");
+}
+
+/// A push is read by its own rules (WAP-167, WAP-168, WAP-192) as what it was made of, and its parts
+/// hold all of it.
+fn push(octets: &[u8]) {
+    const PREFIXES: [&str; 5] = ["", "http://", "http://www.", "https://", "https://www."];
+    let [kind, action, time, rest @ ..] = octets else {
+        return;
+    };
+    let words = String::from_utf8_lossy(rest);
+    let mut pieces = words.splitn(3, '\u{1}').map(str::to_owned);
+    let mut piece = || pieces.next().unwrap_or_default();
+    let url = format!("{}{}", PREFIXES[usize::from(kind >> 1) % 5], piece());
+    let (shown, id) = (piece(), Some(piece()).filter(|id| !id.is_empty()));
+    let moment = PushTime::new(
+        u16::from(*time) * 40,
+        [*action % 13, *kind, 23, 59, *time % 60],
+    );
+    let made = if kind & 1 == 0 {
+        Push::Indication(Indication {
+            url: url.clone(),
+            text: shown.clone(),
+            id: id.clone(),
+            action: IndicationAction::ALL[usize::from(*action) % 5],
+            created: moment,
+            expires: moment.filter(|_| action & 8 != 0),
+        })
+    } else {
+        Push::Loading(Loading {
+            url: url.clone(),
+            action: LoadingAction::ALL[usize::from(*action) % 3],
+        })
+    };
+    let all = match kind & 1 {
+        0 => vec![Some(&url), Some(&shown), id.as_ref()],
+        _ => vec![Some(&url)],
+    };
+    let holds = |text: &&String| !text.is_empty() && !text.contains('\0');
+    let sound = all.iter().flatten().all(holds);
+    let body = match made.body() {
+        Ok(body) => body,
+        Err(error) => {
+            assert!(
+                !sound && ["url", "id", "text"].contains(&error.field()),
+                "{error}"
+            );
+            return;
+        }
+    };
+    assert!(sound, "what WBXML cannot hold was written");
+    let Content::Binary { udh, data } = &body else {
+        panic!("a push is octets");
+    };
+    // WAP-259: to port 2948, from 9200, by 16-bit addresses.
+    assert_eq!(udh[..], [0x05, 0x04, 0x0B, 0x84, 0x23, 0xF0]);
+    let read = ReadPush::of(data).expect("what a phone can read");
+    assert_eq!(read.url, url);
+    if kind & 1 == 0 {
+        assert_eq!((read.text, read.id), (Some(shown), id));
+    }
+    let Ok(cut) = text::segment(&body, 7) else {
+        assert!(data.len() > 140 * 100, "{} octets", data.len());
+        return;
+    };
+    let mut whole = Vec::new();
+    for segment in &cut.segments {
+        assert!(segment.short_message().len() <= 140);
+        whole.extend_from_slice(&segment.payload);
+    }
+    assert_eq!(&whole, data);
+}
+
+/// What a phone makes of a push: written from the specifications' tables of tokens alone.
+#[derive(Default)]
+struct ReadPush {
+    url: String,
+    text: Option<String>,
+    id: Option<String>,
+}
+
+impl ReadPush {
+    fn of(data: &[u8]) -> Option<ReadPush> {
+        // Transaction, Push, four octets of headers: content type and charset UTF-8.
+        let [_, 0x06, 0x04, 0x03, content_type, 0x81, 0xEA, rest @ ..] = data else {
+            return None;
+        };
+        // WBXML 1.2, the document, UTF-8, no string table.
+        let [0x02, document, 0x6A, 0x00, tokens @ ..] = rest else {
+            return None;
+        };
+        let mut rest = tokens;
+        let href = match (content_type, document) {
+            (0xAE, 0x05) => {
+                rest = rest.strip_prefix(&[0x45, 0xC6])?;
+                0x0B
+            }
+            (0xB0, 0x06) => {
+                rest = rest.strip_prefix(&[0x85])?;
+                0x08
+            }
+            _ => return None,
+        };
+        let mut read = ReadPush::default();
+        while !rest.starts_with(&[0x01]) {
+            let (token, after) = rest.split_first()?;
+            rest = after;
+            match *token {
+                prefix if (href..href + 5).contains(&prefix) => {
+                    let prefixes = ["", "http://", "http://www.", "https://", "https://www."];
+                    read.url = prefixes[usize::from(prefix - href)].to_owned();
+                    read.url.push_str(&ReadPush::value(&mut rest)?);
+                }
+                0x11 if href == 0x0B => read.id = Some(ReadPush::value(&mut rest)?),
+                0x0A | 0x10 if href == 0x0B => {
+                    let [0xC3, length, after @ ..] = rest else {
+                        return None;
+                    };
+                    let (digits, after) = after.split_at_checked(usize::from(*length))?;
+                    if digits.len() > 7 || digits.iter().any(|d| d >> 4 > 9 || d & 15 > 9) {
+                        return None;
+                    }
+                    rest = after;
+                }
+                0x05..=0x09 => {}
+                _ => return None,
+            }
+        }
+        rest = &rest[1..];
+        if href == 0x0B {
+            read.text = Some(ReadPush::value(&mut rest)?);
+            rest = rest.strip_prefix(&[0x01, 0x01])?;
+        }
+        rest.is_empty().then_some(read)
+    }
+
+    /// Inline strings, and the domains that have a token.
+    fn value(rest: &mut &[u8]) -> Option<String> {
+        let mut value = String::new();
+        loop {
+            match *rest {
+                [0x03, after @ ..] => {
+                    let end = after.iter().position(|b| *b == 0)?;
+                    value.push_str(std::str::from_utf8(&after[..end]).ok()?);
+                    *rest = &after[end + 1..];
+                }
+                [domain @ 0x85..=0x88, after @ ..] => {
+                    let domains = [".com/", ".edu/", ".net/", ".org/"];
+                    value.push_str(domains[usize::from(domain - 0x85)]);
+                    *rest = after;
+                }
+                _ => return Some(value),
+            }
+        }
+    }
 }
 
 fn planted(octets: &[u8]) {
