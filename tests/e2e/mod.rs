@@ -29,5 +29,6 @@ mod smpp_bytes;
 mod smpp_tls;
 mod tenants;
 mod text;
+mod tlvs;
 mod trial;
 mod unanswered;
