@@ -198,6 +198,15 @@ async fn an_esme_that_set_dpf_hears_once_that_the_phone_is_back_through_a_restar
     .await;
     let mut app = Esme::bound(&address, Mode::Receiver, "app").await;
     let _other = Esme::bound(&address, Mode::Receiver, "other").await;
+    // The bind is answered before its session takes its place among those of its system_id.
+    for system_id in ["app", "other"] {
+        eventually("the session is there", async || {
+            let who = format!("\"{system_id}\"");
+            let bound = rig.metric(&["heliograph_esme_bound", &who]).await;
+            (bound == 1.0).then_some(())
+        })
+        .await;
+    }
     alert(
         &mut session,
         "447700900123",

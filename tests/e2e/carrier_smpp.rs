@@ -441,7 +441,7 @@ async fn a_message_that_the_carrier_has_is_replaced_there_where_it_can_be() {
             assert!(problem["detail"].to_string().contains(why), "{problem}");
         }
     }
-    assert_eq!(rig.call("POST", &path, Some(json!({}))).await.0, 422);
+    assert_eq!(rig.call("POST", &path, Some(json!({}))).await.0, 400);
     let (_, problem) = tokio::join!(
         replaced_by(&mut session, CommandStatus::EsmeRreplacefail),
         rig.call("POST", &path, Some(json!({ "text": "again" })))

@@ -1,19 +1,13 @@
 //! A carrier behind TLS: trusted by its authority, by a pin, or not at all.
 
-use std::sync::Arc;
-
 use heliograph_tests::smsc::{Session, Smsc};
-use heliograph_tests::tls::certificates;
+use heliograph_tests::tls::{Certificates, certificates};
 use heliograph_tests::{CarrierSpec, Plan, Rig, eventually, free_address, sms};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rusmpp::pdus::Outbind;
 use rusmpp::types::COctetString;
 use rusmpp::{CommandId, CommandStatus};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 async fn rig(address: String, ca: &str, tls: &str) -> Rig {
     Rig::start(Plan {
@@ -82,33 +76,12 @@ async fn a_carrier_that_is_not_trusted_gets_no_bind_and_the_log_says_why() {
     }
 }
 
-/// PEMs: an authority, a certificate for `localhost` by it, and its key.
-fn pems() -> [String; 3] {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
-        .expect("an authority");
-    let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    let certificate = params.signed_by(&key, &authority).expect("a certificate");
-    [authority.pem(), certificate.pem(), key.serialize_pem()]
-}
-
 /// A message centre that comes to us and trusts that authority alone; none where it does not trust us.
-async fn comes_over_tls(address: &str, ca: &str) -> Option<Session> {
-    let mut roots = RootCertStore::empty();
-    let ca = CertificateDer::from_pem_slice(ca.as_bytes()).expect("PEM");
-    roots.add(ca).expect("an authority");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+async fn comes_over_tls(address: &str, made: &Certificates) -> Option<Session> {
     let stream = TcpStream::connect(address).await.expect("a connection");
     let name = ServerName::try_from("localhost").expect("a name");
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    Some(Session::over(Box::new(stream.await.ok()?)))
+    let stream = made.connector().connect(name, stream).await.ok()?;
+    Some(Session::over(Box::new(stream)))
 }
 
 fn outbind() -> Outbind {
@@ -126,7 +99,7 @@ async fn an_outbind_comes_over_tls_and_the_certificate_is_read_again() {
         "outbind = {{ listen = \"{listen}\", system_id = \"smsc\", password = \"literal:knock\", \
          bind = \"transceiver\", sessions = 2, certificate = \"our.crt\", key = \"our.key\" }}"
     );
-    let [ca, certificate, key] = pems();
+    let made = certificates(|_| {});
     let rig = Rig::start(Plan {
         simulators: Vec::new(),
         carriers: vec![CarrierSpec {
@@ -135,8 +108,11 @@ async fn an_outbind_comes_over_tls_and_the_certificate_is_read_again() {
             extra,
         }],
         files: vec![
-            ("our.crt".to_owned(), certificate.into_bytes()),
-            ("our.key".to_owned(), key.into_bytes()),
+            (
+                "our.crt".to_owned(),
+                made.certificate_pem.clone().into_bytes(),
+            ),
+            ("our.key".to_owned(), made.key_pem.clone().into_bytes()),
         ],
         ..Plan::default()
     })
@@ -151,7 +127,7 @@ async fn an_outbind_comes_over_tls_and_the_certificate_is_read_again() {
         end.is_err() || !rest.windows(4).any(|w| w == [0, 0, 0, 9]),
         "{rest:x?}"
     );
-    let mut session = comes_over_tls(&listen, &ca).await.expect("a handshake");
+    let mut session = comes_over_tls(&listen, &made).await.expect("a handshake");
     session.say(CommandStatus::EsmeRok, 1, outbind()).await;
     let bind = session.hear().await.expect("a bind");
     assert_eq!(bind.id(), CommandId::BindTransceiver);
@@ -161,13 +137,13 @@ async fn an_outbind_comes_over_tls_and_the_certificate_is_read_again() {
     session.take(sequence, "o-1").await;
     rig.wait_for(&id, "enroute").await;
 
-    let [other_ca, certificate, key] = pems();
-    assert!(comes_over_tls(&listen, &other_ca).await.is_none());
-    std::fs::write(rig.dir.path().join("our.crt"), certificate).expect("a file");
-    std::fs::write(rig.dir.path().join("our.key"), key).expect("a file");
+    let other = certificates(|_| {});
+    assert!(comes_over_tls(&listen, &other).await.is_none());
+    std::fs::write(rig.dir.path().join("our.crt"), &other.certificate_pem).expect("a file");
+    std::fs::write(rig.dir.path().join("our.key"), &other.key_pem).expect("a file");
     rig.signal("-HUP").await;
     let mut session = eventually("the new certificate is in use", async || {
-        comes_over_tls(&listen, &other_ca).await
+        comes_over_tls(&listen, &other).await
     })
     .await;
     session.say(CommandStatus::EsmeRok, 1, outbind()).await;

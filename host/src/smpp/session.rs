@@ -237,6 +237,7 @@ impl<T> Session<T> {
             | State::Open { .. }
             | State::Binding { .. }
             | State::Unbinding { .. }
+            | State::Leaving { .. }
             | State::Closed(_) => return Err(RequestError::NotBound),
         }
         if frame.len() < pdu::HEADER_LEN {
