@@ -105,7 +105,7 @@ async fn served() -> (Rig, Session, Esme, Smsc) {
         carriers: vec![CarrierSpec {
             id: "scripted".to_owned(),
             address: smsc.address(),
-            extra: "user_message_reference = false".to_owned(),
+            extra: String::new(),
         }],
         config_extra: format!("[smpp]\nlisten = \"{door}\"\n"),
         account_extra:
