@@ -60,8 +60,8 @@ fn octets(tag: u16, value: &[u8]) -> Vec<u8> {
     [&tag.to_be_bytes()[..], &length.to_be_bytes(), value].concat()
 }
 
-fn times(frame: &[u8], wanted: &[u8]) -> usize {
-    frame.windows(wanted.len()).filter(|w| *w == wanted).count()
+fn has(frame: &[u8], wanted: &[u8]) -> bool {
+    frame.windows(wanted.len()).any(|w| w == wanted)
 }
 
 /// The next PDU but for enquire_link, whole and untouched.
@@ -138,8 +138,8 @@ async fn every_parameter_of_a_client_reaches_the_carrier_octet_by_octet() {
         take(&mut session, &submit, &format!("http-{n}"), &[]).await;
         rig.wait_for(&id, "enroute").await;
         for (tag, value) in some {
-            let found = times(&submit, &octets(*tag, value));
-            assert_eq!(found, 1, "{tag:#06x} over HTTP: {submit:02x?}");
+            let found = has(&submit, &octets(*tag, value));
+            assert!(found, "{tag:#06x} over HTTP: {submit:02x?}");
         }
 
         let mut tlvs = TlvBuf::new();
@@ -161,8 +161,8 @@ async fn every_parameter_of_a_client_reaches_the_carrier_octet_by_octet() {
         take(&mut session, &submit, &format!("smpp-{n}"), &[]).await;
         rig.wait_for(&id, "enroute").await;
         for (tag, value) in some {
-            let expect = usize::from(*tag != QOS_TIME_TO_LIVE);
-            let found = times(&submit, &octets(*tag, value));
+            let found = has(&submit, &octets(*tag, value));
+            let expect = *tag != QOS_TIME_TO_LIVE;
             assert_eq!(found, expect, "{tag:#06x} over SMPP: {submit:02x?}");
         }
     }

@@ -64,7 +64,11 @@ fn pdu(octets: &[u8]) {
             let refusal = error.response();
             let command_id = error.header.command_id;
             let has_none = command_id & 0x8000_0000 != 0 || command_id == ALERT_NOTIFICATION;
-            assert_eq!(refusal.is_none(), has_none, "what has a response is answered");
+            assert_eq!(
+                refusal.is_none(),
+                has_none,
+                "what has a response is answered"
+            );
             return;
         }
     };
