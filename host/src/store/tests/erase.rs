@@ -93,7 +93,7 @@ async fn conversations_parts_and_lost_receipts_go_and_the_wish_stays() {
     rig.accept_for(1_000, NUMBER).await;
     for (n, handset) in [(2_000, NUMBER), (3_000, OTHER)] {
         let record = received(n, "a secret", handset);
-        rig.store.insert_inbound(record, &[]).await.unwrap();
+        rig.store.insert_inbound(record, &[], None).await.unwrap();
     }
     let fragment = Fragment {
         carrier: "north".into(),
