@@ -200,26 +200,27 @@ impl Pipeline {
             asker: message.originator.clone(),
         };
         let now = self.clock.now();
-        let kept = self.phones.wishes.lock().keep(wish.clone(), now);
-        match kept {
-            Kept::Fresh => {}
+        let fresh = format!("{META}{:016x}{:016x}", now.0, self.random_u64());
+        let kept = self.phones.wishes.lock().keep(wish.clone(), now, fresh);
+        let key = match kept {
+            Kept::Fresh(key) => key,
             Kept::Known => return,
             Kept::NoRoom => {
                 let dropped = &self.phones.counts.wishes_dropped;
                 dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-        }
-        let value = now.0.to_be_bytes().to_vec();
-        if let Err(error) = self.store.put_meta(&meta_key(&wish), value).await {
+        };
+        if let Err(error) = self.store.put_meta(&key, stored(&wish, now)).await {
             tracing::warn!(%error, "a wish to be alerted is kept in memory alone");
         }
     }
 
     /// The ESME was told.
     pub async fn wish_granted(&self, wish: &Wish) {
-        if self.phones.wishes.lock().forget(wish) {
-            self.forget_stored_wish(wish).await;
+        let forgotten = self.phones.wishes.lock().forget(wish);
+        if let Some(key) = forgotten {
+            self.forget_stored_wish(&key).await;
         }
     }
 
@@ -233,13 +234,13 @@ impl Pipeline {
 
     async fn forget_old_wishes(&self) {
         let old = self.phones.wishes.lock().forget_old(self.clock.now());
-        for wish in old {
-            self.forget_stored_wish(&wish).await;
+        for key in old {
+            self.forget_stored_wish(&key).await;
         }
     }
 
-    async fn forget_stored_wish(&self, wish: &Wish) {
-        if let Err(error) = self.store.delete_meta(&meta_key(wish)).await {
+    async fn forget_stored_wish(&self, key: &str) {
+        if let Err(error) = self.store.delete_meta(key).await {
             tracing::warn!(%error, "a wish to be alerted could not be forgotten");
         }
     }
@@ -255,9 +256,8 @@ impl Pipeline {
         };
         let mut wishes = self.phones.wishes.lock();
         for (key, value) in stored {
-            let at = value.try_into().map(u64::from_be_bytes).map(Timestamp);
-            if let (Some(wish), Ok(at)) = (wish_of(&key), at) {
-                wishes.keep(wish, at);
+            if let Some((wish, at)) = wish_of(&value) {
+                wishes.keep(wish, at, key);
             }
         }
     }
@@ -271,17 +271,21 @@ fn phone_of<'a>(
     near.iter().find(|phone| message.waits_for(phone))
 }
 
-fn meta_key(wish: &Wish) -> String {
+/// The value of a wish: its time, and names that end in NUL. Nothing of it stands in the key, which no
+/// store seals.
+fn stored(wish: &Wish, at: Timestamp) -> Vec<u8> {
     let (handset, asker) = (&wish.handset, &wish.asker);
     let [a, b] = [handset, asker].map(|address| {
         let (ton, npi) = (address.ton as u8, address.npi as u8);
         format!("{ton}\0{npi}\0{}", address.value)
     });
-    format!("{META}{}\0{a}\0{b}", wish.system_id)
+    let names = format!("{}\0{a}\0{b}", wish.system_id);
+    [&at.0.to_be_bytes()[..], names.as_bytes()].concat()
 }
 
-fn wish_of(key: &str) -> Option<Wish> {
-    let parts: Vec<&str> = key.strip_prefix(META)?.split('\0').collect();
+fn wish_of(value: &[u8]) -> Option<(Wish, Timestamp)> {
+    let (at, names) = value.split_first_chunk::<8>()?;
+    let parts: Vec<&str> = std::str::from_utf8(names).ok()?.split('\0').collect();
     let address = |ton: &str, npi: &str, value: &str| {
         Some(Address {
             ton: TypeOfNumber::from_u8(ton.parse().ok()?),
@@ -292,85 +296,99 @@ fn wish_of(key: &str) -> Option<Wish> {
     let [system_id, ton, npi, handset, its_ton, its_npi, asker] = parts[..] else {
         return None;
     };
-    Some(Wish {
+    let wish = Wish {
         system_id: system_id.into(),
         handset: address(ton, npi, handset)?,
         asker: address(its_ton, its_npi, asker)?,
-    })
+    };
+    Some((wish, Timestamp(u64::from_be_bytes(*at))))
 }
 
 /// Who wants to hear of which phone.
 #[derive(Debug, Default)]
 struct Wishes {
-    by_subscriber: HashMap<String, Vec<(Wish, Timestamp)>>,
+    by_subscriber: HashMap<String, Vec<Known>>,
     by_esme: HashMap<Arc<str>, usize>,
     count: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
+struct Known {
+    wish: Wish,
+    at: Timestamp,
+    /// Under which it is stored.
+    key: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Kept {
-    /// To be written.
-    Fresh,
+    /// To be written under this key.
+    Fresh(String),
     Known,
     NoRoom,
 }
 
 impl Wishes {
-    fn keep(&mut self, wish: Wish, now: Timestamp) -> Kept {
-        let key = subscriber_key(&wish.handset.value);
-        let known = self.by_subscriber.get_mut(&key);
-        let known = known.and_then(|all| all.iter_mut().find(|(w, _)| *w == wish));
-        if let Some((_, at)) = known {
-            if now.since(*at) < WISH_RENEWED_AFTER {
+    /// `fresh`: the key of one that is not known yet.
+    fn keep(&mut self, wish: Wish, now: Timestamp, fresh: String) -> Kept {
+        let subscriber = subscriber_key(&wish.handset.value);
+        let known = self.by_subscriber.get_mut(&subscriber);
+        let known = known.and_then(|all| all.iter_mut().find(|k| k.wish == wish));
+        if let Some(known) = known {
+            if now.since(known.at) < WISH_RENEWED_AFTER {
                 return Kept::Known;
             }
-            *at = now;
-            return Kept::Fresh;
+            known.at = now;
+            return Kept::Fresh(known.key.clone());
         }
         let of_esme = self.by_esme.entry(wish.system_id.clone()).or_default();
-        if *of_esme >= WISHES_PER_ESME_MAX || self.count >= WISHES_MAX || key.is_empty() {
+        if *of_esme >= WISHES_PER_ESME_MAX || self.count >= WISHES_MAX || subscriber.is_empty() {
             return Kept::NoRoom;
         }
         *of_esme += 1;
         self.count += 1;
-        self.by_subscriber.entry(key).or_default().push((wish, now));
-        Kept::Fresh
+        let known = Known {
+            wish,
+            at: now,
+            key: fresh.clone(),
+        };
+        self.by_subscriber
+            .entry(subscriber)
+            .or_default()
+            .push(known);
+        Kept::Fresh(fresh)
     }
 
     fn about(&self, handset: &str) -> Vec<Wish> {
         let near = self.by_subscriber.get(&subscriber_key(handset));
         let near = near.map_or(&[][..], Vec::as_slice).iter();
-        near.filter(|(wish, _)| same_subscriber(&wish.handset.value, handset))
-            .map(|(wish, _)| wish.clone())
+        near.filter(|known| same_subscriber(&known.wish.handset.value, handset))
+            .map(|known| known.wish.clone())
             .collect()
     }
 
-    fn forget(&mut self, wish: &Wish) -> bool {
-        let key = subscriber_key(&wish.handset.value);
-        let Some(all) = self.by_subscriber.get_mut(&key) else {
-            return false;
-        };
-        let before = all.len();
-        all.retain(|(w, _)| w != wish);
-        let gone = before - all.len();
+    /// The key under which it was stored.
+    fn forget(&mut self, wish: &Wish) -> Option<String> {
+        let subscriber = subscriber_key(&wish.handset.value);
+        let all = self.by_subscriber.get_mut(&subscriber)?;
+        let place = all.iter().position(|known| known.wish == *wish)?;
+        let known = all.swap_remove(place);
         if all.is_empty() {
-            self.by_subscriber.remove(&key);
+            self.by_subscriber.remove(&subscriber);
         }
-        self.count -= gone;
+        self.count -= 1;
         if let Some(of_esme) = self.by_esme.get_mut(&wish.system_id) {
-            *of_esme -= gone;
+            *of_esme -= 1;
         }
-        gone > 0
+        Some(known.key)
     }
 
-    fn forget_old(&mut self, now: Timestamp) -> Vec<Wish> {
+    /// The keys of those that are too old.
+    fn forget_old(&mut self, now: Timestamp) -> Vec<String> {
         let all = self.by_subscriber.values().flatten();
-        let old = all.filter(|(_, at)| now.since(*at) >= WISH_AGE);
-        let old: Vec<Wish> = old.map(|(wish, _)| wish.clone()).collect();
-        for wish in &old {
-            self.forget(wish);
-        }
-        old
+        let old = all.filter(|known| now.since(known.at) >= WISH_AGE);
+        let old: Vec<Wish> = old.map(|known| known.wish.clone()).collect();
+        old.iter().filter_map(|wish| self.forget(wish)).collect()
     }
 }
 
@@ -392,15 +410,20 @@ mod tests {
     fn wishes_are_found_by_any_writing_of_the_number_and_granted_once() {
         let mut wishes = Wishes::default();
         let (mine, other) = (wish("app", "+447700900123"), wish("b", "+447700900123"));
-        assert_eq!(wishes.keep(mine.clone(), NOW), Kept::Fresh);
-        assert_eq!(wishes.keep(mine.clone(), NOW), Kept::Known);
-        assert_eq!(wishes.keep(other.clone(), NOW), Kept::Fresh);
+        let key = |name: &str| name.to_owned();
+        let fresh = |name: &str| Kept::Fresh(name.to_owned());
+        assert_eq!(wishes.keep(mine.clone(), NOW, key("a")), fresh("a"));
+        assert_eq!(wishes.keep(mine.clone(), NOW, key("b")), Kept::Known);
+        let later = NOW.plus(WISH_RENEWED_AFTER);
+        assert_eq!(wishes.keep(mine.clone(), later, key("c")), fresh("a"));
+        assert_eq!(wishes.keep(other.clone(), NOW, key("d")), fresh("d"));
         for writing in ["447700900123", "+447700900123", "07700900123"] {
             assert_eq!(wishes.about(writing), [mine.clone(), other.clone()]);
         }
         assert!(wishes.about("447700900124").is_empty());
         assert!(wishes.about("").is_empty());
-        assert!(wishes.forget(&mine) && !wishes.forget(&mine));
+        assert_eq!(wishes.forget(&mine), Some(key("a")));
+        assert_eq!(wishes.forget(&mine), None);
         assert_eq!(wishes.about("447700900123"), [other]);
         assert_eq!(wishes.count, 1);
     }
@@ -409,10 +432,11 @@ mod tests {
     fn wishes_are_bounded_for_each_esme_and_forgotten_with_age() {
         let mut wishes = Wishes::default();
         for n in 0..WISHES_PER_ESME_MAX + 5 {
-            wishes.keep(wish("greedy", &format!("+4477{n:08}")), NOW);
+            wishes.keep(wish("greedy", &format!("+4477{n:08}")), NOW, n.to_string());
         }
         assert_eq!(wishes.count, WISHES_PER_ESME_MAX);
-        assert_eq!(wishes.keep(wish("app", "+447700900123"), NOW), Kept::Fresh);
+        let kept = wishes.keep(wish("app", "+447700900123"), NOW, "app".to_owned());
+        assert_eq!(kept, Kept::Fresh("app".to_owned()));
         assert!(wishes.forget_old(NOW.plus(WISH_AGE / 2)).is_empty());
         let old = wishes.forget_old(NOW.plus(WISH_AGE));
         assert_eq!(old.len(), WISHES_PER_ESME_MAX + 1);
@@ -422,7 +446,8 @@ mod tests {
     #[test]
     fn a_stored_wish_reads_back() {
         let wish = wish("app", "+447700900123");
-        assert_eq!(wish_of(&meta_key(&wish)), Some(wish));
-        assert_eq!(wish_of("phone/garbage"), None);
+        assert_eq!(wish_of(&stored(&wish, NOW)), Some((wish, NOW)));
+        assert_eq!(wish_of(b"garbage"), None);
+        assert_eq!(wish_of(b"more garbage of that kind"), None);
     }
 }

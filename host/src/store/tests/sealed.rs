@@ -81,7 +81,7 @@ impl Rig {
         let accepted = store.accept(message, Some(idempotency())).await;
         assert!(matches!(accepted, Ok(Accepted::Fresh(_))));
         let record = received(1, "my secret", NUMBER);
-        store.insert_inbound(record, &[]).await.unwrap();
+        store.insert_inbound(record, &[], None).await.unwrap();
         let fragment = Fragment {
             carrier: "north".into(),
             originator: Address::international(NUMBER).unwrap(),
