@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz bench audit plugins languages peers lint host tools
+.PHONY: help demo test prove fuzz bench audit plugins languages peers lint host tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -18,6 +18,10 @@ demo: plugins ## Send messages through the whole path and watch them (ARGS=--onc
 test: plugins languages peers lint ## Check the format, the lints and every test
 	$(TARGET)/debug/heliograph plugin test plugins
 	$(CARGO) test --workspace
+
+prove: ## Run the numbered statements and print their verdicts (ARGS='--seed 7 1 2', ARGS=--help)
+	$(CARGO) build --release --package heliograph --package heliograph-tests --bin heliograph --bin prove
+	$(TARGET)/release/prove $(ARGS)
 
 fuzz: ## Fuzz every codec that reads what peers send, 60 s each (HELIOGRAPH_FUZZ_SECONDS)
 	sh tests/fuzz/run.sh

@@ -6,5 +6,7 @@ mod e2e;
 mod fuzz;
 mod languages;
 mod peers;
+#[path = "prove/short.rs"]
+mod prove;
 mod tidy;
 mod zoo;

@@ -17,6 +17,8 @@ pub mod esme;
 pub mod fuzz;
 pub mod guests;
 pub mod http;
+#[path = "../prove/mod.rs"]
+pub mod prove;
 pub mod registry;
 pub mod smsc;
 pub mod tls;
@@ -31,11 +33,13 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The secret of the rig's account, as `whsec_` has it.
 pub const WEBHOOK_SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// The built binary: cargo puts it beside the test's own folder.
+/// The built binary: cargo puts tests into a folder beside it, programs into its own.
 pub fn binary() -> PathBuf {
     let mut path = std::env::current_exe().expect("the test's own path");
     path.pop();
-    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
     let path = path.join("heliograph");
     assert!(
         path.exists(),
@@ -89,6 +93,8 @@ pub struct Plan {
     pub webhooks: bool,
     /// Whether the configuration names the policy file; else policy comes over the API alone.
     pub policy_file: bool,
+    /// Where the store is; else in the rig's own folder.
+    pub data: Option<PathBuf>,
 }
 
 impl Default for Plan {
@@ -104,6 +110,7 @@ impl Default for Plan {
             account_extra: String::new(),
             webhooks: false,
             policy_file: true,
+            data: None,
         }
     }
 }
@@ -158,7 +165,8 @@ impl Rig {
         rig.write_policy(&plan.policy);
         let policy_file = plan.policy_file.then(|| rig.policy_path());
         let extra = (&*plan.http_extra, &*plan.config_extra, &*plan.account_extra);
-        rig.write_config(&carriers, plan.webhooks, policy_file, extra);
+        let data = plan.data.unwrap_or_else(|| rig.data());
+        rig.write_config(&carriers, &data, plan.webhooks, policy_file, extra);
         rig.launch().await;
         rig
     }
@@ -199,11 +207,12 @@ impl Rig {
     fn write_config(
         &self,
         carriers: &[CarrierSpec],
+        data: &Path,
         webhooks: bool,
         policy_file: Option<PathBuf>,
         (http_extra, extra, account_extra): (&str, &str, &str),
     ) {
-        let dir = self.dir.path().display();
+        let data = data.display();
         let policy = policy_file.map_or(String::new(), |f| format!("file = \"{}\"", f.display()));
         let mut text = format!(
             r#"
@@ -211,7 +220,7 @@ impl Rig {
 listen = "{}"
 {http_extra}
 [store]
-path = "{dir}/data"
+path = "{data}"
 min_free_mib = 16
 [policy]
 {policy}
@@ -267,8 +276,21 @@ reconnect_max_ms = 500
         self.dir.path().join("heliograph.toml")
     }
 
+    /// Where the store is, unless the plan says otherwise.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// Starts the server and waits until it is ready.
     pub async fn launch(&mut self) {
+        self.spawn();
+        if let Some(exit) = self.ready_or_gone().await {
+            self.fail(&format!("the server is not ready ({exit:?})"));
+        }
+    }
+
+    /// Starts the server and waits for nothing.
+    pub fn spawn(&mut self) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -284,21 +306,20 @@ reconnect_max_ms = 500
             .spawn()
             .expect("the server");
         self.server = Some(child);
+    }
+
+    /// Waits until the server is ready; or says how it ended, which is nothing where it never got ready.
+    pub async fn ready_or_gone(&mut self) -> Option<Option<std::process::ExitStatus>> {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Ok((200, _)) = self.try_call("GET", "/readyz", None, &[]).await {
-                return;
+                return None;
             }
-            let exited = self
-                .server
-                .as_mut()
-                .and_then(|s| s.try_wait().ok())
-                .flatten();
-            assert!(
-                exited.is_none() && Instant::now() < end,
-                "the server is not ready ({exited:?}); its log:\n{}",
-                self.log()
-            );
+            let server = self.server.as_mut();
+            let exited = server.and_then(|s| s.try_wait().ok()).flatten();
+            if exited.is_some() || Instant::now() >= end {
+                return Some(exited);
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

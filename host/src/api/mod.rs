@@ -19,7 +19,7 @@ mod openapi;
 pub mod problem;
 mod public;
 mod replace;
-mod reports;
+pub mod reports;
 mod returns;
 mod trial;
 pub mod wire;

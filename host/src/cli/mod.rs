@@ -24,6 +24,7 @@ pub mod send;
 pub mod serve;
 pub mod sign;
 pub mod smsc;
+pub mod store;
 pub mod toolchain;
 pub mod trial;
 
@@ -84,6 +85,12 @@ pub enum Command {
     /// Look at what administrators did
     #[command(subcommand, after_help = "Example:\n  heliograph audit list")]
     Audit(audit::Command),
+    /// Check, repair and export the files of a store whose server is not running
+    #[command(
+        subcommand,
+        after_help = "Example:\n  heliograph store check --config heliograph.toml"
+    )]
+    Store(store::Command),
     Events(events::Args),
     Explain(Box<explain::Args>),
     Smsc(Box<smsc::Args>),
@@ -146,6 +153,7 @@ pub fn main() -> ExitCode {
             on_runtime(async { exit("carriers", carriers::run(command).await) })
         }
         Command::Audit(command) => on_runtime(async { exit("audit", audit::run(command).await) }),
+        Command::Store(command) => exit("store", store::run(command)),
         Command::Events(args) => on_runtime(async { exit("events", events::run(args).await) }),
         Command::Explain(args) => on_runtime(async { exit("explain", explain::run(*args).await) }),
         Command::Smsc(args) => on_runtime(smsc::run(*args)),

@@ -15,6 +15,8 @@ use crate::domain::MessageId;
 /// A block takes no new record beyond this.
 const BLOCK_OCTETS: usize = 8 * 1024;
 const CHAIN_MAX: usize = 256;
+/// Where a block's key begins.
+pub(super) const LETTER: u8 = b'm';
 
 const MORE: u8 = 1;
 const SEALED: u8 = 2;
@@ -205,16 +207,22 @@ pub(super) fn resealed(
 }
 
 /// Reads as far as the octets make sense.
-fn each<'a>(records: &'a [u8], mut take: impl FnMut(MessageId, &'a [u8])) {
+pub(super) fn each<'a>(records: &'a [u8], mut take: impl FnMut(MessageId, &'a [u8])) {
     let mut reader = Reader::new(records);
     while let (Ok(id), Ok(value)) = (reader.u128(), reader.bytes()) {
         take(MessageId(id), value);
     }
 }
 
+/// The records of a block as it is on disk; none where they are sealed.
+pub(super) fn unsealed(octets: &[u8]) -> Option<&[u8]> {
+    let (flags, records) = octets.split_first()?;
+    (flags & SEALED == 0).then_some(records)
+}
+
 fn key(bucket: u64, n: usize) -> [u8; 8] {
     let mut key = (bucket << 8 | n as u64 & 0xFF).to_be_bytes();
-    key[0] = b'm';
+    key[0] = LETTER;
     // Milliseconds take 48 bits (RFC 9562, 5.7): seven octets remain for them and the number.
     key
 }

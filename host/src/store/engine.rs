@@ -30,7 +30,7 @@ use crate::domain::MessageId;
 /// A value, shared with the readers.
 pub(super) type Value = Arc<[u8]>;
 
-const DAY: u8 = b'D';
+pub(super) const DAY: u8 = b'D';
 
 pub(super) struct Engine {
     pub db: sled::Db,
@@ -462,7 +462,7 @@ fn continue_with(
 }
 
 /// A quarter of it is the largest leaf that sled keeps in its log.
-const SEGMENT_OCTETS: usize = 2 << 20;
+pub(super) const SEGMENT_OCTETS: usize = 2 << 20;
 
 fn day_name(day: u32) -> [u8; 5] {
     let [a, b, c, d] = day.to_be_bytes();

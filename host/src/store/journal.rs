@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::engine::{Engine, Value, sled_error};
 use super::keys::Key;
 use super::overlay::Generation;
-use super::sealing;
+use super::sealing::{self, Seals};
 use super::types::StoreError;
 use crate::domain::MessageId;
 
@@ -38,6 +38,59 @@ pub(super) struct Journal {
     trees: Vec<Vec<u8>>,
 }
 
+/// Puts commits together again, from chunks in their order.
+#[derive(Default)]
+pub(super) struct Replay {
+    /// Of the last chunk.
+    pub sequence: u64,
+    partial: Vec<u8>,
+    /// Whether `partial` has its commit's beginning. A crash between the drops of two trees of one
+    /// generation leaves the end of a commit whose beginning, synced with all of its generation, is in
+    /// the trees already: nothing of it is missing, and nothing of it can be read.
+    whole: bool,
+}
+
+impl Replay {
+    pub fn take(
+        &mut self,
+        chunk: &[u8],
+        seals: Option<&Seals>,
+        into: &mut Generation,
+    ) -> Result<(), StoreError> {
+        let (sequence, place, payload) = read_chunk(chunk)
+            .ok_or_else(|| StoreError::Corrupt("a journal entry fails its checksum".into()))?;
+        let payload = match (seals, place & SEALED) {
+            (_, 0) => Cow::Borrowed(payload),
+            (Some(seals), _) => Cow::Owned(seals.open(&chunk_place(sequence, place), payload)?),
+            (None, _) => {
+                let why = "a journal entry is sealed, and the store is not";
+                return Err(StoreError::Corrupt(why.into()));
+            }
+        };
+        if place & FIRST != 0 {
+            self.partial.clear();
+            self.whole = true;
+        } else if sequence != self.sequence {
+            self.whole = false;
+        }
+        self.sequence = sequence;
+        if self.whole {
+            self.partial.extend_from_slice(&payload);
+        }
+        if place & LAST != 0 && std::mem::take(&mut self.whole) {
+            replay_commit(&self.partial, into)
+                .ok_or_else(|| StoreError::Corrupt("a journal entry cannot be read".into()))?;
+            self.partial.clear();
+        }
+        Ok(())
+    }
+}
+
+/// The sequence of the commit that these octets are a chunk of.
+pub(super) fn sequence_of(chunk: &[u8]) -> Option<u64> {
+    read_chunk(chunk).map(|(sequence, _, _)| sequence)
+}
+
 struct OpenTree {
     tree: sled::Tree,
     chunks: usize,
@@ -63,48 +116,17 @@ impl Journal {
             tree: None,
             trees: names.clone(),
         };
-        let mut partial = Vec::new();
-        // Whether `partial` has its commit's beginning. A crash between the drops of two trees of one
-        // generation leaves the end of a commit whose beginning, synced with all of its generation,
-        // is in the trees already: nothing of it is missing, and nothing of it can be read.
-        let mut whole = false;
+        let mut replay = Replay::default();
         let engine = journal.engine.clone();
         let mut overlay = engine.overlay.write();
         for name in &names {
             let tree = engine.db.open_tree(name).map_err(sled_error)?;
             for item in tree.iter() {
                 let (_, chunk) = item.map_err(sled_error)?;
-                let (sequence, place, payload) = read_chunk(&chunk).ok_or_else(|| {
-                    StoreError::Corrupt("a journal entry fails its checksum".into())
-                })?;
-                let payload = match (&engine.seals, place & SEALED) {
-                    (_, 0) => Cow::Borrowed(payload),
-                    (Some(seals), _) => {
-                        Cow::Owned(seals.open(&chunk_place(sequence, place), payload)?)
-                    }
-                    (None, _) => {
-                        let why = "a journal entry is sealed, and the store is not";
-                        return Err(StoreError::Corrupt(why.into()));
-                    }
-                };
-                if place & FIRST != 0 {
-                    partial.clear();
-                    whole = true;
-                } else if sequence != journal.sequence {
-                    whole = false;
-                }
-                journal.sequence = sequence;
-                if whole {
-                    partial.extend_from_slice(&payload);
-                }
-                if place & LAST != 0 && std::mem::take(&mut whole) {
-                    replay_commit(&partial, &mut overlay.active).ok_or_else(|| {
-                        StoreError::Corrupt("a journal entry cannot be read".into())
-                    })?;
-                    partial.clear();
-                }
+                replay.take(&chunk, engine.seals.as_ref(), &mut overlay.active)?;
             }
         }
+        journal.sequence = replay.sequence;
         overlay.active.number = journal.generation;
         drop(overlay);
         Ok(journal)

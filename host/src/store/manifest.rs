@@ -41,12 +41,10 @@ impl Manifest {
     }
 
     /// Whether what was found can be what this manifest speaks of.
-    pub fn check(&self, sequence: u64) -> Result<(), StoreError> {
+    pub fn check(&self, sequence: u64, advice: &str) -> Result<(), StoreError> {
         if sequence < self.sequence {
             return Err(StoreError::Lost(format!(
-                "its manifest knows commit {} ({} messages accepted), the database ends at commit {sequence}. \
-                 Something removed or damaged files in the store's directory. Restore them from a copy; or, to go on \
-                 with what is left, delete the file `manifest`",
+                "its manifest knows commit {} ({} messages accepted), the database ends at commit {sequence}. {advice}",
                 self.sequence, self.accepted
             )));
         }
@@ -134,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_database_that_ends_earlier_is_refused() {
-        assert!(matches!(MANIFEST.check(6), Err(StoreError::Lost(_))));
-        assert_eq!(MANIFEST.check(7), Ok(()));
+        assert!(matches!(MANIFEST.check(6, ""), Err(StoreError::Lost(_))));
+        assert_eq!(MANIFEST.check(7, ""), Ok(()));
     }
 }

@@ -33,6 +33,7 @@ mod recording;
 mod records;
 mod sealed;
 mod sealing;
+pub mod salvage;
 mod seeded;
 mod settled;
 mod shared;

@@ -25,6 +25,7 @@ use super::queue::ReadyQueue;
 use super::receipt_book::ReceiptBook;
 use super::recency::Recency;
 use super::records::{self, Ledger};
+use super::salvage;
 use super::seeded::Seed;
 use super::settled::SettledReceipts;
 use super::shared::Shared;
@@ -42,6 +43,8 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
     std::fs::create_dir_all(&directory)
         .map_err(|e| StoreError::Io(format!("{}: {e}", directory.display())))?;
     let manifest = Manifest::read(&directory)?;
+    // sled zeroes what it takes for a torn end, so damage has to be found before it opens.
+    salvage::before_open(&directory, manifest)?;
     let (engine, mut journal) = Engine::open(
         &directory.join("sled"),
         options.cache_octets,
@@ -55,7 +58,7 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
     };
     journal.set_sequence(ledger.sequence);
     if let Some(manifest) = manifest {
-        manifest.check(journal.sequence())?;
+        manifest.check(journal.sequence(), salvage::ADVICE)?;
         if !manifest.clean {
             tracing::info!(
                 commit = journal.sequence(),
@@ -232,7 +235,10 @@ impl Committer {
 
 fn lanes(engine: &Engine) -> Result<(Vec<Lane>, HashMap<Lane, u16>), StoreError> {
     let mut lanes = vec![Lane::Decide];
-    for (_, name) in engine.scan_prefix(keys::LANE, usize::from(u16::MAX))? {
+    for (key, name) in engine.scan_prefix(keys::LANE, usize::from(u16::MAX))? {
+        if u16::try_from(lanes.len()).map(keys::lane_name) != Ok(key) {
+            return Err(StoreError::Corrupt("a lane's name is missing".into()));
+        }
         let name = std::str::from_utf8(&name)
             .map_err(|_| StoreError::Corrupt("a lane's name is no text".into()))?;
         lanes.push(Lane::Carrier(CarrierId::from(name)));

@@ -308,7 +308,7 @@ impl Store {
 }
 
 /// The receipt that is filed under this key first; none where the key is another of the same one.
-fn orphan_at(key: &[u8], value: &[u8]) -> Result<Option<OrphanReceipt>, StoreError> {
+pub(super) fn orphan_at(key: &[u8], value: &[u8]) -> Result<Option<OrphanReceipt>, StoreError> {
     let orphan = records::decode_orphan(value).map_err(damage)?;
     let first = orphan.keys.first().map(String::as_str);
     let Some(carrier) = keys::carrier_of(key).filter(|_| first == keys::correlated_id(key)) else {

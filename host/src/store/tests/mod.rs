@@ -7,6 +7,7 @@ mod life;
 mod receipts;
 mod registries;
 mod sealed;
+mod salvage;
 mod threads;
 
 use std::path::Path;

@@ -1,0 +1,191 @@
+//! What a store holds, read from its files without opening it: plain entries and records, as they are
+//! once the journal is replayed. What cannot be read is counted and passed over.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use super::super::blocks;
+use super::super::engine::DAY;
+use super::super::journal::{self, Replay};
+use super::super::keys::{self, Key};
+use super::super::overlay::Generation;
+use super::super::records::{self, Ledger};
+use super::super::types::StoreError;
+use super::log::{Depth, Log, trees};
+use super::page::{self, Data, Node};
+use crate::domain::MessageId;
+
+const MAIN: &[u8] = b"main";
+
+pub(super) struct Contents {
+    pub log: Log,
+    /// The journal, replayed: over the trees.
+    overlay: Generation,
+    /// Of the last commit.
+    pub sequence: u64,
+    main: Option<u64>,
+    days: BTreeMap<u32, u64>,
+    /// Pages of the trees that cannot be read.
+    pub unreadable_pages: usize,
+    /// Commits of the journal that cannot be read.
+    pub unreadable_commits: usize,
+}
+
+impl Contents {
+    /// `None` where there is no database.
+    pub fn read(directory: &Path, depth: Depth) -> Result<Option<Contents>, StoreError> {
+        let Some(log) = Log::open(&directory.join("sled"), depth)? else {
+            return Ok(None);
+        };
+        let mut contents = Contents {
+            log,
+            overlay: Generation::default(),
+            sequence: 0,
+            main: None,
+            days: BTreeMap::new(),
+            unreadable_pages: 0,
+            unreadable_commits: 0,
+        };
+        let Some(trees) = trees(&contents.log) else {
+            // A log that was never written to has no trees.
+            contents.unreadable_pages = usize::from(!contents.log.pages.is_empty());
+            return Ok(Some(contents));
+        };
+        let mut journals = BTreeMap::new();
+        for (name, root) in trees {
+            match *name {
+                [DAY, a, b, c, d] => {
+                    contents.days.insert(u32::from_be_bytes([a, b, c, d]), root);
+                }
+                _ if name == MAIN => contents.main = Some(root),
+                _ if journal::is_journal(&name) => drop(journals.insert(name, root)),
+                _ => {}
+            }
+        }
+        let mut replay = Replay::default();
+        for root in journals.into_values() {
+            let mut chunks = BTreeMap::new();
+            contents.each(root, &mut |key, value| {
+                chunks.insert(key.to_vec(), value.to_vec());
+            });
+            for chunk in chunks.values() {
+                if replay.take(chunk, &mut contents.overlay).is_err() {
+                    contents.unreadable_commits += 1;
+                    replay = Replay::default();
+                }
+                contents.sequence = contents.sequence.max(replay.sequence);
+            }
+        }
+        let ledger = contents.ledger();
+        contents.sequence = contents.sequence.max(ledger.map_or(0, |l| l.sequence));
+        Ok(Some(contents))
+    }
+
+    pub fn ledger(&mut self) -> Option<Ledger> {
+        let value = match self.overlay.plain.get(keys::LEDGER) {
+            Some(entry) => entry.value.as_deref().map(<[u8]>::to_vec),
+            None => {
+                let mut found = None;
+                self.each(self.main?, &mut |key, value| {
+                    if key == keys::LEDGER {
+                        found = Some(value.to_vec());
+                    }
+                });
+                found
+            }
+        };
+        records::decode_ledger(&value?).ok()
+    }
+
+    /// Every plain entry, those of days among them.
+    pub fn plain(&mut self) -> BTreeMap<Key, Vec<u8>> {
+        let mut all = BTreeMap::new();
+        let roots: Vec<u64> = self
+            .main
+            .into_iter()
+            .chain(self.days.values().copied())
+            .collect();
+        for root in roots {
+            self.each(root, &mut |key, value| {
+                if key.first() != Some(&blocks::LETTER) {
+                    all.insert(Key::from(key), value.to_vec());
+                }
+            });
+        }
+        for (key, entry) in &self.overlay.plain {
+            match &entry.value {
+                Some(value) => all.insert(key.clone(), value.to_vec()),
+                None => all.remove(key),
+            };
+        }
+        all
+    }
+
+    /// Every record. One that damage left in two versions comes twice, the newer one later.
+    pub fn each_record(&mut self, take: &mut dyn FnMut(MessageId, &[u8])) {
+        let overlay = std::mem::take(&mut self.overlay);
+        for root in self.days.values().copied().collect::<Vec<_>>() {
+            self.each(root, &mut |key, value| {
+                if key.first() == Some(&blocks::LETTER) {
+                    blocks::each(value, |id, record| {
+                        if !overlay.records.contains_key(&id) {
+                            take(id, record);
+                        }
+                    });
+                }
+            });
+        }
+        for (id, record) in &overlay.records {
+            take(*id, record);
+        }
+        self.overlay = overlay;
+    }
+
+    /// The entries of a tree's leaves, the leaf that was changed last at the end.
+    fn each(&mut self, root: u64, take: &mut dyn FnMut(&[u8], &[u8])) {
+        let mut leaves = Vec::new();
+        let mut seen = HashSet::new();
+        let mut ahead = vec![root];
+        while let Some(pid) = ahead.pop() {
+            if !seen.insert(pid) {
+                continue;
+            }
+            let Some((node, lsn)) = self.node(pid) else {
+                self.unreadable_pages += 1;
+                continue;
+            };
+            ahead.extend(node.next);
+            match node.data {
+                Data::Index(children) => ahead.extend(children),
+                // What is in the neighbour too is older here.
+                Data::Leaf(_) => leaves.push((!node.merged, lsn, pid)),
+            }
+        }
+        leaves.sort_unstable();
+        for (_, _, pid) in leaves {
+            if let Some((node, _)) = self.node(pid)
+                && let Data::Leaf(leaf) = &node.data
+            {
+                for (end, value) in leaf {
+                    take(&node.key(end), value);
+                }
+            }
+        }
+    }
+
+    /// A node with its changes, and when it changed last.
+    fn node(&mut self, pid: u64) -> Option<(Node, u64)> {
+        let page = self.log.pages.get(&pid)?;
+        let mut node = Node::read(&self.log.payload(&page.base)?)?;
+        let mut lsn = page.base.lsn;
+        for place in &page.links {
+            let payload = self.log.payload(place);
+            match payload.as_deref().and_then(page::link) {
+                Some(link) => node.apply(link),
+                None => self.unreadable_pages += 1,
+            }
+            lsn = place.lsn;
+        }
+        Some((node, lsn))
+    }
+}

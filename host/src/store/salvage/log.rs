@@ -1,0 +1,450 @@
+//! sled's files as they are on disk, read and never written: which pages the log holds, and where it is
+//! damaged. sled itself repairs as it opens, and what it takes for a torn end it zeroes; so whoever wants
+//! to know what is there must look before. Follows sled 0.34's recovery (`pagecache/snapshot.rs` and
+//! `iterator.rs` there), but goes on behind damage.
+//!
+//! The file is segments of equal size, each with a header (CRC-32, log sequence number, the highest number
+//! known to be stable) and messages (CRC-32, kind, length, segment number, page, payload). A page is its
+//! last replacement and the links behind that. The newest snapshot file holds the page table up to its own
+//! log sequence number.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use super::super::engine::SEGMENT_OCTETS;
+use super::super::journal;
+use super::super::types::StoreError;
+use super::page::{self, Cursor};
+
+const SEGMENT: u64 = SEGMENT_OCTETS as u64;
+const SEGMENT_HEADER: usize = 20;
+/// No message begins closer than this to the end of a segment.
+const MESSAGE_HEADER_MAX: usize = 32;
+
+const CAP: u8 = 2;
+const FREE: u8 = 4;
+const COUNTER: u8 = 5;
+const INLINE_META: u8 = 6;
+const BLOB_META: u8 = 7;
+const INLINE_NODE: u8 = 8;
+const BLOB_NODE: u8 = 9;
+const INLINE_LINK: u8 = 10;
+const BLOB_LINK: u8 = 11;
+
+/// The page that names the trees.
+pub(super) const META_PAGE: u64 = 0;
+
+/// Where a piece of a page is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub lsn: u64,
+    at: u64,
+    /// The file of its own that holds it.
+    blob: Option<i64>,
+}
+
+pub(super) struct Page {
+    pub base: Place,
+    pub links: Vec<Place>,
+}
+
+/// Octets that should be messages and are not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Relative to the store's directory.
+    pub file: String,
+    pub offset: u64,
+    pub what: String,
+}
+
+pub(super) struct Log {
+    file: File,
+    directory: PathBuf,
+    pub pages: BTreeMap<u64, Page>,
+    pub damage: Vec<Damage>,
+    pub octets: u64,
+}
+
+/// How much is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// What sled will replay, and what pages it then has.
+    Replay,
+    /// And whether each piece of each page can be read.
+    Whole,
+}
+
+/// What is read of a segment before it is applied.
+struct Found {
+    lsn: u64,
+    at: u64,
+    kind: u8,
+    pid: u64,
+    blob: Option<i64>,
+}
+
+/// A place in the log where messages should be and are not, by log sequence number.
+struct Hole {
+    lsn: u64,
+    offset: u64,
+    what: &'static str,
+}
+
+impl Log {
+    /// `None` where there is no log.
+    pub fn open(directory: &Path, depth: Depth) -> Result<Option<Log>, StoreError> {
+        let path = directory.join("db");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::Io(format!("{}: {error}", path.display()))),
+        };
+        let octets = file.metadata().map_err(|e| io(&path, e))?.len();
+        let mut log = Log {
+            file,
+            directory: directory.to_owned(),
+            pages: BTreeMap::new(),
+            damage: Vec::new(),
+            octets,
+        };
+        let from = log.read_snapshot()?;
+        log.replay(from).map_err(|e| io(&path, e))?;
+        if depth == Depth::Whole {
+            log.check_pages();
+        }
+        Ok(Some(log))
+    }
+
+    /// The payload at a place; `None` where it cannot be read.
+    pub fn payload(&self, place: &Place) -> Option<Vec<u8>> {
+        if let Some(id) = place.blob {
+            return self.blob(id);
+        }
+        let end = (place.at / SEGMENT + 1) * SEGMENT;
+        let mut octets = vec![0; 4096.min(usize::try_from(end - place.at).ok()?)];
+        let read = read_at(&self.file, &mut octets, place.at).ok()?;
+        let header = page::header(&octets[..read])?;
+        let size = header.size + header.length;
+        if size > octets.len() {
+            octets.resize(size, 0);
+            read_at(&self.file, &mut octets, place.at).ok()?;
+        }
+        let message = page::message(&octets)?;
+        (message.header.number == place.lsn / SEGMENT).then(|| message.payload.to_vec())
+    }
+
+    /// CRC-32 of what follows, kind, payload.
+    fn blob(&self, id: i64) -> Option<Vec<u8>> {
+        let octets = std::fs::read(self.directory.join("blobs").join(id.to_string())).ok()?;
+        let (sum, rest) = octets.split_first_chunk::<4>()?;
+        let payload = rest.get(1..)?;
+        (crc32fast::hash(rest) == u32::from_le_bytes(*sum)).then(|| payload.to_vec())
+    }
+
+    /// The page table of the newest snapshot, and the log sequence number that it goes up to.
+    fn read_snapshot(&mut self) -> Result<u64, StoreError> {
+        let entries = std::fs::read_dir(&self.directory).map_err(|e| io(&self.directory, e))?;
+        let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
+        let newest = names
+            .filter(|n| n.starts_with("snap.") && !n.ends_with(".generating"))
+            .max();
+        let Some(name) = newest else { return Ok(0) };
+        let path = self.directory.join(&name);
+        let octets = std::fs::read(&path).map_err(|e| io(&path, e))?;
+        match snapshot(&octets) {
+            Some((stable, pages)) => {
+                self.pages = pages;
+                Ok(stable)
+            }
+            None => {
+                self.damage.push(Damage {
+                    file: format!("sled/{name}"),
+                    offset: 0,
+                    what: "the snapshot of the page table fails its checksum".to_owned(),
+                });
+                Ok(0)
+            }
+        }
+    }
+
+    /// Applies what the log holds from `from` on, in its order.
+    fn replay(&mut self, from: u64) -> std::io::Result<()> {
+        let mut found = Vec::new();
+        let mut holes = Vec::new();
+        let mut commits = Vec::new();
+        let mut slot = vec![0; SEGMENT_OCTETS];
+        for offset in (0..self.octets).step_by(SEGMENT_OCTETS) {
+            let mut head = [0; SEGMENT_HEADER];
+            let read = read_at(&self.file, &mut head, offset)?;
+            let header = segment_header(&head[..read]);
+            if header.is_some_and(|lsn| lsn + SEGMENT <= from) {
+                continue;
+            }
+            let read = read_at(&self.file, &mut slot, offset)?;
+            scan(
+                &slot[..read],
+                offset,
+                header,
+                from,
+                &mut found,
+                &mut holes,
+                &mut commits,
+            );
+        }
+        found.sort_by_key(|f| f.lsn);
+        for one in found.iter().filter(|f| f.lsn >= from) {
+            self.apply(one);
+        }
+        // The end of the log may be torn by a crash. Two commits behind a hole prove that it was whole
+        // once: the first of them was synced, with all before it, when the second began.
+        commits.sort_unstable();
+        for hole in holes {
+            let mut behind = commits.iter().filter(|(lsn, _)| *lsn > hole.lsn);
+            let first = behind.next().map(|(_, sequence)| *sequence);
+            if first.is_some_and(|first| behind.any(|(_, sequence)| *sequence != first)) {
+                self.damage.push(Damage {
+                    file: "sled/db".to_owned(),
+                    offset: hole.offset,
+                    what: hole.what.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, one: &Found) {
+        let place = Place {
+            lsn: one.lsn,
+            at: one.at,
+            blob: one.blob,
+        };
+        match one.kind {
+            FREE => drop(self.pages.remove(&one.pid)),
+            INLINE_LINK | BLOB_LINK => {
+                if let Some(page) = self.pages.get_mut(&one.pid)
+                    && page.links.last().unwrap_or(&page.base).lsn < place.lsn
+                {
+                    page.links.push(place);
+                }
+            }
+            _ => {
+                let links = Vec::new();
+                self.pages.insert(one.pid, Page { base: place, links });
+            }
+        }
+    }
+
+    /// Whether each piece of each page is there.
+    fn check_pages(&mut self) {
+        let mut places: Vec<(u64, Place)> = Vec::new();
+        for (pid, page) in &self.pages {
+            places.extend(page.links.iter().chain([&page.base]).map(|p| (*pid, *p)));
+        }
+        places.sort_by_key(|(_, p)| p.at);
+        for (pid, place) in places {
+            if self.payload(&place).is_some() {
+                continue;
+            }
+            let (file, offset) = match place.blob {
+                Some(id) => (format!("sled/blobs/{id}"), 0),
+                None => ("sled/db".to_owned(), place.at),
+            };
+            if !self
+                .damage
+                .iter()
+                .any(|d| (&d.file, d.offset) == (&file, offset))
+            {
+                let what = format!("a piece of page {pid} cannot be read");
+                self.damage.push(Damage { file, offset, what });
+            }
+        }
+    }
+}
+
+/// Reads one slot of the file: its messages, its holes, and the sequences of the journal's commits.
+fn scan(
+    slot: &[u8],
+    offset: u64,
+    header: Option<u64>,
+    from: u64,
+    found: &mut Vec<Found>,
+    holes: &mut Vec<Hole>,
+    commits: &mut Vec<(u64, u64)>,
+) {
+    let mut at = SEGMENT_HEADER;
+    let Some(number) = header.map(|lsn| lsn / SEGMENT).or_else(|| {
+        let (start, message) = next_message(slot, 0, |_| true)?;
+        at = start;
+        Some(message.header.number)
+    }) else {
+        return;
+    };
+    let base = number * SEGMENT;
+    if base + SEGMENT <= from {
+        return;
+    }
+    if header.is_none() {
+        holes.push(Hole {
+            lsn: base,
+            offset,
+            what: "the header of a segment is damaged",
+        });
+    }
+    while at + MESSAGE_HEADER_MAX <= slot.len().max(SEGMENT_OCTETS) {
+        let here = slot.get(at..).unwrap_or_default();
+        let whole = page::message(here).filter(|m| m.header.number == number);
+        let (start, message) = match whole {
+            Some(message) => (at, message),
+            None => {
+                let next = next_message(slot, at + 1, |n| n == number);
+                // The slot is being used again, and its new header was not written yet.
+                if next.is_none() && next_message(slot, at, |n| n > number).is_some() {
+                    return;
+                }
+                holes.push(Hole {
+                    lsn: base + at as u64,
+                    offset: offset + at as u64,
+                    what: "messages of the log are damaged",
+                });
+                match next {
+                    Some(next) => next,
+                    None => return,
+                }
+            }
+        };
+        let lsn = base + start as u64;
+        let header = &message.header;
+        match header.kind {
+            CAP => return,
+            FREE | COUNTER | INLINE_META | BLOB_META | INLINE_NODE | BLOB_NODE | INLINE_LINK
+            | BLOB_LINK => {
+                if header.kind == INLINE_LINK
+                    && let Some(sequence) = commit_in(message.payload)
+                {
+                    commits.push((lsn, sequence));
+                }
+                let blob = matches!(header.kind, BLOB_META | BLOB_NODE | BLOB_LINK)
+                    .then(|| {
+                        message
+                            .payload
+                            .first_chunk()
+                            .map(|id| i64::from_le_bytes(*id))
+                    })
+                    .flatten();
+                found.push(Found {
+                    lsn,
+                    at: offset + start as u64,
+                    kind: header.kind,
+                    pid: header.pid,
+                    blob,
+                });
+            }
+            _ => {}
+        }
+        at = start + header.size + header.length;
+    }
+}
+
+/// The next whole message from `at` on, of a segment that is `wanted`.
+fn next_message(
+    slot: &[u8],
+    at: usize,
+    wanted: impl Fn(u64) -> bool,
+) -> Option<(usize, page::Message<'_>)> {
+    (at..slot.len().saturating_sub(MESSAGE_HEADER_MAX)).find_map(|start| {
+        let header = page::header(&slot[start..])?;
+        if !wanted(header.number) || header.number >= 1 << 40 {
+            return None;
+        }
+        page::message(&slot[start..]).map(|message| (start, message))
+    })
+}
+
+/// The sequence of the commit that a link puts into the journal.
+fn commit_in(link: &[u8]) -> Option<u64> {
+    match page::link(link)? {
+        page::Link::Set(key, value) if key.len() == 4 => journal::sequence_of(value),
+        _ => None,
+    }
+}
+
+fn segment_header(octets: &[u8]) -> Option<u64> {
+    let (sum, rest) = octets.split_first_chunk::<4>()?;
+    let lsn = u64::from_le_bytes(*rest.first_chunk()?) ^ 0x7FFF_FFFF_FFFF_FFFF;
+    let whole = rest.len() == 16 && crc32fast::hash(rest) ^ 0xFFFF_FFFF == u32::from_le_bytes(*sum);
+    (whole && lsn % SEGMENT == 0 && lsn < 1 << 56).then_some(lsn)
+}
+
+/// Page table, length, CRC-32.
+fn snapshot(octets: &[u8]) -> Option<(u64, BTreeMap<u64, Page>)> {
+    let (rest, sum) = octets.split_last_chunk::<4>()?;
+    let (content, _) = rest.split_last_chunk::<8>()?;
+    if crc32fast::hash(content) != u32::from_le_bytes(*sum) {
+        return None;
+    }
+    let mut cursor = Cursor::new(content);
+    let stable = cursor
+        .i64()?
+        .checked_sub(1)
+        .and_then(|n| u64::try_from(n).ok());
+    let _active_segment = cursor.number()?;
+    let mut pages = BTreeMap::new();
+    let mut pid = 0;
+    while !cursor.is_empty() {
+        let pieces = cursor.octet()?;
+        let mut read = |sized: bool| {
+            let lsn = u64::try_from(cursor.i64()?).ok()?;
+            let is_blob = cursor.octet()? == 1;
+            let at = cursor.number()?;
+            let blob = match is_blob {
+                true => Some(cursor.i64()?),
+                false => None,
+            };
+            if sized {
+                cursor.number()?;
+            }
+            Some(Place { lsn, at, blob })
+        };
+        if pieces == 0 {
+            read(false)?;
+        } else {
+            let base = read(true)?;
+            let links = (1..pieces).map(|_| read(true)).collect::<Option<_>>()?;
+            pages.insert(pid, Page { base, links });
+        }
+        pid += 1;
+    }
+    Some((stable.unwrap_or(0), pages))
+}
+
+/// As much as there is.
+fn read_at(file: &File, octets: &mut [u8], at: u64) -> std::io::Result<usize> {
+    let mut read = 0;
+    while read < octets.len() {
+        match file.read_at(&mut octets[read..], at + read as u64) {
+            Ok(0) => break,
+            Ok(n) => read += n,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
+fn io(path: &Path, error: std::io::Error) -> StoreError {
+    StoreError::Io(format!("{}: {error}", path.display()))
+}
+
+/// Trees by name, from the page that names them.
+pub(super) fn trees(log: &Log) -> Option<HashMap<Vec<u8>, u64>> {
+    let payload = log.payload(&log.pages.get(&META_PAGE)?.base)?;
+    let mut cursor = Cursor::new(&payload);
+    let mut trees = HashMap::new();
+    while !cursor.is_empty() {
+        let name = cursor.octets()?.to_vec();
+        trees.insert(name, cursor.number()?);
+    }
+    Some(trees)
+}

@@ -1,0 +1,365 @@
+//! A store whose server is not running, looked at from outside: [`check`] says what is wrong and changes
+//! nothing, [`repair`] keeps the originals aside and saves what can be read, [`export`] hands it out. All
+//! read sled's files themselves: opening them would be changing them.
+
+mod contents;
+mod log;
+mod page;
+mod repair;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::Path;
+
+use fs2::FileExt as _;
+
+use super::apply::damage;
+use super::keys::{self, Key};
+use super::manifest::Manifest;
+use super::optout;
+use super::prepared::{self, Prepared};
+use super::read::orphan_at;
+use super::records::{self, Kind, Ledger};
+use super::types::{InboundRecord, OptOut, OrphanReceipt, OutboxEntry, StoreError};
+use crate::domain::{Message, MessageId};
+use contents::Contents;
+
+pub use log::Damage;
+pub use repair::{Repaired, repair};
+
+/// Problems that are told one by one; the rest is counted.
+const PROBLEMS_MAX: usize = 100;
+
+/// What to do about a store that is refused.
+pub(super) const ADVICE: &str = "Restore a copy of the directory, or save what can be read with \
+                                 `heliograph store repair`; `heliograph store check` tells all, and \
+                                 changes nothing";
+
+/// What a store's files hold, and what is wrong with them.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The last commit that is there, and the last that the manifest knows of.
+    pub sequence: u64,
+    pub manifest_sequence: Option<u64>,
+    pub closed_in_order: bool,
+    /// Octets of the database.
+    pub octets: u64,
+    pub messages: u64,
+    /// Not yet in their last state.
+    pub live_messages: u64,
+    pub inbound: u64,
+    /// Entries by what they are.
+    pub entries: BTreeMap<&'static str, u64>,
+    pub unreadable: u64,
+    pub damage: Vec<Damage>,
+    pub problems: Vec<String>,
+}
+
+impl Report {
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_empty() && self.problems.is_empty()
+    }
+
+    fn problem(&mut self, text: impl Into<String>) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(text.into());
+        } else if self.problems.len() == PROBLEMS_MAX {
+            self.problems.push("there are more problems".to_owned());
+        }
+    }
+}
+
+/// Something that a store keeps for people.
+#[derive(Clone, Debug)]
+pub enum Item {
+    Message(Box<Message>),
+    Inbound(Box<InboundRecord>),
+    /// A delivery receipt whose message is not known.
+    Receipt(Box<OrphanReceipt>),
+    OptOut(OptOut),
+    /// A webhook or a deliver_sm that is owed.
+    Owed(OutboxEntry),
+    Unreadable(MessageId, String),
+}
+
+/// Refuses to start on files in which sled would silently lose what is there. Changes nothing.
+pub(super) fn before_open(directory: &Path, manifest: Option<Manifest>) -> Result<(), StoreError> {
+    // Of a running server the files are never at rest.
+    drop(lock(directory)?);
+    let contents = Contents::read(directory, log::Depth::Replay)?;
+    let Some(contents) = contents else {
+        return match manifest {
+            Some(manifest) if manifest.sequence > 0 => Err(StoreError::Lost(format!(
+                "its manifest knows commit {} ({} messages accepted), and the file sled/db is gone. {ADVICE}",
+                manifest.sequence, manifest.accepted
+            ))),
+            _ => Ok(()),
+        };
+    };
+    if let Some(first) = contents.log.damage.first() {
+        return Err(StoreError::Corrupt(format!(
+            "{} at octet {}: {} ({} such places). {ADVICE}",
+            first.file,
+            first.offset,
+            first.what,
+            contents.log.damage.len()
+        )));
+    }
+    if contents.unreadable_pages + contents.unreadable_commits > 0 {
+        return Err(StoreError::Corrupt(format!(
+            "{} pages and {} commits cannot be read. {ADVICE}",
+            contents.unreadable_pages, contents.unreadable_commits
+        )));
+    }
+    match manifest {
+        Some(manifest) => manifest.check(contents.sequence, ADVICE),
+        None => Ok(()),
+    }
+}
+
+/// Reads everything.
+pub fn check(directory: &Path) -> Result<Report, StoreError> {
+    let _lock = lock(directory)?;
+    let mut report = Report::default();
+    let manifest = match Manifest::read(directory) {
+        Ok(manifest) => manifest,
+        Err(error @ StoreError::Format(_)) => return Err(error),
+        Err(error) => {
+            report.problem(error.to_string());
+            None
+        }
+    };
+    report.manifest_sequence = manifest.map(|m| m.sequence);
+    report.closed_in_order = manifest.is_some_and(|m| m.clean);
+    let Some(mut contents) = Contents::read(directory, log::Depth::Whole)? else {
+        report.problem("the file sled/db is gone");
+        return Ok(report);
+    };
+    report.octets = contents.log.octets;
+    report.sequence = contents.sequence;
+    if let Some(manifest) = manifest
+        && contents.sequence < manifest.sequence
+    {
+        report.problem(format!(
+            "the manifest knows commit {}, the database ends at commit {}",
+            manifest.sequence, contents.sequence
+        ));
+    }
+    let plain = contents.plain();
+    let due = check_plain(&plain, &mut report);
+    let lanes = lanes(&plain);
+    let mut wanted = BTreeSet::new();
+    let (mut messages, mut live) = (BTreeMap::new(), BTreeMap::new());
+    contents.each_record(&mut |id, record| match read_record(id, record) {
+        Item::Message(message) => {
+            let day = id.timestamp().day();
+            messages.insert(id, day);
+            if !message.state.is_terminal() {
+                *live.entry(day).or_default() += 1_u64;
+            }
+            if let Some(due) = &message.due
+                && let Some(lane) = lanes.get(&due.lane)
+            {
+                wanted.insert(keys::queue_key(&keys::lane_prefix(*lane), due.at, id.0));
+            }
+        }
+        Item::Inbound(_) => report.inbound += 1,
+        Item::Unreadable(id, why) => {
+            report.unreadable += 1;
+            report.problem(format!("record {id}: {why}"));
+        }
+        _ => {}
+    });
+    report.messages = messages.len() as u64;
+    report.live_messages = live.values().sum();
+    report.damage.clone_from(&contents.log.damage);
+    if contents.unreadable_pages > 0 {
+        let n = contents.unreadable_pages;
+        report.problem(format!("{n} pages of the database cannot be read"));
+    }
+    if contents.unreadable_commits > 0 {
+        let n = contents.unreadable_commits;
+        report.problem(format!("{n} commits of the journal cannot be read"));
+    }
+    let lost: Vec<_> = due.difference(&wanted).collect();
+    if let Some(first) = lost.first() {
+        let id = keys::due_entry(first).map_or(MessageId(0), |(_, _, id)| id);
+        report.problem(format!(
+            "{} entries of the queue have no message that is due then, the first is {id}'s",
+            lost.len()
+        ));
+    }
+    let queued = wanted.difference(&due).count();
+    if queued > 0 {
+        report.problem(format!("{queued} messages that are due are in no queue"));
+    }
+    match contents.ledger() {
+        Some(ledger) => check_ledger(&ledger, &live, &due, &mut report),
+        None if report.messages > 0 => report.problem("the ledger cannot be read"),
+        None => {}
+    }
+    Ok(report)
+}
+
+fn check_ledger(
+    ledger: &Ledger,
+    live: &BTreeMap<u32, u64>,
+    due: &BTreeSet<Key>,
+    report: &mut Report,
+) {
+    let (counted, found): (u64, u64) = (ledger.live.values().sum(), live.values().sum());
+    if counted != found {
+        report.problem(format!(
+            "the ledger counts {counted} messages that are not in their last state, {found} are there"
+        ));
+    }
+    let queued: u64 = ledger.queued.values().sum();
+    if queued != due.len() as u64 {
+        report.problem(format!(
+            "the ledger counts {queued} entries of queues, {} are there",
+            due.len()
+        ));
+    }
+}
+
+/// Reads every plain entry; gives back those of the due index.
+fn check_plain(plain: &BTreeMap<Key, Vec<u8>>, report: &mut Report) -> BTreeSet<Key> {
+    let mut due = BTreeSet::new();
+    for (key, value) in plain {
+        let letter = key.get(..1).unwrap_or_default();
+        let (name, read) = match letter {
+            keys::DUE => {
+                due.insert(key.clone());
+                let whole = keys::due_entry(key).is_some();
+                let whole = whole && prepared::due_expires_at(value).is_some();
+                (
+                    "queue entries",
+                    whole
+                        .then_some(())
+                        .ok_or("it has no legal shape".to_owned()),
+                )
+            }
+            keys::CORRELATION => ("awaited receipts", told(records::decode_awaited(value))),
+            keys::ORPHAN => (
+                "receipts without a message",
+                told(records::decode_orphan(value)),
+            ),
+            keys::LESSONS => ("lessons on carriers", told(records::decode_lessons(value))),
+            keys::CLAIM => ("claims", told(records::decode_claim(value))),
+            keys::WEBHOOK => ("webhooks owed", told(records::decode_outbox(value))),
+            keys::DELIVERY => ("deliveries owed", told(records::decode_outbox(value))),
+            keys::DEAD => ("dead letters", told(records::decode_outbox(value))),
+            keys::FRAGMENT => (
+                "parts of inbound messages",
+                told(records::decode_fragment(value)),
+            ),
+            keys::WISH => ("opt-outs", told(records::decode_wish(value))),
+            keys::RECENT => ("recency counts", told(records::decode_recent(value))),
+            keys::STATE => ("plugin state", told(records::decode_state(value))),
+            keys::INBOUND => ("inbound list", told(records::decode_parties(value))),
+            keys::LEDGER => continue,
+            [keys::IDEMPOTENCY] => ("idempotency keys", told(records::decode_fingerprint(value))),
+            _ => ("other entries", Ok(())),
+        };
+        *report.entries.entry(name).or_default() += 1;
+        if let Err(why) = read {
+            report.unreadable += 1;
+            report.problem(format!("one of the {name}: {why}"));
+        }
+    }
+    due
+}
+
+fn told<T>(read: Result<T, super::bytes::Damage>) -> Result<(), String> {
+    read.map(|_| ()).map_err(|e| e.to_string())
+}
+
+/// Numbers of lanes by the lane.
+fn lanes(plain: &BTreeMap<Key, Vec<u8>>) -> std::collections::HashMap<crate::domain::Lane, u16> {
+    use crate::domain::{CarrierId, Lane};
+    let mut lanes = std::collections::HashMap::from([(Lane::Decide, 0)]);
+    for (key, name) in plain.iter().filter(|(k, _)| k.starts_with(keys::LANE)) {
+        let number = key.get(1..).and_then(|n| n.try_into().ok());
+        if let (Some(number), Ok(name)) = (number, std::str::from_utf8(name)) {
+            lanes.insert(
+                Lane::Carrier(CarrierId::from(name)),
+                u16::from_be_bytes(number),
+            );
+        }
+    }
+    lanes
+}
+
+fn read_record(id: MessageId, record: &[u8]) -> Item {
+    let read = match records::kind_of(record) {
+        Some(kind) if kind == Kind::Inbound as u8 => {
+            records::decode_inbound(record).map(|r| Item::Inbound(Box::new(r)))
+        }
+        _ => records::decode_message(record).map(|m| Item::Message(Box::new(m))),
+    };
+    read.unwrap_or_else(|damage| Item::Unreadable(id, damage.to_string()))
+}
+
+/// Hands out everything that a store keeps for people. Stops where `take` fails.
+pub fn export<E>(
+    directory: &Path,
+    mut take: impl FnMut(Item) -> Result<(), E>,
+) -> Result<Result<(), E>, StoreError> {
+    let _lock = lock(directory)?;
+    let Some(mut contents) = Contents::read(directory, log::Depth::Replay)? else {
+        return Err(StoreError::Lost("the file sled/db is gone".into()));
+    };
+    let mut done = Ok(());
+    contents.each_record(&mut |id, record| {
+        if done.is_ok() {
+            done = take(read_record(id, record));
+        }
+    });
+    for (key, value) in contents.plain() {
+        if done.is_err() {
+            break;
+        }
+        let item = match key.get(..1).unwrap_or_default() {
+            keys::ORPHAN => orphan_at(&key, &value)?.map(|o| Item::Receipt(Box::new(o))),
+            keys::WISH => optout::entry(&key, &value).map(Item::OptOut),
+            keys::WEBHOOK | keys::DELIVERY | keys::DEAD => {
+                Some(Item::Owed(records::decode_outbox(&value).map_err(damage)?))
+            }
+            _ => None,
+        };
+        if let Some(item) = item {
+            done = take(item);
+        }
+    }
+    Ok(done)
+}
+
+/// Keeps a server from starting meanwhile; refused where one runs.
+fn lock(directory: &Path) -> Result<Option<File>, StoreError> {
+    let path = directory.join("sled").join("db");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && directory.exists() => {
+            return Ok(None);
+        }
+        Err(error) => return Err(StoreError::Io(format!("{}: {error}", path.display()))),
+    };
+    match file.try_lock_exclusive() {
+        Ok(()) => Ok(Some(file)),
+        Err(_) => Err(StoreError::Limit(format!(
+            "{} is in use: stop the server first, or look at a copy of the directory",
+            directory.display()
+        ))),
+    }
+}
+
+/// The entries that follow from a message.
+fn derived(message: &Message, lane: Option<u16>) -> (Prepared, Option<Key>) {
+    let prepared = Prepared::new(message, &mut Vec::new());
+    let key = prepared
+        .due
+        .as_ref()
+        .zip(lane)
+        .map(|(due, lane)| keys::queue_key(&keys::lane_prefix(lane), due.at, message.id.0));
+    (prepared, key)
+}

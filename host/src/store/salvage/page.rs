@@ -1,0 +1,201 @@
+//! The shapes inside of sled's log: messages, nodes of its trees and changes to them. A reader is total: on
+//! any input it ends with a value or nothing.
+
+/// sled's own encoding: numbers of one to nine octets, strings behind their length.
+pub(super) struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    pub fn new(octets: &'a [u8]) -> Cursor<'a> {
+        Cursor(octets)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(n)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    pub fn octet(&mut self) -> Option<u8> {
+        self.take(1).map(|o| o[0])
+    }
+
+    pub fn i64(&mut self) -> Option<i64> {
+        let octets = self.take(8)?.first_chunk()?;
+        Some(i64::from_le_bytes(*octets))
+    }
+
+    pub fn number(&mut self) -> Option<u64> {
+        let first = self.octet()?;
+        match first {
+            0..=240 => Some(first.into()),
+            241..=248 => Some(240 + 256 * u64::from(first - 241) + u64::from(self.octet()?)),
+            249 => Some(2288 + 256 * u64::from(self.octet()?) + u64::from(self.octet()?)),
+            _ => {
+                let octets = self.take(usize::from(first) - 247)?;
+                let mut number = [0; 8];
+                number[..octets.len()].copy_from_slice(octets);
+                Some(u64::from_le_bytes(number))
+            }
+        }
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        usize::try_from(self.number()?)
+            .ok()
+            .filter(|n| *n <= self.0.len())
+    }
+
+    pub fn octets(&mut self) -> Option<&'a [u8]> {
+        let n = self.length()?;
+        self.take(n)
+    }
+}
+
+pub(super) struct Header {
+    sum: u32,
+    pub kind: u8,
+    pub length: usize,
+    /// Of its segment.
+    pub number: u64,
+    pub pid: u64,
+    /// Octets of the header itself.
+    pub size: usize,
+}
+
+pub(super) struct Message<'a> {
+    pub header: Header,
+    pub payload: &'a [u8],
+}
+
+pub(super) fn header(octets: &[u8]) -> Option<Header> {
+    let mut cursor = Cursor::new(octets);
+    let sum = u32::from_le_bytes(*cursor.take(4)?.first_chunk()?);
+    let kind = cursor.octet()?;
+    let length = usize::try_from(cursor.number()?).ok()?;
+    let number = cursor.number()?;
+    let pid = cursor.number()?;
+    let size = octets.len() - cursor.0.len();
+    let known = (1..=11).contains(&kind) && length <= super::super::engine::SEGMENT_OCTETS;
+    known.then_some(Header {
+        sum,
+        kind,
+        length,
+        number,
+        pid,
+        size,
+    })
+}
+
+/// The message that begins here, if its checksum says so.
+pub(super) fn message(octets: &[u8]) -> Option<Message<'_>> {
+    let header = header(octets)?;
+    let payload = octets.get(header.size..)?.get(..header.length)?;
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(payload);
+    sum.update(&octets[4..header.size]);
+    (sum.finalize() ^ 0xFFFF_FFFF == header.sum).then_some(Message { header, payload })
+}
+
+/// A change to a node.
+pub(super) enum Link<'a> {
+    Set(&'a [u8], &'a [u8]),
+    Remove(&'a [u8]),
+    /// About two nodes that become one; the entries stay what they are.
+    Structure,
+    /// This node's entries are in its left neighbour.
+    Merged,
+}
+
+pub(super) fn link(octets: &[u8]) -> Option<Link<'_>> {
+    let mut cursor = Cursor::new(octets);
+    Some(match cursor.octet()? {
+        0 => Link::Set(cursor.octets()?, cursor.octets()?),
+        1 => Link::Remove(cursor.octets()?),
+        2 | 3 => Link::Structure,
+        4 => Link::Merged,
+        _ => return None,
+    })
+}
+
+pub(super) struct Node {
+    /// Its right neighbour.
+    pub next: Option<u64>,
+    pub merged: bool,
+    prefix: Vec<u8>,
+    pub data: Data,
+}
+
+pub(super) enum Data {
+    Leaf(std::collections::BTreeMap<Vec<u8>, Vec<u8>>),
+    Index(Vec<u64>),
+}
+
+impl Node {
+    pub fn read(octets: &[u8]) -> Option<Node> {
+        let mut cursor = Cursor::new(octets);
+        let next = Some(cursor.number()?).filter(|n| *n != 0);
+        let _merging_child = cursor.number()?;
+        let merged = cursor.octet()? != 0;
+        let prefix = usize::from(cursor.octet()?);
+        let low = cursor.octets()?;
+        let _high = cursor.octets()?;
+        let is_index = cursor.octet()? == 1;
+        // Each entry takes an octet at least.
+        let n = cursor.length()?;
+        let keys: Vec<&[u8]> = (0..n).map(|_| cursor.octets()).collect::<Option<_>>()?;
+        let data = match is_index {
+            true => Data::Index((0..n).map(|_| cursor.number()).collect::<Option<_>>()?),
+            false => {
+                let mut leaf = std::collections::BTreeMap::new();
+                for key in keys {
+                    leaf.insert(key.to_vec(), cursor.octets()?.to_vec());
+                }
+                Data::Leaf(leaf)
+            }
+        };
+        Some(Node {
+            next,
+            merged,
+            prefix: low.get(..prefix)?.to_vec(),
+            data,
+        })
+    }
+
+    pub fn apply(&mut self, link: Link<'_>) {
+        match (link, &mut self.data) {
+            (Link::Set(key, value), Data::Leaf(leaf)) => {
+                leaf.insert(key.to_vec(), value.to_vec());
+            }
+            (Link::Remove(key), Data::Leaf(leaf)) => {
+                leaf.remove(key);
+            }
+            (Link::Merged, _) => self.merged = true,
+            _ => {}
+        }
+    }
+
+    /// The whole of a key that a leaf holds the end of.
+    pub fn key(&self, end: &[u8]) -> Vec<u8> {
+        [&self.prefix, end].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_without_a_panic(octets: Vec<u8>) {
+            let _ = message(&octets);
+            let _ = link(&octets);
+            let _ = Node::read(&octets);
+        }
+    }
+}

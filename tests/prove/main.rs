@@ -1,0 +1,119 @@
+//! `make prove`: runs the numbered statements and prints the table of verdicts.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use heliograph_tests::prove::{Run, STATEMENTS, Verdict, json, prove_part, table};
+
+const HELP: &str = "\
+Prove what Heliograph promises: run its numbered statements and print a table of verdicts.
+
+Usage: prove [--short] [--seed N] [--json FILE] [--list] [NUMBER ...]
+
+  NUMBER       only these statements, such as 1 or 3
+  --short      the form that `make test` runs
+  --seed N     repeat a run's chances (it is printed); default: drawn
+  --json FILE  also write the table as JSON, - for standard output alone
+  --list       tell which statements there are
+
+Example:
+  make prove ARGS='--seed 7 1 2'";
+
+struct Args {
+    run: Run,
+    json: Option<PathBuf>,
+    list: bool,
+    numbers: Vec<u8>,
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
+    let mut args = Args {
+        run: Run {
+            long: true,
+            seed: rand::random::<u32>().into(),
+        },
+        json: None,
+        list: false,
+        numbers: Vec::new(),
+    };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--short" => args.run.long = false,
+            "--list" => args.list = true,
+            "--seed" => {
+                let seed = words.next().and_then(|w| w.parse().ok());
+                args.run.seed = seed.ok_or("--seed takes a number")?;
+            }
+            "--json" => args.json = Some(words.next().ok_or("--json takes a file")?.into()),
+            number => {
+                let number: u8 = number
+                    .parse()
+                    .map_err(|_| format!("{number} is no option and no statement's number"))?;
+                if !STATEMENTS.iter().any(|s| s.number == number) {
+                    return Err(format!("there is no statement {number}; see --list"));
+                }
+                args.numbers.push(number);
+            }
+        }
+    }
+    Ok(args)
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    if std::env::args().any(|a| a == "--help" || a == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let args = match parse(std::env::args().skip(1)) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("prove: {error}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    let chosen = STATEMENTS
+        .iter()
+        .filter(|s| args.numbers.is_empty() || args.numbers.contains(&s.number));
+    if args.list {
+        for statement in chosen {
+            for part in statement.parts {
+                println!("{:>2} {}: {}", statement.number, statement.name, part.name);
+            }
+        }
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("seed {}", args.run.seed);
+    let mut rows = Vec::new();
+    for statement in chosen {
+        for part in statement.parts {
+            eprintln!("{} {}: {} ...", statement.number, statement.name, part.name);
+            let row = prove_part(statement, part, args.run).await;
+            let verdict = match &row.outcome.verdict {
+                Verdict::Holds => "holds".to_owned(),
+                Verdict::Fails(why) => format!("FAILS: {why}"),
+                Verdict::NotRun(why) => format!("not run: {why}"),
+            };
+            eprintln!("    {verdict} ({:.0} s)", row.took.as_secs_f64());
+            rows.push(row);
+        }
+    }
+    let to_standard_output = args.json.as_ref().is_some_and(|f| f.as_os_str() == "-");
+    if to_standard_output {
+        println!("{:#}", json(&rows));
+    } else {
+        print!("{}", table(&rows));
+    }
+    if let Some(file) = args.json.filter(|_| !to_standard_output)
+        && let Err(error) = std::fs::write(&file, format!("{:#}\n", json(&rows)))
+    {
+        eprintln!("prove: {}: {error}", file.display());
+        return ExitCode::FAILURE;
+    }
+    let fails =
+        |row: &heliograph_tests::prove::Row| matches!(row.outcome.verdict, Verdict::Fails(_));
+    match rows.iter().any(fails) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,41 @@
+//! Every statement in its short form. What this machine cannot run says so and proves nothing.
+
+use heliograph_tests::prove::{Run, STATEMENTS, Verdict, prove};
+
+async fn holds(number: u8) {
+    let statement = STATEMENTS
+        .iter()
+        .find(|s| s.number == number)
+        .expect("a statement");
+    let run = Run {
+        long: false,
+        seed: rand::random::<u32>().into(),
+    };
+    for row in prove(statement, run).await {
+        let name = format!("{number} {}: {}", row.statement, row.part);
+        match row.outcome.verdict {
+            Verdict::Holds => {}
+            Verdict::NotRun(why) => println!("{name}: not run: {why}"),
+            Verdict::Fails(why) => panic!("{name}, seed {}: {why}", row.seed),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_1_crash() {
+    holds(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_2_power_cut() {
+    holds(2).await;
+}
+
+#[test]
+fn every_statement_has_a_short_form_here() {
+    let text = include_str!("short.rs");
+    for statement in STATEMENTS {
+        let call = format!("holds({}).await", statement.number);
+        assert!(text.contains(&call), "{}", statement.name);
+    }
+}
