@@ -4,6 +4,7 @@
 mod contract;
 mod e2e;
 mod fuzz;
+mod golden;
 mod languages;
 mod peers;
 #[path = "prove/short.rs"]

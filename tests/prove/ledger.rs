@@ -90,6 +90,17 @@ impl Loaded {
         }
     }
 
+    /// Ends the load and lets the server go on; the ids that were acknowledged.
+    pub async fn stop(&mut self) -> Vec<String> {
+        let before = self.acknowledged.len();
+        if let Some((http, smpp)) = self.load.take() {
+            for sent in [http.stop().await, smpp.stop().await] {
+                self.enter(sent);
+            }
+        }
+        self.acknowledged[before..].to_vec()
+    }
+
     fn enter(&mut self, sent: Sent) {
         self.acknowledged.extend(sent.accepted);
         self.refused.extend(sent.refused);

@@ -88,3 +88,35 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
         }
     }
 }
+
+/// A small disk in memory that fills up quickly. Needs root.
+pub struct Tmpfs {
+    dir: TempDir,
+}
+
+impl Tmpfs {
+    pub fn create(mib: u64) -> Result<Tmpfs, String> {
+        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let size = format!("size={mib}m");
+        run(
+            "mount",
+            &["-t", "tmpfs", "-o", &size, "tmpfs", path(dir.path())],
+        )?;
+        Ok(Tmpfs { dir })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Octets.
+    pub fn free(&self) -> u64 {
+        fs2::available_space(self.dir.path()).expect("the disk")
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = run("umount", &["-l", path(self.dir.path())]);
+    }
+}

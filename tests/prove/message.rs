@@ -9,7 +9,10 @@ use heliograph::domain::{
 
 /// Accepted just now, and due at `carrier`.
 pub fn queued(carrier: &str, text: &str) -> Message {
-    let now = Clock::system().now();
+    queued_at(Clock::system().now(), carrier, text)
+}
+
+pub fn queued_at(now: Timestamp, carrier: &str, text: &str) -> Message {
     let hop = Hop {
         carrier: carrier.into(),
         originator: None,

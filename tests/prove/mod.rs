@@ -7,11 +7,15 @@
 //! acknowledged to clients, and what carriers took.
 
 mod crash;
+mod damage;
+mod disk;
 mod ledger;
 mod loop_disk;
 mod lost_pages;
-mod message;
+pub mod message;
 mod power;
+mod strace;
+mod syncs;
 mod table;
 
 use std::future::Future;
@@ -23,7 +27,7 @@ use rand::rngs::StdRng;
 
 pub use table::{json, table};
 
-pub const STATEMENTS: &[Statement] = &[crash::STATEMENT, power::STATEMENT];
+pub const STATEMENTS: &[Statement] = &[crash::STATEMENT, power::STATEMENT, disk::STATEMENT];
 
 const FAULTS_TOLD: usize = 3;
 
@@ -104,6 +108,16 @@ impl Outcome {
             verdict,
             note: String::new(),
         }
+    }
+
+    /// What was found beside.
+    pub fn with_faults(self, faults: Vec<String>) -> Outcome {
+        let verdict = match (self.verdict, faults.is_empty()) {
+            (verdict, true) => verdict,
+            (Verdict::Fails(why), false) => Verdict::Fails(format!("{why}; {}", faults.join("; "))),
+            (_, false) => Verdict::Fails(faults.join("; ")),
+        };
+        Outcome { verdict, ..self }
     }
 
     pub fn noted(self, note: impl Into<String>) -> Outcome {

@@ -6,7 +6,7 @@ use rand::Rng as _;
 
 use super::ledger::Loaded;
 use super::loop_disk::LoopDisk;
-use super::{Outcome, Part, Run, Statement, lost_pages};
+use super::{Outcome, Part, Run, Statement, lost_pages, syncs};
 
 pub const STATEMENT: Statement = Statement {
     number: 2,
@@ -19,6 +19,10 @@ pub const STATEMENT: Statement = Statement {
         Part {
             name: "writes since the last sync dropped at random",
             run: |run| Box::pin(lost_pages::cuts(run)),
+        },
+        Part {
+            name: "no answer before its sync, as strace sees it",
+            run: |run| Box::pin(syncs::order(run)),
         },
     ],
 };

@@ -31,6 +31,11 @@ async fn statement_2_power_cut() {
     holds(2).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_3_disk() {
+    holds(3).await;
+}
+
 #[test]
 fn every_statement_has_a_short_form_here() {
     let text = include_str!("short.rs");

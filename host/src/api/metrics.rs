@@ -283,6 +283,11 @@ fn store(page: &mut Page, stats: &StoreStats, accepting: bool) {
             "Beginning of the oldest day that has records",
             stats.oldest_day * 86_400,
         ),
+        (
+            "heliograph_store_unreadable_records",
+            "Records that were met and cannot be read; they are left alone",
+            stats.unreadable,
+        ),
     ];
     for (name, help, value) in gauges {
         page.head(name, "gauge", help);

@@ -189,13 +189,24 @@ fn repaired_text(repaired: &Repaired) -> String {
         "saved {} messages, {} mobile-originated, {} other entries; {} messages are in their queues again\n",
         repaired.messages, repaired.inbound, repaired.entries, repaired.requeued
     );
-    if repaired.unreadable + repaired.unreadable_pages + repaired.missing_live > 0 {
-        let _ = writeln!(
-            out,
-            "not saved: {} records and entries that cannot be read; what {} unreadable pages held; \
-             {} messages that were not in their last state are missing",
-            repaired.unreadable, repaired.unreadable_pages, repaired.missing_live
-        );
+    for (n, what) in [
+        (
+            repaired.unreadable,
+            "records and entries that cannot be read",
+        ),
+        (
+            repaired.unreadable_pages,
+            "pages that cannot be read; what they held is not known",
+        ),
+        (repaired.missing_commits, "commits at the end are gone"),
+        (
+            repaired.missing_live,
+            "messages that were not in their last state are gone",
+        ),
+    ] {
+        if n > 0 {
+            let _ = writeln!(out, "not saved: {n} {what}");
+        }
     }
     let _ = writeln!(
         out,
@@ -214,6 +225,7 @@ fn repaired_json(repaired: &Repaired) -> Value {
         "requeued": repaired.requeued,
         "unreadable": repaired.unreadable,
         "unreadable_pages": repaired.unreadable_pages,
+        "missing_commits": repaired.missing_commits,
         "missing_live": repaired.missing_live,
     })
 }

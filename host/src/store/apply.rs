@@ -206,7 +206,7 @@ impl Committer {
         let loaded = match self.load(id) {
             // One damaged record is that message's affair: it is left as it is, and the others go on.
             Err(StoreError::Corrupt(why)) => {
-                tracing::error!(message = %id, why, "a record cannot be read; it is left alone");
+                self.shared.quarantine(id.0, &why);
                 return Ok(());
             }
             other => other?,
@@ -239,7 +239,7 @@ impl Committer {
         for (id, due) in claim {
             let loaded = match self.load(*id) {
                 Err(StoreError::Corrupt(why)) => {
-                    tracing::error!(message = %id, why, "a record cannot be read; it is left alone");
+                    self.shared.quarantine(id.0, &why);
                     continue;
                 }
                 other => other?,

@@ -86,6 +86,7 @@ impl Behind {
             };
             if let Some(generation) = self.engine.frozen()
                 && self.shared.check_running().is_ok()
+                && self.may_write()
             {
                 let more = settled.changes(&generation, self.clock.now());
                 if let Err(error) = self.engine.write_behind(&generation, more) {
@@ -114,6 +115,11 @@ impl Behind {
             }
             settled_days = settled_days.and_then(|answer| self.drop_days(answer));
         }
+    }
+
+    fn may_write(&self) -> bool {
+        self.shared.closing.load(Ordering::Acquire)
+            || self.engine.lacks_room(self.free_octets_min).is_none()
     }
 
     pub fn write_manifest(&self, clean: bool) {

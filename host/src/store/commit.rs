@@ -33,6 +33,8 @@ use crate::domain::{Lane, Message, MessageId};
 const GENERATION_AGE: Duration = Duration::from_secs(5);
 /// How long due times may go unnoticed after the clock was set.
 const CLOCK_POLL: Duration = Duration::from_millis(50);
+/// How soon room on a full disk is noticed.
+const ROOM_POLL: Duration = Duration::from_millis(20);
 /// How soon an abandoned claim goes back to its queue.
 const TICKET_POLL: Duration = Duration::from_millis(5);
 
@@ -222,6 +224,7 @@ impl Committer {
                 () = tokio::time::sleep(wait) => {}
             }
             self.gather(commands, &mut batch).await;
+            self.wait_for_room(commands, &mut batch).await;
             let mut goodbye = None;
             let size = batch.len();
             for command in batch.drain(..) {
@@ -259,6 +262,34 @@ impl Committer {
             }
         }
         self.commit_began = Instant::now();
+    }
+
+    /// A write that finds the disk full is the last that sled takes, so what waits is held back until
+    /// there is room. New messages are refused meanwhile; whoever shuts down takes the risk.
+    async fn wait_for_room(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        batch: &mut Vec<Command>,
+    ) {
+        let minimum = self.options.free_octets_min;
+        while !batch.iter().any(|c| matches!(c, Command::Shutdown(_)))
+            && self.shared.check_running().is_ok()
+            && let Some(free) = self.engine.lacks_room(minimum)
+        {
+            self.shared.note_free_space(free, minimum);
+            for command in std::mem::take(batch) {
+                match (command, self.shared.check_intake()) {
+                    (Command::Accept { reply, .. }, Err(full)) => drop(reply.send(Err(full))),
+                    (command, _) => batch.push(command),
+                }
+            }
+            tokio::time::sleep(ROOM_POLL).await;
+            while batch.len() < self.options.commit_max
+                && let Ok(command) = commands.try_recv()
+            {
+                batch.push(command);
+            }
+        }
     }
 
     fn apply(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
@@ -335,7 +366,10 @@ impl Committer {
                 Ok(())
             }
             Command::Nudge => Ok(()),
-            Command::Shutdown(reply) => return Some(reply),
+            Command::Shutdown(reply) => {
+                self.shared.closing.store(true, Ordering::Release);
+                return Some(reply);
+            }
         };
         if let Err(error) = done {
             self.shared.stop(&error.to_string());
@@ -613,9 +647,8 @@ impl Committer {
             );
             match self.engine.record(id) {
                 Ok(Some(value)) => messages.push(value),
-                Ok(None) => {
-                    tracing::error!(message = %id, "a due entry has no record; it stays out of the queue")
-                }
+                Ok(None) => self.shared.quarantine(id.0, &"a due entry has no record"),
+                Err(StoreError::Corrupt(why)) => self.shared.quarantine(id.0, &why),
                 Err(error) => self.shared.stop(&error.to_string()),
             }
         }

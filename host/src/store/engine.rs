@@ -54,7 +54,10 @@ pub(super) struct Engine {
 }
 
 pub(super) fn sled_error(error: sled::Error) -> StoreError {
-    StoreError::Io(format!("sled: {error}"))
+    match error {
+        sled::Error::Corruption { .. } => StoreError::Corrupt("sled cannot read a page".into()),
+        error => StoreError::Io(format!("sled: {error}")),
+    }
 }
 
 /// A day may be dropped between taking its tree and reading it: nothing is there any more.
@@ -396,6 +399,12 @@ impl Engine {
         (self.probes.free_octets)(&self.directory)
     }
 
+    /// What is free, where that is too little to write anything: some MiB of what new messages need.
+    pub fn lacks_room(&self, free_octets_min: u64) -> Option<u64> {
+        let enough = ROOM_OCTETS.min(free_octets_min / 4);
+        self.free_octets().ok().filter(|free| *free < enough)
+    }
+
     pub fn measure_disk(&self) {
         if let Ok(octets) = self.db.size_on_disk() {
             self.disk_octets.store(octets, Ordering::Relaxed);
@@ -460,6 +469,9 @@ fn continue_with(
         out.push((key, value));
     }
 }
+
+/// Nothing is written with less free than this.
+const ROOM_OCTETS: u64 = 4 << 20;
 
 /// A quarter of it is the largest leaf that sled keeps in its log.
 pub(super) const SEGMENT_OCTETS: usize = 2 << 20;

@@ -162,7 +162,7 @@ impl Store {
         let decode = |record: Value| match records::decode_message(&record) {
             Ok(message) => Some(Box::new(message)),
             Err(damage) => {
-                tracing::error!(%damage, "a claimed message cannot be read; it stays out of the queue");
+                self.inner.shared.quarantine_octets(&record, &damage);
                 None
             }
         };
@@ -317,7 +317,7 @@ impl Store {
         let decode = |value: Value| match records::decode_outbox(&value) {
             Ok(entry) => Some(entry),
             Err(damage) => {
-                tracing::error!(%damage, "an entry of the outbox cannot be read; it stays out of the queue");
+                self.inner.shared.quarantine_octets(&value, &damage);
                 None
             }
         };

@@ -1,7 +1,7 @@
 //! What the committer tells the rest of the store without being asked: health, counters, queue
 //! lengths. Plain atomics, read by anyone, written by their one owner.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,11 +10,16 @@ use parking_lot::{Mutex, RwLock};
 
 use super::records::Ledger;
 use super::types::{StoreError, StoreHealth, StoreStats};
-use crate::domain::Lane;
+use crate::domain::{Lane, MessageId};
+
+/// Records told apart that cannot be read.
+const UNREADABLE_MAX: usize = 100_000;
 
 #[derive(Default)]
 pub(super) struct Shared {
     stopped: AtomicBool,
+    /// No more commands come; what is held in memory is written, whatever the disk says.
+    pub closing: AtomicBool,
     reason: Mutex<String>,
     full: AtomicBool,
     free_octets: AtomicU64,
@@ -37,6 +42,7 @@ pub(super) struct Shared {
     oldest_day: AtomicU64,
     days: AtomicU64,
     pub days_dropped: AtomicU64,
+    unreadable: Mutex<HashSet<u128>>,
     /// The last durable commit, and messages accepted up to it.
     pub sequence: AtomicU64,
     queued: RwLock<HashMap<Lane, Arc<AtomicU64>>>,
@@ -91,6 +97,20 @@ impl Shared {
                 );
             }
         }
+    }
+
+    /// A record that cannot be read is left where it is, told once and counted.
+    pub fn quarantine(&self, id: u128, why: &dyn std::fmt::Display) {
+        let mut unreadable = self.unreadable.lock();
+        if unreadable.len() < UNREADABLE_MAX && unreadable.insert(id) {
+            let id = MessageId(id);
+            tracing::error!(%id, %why, "a record cannot be read; it is left alone, and the others go on");
+        }
+    }
+
+    /// The same where nobody can tell whose record it was.
+    pub fn quarantine_octets(&self, record: &[u8], why: &dyn std::fmt::Display) {
+        self.quarantine(crc32fast::hash(record).into(), why);
     }
 
     pub fn health(&self) -> StoreHealth {
@@ -191,6 +211,7 @@ impl Shared {
             oldest_day: get(&self.oldest_day),
             days: get(&self.days),
             days_dropped: get(&self.days_dropped),
+            unreadable: self.unreadable.lock().len() as u64,
             ..StoreStats::default()
         }
     }

@@ -439,6 +439,8 @@ pub struct StoreStats {
     pub outbox: u64,
     pub dead: u64,
     pub leased: u64,
+    /// Records that were met and cannot be read.
+    pub unreadable: u64,
     pub recency_dropped: u64,
     pub disk_octets: u64,
     /// Days with records: the oldest one, counted from 1970, and how many; those whose retention

@@ -16,6 +16,7 @@ use super::page::{self, Data, Node};
 use crate::domain::MessageId;
 
 const MAIN: &[u8] = b"main";
+const STEPS_MAX: usize = 10_000;
 
 pub(super) struct Contents {
     pub log: Log,
@@ -81,18 +82,10 @@ impl Contents {
         Ok(Some(contents))
     }
 
-    pub fn ledger(&mut self) -> Option<Ledger> {
+    pub fn ledger(&self) -> Option<Ledger> {
         let value = match self.overlay.plain.get(keys::LEDGER) {
             Some(entry) => entry.value.as_deref().map(<[u8]>::to_vec),
-            None => {
-                let mut found = None;
-                self.each(self.main?, &mut |key, value| {
-                    if key == keys::LEDGER {
-                        found = Some(value.to_vec());
-                    }
-                });
-                found
-            }
+            None => self.find(self.main?, keys::LEDGER),
         };
         records::decode_ledger(&value?).ok()
     }
@@ -141,6 +134,31 @@ impl Contents {
         self.overlay = overlay;
     }
 
+    /// One entry of a tree.
+    fn find(&self, root: u64, wanted: &[u8]) -> Option<Vec<u8>> {
+        let (mut pid, mut steps) = (root, 0);
+        // A damaged tree may lead in circles.
+        while steps < STEPS_MAX {
+            steps += 1;
+            let (node, _) = self.node(pid)?;
+            if node.is_left_of(wanted) {
+                pid = node.next?;
+                continue;
+            }
+            match &node.data {
+                Data::Index(children) => {
+                    let at = children.partition_point(|(end, _)| *node.key(end) <= *wanted);
+                    pid = children.get(at.checked_sub(1)?)?.1;
+                }
+                Data::Leaf(leaf) => {
+                    let mut found = leaf.iter().filter(|(end, _)| *node.key(end) == *wanted);
+                    return found.next().map(|(_, value)| value.clone());
+                }
+            }
+        }
+        None
+    }
+
     /// The entries of a tree's leaves, the leaf that was changed last at the end.
     fn each(&mut self, root: u64, take: &mut dyn FnMut(&[u8], &[u8])) {
         let mut leaves = Vec::new();
@@ -154,9 +172,10 @@ impl Contents {
                 self.unreadable_pages += 1;
                 continue;
             };
+            self.unreadable_pages += usize::from(node.is_torn);
             ahead.extend(node.next);
             match node.data {
-                Data::Index(children) => ahead.extend(children),
+                Data::Index(children) => ahead.extend(children.into_iter().map(|(_, pid)| pid)),
                 // What is in the neighbour too is older here.
                 Data::Leaf(_) => leaves.push((!node.merged, lsn, pid)),
             }
@@ -174,7 +193,7 @@ impl Contents {
     }
 
     /// A node with its changes, and when it changed last.
-    fn node(&mut self, pid: u64) -> Option<(Node, u64)> {
+    fn node(&self, pid: u64) -> Option<(Node, u64)> {
         let page = self.log.pages.get(&pid)?;
         let mut node = Node::read(&self.log.payload(&page.base)?)?;
         let mut lsn = page.base.lsn;
@@ -182,7 +201,7 @@ impl Contents {
             let payload = self.log.payload(place);
             match payload.as_deref().and_then(page::link) {
                 Some(link) => node.apply(link),
-                None => self.unreadable_pages += 1,
+                None => node.is_torn = true,
             }
             lsn = place.lsn;
         }

@@ -70,11 +70,16 @@ pub(super) struct Log {
 /// How much is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
-    /// What sled will replay, and what pages it then has.
+    /// What sled will replay.
     Replay,
-    /// And whether each piece of each page can be read.
+    /// And each piece of each page, where the log is not too large for somebody who waits.
+    Start,
+    /// And each piece of each page.
     Whole,
 }
+
+/// What is read whole within a fraction of a second.
+const START_OCTETS_MAX: u64 = 512 << 20;
 
 /// What is read of a segment before it is applied.
 struct Found {
@@ -109,10 +114,13 @@ impl Log {
             damage: Vec::new(),
             octets,
         };
+        log.read_settings()?;
         let from = log.read_snapshot()?;
         log.replay(from).map_err(|e| io(&path, e))?;
-        if depth == Depth::Whole {
-            log.check_pages();
+        match depth {
+            Depth::Whole => log.check_pages(),
+            Depth::Start if octets <= START_OCTETS_MAX => log.check_pages(),
+            Depth::Start | Depth::Replay => {}
         }
         Ok(Some(log))
     }
@@ -141,6 +149,26 @@ impl Log {
         let (sum, rest) = octets.split_first_chunk::<4>()?;
         let payload = rest.get(1..)?;
         (crc32fast::hash(rest) == u32::from_le_bytes(*sum)).then(|| payload.to_vec())
+    }
+
+    /// sled's settings: text and CRC-32. It writes new ones where there are none.
+    fn read_settings(&mut self) -> Result<(), StoreError> {
+        let path = self.directory.join("conf");
+        let octets = match std::fs::read(&path) {
+            Ok(octets) => octets,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(io(&path, error)),
+        };
+        if let Some((text, sum)) = octets.split_last_chunk::<4>()
+            && crc32fast::hash(text) != u32::from_le_bytes(*sum)
+        {
+            self.damage.push(Damage {
+                file: "sled/conf".to_owned(),
+                offset: 0,
+                what: "the settings fail their checksum".to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// The page table of the newest snapshot, and the log sequence number that it goes up to.

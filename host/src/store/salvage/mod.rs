@@ -86,7 +86,7 @@ pub enum Item {
 pub(super) fn before_open(directory: &Path, manifest: Option<Manifest>) -> Result<(), StoreError> {
     // Of a running server the files are never at rest.
     drop(lock(directory)?);
-    let contents = Contents::read(directory, log::Depth::Replay)?;
+    let contents = Contents::read(directory, log::Depth::Start)?;
     let Some(contents) = contents else {
         return match manifest {
             Some(manifest) if manifest.sequence > 0 => Err(StoreError::Lost(format!(
@@ -306,6 +306,7 @@ pub fn export<E>(
     mut take: impl FnMut(Item) -> Result<(), E>,
 ) -> Result<Result<(), E>, StoreError> {
     let _lock = lock(directory)?;
+    readable_manifest(directory)?;
     let Some(mut contents) = Contents::read(directory, log::Depth::Replay)? else {
         return Err(StoreError::Lost("the file sled/db is gone".into()));
     };
@@ -332,6 +333,14 @@ pub fn export<E>(
         }
     }
     Ok(done)
+}
+
+/// A newer format is not read; a manifest that cannot be read is taken for none.
+fn readable_manifest(directory: &Path) -> Result<Option<Manifest>, StoreError> {
+    match Manifest::read(directory) {
+        Err(error @ StoreError::Format(_)) => Err(error),
+        read => Ok(read.ok().flatten()),
+    }
 }
 
 /// Keeps a server from starting meanwhile; refused where one runs.

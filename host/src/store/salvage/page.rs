@@ -125,13 +125,18 @@ pub(super) struct Node {
     /// Its right neighbour.
     pub next: Option<u64>,
     pub merged: bool,
+    /// A change to it cannot be read.
+    pub is_torn: bool,
     prefix: Vec<u8>,
+    /// The lowest key of its right neighbour; empty where there is none.
+    high: Vec<u8>,
     pub data: Data,
 }
 
 pub(super) enum Data {
     Leaf(std::collections::BTreeMap<Vec<u8>, Vec<u8>>),
-    Index(Vec<u64>),
+    /// Children by the end of their lowest key.
+    Index(Vec<(Vec<u8>, u64)>),
 }
 
 impl Node {
@@ -142,13 +147,19 @@ impl Node {
         let merged = cursor.octet()? != 0;
         let prefix = usize::from(cursor.octet()?);
         let low = cursor.octets()?;
-        let _high = cursor.octets()?;
+        let high = cursor.octets()?.to_vec();
         let is_index = cursor.octet()? == 1;
         // Each entry takes an octet at least.
         let n = cursor.length()?;
         let keys: Vec<&[u8]> = (0..n).map(|_| cursor.octets()).collect::<Option<_>>()?;
         let data = match is_index {
-            true => Data::Index((0..n).map(|_| cursor.number()).collect::<Option<_>>()?),
+            true => {
+                let mut children = Vec::with_capacity(n);
+                for key in keys {
+                    children.push((key.to_vec(), cursor.number()?));
+                }
+                Data::Index(children)
+            }
             false => {
                 let mut leaf = std::collections::BTreeMap::new();
                 for key in keys {
@@ -160,7 +171,9 @@ impl Node {
         Some(Node {
             next,
             merged,
+            is_torn: false,
             prefix: low.get(..prefix)?.to_vec(),
+            high,
             data,
         })
     }
@@ -176,6 +189,10 @@ impl Node {
             (Link::Merged, _) => self.merged = true,
             _ => {}
         }
+    }
+
+    pub fn is_left_of(&self, key: &[u8]) -> bool {
+        !self.high.is_empty() && *self.high <= *key
     }
 
     /// The whole of a key that a leaf holds the end of.

@@ -13,7 +13,7 @@ use super::super::records::{self, Awaited, Ledger};
 use super::super::types::{Probes, StoreError};
 use super::contents::Contents;
 use super::log::Depth;
-use super::{Item, derived, lanes as lanes_of, lock, read_record};
+use super::{Item, derived, lanes as lanes_of, lock, read_record, readable_manifest};
 use crate::domain::{Lane, Message};
 
 /// Records of one commit.
@@ -34,6 +34,8 @@ pub struct Repaired {
     pub unreadable: u64,
     /// Pages and commits of the database that cannot be read: what they held is not known.
     pub unreadable_pages: u64,
+    /// Commits at the end that the manifest knows of and that are gone.
+    pub missing_commits: u64,
     /// Messages not yet in their last state that the ledger counts and that are not there.
     pub missing_live: u64,
 }
@@ -42,13 +44,13 @@ pub struct Repaired {
 pub fn repair(directory: &Path, name: &str) -> Result<Repaired, StoreError> {
     let io = |e: std::io::Error| StoreError::Io(format!("{}: {e}", directory.display()));
     let held = lock(directory)?;
+    let manifest = readable_manifest(directory)?;
     let Some(mut contents) = Contents::read(directory, Depth::Replay)? else {
         return Err(StoreError::Lost(
             "the file sled/db is gone: there is nothing to repair. Restore a copy of the directory"
                 .into(),
         ));
     };
-    let manifest = Manifest::read(directory).ok().flatten();
     let (originals, fresh) = (directory.join(name), directory.join("sled.repaired"));
     if originals.exists() {
         return Err(StoreError::Limit(format!(
@@ -62,6 +64,7 @@ pub fn repair(directory: &Path, name: &str) -> Result<Repaired, StoreError> {
     }
     let sequence = contents.sequence.max(manifest.map_or(0, |m| m.sequence));
     let mut repaired = write(&mut contents, &fresh, sequence)?;
+    repaired.missing_commits = sequence - contents.sequence;
     // From here to the end a cut leaves the manifest without its database, which refuses to start.
     fs::create_dir(&originals).map_err(io)?;
     if directory.join("manifest").exists() {
@@ -108,6 +111,7 @@ fn write(contents: &mut Contents, fresh: &Path, sequence: u64) -> Result<Repaire
         requeued: 0,
         unreadable: 0,
         unreadable_pages: 0,
+        missing_commits: 0,
         missing_live: 0,
     };
     for (key, value) in &plain {
