@@ -334,7 +334,7 @@ async fn write_the_golden_store() {
     octets.truncate(octets.iter().rposition(|b| *b != 0).map_or(0, |n| n + 1));
     std::fs::write(&db, octets).expect("the database");
     copy(folder.path(), &target);
-    let lines: Vec<String> = exported(folder.path())
+    let lines: Vec<String> = exported(&target)
         .await
         .iter()
         .map(Value::to_string)

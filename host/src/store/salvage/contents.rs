@@ -11,7 +11,7 @@ use super::super::keys::{self, Key};
 use super::super::overlay::Generation;
 use super::super::records::{self, Ledger};
 use super::super::types::StoreError;
-use super::log::{Depth, Log, trees};
+use super::log::{Depth, Log, META_PAGE, trees};
 use super::page::{self, Data, Node};
 use crate::domain::MessageId;
 
@@ -26,8 +26,10 @@ pub(super) struct Contents {
     pub sequence: u64,
     main: Option<u64>,
     days: BTreeMap<u32, u64>,
+    /// Leaves that no tree leads to any more, because damage took a node above them.
+    loose: Vec<u64>,
     /// Pages of the trees that cannot be read.
-    pub unreadable_pages: usize,
+    pub unreadable: HashSet<u64>,
     /// Commits of the journal that cannot be read.
     pub unreadable_commits: usize,
 }
@@ -44,55 +46,135 @@ impl Contents {
             sequence: 0,
             main: None,
             days: BTreeMap::new(),
-            unreadable_pages: 0,
+            loose: Vec::new(),
+            unreadable: HashSet::new(),
             unreadable_commits: 0,
         };
-        let Some(trees) = trees(&contents.log) else {
+        let named = trees(&contents.log);
+        if named.is_none() {
             // A log that was never written to has no trees.
-            contents.unreadable_pages = usize::from(!contents.log.pages.is_empty());
-            return Ok(Some(contents));
-        };
+            let pages = !contents.log.pages.is_empty();
+            contents.unreadable.extend(pages.then_some(META_PAGE));
+        }
+        let trees = named.unwrap_or_default();
         let mut journals = BTreeMap::new();
-        for (name, root) in trees {
-            match *name {
+        for (name, root) in &trees {
+            match **name {
                 [DAY, a, b, c, d] => {
-                    contents.days.insert(u32::from_be_bytes([a, b, c, d]), root);
+                    contents
+                        .days
+                        .insert(u32::from_be_bytes([a, b, c, d]), *root);
                 }
-                _ if name == MAIN => contents.main = Some(root),
-                _ if journal::is_journal(&name) => drop(journals.insert(name, root)),
+                _ if name == MAIN => contents.main = Some(*root),
+                _ if journal::is_journal(name) => drop(journals.insert(name, *root)),
                 _ => {}
             }
         }
-        let mut replay = Replay::default();
-        for root in journals.into_values() {
-            let mut chunks = BTreeMap::new();
-            contents.each(root, &mut |key, value| {
-                chunks.insert(key.to_vec(), value.to_vec());
-            });
-            for chunk in chunks.values() {
-                if replay.take(chunk, &mut contents.overlay).is_err() {
-                    contents.unreadable_commits += 1;
-                    replay = Replay::default();
-                }
-                contents.sequence = contents.sequence.max(replay.sequence);
-            }
+        if !contents.unreadable.is_empty() || !contents.log.damage.is_empty() {
+            contents.find_loose(trees.values());
         }
+        contents.replay(journals.into_values());
         let ledger = contents.ledger();
         contents.sequence = contents.sequence.max(ledger.map_or(0, |l| l.sequence));
         Ok(Some(contents))
     }
 
+    /// Brings the journal's commits into the overlay.
+    fn replay(&mut self, journals: impl Iterator<Item = u64>) {
+        let mut chunks = Vec::new();
+        for root in journals {
+            let mut of_tree = BTreeMap::new();
+            self.each(root, &mut |key, value| {
+                of_tree.insert(key.to_vec(), value.to_vec());
+            });
+            chunks.extend(of_tree.into_values());
+        }
+        if !self.loose.is_empty() {
+            self.each_loose(&mut |key, value| {
+                if key.len() == 4 && journal::sequence_of(value).is_some() {
+                    chunks.push(value.to_vec());
+                }
+            });
+            chunks.sort_by_key(|chunk| journal::sequence_of(chunk));
+        }
+        let mut replay = Replay::default();
+        for chunk in chunks {
+            if replay.take(&chunk, &mut self.overlay).is_err() {
+                self.unreadable_commits += 1;
+                replay = Replay::default();
+            }
+            self.sequence = self.sequence.max(replay.sequence);
+        }
+    }
+
+    /// Leaves among all pages that these trees do not lead to.
+    fn find_loose<'a>(&mut self, roots: impl Iterator<Item = &'a u64>) {
+        let mut seen = HashSet::new();
+        for root in roots {
+            self.leaves(*root, &mut seen);
+        }
+        let pages = self.log.pages.keys().copied();
+        let unseen: Vec<u64> = pages
+            .filter(|pid| *pid > 1 && !seen.contains(pid))
+            .collect();
+        let mut leaves = Vec::new();
+        for pid in unseen {
+            if let Some((node, lsn)) = self.node(pid)
+                && matches!(node.data, Data::Leaf(_))
+            {
+                leaves.push((lsn, pid));
+            }
+        }
+        leaves.sort_unstable();
+        self.loose = leaves.into_iter().map(|(_, pid)| pid).collect();
+    }
+
+    fn each_loose(&self, take: &mut dyn FnMut(&[u8], &[u8])) {
+        for pid in &self.loose {
+            self.entries(*pid, take);
+        }
+    }
+
+    fn entries(&self, pid: u64, take: &mut dyn FnMut(&[u8], &[u8])) {
+        if let Some((node, _)) = self.node(pid)
+            && let Data::Leaf(leaf) = &node.data
+        {
+            for (end, value) in leaf {
+                take(&node.key(end), value);
+            }
+        }
+    }
+
     pub fn ledger(&self) -> Option<Ledger> {
         let value = match self.overlay.plain.get(keys::LEDGER) {
             Some(entry) => entry.value.as_deref().map(<[u8]>::to_vec),
-            None => self.find(self.main?, keys::LEDGER),
+            None => match self.main.and_then(|root| self.find(root, keys::LEDGER)) {
+                None => self.loose_ledger(),
+                found => found,
+            },
         };
         records::decode_ledger(&value?).ok()
+    }
+
+    fn loose_ledger(&self) -> Option<Vec<u8>> {
+        let mut found = None;
+        self.each_loose(&mut |key, value| {
+            if key == keys::LEDGER {
+                found = Some(value.to_vec());
+            }
+        });
+        found
     }
 
     /// Every plain entry, those of days among them.
     pub fn plain(&mut self) -> BTreeMap<Key, Vec<u8>> {
         let mut all = BTreeMap::new();
+        self.each_loose(&mut |key, value| {
+            let is_chunk = key.len() == 4 && journal::sequence_of(value).is_some();
+            if !is_block(key) && !is_chunk {
+                all.insert(Key::from(key), value.to_vec());
+            }
+        });
         let roots: Vec<u64> = self
             .main
             .into_iter()
@@ -100,7 +182,7 @@ impl Contents {
             .collect();
         for root in roots {
             self.each(root, &mut |key, value| {
-                if key.first() != Some(&blocks::LETTER) {
+                if !is_block(key) {
                     all.insert(Key::from(key), value.to_vec());
                 }
             });
@@ -117,16 +199,18 @@ impl Contents {
     /// Every record. One that damage left in two versions comes twice, the newer one later.
     pub fn each_record(&mut self, take: &mut dyn FnMut(MessageId, &[u8])) {
         let overlay = std::mem::take(&mut self.overlay);
+        let mut of_block = |key: &[u8], value: &[u8]| {
+            if is_block(key) {
+                blocks::each(value, |id, record| {
+                    if !overlay.records.contains_key(&id) {
+                        take(id, record);
+                    }
+                });
+            }
+        };
+        self.each_loose(&mut of_block);
         for root in self.days.values().copied().collect::<Vec<_>>() {
-            self.each(root, &mut |key, value| {
-                if key.first() == Some(&blocks::LETTER) {
-                    blocks::each(value, |id, record| {
-                        if !overlay.records.contains_key(&id) {
-                            take(id, record);
-                        }
-                    });
-                }
-            });
+            self.each(root, &mut of_block);
         }
         for (id, record) in &overlay.records {
             take(*id, record);
@@ -161,18 +245,23 @@ impl Contents {
 
     /// The entries of a tree's leaves, the leaf that was changed last at the end.
     fn each(&mut self, root: u64, take: &mut dyn FnMut(&[u8], &[u8])) {
+        for pid in self.leaves(root, &mut HashSet::new()) {
+            self.entries(pid, take);
+        }
+    }
+
+    fn leaves(&mut self, root: u64, seen: &mut HashSet<u64>) -> Vec<u64> {
         let mut leaves = Vec::new();
-        let mut seen = HashSet::new();
         let mut ahead = vec![root];
         while let Some(pid) = ahead.pop() {
             if !seen.insert(pid) {
                 continue;
             }
             let Some((node, lsn)) = self.node(pid) else {
-                self.unreadable_pages += 1;
+                self.unreadable.insert(pid);
                 continue;
             };
-            self.unreadable_pages += usize::from(node.is_torn);
+            self.unreadable.extend(node.is_torn.then_some(pid));
             ahead.extend(node.next);
             match node.data {
                 Data::Index(children) => ahead.extend(children.into_iter().map(|(_, pid)| pid)),
@@ -181,15 +270,7 @@ impl Contents {
             }
         }
         leaves.sort_unstable();
-        for (_, _, pid) in leaves {
-            if let Some((node, _)) = self.node(pid)
-                && let Data::Leaf(leaf) = &node.data
-            {
-                for (end, value) in leaf {
-                    take(&node.key(end), value);
-                }
-            }
-        }
+        leaves.into_iter().map(|(_, _, pid)| pid).collect()
     }
 
     /// A node with its changes, and when it changed last.
@@ -207,4 +288,9 @@ impl Contents {
         }
         Some((node, lsn))
     }
+}
+
+/// Whether this is the key of a block of records.
+fn is_block(key: &[u8]) -> bool {
+    key.len() == 8 && key.first() == Some(&blocks::LETTER)
 }

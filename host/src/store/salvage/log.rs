@@ -70,9 +70,7 @@ pub(super) struct Log {
 /// How much is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
-    /// What sled will replay.
-    Replay,
-    /// And each piece of each page, where the log is not too large for somebody who waits.
+    /// What sled will replay, and each piece of each page, where the log is not too large for somebody who waits.
     Start,
     /// And each piece of each page.
     Whole,
@@ -120,7 +118,7 @@ impl Log {
         match depth {
             Depth::Whole => log.check_pages(),
             Depth::Start if octets <= START_OCTETS_MAX => log.check_pages(),
-            Depth::Start | Depth::Replay => {}
+            Depth::Start => {}
         }
         Ok(Some(log))
     }

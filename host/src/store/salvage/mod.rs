@@ -105,10 +105,11 @@ pub(super) fn before_open(directory: &Path, manifest: Option<Manifest>) -> Resul
             contents.log.damage.len()
         )));
     }
-    if contents.unreadable_pages + contents.unreadable_commits > 0 {
+    if contents.unreadable.len() + contents.unreadable_commits > 0 {
         return Err(StoreError::Corrupt(format!(
             "{} pages and {} commits cannot be read. {ADVICE}",
-            contents.unreadable_pages, contents.unreadable_commits
+            contents.unreadable.len(),
+            contents.unreadable_commits
         )));
     }
     match manifest {
@@ -173,8 +174,8 @@ pub fn check(directory: &Path) -> Result<Report, StoreError> {
     report.messages = messages.len() as u64;
     report.live_messages = live.values().sum();
     report.damage.clone_from(&contents.log.damage);
-    if contents.unreadable_pages > 0 {
-        let n = contents.unreadable_pages;
+    if !contents.unreadable.is_empty() {
+        let n = contents.unreadable.len();
         report.problem(format!("{n} pages of the database cannot be read"));
     }
     if contents.unreadable_commits > 0 {
@@ -307,7 +308,7 @@ pub fn export<E>(
 ) -> Result<Result<(), E>, StoreError> {
     let _lock = lock(directory)?;
     readable_manifest(directory)?;
-    let Some(mut contents) = Contents::read(directory, log::Depth::Replay)? else {
+    let Some(mut contents) = Contents::read(directory, log::Depth::Whole)? else {
         return Err(StoreError::Lost("the file sled/db is gone".into()));
     };
     let mut done = Ok(());

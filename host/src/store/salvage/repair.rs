@@ -45,7 +45,7 @@ pub fn repair(directory: &Path, name: &str) -> Result<Repaired, StoreError> {
     let io = |e: std::io::Error| StoreError::Io(format!("{}: {e}", directory.display()));
     let held = lock(directory)?;
     let manifest = readable_manifest(directory)?;
-    let Some(mut contents) = Contents::read(directory, Depth::Replay)? else {
+    let Some(mut contents) = Contents::read(directory, Depth::Whole)? else {
         return Err(StoreError::Lost(
             "the file sled/db is gone: there is nothing to repair. Restore a copy of the directory"
                 .into(),
@@ -215,7 +215,7 @@ fn write(contents: &mut Contents, fresh: &Path, sequence: u64) -> Result<Repaire
     }
     let (were, are): (u64, u64) = (old.live.values().sum(), ledger.live.values().sum());
     repaired.missing_live = were.saturating_sub(are);
-    repaired.unreadable_pages = (contents.unreadable_pages + contents.unreadable_commits) as u64;
+    repaired.unreadable_pages = (contents.unreadable.len() + contents.unreadable_commits) as u64;
     ledger.accepted = ledger.accepted.max(repaired.messages);
     new.finish(ledger)?;
     Ok(repaired)
