@@ -157,7 +157,9 @@ fn report_text(report: &Report) -> String {
     for problem in &report.problems {
         let _ = writeln!(out, "problem: {problem}");
     }
-    if report.is_sound() {
+    if report.is_sealed {
+        out.push_str("the store is sealed: its files were read, not what is in them\n");
+    } else if report.is_sound() {
         out.push_str("everything can be read\n");
     }
     out
@@ -170,6 +172,7 @@ fn report_json(report: &Report) -> Value {
         .map(|d| json!({ "file": d.file, "offset": d.offset, "what": d.what }));
     json!({
         "sound": report.is_sound(),
+        "sealed": report.is_sealed,
         "sequence": report.sequence,
         "manifest_sequence": report.manifest_sequence,
         "closed_in_order": report.closed_in_order,

@@ -16,7 +16,7 @@ const VERSION: u8 = 1;
 const TREE: &str = "seal";
 const HEADER: &[u8] = b"header";
 pub(super) const PLAIN_ENTRIES: &str = "main";
-const SEALED_ENTRIES: &str = "sealed";
+pub(super) const SEALED_ENTRIES: &str = "sealed";
 /// What names' key is sealed for.
 const PLACE: &[u8] = b"names";
 

@@ -10,6 +10,7 @@ use super::super::journal::{self, Replay};
 use super::super::keys::{self, Key};
 use super::super::overlay::Generation;
 use super::super::records::{self, Ledger};
+use super::super::sealed::SEALED_ENTRIES;
 use super::super::types::StoreError;
 use super::log::{Depth, Log, META_PAGE, trees};
 use super::page::{self, Data, Node};
@@ -26,6 +27,8 @@ pub(super) struct Contents {
     pub sequence: u64,
     main: Option<u64>,
     days: BTreeMap<u32, u64>,
+    /// Its entries are sealed: without the keys only its files can be judged.
+    pub is_sealed: bool,
     /// Leaves that no tree leads to any more, because damage took a node above them.
     loose: Vec<u64>,
     /// Pages of the trees that cannot be read.
@@ -46,6 +49,7 @@ impl Contents {
             sequence: 0,
             main: None,
             days: BTreeMap::new(),
+            is_sealed: false,
             loose: Vec::new(),
             unreadable: HashSet::new(),
             unreadable_commits: 0,
@@ -65,6 +69,7 @@ impl Contents {
                         .days
                         .insert(u32::from_be_bytes([a, b, c, d]), *root);
                 }
+                _ if name == SEALED_ENTRIES.as_bytes() => contents.is_sealed = true,
                 _ if name == MAIN => contents.main = Some(*root),
                 _ if journal::is_journal(name) => drop(journals.insert(name, *root)),
                 _ => {}
@@ -99,11 +104,15 @@ impl Contents {
         }
         let mut replay = Replay::default();
         for chunk in chunks {
-            if replay.take(&chunk, &mut self.overlay).is_err() {
+            let sequence = journal::sequence_of(&chunk);
+            self.sequence = self.sequence.max(sequence.unwrap_or(0));
+            if self.is_sealed && sequence.is_some() {
+                continue;
+            }
+            if replay.take(&chunk, None, &mut self.overlay).is_err() {
                 self.unreadable_commits += 1;
                 replay = Replay::default();
             }
-            self.sequence = self.sequence.max(replay.sequence);
         }
     }
 
@@ -200,8 +209,10 @@ impl Contents {
     pub fn each_record(&mut self, take: &mut dyn FnMut(MessageId, &[u8])) {
         let overlay = std::mem::take(&mut self.overlay);
         let mut of_block = |key: &[u8], value: &[u8]| {
-            if is_block(key) {
-                blocks::each(value, |id, record| {
+            if is_block(key)
+                && let Some(records) = blocks::unsealed(value)
+            {
+                blocks::each(records, |id, record| {
                     if !overlay.records.contains_key(&id) {
                         take(id, record);
                     }

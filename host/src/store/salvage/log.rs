@@ -227,17 +227,26 @@ impl Log {
         // once: the first of them was synced, with all before it, when the second began.
         commits.sort_unstable();
         for hole in holes {
+            // What the snapshot goes up to was whole when it was written.
+            if hole.lsn < from {
+                self.note(hole);
+                continue;
+            }
             let mut behind = commits.iter().filter(|(lsn, _)| *lsn > hole.lsn);
             let first = behind.next().map(|(_, sequence)| *sequence);
             if first.is_some_and(|first| behind.any(|(_, sequence)| *sequence != first)) {
-                self.damage.push(Damage {
-                    file: "sled/db".to_owned(),
-                    offset: hole.offset,
-                    what: hole.what.to_owned(),
-                });
+                self.note(hole);
             }
         }
         Ok(())
+    }
+
+    fn note(&mut self, hole: Hole) {
+        self.damage.push(Damage {
+            file: "sled/db".to_owned(),
+            offset: hole.offset,
+            what: hole.what.to_owned(),
+        });
     }
 
     fn apply(&mut self, one: &Found) {

@@ -20,6 +20,7 @@ use super::optout;
 use super::prepared::{self, Prepared};
 use super::read::orphan_at;
 use super::records::{self, Kind, Ledger};
+use super::sealing::Names;
 use super::types::{InboundRecord, OptOut, OrphanReceipt, OutboxEntry, StoreError};
 use crate::domain::{Message, MessageId};
 use contents::Contents;
@@ -42,6 +43,8 @@ pub struct Report {
     pub sequence: u64,
     pub manifest_sequence: Option<u64>,
     pub closed_in_order: bool,
+    /// Its entries are sealed: only its files were read, not what is in them.
+    pub is_sealed: bool,
     /// Octets of the database.
     pub octets: u64,
     pub messages: u64,
@@ -113,8 +116,9 @@ pub(super) fn before_open(directory: &Path, manifest: Option<Manifest>) -> Resul
         )));
     }
     match manifest {
-        Some(manifest) => manifest.check(contents.sequence, ADVICE),
-        None => Ok(()),
+        // The last commit of a sealed store is known once it is open.
+        Some(manifest) if !contents.is_sealed => manifest.check(contents.sequence, ADVICE),
+        _ => Ok(()),
     }
 }
 
@@ -138,6 +142,14 @@ pub fn check(directory: &Path) -> Result<Report, StoreError> {
     };
     report.octets = contents.log.octets;
     report.sequence = contents.sequence;
+    if contents.is_sealed {
+        report.is_sealed = true;
+        report.damage.clone_from(&contents.log.damage);
+        if contents.unreadable.len() + contents.unreadable_commits > 0 {
+            report.problem("pages or commits of the database cannot be read");
+        }
+        return Ok(report);
+    }
     if let Some(manifest) = manifest
         && contents.sequence < manifest.sequence
     {
@@ -311,6 +323,7 @@ pub fn export<E>(
     let Some(mut contents) = Contents::read(directory, log::Depth::Whole)? else {
         return Err(StoreError::Lost("the file sled/db is gone".into()));
     };
+    sealed_is_refused(&contents)?;
     let mut done = Ok(());
     contents.each_record(&mut |id, record| {
         if done.is_ok() {
@@ -323,7 +336,7 @@ pub fn export<E>(
         }
         let item = match key.get(..1).unwrap_or_default() {
             keys::ORPHAN => orphan_at(&key, &value)?.map(|o| Item::Receipt(Box::new(o))),
-            keys::WISH => optout::entry(&key, &value).map(Item::OptOut),
+            keys::WISH => optout::entry(&Names::default(), &key, &value).map(Item::OptOut),
             keys::WEBHOOK | keys::DELIVERY | keys::DEAD => {
                 Some(Item::Owed(records::decode_outbox(&value).map_err(damage)?))
             }
@@ -341,6 +354,17 @@ fn readable_manifest(directory: &Path) -> Result<Option<Manifest>, StoreError> {
     match Manifest::read(directory) {
         Err(error @ StoreError::Format(_)) => Err(error),
         read => Ok(read.ok().flatten()),
+    }
+}
+
+fn sealed_is_refused(contents: &Contents) -> Result<(), StoreError> {
+    match contents.is_sealed {
+        false => Ok(()),
+        true => Err(StoreError::Limit(
+            "the store is sealed, and this command does not take keys: restore a copy of the directory, \
+             or read a running server's API"
+                .into(),
+        )),
     }
 }
 

@@ -13,7 +13,9 @@ use super::super::records::{self, Awaited, Ledger};
 use super::super::types::{Probes, StoreError};
 use super::contents::Contents;
 use super::log::Depth;
-use super::{Item, derived, lanes as lanes_of, lock, read_record, readable_manifest};
+use super::{
+    Item, derived, lanes as lanes_of, lock, read_record, readable_manifest, sealed_is_refused,
+};
 use crate::domain::{Lane, Message};
 
 /// Records of one commit.
@@ -51,6 +53,7 @@ pub fn repair(directory: &Path, name: &str) -> Result<Repaired, StoreError> {
                 .into(),
         ));
     };
+    sealed_is_refused(&contents)?;
     let (originals, fresh) = (directory.join(name), directory.join("sled.repaired"));
     if originals.exists() {
         return Err(StoreError::Limit(format!(
@@ -88,7 +91,7 @@ pub fn repair(directory: &Path, name: &str) -> Result<Repaired, StoreError> {
 }
 
 fn write(contents: &mut Contents, fresh: &Path, sequence: u64) -> Result<Repaired, StoreError> {
-    let (engine, journal) = Engine::open(fresh, 32 << 20, true, Probes::default())?;
+    let (engine, journal) = Engine::open(fresh, 32 << 20, true, Probes::default(), None)?;
     let mut new = Writer {
         engine,
         journal,

@@ -6,8 +6,8 @@ mod erase;
 mod life;
 mod receipts;
 mod registries;
-mod sealed;
 mod salvage;
+mod sealed;
 mod threads;
 
 use std::path::Path;
