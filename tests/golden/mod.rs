@@ -158,7 +158,10 @@ async fn fill(store: &Store) {
         in_reply_to: Some(id(1)),
         system_id: Some("app".to_owned()),
     };
-    store.insert_inbound(inbound, &[]).await.expect("inserted");
+    store
+        .insert_inbound(inbound, &[], None)
+        .await
+        .expect("inserted");
     let fragment = Fragment {
         carrier: "north".into(),
         originator: Address::international(handset).expect("a number"),

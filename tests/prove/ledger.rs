@@ -27,6 +27,8 @@ pub struct Loaded {
     /// Requests that were cut off: the server may have taken them or not.
     unanswered: usize,
     refused: Vec<String>,
+    /// While the server went away in order.
+    refused_at_the_end: usize,
     load: Option<(Traffic, EsmeTraffic)>,
     round: usize,
 }
@@ -58,6 +60,7 @@ impl Loaded {
             acknowledged: Vec::new(),
             unanswered: 0,
             refused: Vec::new(),
+            refused_at_the_end: 0,
             load: None,
             round: 0,
         }
@@ -88,6 +91,18 @@ impl Loaded {
                 self.enter(sent);
             }
         }
+    }
+
+    /// SIGTERM under load. What comes while the server goes away is refused, by rights.
+    pub async fn terminate(&mut self) -> std::process::ExitStatus {
+        let status = self.rig.terminate().await;
+        if let Some((http, smpp)) = self.load.take() {
+            for mut sent in [http.ended().await, smpp.ended().await] {
+                self.refused_at_the_end += std::mem::take(&mut sent.refused).len();
+                self.enter(sent);
+            }
+        }
+        status
     }
 
     /// Ends the load and lets the server go on; the ids that were acknowledged.
@@ -166,9 +181,10 @@ impl Loaded {
             faults.push("nothing was acknowledged".to_owned());
         }
         Outcome::judged(runs, lost, duplicated, &faults).noted(format!(
-            "{} acknowledged in {segments} segments, {} cut off, at most {windows} in open windows",
+            "{} acknowledged in {segments} segments, {} cut off, {} refused at the end, at most {windows} in open windows",
             self.acknowledged.len(),
-            self.unanswered
+            self.unanswered,
+            self.refused_at_the_end
         ))
     }
 

@@ -13,7 +13,11 @@ mod ledger;
 mod loop_disk;
 mod lost_pages;
 pub mod message;
+mod neighbours;
+mod offer;
+mod overload;
 mod power;
+mod restart;
 mod strace;
 mod syncs;
 mod table;
@@ -27,7 +31,14 @@ use rand::rngs::StdRng;
 
 pub use table::{json, table};
 
-pub const STATEMENTS: &[Statement] = &[crash::STATEMENT, power::STATEMENT, disk::STATEMENT];
+pub const STATEMENTS: &[Statement] = &[
+    crash::STATEMENT,
+    power::STATEMENT,
+    disk::STATEMENT,
+    restart::STATEMENT,
+    overload::STATEMENT,
+    neighbours::STATEMENT,
+];
 
 const FAULTS_TOLD: usize = 3;
 

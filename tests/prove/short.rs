@@ -36,6 +36,21 @@ async fn statement_3_disk() {
     holds(3).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_4_restart() {
+    holds(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_5_overload() {
+    holds(5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_6_bad_neighbours() {
+    holds(6).await;
+}
+
 #[test]
 fn every_statement_has_a_short_form_here() {
     let text = include_str!("short.rs");

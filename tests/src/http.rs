@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use heliograph::clock::Clock;
 use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -98,6 +99,8 @@ pub async fn http(
 /// One webhook as it arrived.
 #[derive(Clone, Debug)]
 pub struct Hook {
+    /// Milliseconds since the Unix epoch.
+    pub at: u64,
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
 }
@@ -211,10 +214,11 @@ async fn take(
         .map(|(n, v)| (n.to_string(), text(v)))
         .collect();
     let body = request.into_body().collect().await?.to_bytes();
-    received
-        .lock()
-        .expect("the list")
-        .push(Hook { headers, body });
+    received.lock().expect("the list").push(Hook {
+        at: Clock::system().now().0,
+        headers,
+        body,
+    });
     let mut answers = answers.lock().expect("the answers");
     let more = !answers.statuses.is_empty();
     let status = if more {

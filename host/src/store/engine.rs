@@ -143,7 +143,7 @@ impl Engine {
         let mut journal = Journal::replay(engine.clone())?;
         journal.freeze(true);
         if let Some(generation) = engine.frozen() {
-            engine.write_behind(&generation)?;
+            engine.write_behind(&generation, Vec::new())?;
         }
         drop(journal);
         let mut engine = Arc::into_inner(engine)

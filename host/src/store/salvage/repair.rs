@@ -256,7 +256,7 @@ impl Writer {
         if self.journal.freeze(all)
             && let Some(generation) = self.engine.frozen()
         {
-            self.engine.write_behind(&generation)?;
+            self.engine.write_behind(&generation, Vec::new())?;
         }
         Ok(())
     }

@@ -1,0 +1,242 @@
+//! Statement 6. A carrier or a webhook target that misbehaves is nobody else's trouble: beside it the others have
+//! what they had without it, nothing is lost, and it is called back no faster than it can bear.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use heliograph::carrier::simulator::{Persona, Settings, Simulator};
+use heliograph::clock::Clock;
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+
+use super::offer::{Offer, offer, p99};
+use super::{Outcome, Part, Run, Statement};
+use crate::{CarrierSpec, KEY, Plan, Rig, eventually, sms};
+
+pub const STATEMENT: Statement = Statement {
+    number: 6,
+    name: "Bad neighbours",
+    parts: &[
+        Part {
+            name: "flapping, throttling, silent and receipt-storming carriers",
+            run: |run| Box::pin(carriers(run)),
+        },
+        Part {
+            name: "a webhook target that never answers",
+            run: |run| Box::pin(webhooks(run)),
+        },
+    ],
+};
+
+const BAD: &[&str] = &["flapping", "throttling", "swallowing", "receipt-storming"];
+/// Two percentiles of a few milliseconds differ by so much for other reasons.
+const NOISE: Duration = Duration::from_millis(15);
+/// `reconnect_min_ms` of the rig's carriers, less its jitter.
+const RECONNECT_MIN: Duration = Duration::from_millis(25);
+
+const POLICY: &str = r#"
+    [tables.rates]
+    file = "rates.csv"
+    [[plugin]]
+    name = "router"
+    path = "{plugins}/least-cost-router.wasm"
+    grants = { tables = ["rates"] }
+    config = { deck = "rates" }
+"#;
+
+fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn modest(run: Run) -> Offer {
+    Offer {
+        key: KEY,
+        per_second: run.pick(20, 100) as f64,
+        connections: 8,
+        time: Duration::from_secs(run.pick(3, 20) as u64),
+    }
+}
+
+/// A submission that says when it was made, to somebody of carrier `to`.
+fn marked(label: &'static str, to: usize) -> impl Fn(usize) -> Value + Send + Sync + 'static {
+    move |n| {
+        let mut body = sms(&format!("+44770{to:02}{:05}", n % 100_000), "");
+        let now = unix_ms();
+        body["reference"] = json!(format!("{label} {now}"));
+        body["text"] = json!(format!("{label} {n} {now}"));
+        body
+    }
+}
+
+async fn persona(name: &str, seed: u64) -> Simulator {
+    let mut over = Map::new();
+    over.insert("seed".to_owned(), json!(seed));
+    let script = Persona::find(name).and_then(|p| p.script());
+    let program = script.and_then(|s| s.program(&over)).expect("a persona");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    Simulator::start(program, Clock::system(), listener, None).expect("a simulator")
+}
+
+async fn carriers(run: Run) -> Outcome {
+    let mut simulators = Vec::new();
+    let mut specs = Vec::new();
+    // `sim0` is the good one.
+    let mut deck = "4477000,sim0=1\n".to_owned();
+    for (n, name) in BAD.iter().enumerate() {
+        let simulator = persona(name, run.seed % 1_000).await;
+        specs.push(CarrierSpec {
+            id: (*name).to_owned(),
+            address: simulator.address().to_string(),
+            extra: "response_timeout_ms = 2000".to_owned(),
+        });
+        deck.push_str(&format!("44770{:02},{name}=1\n", n + 1));
+        simulators.push(simulator);
+    }
+    let mut rig = Rig::start(Plan {
+        simulators: vec![Settings::default()],
+        carriers: specs,
+        policy: POLICY.to_owned(),
+        files: vec![("rates.csv".to_owned(), deck.into_bytes())],
+        ..Plan::default()
+    })
+    .await;
+    let offered = modest(run);
+    let alone = offer(&rig.address, offered, marked("alone", 0)).await;
+    let rss = rig.rss_mib();
+    let (beside, ..) = tokio::join!(
+        offer(&rig.address, offered, marked("beside", 0)),
+        offer(&rig.address, offered, marked("flapping", 1)),
+        offer(&rig.address, offered, marked("throttling", 2)),
+        offer(&rig.address, offered, marked("silent", 3)),
+        offer(&rig.address, offered, marked("storm", 4)),
+    );
+    let mut faults = Vec::new();
+    let accepted = alone.accepted.len() + beside.accepted.len();
+    let good = &rig.simulators[0];
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while good.counters().unique < accepted as u64 && std::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let lost = accepted.saturating_sub(good.counters().unique as usize);
+    let doubled = good.counters().duplicated as usize;
+    let refused = alone.refused.len() + beside.refused.len() + alone.failed + beside.failed;
+    if lost + doubled + refused > 0 {
+        faults.push(format!(
+            "of the good carrier's messages {lost} are lost, {doubled} doubled, {refused} refused"
+        ));
+    }
+    let (before, with) = (arrivals(&rig, "alone"), arrivals(&rig, "beside"));
+    if run.long && with > before.mul_f64(1.5) + NOISE {
+        faults.push(format!(
+            "from {before:?} to {with:?} at the good carrier (p99)"
+        ));
+    }
+    let most = offered.time.as_millis() / RECONNECT_MIN.as_millis();
+    for (name, simulator) in BAD.iter().zip(&simulators) {
+        let counters = simulator.counters();
+        let knocks = counters.binds + counters.connections_refused;
+        if u128::from(knocks) > most {
+            faults.push(format!("{name} was called back {knocks} times"));
+        }
+    }
+    let grown = rig.rss_mib().saturating_sub(rss);
+    if grown > 128 {
+        faults.push(format!("it grew by {grown} MiB"));
+    }
+    if !rig.is_running() {
+        faults.push("the server has ended".to_owned());
+    }
+    Outcome::judged(1, lost, doubled, &faults).noted(format!(
+        "submission to carrier, p99: {:.1} ms, beside them {:.1} ms",
+        before.as_secs_f64() * 1e3,
+        with.as_secs_f64() * 1e3
+    ))
+}
+
+/// From submission to the good carrier, p99.
+fn arrivals(rig: &Rig, label: &str) -> Duration {
+    let took = rig.taken(0).into_iter().filter_map(|sm| {
+        let text = sm.text?;
+        let mut words = text.split(' ');
+        (words.next() == Some(label)).then_some(())?;
+        let sent: u64 = words.nth(1)?.parse().ok()?;
+        Some(Duration::from_millis(sm.at.saturating_sub(sent)))
+    });
+    p99(took.collect())
+}
+
+async fn webhooks(run: Run) -> Outcome {
+    let mut rig = Rig::start(Plan {
+        simulators: vec![Settings::default()],
+        webhooks: true,
+        policy: "default_route = [\"sim0\"]".to_owned(),
+        ..Plan::default()
+    })
+    .await;
+    // Takes every connection and answers nothing.
+    let deaf = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let deaf_url = format!("http://{}/hook", deaf.local_addr().expect("an address"));
+    let held = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = deaf.accept().await {
+            held.push(stream);
+        }
+    });
+    let offered = modest(run);
+    let alone = offer(&rig.address, offered, marked("alone", 0)).await;
+    hooked(&rig, "alone", alone.accepted.len()).await;
+    let lasting = marked("deaf", 0);
+    let deaf_body = move |n| {
+        let mut body = lasting(n);
+        body["receipt_url"] = json!(deaf_url);
+        body
+    };
+    let (beside, away) = tokio::join!(
+        offer(&rig.address, offered, marked("beside", 0)),
+        offer(&rig.address, offered, deaf_body),
+    );
+    let with = hooked(&rig, "beside", beside.accepted.len()).await;
+    let before = hooked(&rig, "alone", alone.accepted.len()).await;
+    let mut faults = Vec::new();
+    if run.long && with > before.mul_f64(1.5) + NOISE {
+        faults.push(format!(
+            "from {before:?} to {with:?} at the good target (p99)"
+        ));
+    }
+    let waiting = rig.metric(&["heliograph_webhooks_owed"]).await;
+    if (waiting as usize) < away.accepted.len() {
+        faults.push(format!(
+            "{waiting} receipts wait for the silent target, of {}",
+            away.accepted.len()
+        ));
+    }
+    if !rig.is_running() {
+        faults.push("the server has ended".to_owned());
+    }
+    held.abort();
+    Outcome::judged(1, 0, 0, &faults).noted(format!(
+        "submission to webhook, p99: {:.1} ms, beside it {:.1} ms; {} receipts wait",
+        before.as_secs_f64() * 1e3,
+        with.as_secs_f64() * 1e3,
+        waiting
+    ))
+}
+
+/// Waits for the final receipts of all messages of `label`; from submission to webhook, p99.
+async fn hooked(rig: &Rig, label: &str, messages: usize) -> Duration {
+    let took = eventually(&format!("all webhooks of {label}"), async || {
+        let hooks = rig.webhooks.of_type("message.delivered");
+        let took: Vec<Duration> = hooks
+            .iter()
+            .filter_map(|hook| {
+                let json = hook.json();
+                let reference = json["data"]["reference"].as_str()?;
+                let sent = reference.strip_prefix(label)?.trim().parse().ok()?;
+                Some(Duration::from_millis(hook.at.saturating_sub(sent)))
+            })
+            .collect();
+        (took.len() >= messages).then_some(took)
+    })
+    .await;
+    p99(took)
+}
