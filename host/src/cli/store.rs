@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -67,6 +68,9 @@ pub struct Export {
     /// Write to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Say as JSON how much was written to the file; the lines themselves always are JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 pub fn run(command: Command) -> Result<(), Failure> {
@@ -238,19 +242,29 @@ fn export(args: &Export) -> Result<(), Failure> {
     let out: Box<dyn Write> = match &args.out {
         None => Box::new(std::io::stdout().lock()),
         Some(path) => {
-            let file = std::fs::File::create_new(path);
+            let mut options = std::fs::OpenOptions::new();
+            // Texts and numbers are in it.
+            let file = options.write(true).create_new(true).mode(0o600).open(path);
             Box::new(file.map_err(|e| Failure::Failed(format!("{}: {e}", path.display())))?)
         }
     };
     let mut out = BufWriter::new(out);
+    let mut lines = 0u64;
     let written = salvage::export(&directory, |item| {
+        lines += 1;
         serde_json::to_writer(&mut out, &line(&item))?;
         out.write_all(b"\n")
     });
     written
         .map_err(failed)?
         .and_then(|()| out.flush())
-        .map_err(failed)
+        .map_err(failed)?;
+    match &args.out {
+        None => {}
+        Some(file) if args.json => println!("{}", json!({ "file": file, "lines": lines })),
+        Some(file) => println!("{lines} lines in {}", file.display()),
+    }
+    Ok(())
 }
 
 /// One line: its type, and what the API says of such a thing.

@@ -103,7 +103,7 @@ impl Pipeline {
         if let Err(retry_after) = self.accounts.admit(&account.id, self.clock.monotonic()) {
             return Err(SubmitError::Throttled { retry_after });
         }
-        let Some(_pass) = self.gate.enter(self.clock.monotonic()) else {
+        let Some(_pass) = self.gate.enter(&account.id, self.clock.monotonic()) else {
             return Err(SubmitError::Store(StoreError::Busy));
         };
         let mut message = self.admit(account, submission)?;
