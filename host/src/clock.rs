@@ -40,16 +40,19 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System(Arc<Steady>),
+    Steady(Arc<Steady>),
     Manual(Arc<AtomicU64>),
 }
 
 impl Clock {
     /// The system's clock without its jumps (`Steady`). One for a process: each has a history of its own.
     pub fn system() -> Clock {
-        Clock(Source::System(Arc::new(Steady::new(Box::new(Machine(
-            Instant::now(),
-        ))))))
+        Clock::of(Machine(Instant::now()))
+    }
+
+    /// What [`Clock::system`] makes of the machine's times, of these: a simulation passes its own.
+    pub fn of(times: impl Times + 'static) -> Clock {
+        Clock(Source::Steady(Arc::new(Steady::new(Box::new(times)))))
     }
 
     /// A clock that stands still until [`Clock::set`] moves it.
@@ -59,7 +62,7 @@ impl Clock {
 
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System(steady) => Timestamp(steady.now()),
+            Source::Steady(steady) => Timestamp(steady.now()),
             Source::Manual(at) => Timestamp(at.load(Ordering::Relaxed)),
         }
     }
@@ -67,7 +70,7 @@ impl Clock {
     /// Moves a manual clock; the system's clock cannot be moved and stays as it is.
     pub fn set(&self, to: Timestamp) {
         match &self.0 {
-            Source::System(_) => {}
+            Source::Steady(_) => {}
             Source::Manual(at) => at.store(to.0, Ordering::Relaxed),
         }
     }
@@ -75,7 +78,7 @@ impl Clock {
     /// It was `known` already, says the store: a system's clock that cannot be right begins there, and one
     /// that is a little behind does not go over the same time again.
     pub fn not_before(&self, known: Timestamp) {
-        if let Source::System(steady) = &self.0 {
+        if let Source::Steady(steady) = &self.0 {
             steady.not_before(known.0);
         }
     }
@@ -84,23 +87,45 @@ impl Clock {
     /// after it was moved.
     pub fn ahead_ms(&self) -> i64 {
         match &self.0 {
-            Source::System(steady) => steady.ahead(),
+            Source::Steady(steady) => steady.ahead(),
             Source::Manual(_) => 0,
         }
     }
 
     /// For measuring how long something took.
     pub fn monotonic(&self) -> Instant {
-        Instant::now()
+        match &self.0 {
+            Source::Steady(steady) => steady.times.monotonic(),
+            Source::Manual(_) => Instant::now(),
+        }
+    }
+
+    /// How long to sleep before asking again whether it is `at` yet: never beyond it, whatever becomes of
+    /// the clock meanwhile.
+    pub fn sleep_until(&self, at: Timestamp) -> Duration {
+        let left = at.since(self.now());
+        match &self.0 {
+            // This one goes twice as fast as time passes at most.
+            Source::Steady(_) => (left / 2).clamp(SLEEP_MIN, SLEEP_MAX),
+            // This one is set at any time.
+            Source::Manual(_) => left.clamp(SLEEP_MIN, SLEEP_MAX / 20),
+        }
     }
 }
 
+const SLEEP_MIN: Duration = Duration::from_millis(1);
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
 /// What a machine tells of the time, in milliseconds.
-trait Times: Send + Sync {
+pub trait Times: Send + Sync {
     /// Since the Unix epoch; somebody may move it.
     fn wall(&self) -> u64;
     /// Since some moment; it never stands and never jumps.
     fn steady(&self) -> u64;
+    /// The same as the runtime's timers have it.
+    fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// The steady time counts from here.

@@ -3,18 +3,20 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use heliograph_tests::prove::{Run, STATEMENTS, Verdict, json, prove_part, table};
+use heliograph_tests::prove::{Run, STATEMENTS, Verdict, json, prove_part, simulation, table};
 
 const HELP: &str = "\
 Prove what Heliograph promises: run its numbered statements and print a table of verdicts.
 
 Usage: prove [--short] [--seed N] [--json FILE] [--list] [NUMBER ...]
+       prove --trace SEED
 
   NUMBER       only these statements, such as 1 or 3
   --short      the form that `make test` runs
   --seed N     repeat a run's chances (it is printed); default: drawn
   --json FILE  also write the table as JSON, - for standard output alone
   --list       tell which statements there are
+  --trace SEED tell all that happens in the simulation of one seed, as statement 12 names it
 
 Example:
   make prove ARGS='--seed 7 1 2'";
@@ -23,6 +25,7 @@ struct Args {
     run: Run,
     json: Option<PathBuf>,
     list: bool,
+    trace: Option<u64>,
     numbers: Vec<u8>,
 }
 
@@ -34,6 +37,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
         },
         json: None,
         list: false,
+        trace: None,
         numbers: Vec::new(),
     };
     while let Some(word) = words.next() {
@@ -43,6 +47,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             "--seed" => {
                 let seed = words.next().and_then(|w| w.parse().ok());
                 args.run.seed = seed.ok_or("--seed takes a number")?;
+            }
+            "--trace" => {
+                let seed = words.next().and_then(|w| w.parse().ok());
+                args.trace = Some(seed.ok_or("--trace takes a seed")?);
             }
             "--json" => args.json = Some(words.next().ok_or("--json takes a file")?.into()),
             number => {
@@ -59,6 +67,23 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
     Ok(args)
 }
 
+async fn trace(seed: u64) -> ExitCode {
+    let simulate = move || simulation::simulate(seed, true);
+    let Ok(told) = tokio::task::spawn_blocking(simulate).await else {
+        return ExitCode::FAILURE;
+    };
+    for line in &told.trace {
+        println!("{line}");
+    }
+    for fault in &told.faults {
+        eprintln!("prove: seed {seed}: {fault}");
+    }
+    match told.faults.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     if std::env::args().any(|a| a == "--help" || a == "-h") {
@@ -72,6 +97,9 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(seed) = args.trace {
+        return trace(seed).await;
+    }
     let chosen = STATEMENTS
         .iter()
         .filter(|s| args.numbers.is_empty() || args.numbers.contains(&s.number));

@@ -18,6 +18,7 @@ mod offer;
 mod overload;
 mod power;
 mod restart;
+pub mod simulation;
 mod strace;
 mod syncs;
 mod table;
@@ -38,6 +39,7 @@ pub const STATEMENTS: &[Statement] = &[
     restart::STATEMENT,
     overload::STATEMENT,
     neighbours::STATEMENT,
+    simulation::STATEMENT,
 ];
 
 const FAULTS_TOLD: usize = 3;

@@ -51,6 +51,11 @@ async fn statement_6_bad_neighbours() {
     holds(6).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_12_simulation() {
+    holds(12).await;
+}
+
 #[test]
 fn every_statement_has_a_short_form_here() {
     let text = include_str!("short.rs");

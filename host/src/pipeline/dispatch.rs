@@ -67,6 +67,7 @@ async fn carrier_task(
             Claimed::ToFailOver(messages) => {
                 if !pipeline.fail_over(carrier.id(), messages).await {
                     tokio::select! {
+                        biased;
                         () = stopped(&mut stop) => break,
                         () = tokio::time::sleep(DRAIN_PAUSE) => {}
                     }
@@ -90,6 +91,7 @@ type Leased = Vec<Box<Message>>;
 /// another carrier can do.
 async fn claim_for(pipeline: &Pipeline, carrier: &dyn Carrier, lane: &Lane) -> Claimed {
     tokio::select! {
+        biased;
         room = carrier.ready() => {
             Claimed::ToSend(pipeline.store.claim(lane, room.min(CLAIM_MAX)).await)
         }

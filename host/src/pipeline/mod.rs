@@ -144,6 +144,7 @@ impl Pipeline {
     pub fn new(parts: Parts) -> Arc<Pipeline> {
         Arc::new(Pipeline {
             events: parts.policy.events().clone(),
+            gate: gate::Gate::new(parts.clock.monotonic()),
             observers: observers::Observers::new(parts.recorder, parts.clock.clone()),
             store: parts.store,
             policy: parts.policy,
@@ -156,7 +157,6 @@ impl Pipeline {
             replaying: tokio::sync::Mutex::new(()),
             random: parking_lot::Mutex::new(SmallRng::seed_from_u64(parts.seed)),
             running_keys: submit::RunningKeys::default(),
-            gate: gate::Gate::new(std::time::Instant::now()),
             part_routes: part_routes::PartRoutes::default(),
             phones: phones::Phones::default(),
             webhooks: parts.webhooks,

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::apply::damage;
 use super::commit::Command;
@@ -28,8 +29,7 @@ use super::types::StoreError;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::MessageId;
 
-const TICK: Duration = Duration::from_millis(250);
-/// Entries of one index that one tick reads.
+/// Entries of one index that one sweep reads.
 const SWEEP_ENTRIES: usize = 2_000;
 const ORPHAN_AGE: Duration = Duration::from_secs(72 * 3_600);
 /// Stands in the store once every mobile-originated message has its entries.
@@ -46,6 +46,7 @@ pub(super) struct Behind {
     pub retention_days: u32,
     pub delivery_give_up: Duration,
     pub free_octets_min: u64,
+    pub sweep_interval: Duration,
     /// Weak, so that the store ends when its last handle is gone.
     pub commands: mpsc::WeakSender<Command>,
 }
@@ -68,53 +69,81 @@ struct Cursors {
     resealing: Resealing,
 }
 
+/// What one round leaves to the next.
+pub(super) struct Rounds {
+    cursors: Cursors,
+    swept_at: Instant,
+    manifest_at: Instant,
+    retention_at: Option<Instant>,
+    settled_days: Option<oneshot::Receiver<Vec<u32>>>,
+    settled: SettledLog,
+}
+
+impl Rounds {
+    pub fn begin(engine: &Engine) -> Result<Rounds, StoreError> {
+        let now = Instant::now();
+        Ok(Rounds {
+            settled: SettledLog::open(engine)?,
+            cursors: Cursors::default(),
+            swept_at: now,
+            manifest_at: now,
+            retention_at: None,
+            settled_days: None,
+        })
+    }
+}
+
 impl Behind {
     /// Until the committer hangs up; what is complete by then is still written.
     pub fn run(&self, wake: &Receiver<()>) {
-        let mut cursors = Cursors::default();
-        let (mut manifest_at, mut retention_at) = (Instant::now(), None::<Instant>);
-        let mut tick_at = Instant::now();
-        let mut settled_days = None;
-        let mut settled = match SettledLog::open(&self.engine) {
-            Ok(log) => log,
+        let mut rounds = match Rounds::begin(&self.engine) {
+            Ok(rounds) => rounds,
             Err(error) => return self.shared.stop(&error.to_string()),
         };
         loop {
-            let ended = match wake.recv_timeout(TICK) {
-                Ok(()) | Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => true,
-            };
-            if let Some(generation) = self.engine.frozen()
-                && self.shared.check_running().is_ok()
-                && self.may_write()
-            {
-                let more = settled.changes(&generation, self.clock.now());
-                if let Err(error) = self.engine.write_behind(&generation, more) {
-                    self.shared.stop(&error.to_string());
-                }
-            }
-            if ended {
+            let woken = wake.recv_timeout(self.sweep_interval);
+            self.write_generation(&mut rounds);
+            if woken == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
-            if tick_at.elapsed() < TICK {
-                continue;
-            }
-            tick_at = Instant::now();
-            self.check_free_space();
-            if let Err(error) = self.sweep(&mut cursors) {
-                tracing::error!(%error, "a sweep of the store failed");
-            }
-            if manifest_at.elapsed() >= MANIFEST_EVERY {
-                manifest_at = Instant::now();
-                self.write_manifest(false);
-                self.engine.measure_disk();
-            }
-            if retention_at.is_none_or(|at| at.elapsed() >= RETENTION_EVERY) {
-                retention_at = Some(Instant::now());
-                settled_days = self.ask_for_settled_days();
-            }
-            settled_days = settled_days.and_then(|answer| self.drop_days(answer));
+            self.round(&mut rounds);
         }
+    }
+
+    pub fn write_generation(&self, rounds: &mut Rounds) {
+        if let Some(generation) = self.engine.frozen()
+            && self.shared.check_running().is_ok()
+            && self.may_write()
+        {
+            let more = rounds.settled.changes(&generation, self.clock.now());
+            if let Err(error) = self.engine.write_behind(&generation, more) {
+                self.shared.stop(&error.to_string());
+            }
+        }
+    }
+
+    /// What is done now and then, where it is time.
+    pub fn round(&self, rounds: &mut Rounds) {
+        if rounds.swept_at.elapsed() < self.sweep_interval {
+            return;
+        }
+        rounds.swept_at = Instant::now();
+        self.check_free_space();
+        if let Err(error) = self.sweep(&mut rounds.cursors) {
+            tracing::error!(%error, "a sweep of the store failed");
+        }
+        if rounds.manifest_at.elapsed() >= MANIFEST_EVERY {
+            rounds.manifest_at = Instant::now();
+            self.write_manifest(false);
+            self.engine.measure_disk();
+        }
+        let retention_at = rounds.retention_at;
+        if retention_at.is_none_or(|at| at.elapsed() >= RETENTION_EVERY) {
+            rounds.retention_at = Some(Instant::now());
+            rounds.settled_days = self.ask_for_settled_days();
+        }
+        let settled_days = rounds.settled_days.take();
+        rounds.settled_days = settled_days.and_then(|answer| self.drop_days(answer));
     }
 
     fn may_write(&self) -> bool {

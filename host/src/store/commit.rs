@@ -5,9 +5,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::engine::{Engine, Value};
 use super::erase::{Erased, Suspects};
@@ -29,10 +30,6 @@ use super::types::{
 use crate::clock::{Clock, Timestamp};
 use crate::domain::{Lane, Message, MessageId};
 
-/// A generation is written behind at this age, however small.
-const GENERATION_AGE: Duration = Duration::from_secs(5);
-/// How long due times may go unnoticed after the clock was set.
-const CLOCK_POLL: Duration = Duration::from_millis(50);
 /// How soon room on a full disk is noticed.
 const ROOM_POLL: Duration = Duration::from_millis(20);
 /// How soon an abandoned claim goes back to its queue.
@@ -204,8 +201,23 @@ pub(super) struct Committer {
     pub scratch: Vec<u8>,
     pub generation_since: Instant,
     pub commit_began: Instant,
-    /// Wakes the thread that writes behind.
-    pub behind: std::sync::mpsc::SyncSender<()>,
+    pub behind: Hand,
+}
+
+/// What writes behind: a thread, or the task that the committer is in.
+pub(super) enum Hand {
+    Thread(std::sync::mpsc::SyncSender<()>),
+    Task(Arc<tokio::sync::Notify>),
+}
+
+impl Hand {
+    /// There is something to write; one that is woken already needs no second call.
+    pub fn wake(&self) {
+        match self {
+            Hand::Thread(thread) => drop(thread.try_send(())),
+            Hand::Task(task) => task.notify_one(),
+        }
+    }
 }
 
 impl Committer {
@@ -453,7 +465,7 @@ impl Committer {
     }
 
     fn close_generation(&mut self) {
-        let old = self.generation_since.elapsed() >= GENERATION_AGE;
+        let old = self.generation_since.elapsed() >= self.options.generation_age;
         if old {
             self.write_recency();
             self.commit(0);
@@ -463,7 +475,7 @@ impl Committer {
             && self.journal.freeze(old)
         {
             self.generation_since = Instant::now();
-            let _ = self.behind.try_send(());
+            self.behind.wake();
         } else if old {
             self.generation_since = Instant::now();
         }
@@ -498,7 +510,6 @@ impl Committer {
         if !self.handed.is_empty() {
             return TICKET_POLL;
         }
-        let now = self.clock.now();
         let waited_for = self
             .queues
             .iter()
@@ -506,7 +517,7 @@ impl Committer {
             .map(|q| q.ready.next_due());
         let due = waited_for.flatten().chain(self.outbox.next_due()).min();
         match due {
-            Some(at) => at.since(now).clamp(Duration::from_millis(1), CLOCK_POLL),
+            Some(at) => self.clock.sleep_until(at),
             None => Duration::from_secs(1),
         }
     }

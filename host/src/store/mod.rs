@@ -31,6 +31,7 @@ mod receipts;
 mod recency;
 mod recording;
 mod records;
+mod recount;
 pub mod salvage;
 mod sealed;
 mod sealing;
@@ -94,6 +95,8 @@ struct Inner {
     seed: Seed,
     clock: Clock,
     blobs: std::path::PathBuf,
+    /// Without threads there is one to read in.
+    reads_inline: bool,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -101,7 +104,13 @@ impl Store {
     /// Opens or creates the store. Blocks; a message that may have been on the wire when the last
     /// process ended becomes `submit_unknown` before this returns.
     pub fn open(options: Options, clock: Clock) -> Result<Store, StoreError> {
-        open::open(options, clock)
+        open::open(options, clock, open::Work::Threads)
+    }
+
+    /// The same without threads of its own, as a task of the runtime that this is called in: for
+    /// simulations, which step through it.
+    pub fn open_in_task(options: Options, clock: Clock) -> Result<Store, StoreError> {
+        open::open(options, clock, open::Work::Task)
     }
 
     /// Makes a new message durable, or says what became of its idempotency key before.
@@ -551,6 +560,9 @@ impl Inner {
         &self,
         read: impl FnOnce(&Engine) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        if self.reads_inline {
+            return read(&self.engine);
+        }
         let engine = self.engine.clone();
         let done = tokio::task::spawn_blocking(move || read(&engine)).await;
         done.unwrap_or_else(|_| Err(StoreError::Io("a read of the store failed".into())))

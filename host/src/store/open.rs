@@ -6,14 +6,14 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::mpsc as thread_channel;
-use std::time::Instant;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use super::apply::damage;
-use super::behind::Behind;
-use super::commit::{Command, Committer, LaneQueue};
+use super::behind::{Behind, Rounds};
+use super::commit::{Command, Committer, Hand, LaneQueue};
 use super::engine::Engine;
 use super::journal::Journal;
 use super::keys;
@@ -38,7 +38,17 @@ use crate::domain::{CarrierId, Lane, MessageId};
 const CHUNK: usize = 10_000;
 const SEED_KEY: &str = "\0seed";
 
-pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> {
+/// What does the store's work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Two threads: sled blocks.
+    Threads,
+    /// A task of the runtime that it is opened in, and whoever reads: nothing depends on how threads
+    /// happen to run.
+    Task,
+}
+
+pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, StoreError> {
     let directory = options.path.clone();
     std::fs::create_dir_all(&directory)
         .map_err(|e| StoreError::Io(format!("{}: {e}", directory.display())))?;
@@ -86,7 +96,16 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
 
     let shared = Arc::new(Shared::default());
     let (commands, receiver) = mpsc::channel(options.command_queue_max.max(1));
-    let (behind_wake, behind_woken) = thread_channel::sync_channel(1);
+    let (hand, woken) = match work {
+        Work::Threads => {
+            let (wake, woken) = thread_channel::sync_channel(1);
+            (Hand::Thread(wake), Woken::Thread(woken))
+        }
+        Work::Task => {
+            let notify = Arc::new(Notify::new());
+            (Hand::Task(notify.clone()), Woken::Task(notify))
+        }
+    };
     let (lanes, lane_numbers) = lanes(&engine)?;
     let two_way = options.two_way.clone();
     let mut committer = Committer {
@@ -114,7 +133,7 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
         scratch: Vec::new(),
         generation_since: Instant::now(),
         commit_began: Instant::now(),
-        behind: behind_wake,
+        behind: hand,
     };
     resolve_claims(&mut committer)?;
     // The first commit proves that the disk takes writes, and gives the manifest its sequence.
@@ -130,11 +149,18 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
         retention_days: committer.options.retention_days,
         delivery_give_up: committer.options.delivery_give_up,
         free_octets_min: committer.options.free_octets_min,
+        sweep_interval: committer.options.sweep_interval,
         commands: commands.downgrade(),
     };
     behind.check_free_space();
     behind.write_manifest(false);
-    let threads = spawn(committer, receiver, behind, behind_woken)?;
+    let threads = match woken {
+        Woken::Thread(woken) => Some(spawn(committer, receiver, behind, woken)?),
+        Woken::Task(woken) => {
+            tokio::spawn(run_in_task(committer, receiver, behind, woken));
+            None
+        }
+    };
     Ok(Store {
         inner: Arc::new(Inner {
             commands,
@@ -148,9 +174,15 @@ pub(super) fn open(options: Options, clock: Clock) -> Result<Store, StoreError> 
             seed,
             clock,
             blobs: directory.join("blobs"),
-            committer: Mutex::new(Some(threads)),
+            reads_inline: work == Work::Task,
+            committer: Mutex::new(threads),
         }),
     })
+}
+
+enum Woken {
+    Thread(thread_channel::Receiver<()>),
+    Task(Arc<Notify>),
 }
 
 fn resuming_lane(ready_max: usize) -> LaneQueue {
@@ -186,7 +218,10 @@ fn spawn(
             let mut goodbye = None;
             guarded(&shared, || {
                 goodbye = runtime.block_on(committer.run(&mut commands));
-                committer.finish();
+                committer.finish(|other| {
+                    other.wake();
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                });
             });
             drop(committer);
             // Whoever still waits hears that the store is closed; the other thread among them.
@@ -201,6 +236,46 @@ fn spawn(
             }
         })
         .map_err(failed)
+}
+
+/// The work of the two threads, one step of it at a time.
+async fn run_in_task(
+    mut committer: Committer,
+    mut commands: mpsc::Receiver<Command>,
+    behind: Behind,
+    woken: Arc<Notify>,
+) {
+    let shared = committer.shared.clone();
+    let mut rounds = match Rounds::begin(&committer.engine) {
+        Ok(rounds) => rounds,
+        Err(error) => return shared.stop(&error.to_string()),
+    };
+    let goodbye = {
+        let mut committing = std::pin::pin!(committer.run(&mut commands));
+        loop {
+            tokio::select! {
+                biased;
+                goodbye = &mut committing => break goodbye,
+                () = woken.notified() => {}
+                () = tokio::time::sleep(behind.sweep_interval) => {}
+            }
+            behind.write_generation(&mut rounds);
+            behind.round(&mut rounds);
+        }
+    };
+    shared
+        .closing
+        .store(true, std::sync::atomic::Ordering::Release);
+    committer.finish(|_| behind.write_generation(&mut rounds));
+    drop(committer);
+    drop(commands);
+    behind.write_generation(&mut rounds);
+    if shared.check_running().is_ok() {
+        behind.write_manifest(true);
+    }
+    if let Some(goodbye) = goodbye {
+        let _ = goodbye.send(());
+    }
 }
 
 /// sled may panic where its file is damaged or its disk fails: that stops intake and is said, and
@@ -218,22 +293,21 @@ impl Committer {
         self.journal.put(keys::meta("\0opened"), now.into(), false);
     }
 
-    /// The last commit, and everything into the trees.
-    fn finish(&mut self) {
+    /// The last commit, and everything into the trees, which `write` sees to.
+    fn finish(&mut self, mut write: impl FnMut(&Hand)) {
         self.write_recency();
         self.commit(0);
         for _ in 0..2 {
             // The one before may still be on its way.
             while self.shared.check_running().is_ok() && self.engine.frozen().is_some() {
-                let _ = self.behind.try_send(());
-                std::thread::sleep(std::time::Duration::from_millis(1));
+                write(&self.behind);
             }
             self.journal.freeze(true);
         }
     }
 }
 
-fn lanes(engine: &Engine) -> Result<(Vec<Lane>, HashMap<Lane, u16>), StoreError> {
+pub(super) fn lanes(engine: &Engine) -> Result<(Vec<Lane>, HashMap<Lane, u16>), StoreError> {
     let mut lanes = vec![Lane::Decide];
     for (key, name) in engine.scan_prefix(keys::LANE, usize::from(u16::MAX))? {
         if u16::try_from(lanes.len()).map(keys::lane_name) != Ok(key) {

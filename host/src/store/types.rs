@@ -52,6 +52,10 @@ pub struct Options {
     pub two_way: TwoWay,
     /// What is sealed before it is written, and how; none: nothing is.
     pub seals: Option<Seals>,
+    /// How often a piece of the indices is read for what time has overtaken.
+    pub sweep_interval: Duration,
+    /// What is committed is written behind at this age, however little it is.
+    pub generation_age: Duration,
     pub probes: Probes,
 }
 
@@ -73,6 +77,8 @@ impl Options {
             state_octets_max: 4 << 20,
             two_way: TwoWay::default(),
             seals: None,
+            sweep_interval: Duration::from_millis(250),
+            generation_age: Duration::from_secs(5),
             probes: Probes::default(),
         }
     }

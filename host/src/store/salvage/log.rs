@@ -388,7 +388,10 @@ fn next_message(
     at: usize,
     wanted: impl Fn(u64) -> bool,
 ) -> Option<(usize, page::Message<'_>)> {
-    (at..slot.len().saturating_sub(MESSAGE_HEADER_MAX)).find_map(|start| {
+    // Most of what is looked through is nothing but zeros.
+    let mut starts = (at..slot.len().saturating_sub(MESSAGE_HEADER_MAX))
+        .filter(|start| page::is_kind(slot[start + page::KIND_AT]));
+    starts.find_map(|start| {
         let header = page::header(&slot[start..])?;
         if !wanted(header.number) || header.number >= 1 << 40 {
             return None;

@@ -79,7 +79,7 @@ pub(super) fn header(octets: &[u8]) -> Option<Header> {
     let number = cursor.number()?;
     let pid = cursor.number()?;
     let size = octets.len() - cursor.0.len();
-    let known = (1..=11).contains(&kind) && length <= super::super::engine::SEGMENT_OCTETS;
+    let known = is_kind(kind) && length <= super::super::engine::SEGMENT_OCTETS;
     known.then_some(Header {
         sum,
         kind,
@@ -88,6 +88,13 @@ pub(super) fn header(octets: &[u8]) -> Option<Header> {
         pid,
         size,
     })
+}
+
+/// Where in a message its kind stands.
+pub(super) const KIND_AT: usize = 4;
+
+pub(super) fn is_kind(octet: u8) -> bool {
+    (1..=11).contains(&octet)
 }
 
 /// The message that begins here, if its checksum says so.

@@ -1,0 +1,113 @@
+//! Whether the records, the queues that are derived from them and what is counted agree. Reads every
+//! record: for simulations, where a store is small and looked at again and again.
+
+use std::collections::BTreeMap;
+
+use super::Store;
+use super::apply::damage;
+use super::engine::Engine;
+use super::keys;
+use super::open::lanes;
+use super::records::{self, Kind};
+use super::types::StoreError;
+use crate::domain::{Due, Lane, Message, MessageId, State};
+
+const CHUNK: usize = 10_000;
+
+impl Store {
+    /// All that does not agree, for a person; empty where everything does. Only between two commits, so
+    /// only of a store without threads.
+    pub async fn recount(&self) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        let counted: BTreeMap<Lane, u64> = self.queues().into_iter().collect();
+        let (messages, queued) = self
+            .inner
+            .read(|engine| Ok((messages(engine)?, queued(engine)?)))
+            .await?;
+        for (lane, counted) in counted {
+            let there = queued.iter().filter(|(due, _)| due.lane == lane).count() as u64;
+            if there != counted {
+                found.push(format!(
+                    "{lane:?} counts {counted} messages and holds {there}"
+                ));
+            }
+        }
+        let mut waiting: BTreeMap<MessageId, &Due> = BTreeMap::new();
+        for (due, id) in &queued {
+            if let Some(other) = waiting.insert(*id, due) {
+                found.push(format!("{id} is in two queues: {other:?} and {due:?}"));
+            }
+        }
+        let live = messages.values().filter(|m| !m.state.is_terminal()).count() as u64;
+        let counted = self.stats().live;
+        if live != counted {
+            found.push(format!(
+                "{counted} messages are counted live and {live} are"
+            ));
+        }
+        for message in messages.values() {
+            let queued = waiting.remove(&message.id);
+            if queued != message.due.as_ref() {
+                found.push(format!(
+                    "{} waits for {:?} and is queued for {queued:?}",
+                    message.id, message.due
+                ));
+            }
+            if message.due.is_none()
+                && !message.state.is_terminal()
+                && message.state != State::Enroute
+            {
+                found.push(format!(
+                    "{} is {} and waits for nothing",
+                    message.id,
+                    message.state.name()
+                ));
+            }
+        }
+        found.extend(
+            waiting
+                .into_iter()
+                .map(|(id, due)| format!("{id} is queued for {due:?} and has no record")),
+        );
+        Ok(found)
+    }
+}
+
+fn messages(engine: &Engine) -> Result<BTreeMap<MessageId, Message>, StoreError> {
+    let mut all = BTreeMap::new();
+    let mut before = MessageId(u128::MAX);
+    loop {
+        let chunk = engine.records_before(before, MessageId(0), CHUNK)?;
+        let Some((last, _)) = chunk.last() else {
+            return Ok(all);
+        };
+        before = *last;
+        for (id, record) in chunk {
+            if records::kind_of(&record) == Some(Kind::Message as u8) {
+                all.insert(id, records::decode_message(&record).map_err(damage)?);
+            }
+        }
+    }
+}
+
+fn queued(engine: &Engine) -> Result<Vec<(Due, MessageId)>, StoreError> {
+    let (lanes, _) = lanes(engine)?;
+    let mut all = Vec::new();
+    let mut start = keys::DUE.to_vec();
+    let end = keys::after_prefix(keys::DUE).unwrap_or_default();
+    loop {
+        let chunk = engine.scan(&start, &end, CHUNK)?;
+        let Some((last, _)) = chunk.last() else {
+            return Ok(all);
+        };
+        start = [&**last, &[0]].concat();
+        for (key, _) in chunk {
+            let entry = keys::due_entry(&key);
+            let (lane, at, id) =
+                entry.ok_or_else(|| StoreError::Corrupt("a queue's entry".into()))?;
+            let lane = lanes.get(usize::from(lane)).cloned();
+            let lane = lane.ok_or_else(|| StoreError::Corrupt("a queue without a name".into()))?;
+            all.push((Due { at, lane }, id));
+        }
+    }
+}

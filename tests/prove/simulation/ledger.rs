@@ -1,0 +1,253 @@
+//! What clients were told, what carriers took and what webhooks heard, kept outside of the server, and the
+//! rules that all of it has to obey.
+
+use std::collections::BTreeMap;
+
+use heliograph::domain::{Message, MessageId, PartState, Reason, State as MessageState};
+
+use super::world::State;
+
+/// So long after its answer came a submission is surely written down, where the disk works.
+const WRITTEN_MS: u64 = 1_000;
+/// Two clocks in whole milliseconds.
+const SLACK_MS: u64 = 5;
+
+#[derive(Default)]
+pub struct Ledger {
+    pub entries: Vec<Entry>,
+    by_id: BTreeMap<MessageId, usize>,
+}
+
+/// One message that a client sent.
+#[derive(Default)]
+pub struct Entry {
+    /// Where the client was told so.
+    pub id: Option<MessageId>,
+    pub submitted_ms: u64,
+    /// Syncs that had been when it was sent to us.
+    syncs_before: u64,
+    pub valid_ms: u64,
+    pub copies: Vec<Copy>,
+    /// No more than that the carrier may have it.
+    pub unanswered: u32,
+    pub refused: bool,
+    pub cancel_asked: bool,
+    pub wants_webhook: bool,
+    pub told: Option<MessageState>,
+    pub ended: Option<MessageState>,
+}
+
+/// What a carrier took.
+pub struct Copy {
+    pub answered_ms: Option<u64>,
+    /// The life that it was answered in.
+    life: u32,
+    /// Its server ended, or could not write, so soon after the answer that it may not have been written down.
+    pub forgotten: bool,
+    /// What its receipts say, as the carrier sent them.
+    pub said: Vec<PartState>,
+    /// The server has said of a receipt for every segment that it is taken.
+    pub reported: usize,
+    pub segments: usize,
+}
+
+impl State {
+    pub fn submitting(&mut self, valid_ms: u64, wants_webhook: bool) -> usize {
+        let entry = Entry {
+            submitted_ms: self.now_ms(),
+            syncs_before: self.syncs,
+            valid_ms,
+            wants_webhook,
+            ..Entry::default()
+        };
+        self.ledger.entries.push(entry);
+        self.ledger.entries.len() - 1
+    }
+
+    pub fn acknowledged(&mut self, n: usize, id: MessageId) {
+        let known = self.ledger.entries[n].id.replace(id);
+        if known.is_some_and(|known| known != id) {
+            self.fault(format!("message {n} has two ids"));
+        }
+        if self.ledger.by_id.insert(id, n).is_some_and(|m| m != n) {
+            self.fault(format!("messages {n} and another have one id"));
+        }
+        if self.syncs == self.ledger.entries[n].syncs_before {
+            self.fault(format!("message {n} is acknowledged before any sync"));
+        }
+    }
+
+    /// A carrier is handed it.
+    pub fn on_the_wire(&mut self, n: usize, message: &Message) {
+        let entry = &self.ledger.entries[n];
+        let (copies, unanswered) = (entry.copies.len(), entry.unanswered);
+        if self.syncs == entry.syncs_before {
+            self.fault(format!("message {n} is on the wire before it is durable"));
+        }
+        if let Some(ended) = self.ledger.entries[n].ended {
+            self.fault(format!("message {n} is sent after it was {}", ended.name()));
+        }
+        if copies > 0 && !message.duplicate_risk {
+            self.fault(format!("message {n} is sent again and not marked"));
+        }
+        if message.duplicate_risk && copies == 0 && unanswered == 0 && self.lives == 1 {
+            self.fault(format!("message {n} is marked as a copy and is none"));
+        }
+    }
+
+    pub fn taken(&mut self, n: usize, segments: usize) -> usize {
+        let life = self.lives;
+        let entry = &mut self.ledger.entries[n];
+        let known = entry
+            .copies
+            .iter()
+            .any(|c| c.answered_ms.is_some() && !c.forgotten);
+        entry.copies.push(Copy {
+            answered_ms: None,
+            life,
+            forgotten: false,
+            said: Vec::new(),
+            reported: 0,
+            segments,
+        });
+        let copy = entry.copies.len() - 1;
+        if known {
+            self.fault(format!(
+                "message {n} is taken again, and the carrier's answer was known"
+            ));
+        }
+        copy
+    }
+
+    pub fn answered(&mut self, n: usize, copy: usize) {
+        let (now, faulty) = (self.now_ms(), self.store_faulty_since.is_some());
+        let copy = &mut self.ledger.entries[n].copies[copy];
+        copy.answered_ms = Some(now);
+        copy.forgotten = faulty;
+    }
+
+    /// The server has ended without warning.
+    pub fn crashed(&mut self) {
+        let since = self.store_faulty_since.unwrap_or_else(|| self.now_ms());
+        let life = self.lives;
+        for copy in self.ledger.entries.iter_mut().flat_map(|e| &mut e.copies) {
+            copy.forgotten |=
+                copy.life == life && copy.answered_ms.is_some_and(|at| at + WRITTEN_MS >= since);
+        }
+    }
+
+    /// A receipt of its carrier is out, and its state.
+    pub fn receipt_said(&mut self, n: usize, copy: usize, state: PartState) {
+        self.ledger.entries[n].copies[copy].said.push(state);
+    }
+
+    pub fn webhook_told(&mut self, n: usize, state: MessageState) {
+        if let Some(told) = self.ledger.entries[n].told.replace(state)
+            && told != state
+        {
+            self.fault(format!(
+                "the webhook of message {n} hears {} after {}",
+                state.name(),
+                told.name()
+            ));
+        }
+        self.ended(n, state);
+    }
+
+    fn ended(&mut self, n: usize, state: MessageState) {
+        if let Some(before) = self.ledger.entries[n].ended.replace(state)
+            && before != state
+        {
+            let (before, state) = (before.name(), state.name());
+            self.fault(format!("message {n} was {before} and is {state}"));
+        }
+    }
+
+    /// What the store holds of one message, at any time.
+    pub fn seen(&mut self, n: usize, message: &Message) {
+        let terminal = message.state.is_terminal();
+        let known = self.ledger.entries[n].ended;
+        if let (false, Some(before)) = (terminal, known) {
+            let (before, state) = (before.name(), message.state.name());
+            self.fault(format!("message {n} was {before} and is {state}"));
+        }
+        if !terminal || known == Some(message.state) {
+            return;
+        }
+        self.ended(n, message.state);
+        let entry = &self.ledger.entries[n];
+        let said = |state| entry.copies.iter().any(|c| c.said.contains(&state));
+        let by_receipt = message.reason() == Reason::Receipt;
+        let explained = match message.state {
+            MessageState::Delivered => said(PartState::Delivered),
+            MessageState::Undeliverable if by_receipt => said(PartState::Undeliverable),
+            MessageState::Rejected => entry.refused,
+            MessageState::Canceled => entry.cancel_asked,
+            MessageState::Unknown => {
+                !entry.copies.is_empty() || entry.unanswered > 0 || self.lives > 1
+            }
+            MessageState::Expired | MessageState::Undeliverable => true,
+            MessageState::Scheduled
+            | MessageState::Held
+            | MessageState::Queued
+            | MessageState::SubmitUnknown
+            | MessageState::Enroute => true,
+        };
+        let expired = message.reason() == Reason::ValidityExpired;
+        let lived = self.now_ms().saturating_sub(entry.submitted_ms);
+        // A clock that was set ahead is made up for at twice the speed at most.
+        let pace = if self.clock_was_ahead { 2 } else { 1 };
+        let early = expired && lived * pace + self.taken_over_ms + SLACK_MS < entry.valid_ms;
+        if !explained {
+            self.fault(format!(
+                "message {n} is {} and nothing says why",
+                message.state.name()
+            ));
+        }
+        if early {
+            self.fault(format!("message {n} expired after {lived} ms"));
+        }
+    }
+
+    /// What has to be true once everything has come to rest.
+    pub fn settled(&mut self, found: &BTreeMap<MessageId, Message>, owed: u64, now: u64) {
+        let mut untold = Vec::new();
+        let mut wrong = Vec::new();
+        for (n, entry) in self.ledger.entries.iter().enumerate() {
+            let Some(id) = entry.id else { continue };
+            let Some(message) = found.get(&id) else {
+                wrong.push(format!("message {n} was acknowledged and is lost"));
+                continue;
+            };
+            if message.state.is_terminal() {
+                if entry.wants_webhook && entry.told.is_none() {
+                    untold.push(n);
+                }
+                continue;
+            }
+            let state = message.state.name();
+            let reported = entry
+                .copies
+                .last()
+                .filter(|c| c.answered_ms.is_some() && !c.forgotten && c.reported >= c.segments);
+            if message.state == MessageState::Enroute {
+                if reported.is_some() {
+                    wrong.push(format!("message {n} is {state}, its receipts were taken"));
+                }
+            } else if message.due.is_none() || message.expires_at.0 + 60_000 < now {
+                wrong.push(format!("message {n} is {state} and stalls"));
+            }
+        }
+        if untold.len() as u64 > owed {
+            wrong.push(format!(
+                "{owed} webhooks wait, and nobody was told of messages {untold:?}"
+            ));
+        }
+        wrong.into_iter().for_each(|w| self.fault(w));
+    }
+}
+
+/// Clients number their messages.
+pub fn number_of(message: &Message) -> Option<usize> {
+    message.reference.parse().ok()
+}

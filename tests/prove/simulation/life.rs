@@ -1,0 +1,529 @@
+//! One life of the simulated server, from its start to its crash or orderly end: the real store and pipeline,
+//! between simulated carriers, clients and webhook targets, and whatever befalls them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use heliograph::carrier::Carrier;
+use heliograph::clock::Clock;
+use heliograph::domain::text::TextWish;
+use heliograph::domain::{
+    AccountId, Address, Body, Message, MessageId, OnUnknown, SmParameters, Source,
+    State as MessageState, TrafficClass,
+};
+use heliograph::pipeline::numbers::Numbers;
+use heliograph::pipeline::{
+    Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, Submission, SubmitError,
+    dispatch, notify, receive,
+};
+use heliograph::plugin::{
+    Engine, EngineLimits, Host, HttpAnswer, HttpClient, HttpFailure, HttpLimits, HttpRequest,
+    HttpResponse, MemoryState,
+};
+use heliograph::store::{Filter, Idempotency, Options, OutboxKind, Store, StoreError};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::ledger::number_of;
+use super::smsc::SimCarrier;
+use super::world::{Machine, PLENTY_OCTETS, World};
+
+/// Clients send, and things break, for so long.
+pub const HOUR_MS: u64 = 3_600_000;
+/// Then nothing breaks any more, and what is owed is done.
+const REST_MS: u64 = 2_400_000;
+const MESSAGES_MAX: usize = 150;
+
+/// How a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Without warning, at any step.
+    Crash,
+    Orderly,
+    /// All has come to rest: the last one.
+    Rest,
+    /// A fault was found that leaves nothing to go on with.
+    Broken,
+}
+
+struct Server {
+    world: World,
+    store: Store,
+    clock: Clock,
+    pipeline: Arc<Pipeline>,
+    carriers: Vec<Arc<SimCarrier>>,
+    stop: watch::Sender<bool>,
+    work: Vec<JoinHandle<()>>,
+    back: JoinHandle<()>,
+}
+
+/// Lives until something ends it.
+pub async fn live(world: &World, folder: &Path) -> End {
+    world.lock().begin_life();
+    let server = match Server::start(world, folder).await {
+        Ok(server) => server,
+        Err(error) => {
+            world.fault(format!("the store does not open: {error}"));
+            return End::Broken;
+        }
+    };
+    for carrier in &server.carriers {
+        if !carrier.status().connected {
+            server.cut_off(carrier);
+        }
+    }
+    server.look().await;
+    let clients = tokio::spawn(clients(world.clone(), server.pipeline.clone()));
+    let looking = tokio::spawn(keep_looking(world.clone(), server.store.clone()));
+    let end = server.endure().await;
+    clients.abort();
+    looking.abort();
+    match end {
+        End::Crash => {
+            // At whatever step anybody is just now.
+            let steps = world.lock().pick(0..80);
+            for _ in 0..steps {
+                tokio::task::yield_now().await;
+            }
+            let mut world = world.lock();
+            world.note(format_args!("crash"));
+            world.crashed();
+        }
+        End::Orderly | End::Rest => server.shut_down(end).await,
+        End::Broken => {}
+    }
+    end
+}
+
+impl Server {
+    async fn start(world: &World, folder: &Path) -> Result<Server, StoreError> {
+        let clock = Clock::of(Machine::new(world.clone()));
+        let mut options = Options::new(folder);
+        options.probes = world.probes();
+        options.cache_octets = 1 << 20;
+        {
+            let mut world = world.lock();
+            options.sweep_interval = Duration::from_millis(world.pick(500..5_000));
+            options.generation_age = Duration::from_millis(world.pick(5_000..120_000));
+            options.ready_max = usize::try_from(world.pick(2..50)).unwrap_or(2);
+            options.commit_max = usize::try_from(world.pick(1..20)).unwrap_or(1);
+        }
+        let store = open(&options, &clock)?;
+        let http = Arc::new(Target(world.clone()));
+        let host = Host {
+            engine: engine(),
+            state: Arc::new(MemoryState::new(clock.clone())),
+            http: http.clone(),
+            pseudonym_key: [0; 32],
+        };
+        let names = ["north".to_owned(), "south".to_owned()];
+        let base = folder.to_owned();
+        let policy = Policy::open(host, store.clone(), clock.clone(), names, base).await?;
+        let carriers: Vec<_> = (0..2).map(|n| SimCarrier::new(n, world.clone())).collect();
+        let seed = world.lock().pick(0..u64::MAX);
+        let plain = carriers.iter().map(|c| c.clone() as Arc<dyn Carrier>);
+        let pipeline = Pipeline::new(Parts {
+            carriers: Carriers::new(plain.collect(), store.clone(), clock.clone()),
+            store: store.clone(),
+            policy,
+            accounts: Accounts::new([account()]),
+            numbers: Numbers::new(BTreeMap::new()).expect("no zone of its own"),
+            clock: clock.clone(),
+            limits: Limits::default(),
+            recorder: None,
+            seed,
+            webhooks: http,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let (events, received) = mpsc::channel(64);
+        for carrier in &carriers {
+            tokio::spawn(carrier.clone().report(events.clone()));
+        }
+        let render: notify::Render = Arc::new(|entry, subject| match (entry.kind, subject) {
+            (OutboxKind::Status(state), notify::Subject::Message(message)) => {
+                format!("{} {}", message.reference, state.name()).into_bytes()
+            }
+            _ => Vec::new(),
+        });
+        let work = vec![
+            tokio::spawn(dispatch::run(pipeline.clone(), stopped.clone())),
+            tokio::spawn(notify::run(pipeline.clone(), render, stopped.clone())),
+        ];
+        let back = tokio::spawn(receive::run(pipeline.clone(), received, stopped));
+        world.note(format_args!("the server is up"));
+        Ok(Server {
+            world: world.clone(),
+            store,
+            clock,
+            pipeline,
+            carriers,
+            stop,
+            work,
+            back,
+        })
+    }
+
+    /// What befalls it, until it ends.
+    async fn endure(&self) -> End {
+        let world = &self.world;
+        loop {
+            if let Err(error) = self.store_runs() {
+                world.note(format_args!("the store has stopped: {error}"));
+                return End::Crash;
+            }
+            let until_rest = HOUR_MS.saturating_sub(world.now_ms());
+            if until_rest == 0 {
+                return self.rest().await;
+            }
+            let wait = world.lock().pick(1..240_000).min(until_rest);
+            world.sleep(wait).await;
+            let what = world.lock().pick(0..100);
+            match what {
+                0..18 => return End::Crash,
+                18..24 => return End::Orderly,
+                24..54 => self.cut_off(&self.carriers[usize::from(what % 2 == 0)]),
+                54..60 => {
+                    world.lock().sync_fails = true;
+                    // Nobody notices at once.
+                    world.pause(1..5_000).await;
+                }
+                60..70 => self.fill_disk().await,
+                70..80 => self.set_clock(),
+                80..90 => {
+                    let mut world = world.lock();
+                    let ms = world.pick(1_000..600_000);
+                    world.webhooks_fail_until = world.now_ms() + ms;
+                    world.note(format_args!("webhooks fail for {ms} ms"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn store_runs(&self) -> Result<(), StoreError> {
+        match self.world.lock().stopped {
+            true => Err(StoreError::Stopped("a sync failed".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    fn cut_off(&self, carrier: &Arc<SimCarrier>) {
+        carrier.set_up(false);
+        let long = self.world.lock().chance(30);
+        let (world, carrier) = (self.world.clone(), carrier.clone());
+        tokio::spawn(async move {
+            world.pause(1..if long { 600_000 } else { 10_000 }).await;
+            carrier.set_up(true);
+        });
+    }
+
+    async fn fill_disk(&self) {
+        let free = {
+            let mut world = self.world.lock();
+            let free = [100 << 20, 1 << 20][usize::from(world.chance(50))];
+            world.free_octets = free;
+            world.note(format_args!("disk: {free} octets free"));
+            free
+        };
+        if free < 4 << 20 {
+            // Nothing is written meanwhile.
+            let mut world = self.world.lock();
+            let now = world.now_ms();
+            world.store_faulty_since.get_or_insert(now);
+        }
+        self.world.pause(100..60_000).await;
+        let mut world = self.world.lock();
+        world.free_octets = PLENTY_OCTETS;
+        if !world.stopped {
+            world.store_faulty_since = None;
+        }
+        world.note(format_args!("disk: room again"));
+    }
+
+    fn set_clock(&self) {
+        let mut world = self.world.lock();
+        let by = [1_000, 60_000, 3_600_000, 86_400_000, 20 * 86_400_000];
+        let by = by[usize::try_from(world.pick(0..5)).unwrap_or(0)];
+        let by = i64::try_from(world.pick(1..by)).unwrap_or(0);
+        let by = if world.chance(50) { by } else { -by };
+        world.clock_off_ms += by;
+        // Also what is taken back counts.
+        world.clock_was_ahead = true;
+        world.note(format_args!("the clock is set by {by} ms"));
+    }
+
+    async fn rest(&self) -> End {
+        {
+            let mut world = self.world.lock();
+            world.calm = true;
+            world.sync_fails = false;
+            world.webhooks_fail_until = 0;
+            world.note(format_args!("calm"));
+        }
+        for carrier in &self.carriers {
+            carrier.set_up(true);
+        }
+        self.world.sleep(REST_MS).await;
+        if let Err(error) = self.store_runs() {
+            self.world.fault(format!("stopped while at rest: {error}"));
+        }
+        let found = self.look().await;
+        let stats = self.store.stats();
+        // A clock that was days ahead when it started makes a dead letter of what has failed once.
+        let dead = match self.world.lock().taken_over_ms {
+            0 => 0,
+            _ => stats.dead,
+        };
+        let owed = stats.outbox + dead;
+        let now = self.clock.now();
+        self.world.lock().settled(&found, owed, now.0);
+        End::Rest
+    }
+
+    async fn look(&self) -> BTreeMap<MessageId, Message> {
+        look(&self.world, &self.store).await
+    }
+
+    async fn shut_down(self, end: End) {
+        let began = self.world.now_ms();
+        self.stop.send_replace(true);
+        for task in self.work {
+            let _ = task.await;
+        }
+        let _ = self.back.await;
+        self.store.shutdown().await;
+        let mut world = self.world.lock();
+        if world.store_faulty_since.is_some() {
+            world.crashed();
+        }
+        let took = world.now_ms() - began;
+        world.note(format_args!("shut down ({end:?}) in {took} ms"));
+    }
+}
+
+/// The lock of the one before goes with its last thread.
+fn open(options: &Options, clock: &Clock) -> Result<Store, StoreError> {
+    let mut tries = 0;
+    loop {
+        match Store::open_in_task(options.clone(), clock.clone()) {
+            Err(error) if tries < 2_000 && is_locked(&error) => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+async fn keep_looking(world: World, store: Store) {
+    loop {
+        world.pause(10_000..300_000).await;
+        look(&world, &store).await;
+    }
+}
+
+fn is_locked(error: &StoreError) -> bool {
+    let why = error.to_string();
+    why.contains("in use") || why.contains("lock")
+}
+
+/// Compares what the store holds with itself and with the ledger.
+async fn look(world: &World, store: &Store) -> BTreeMap<MessageId, Message> {
+    if world.lock().store_faulty_since.is_some() {
+        return BTreeMap::new();
+    }
+    let (wrong, found) = match (store.recount().await, all(store).await) {
+        (Ok(wrong), Ok(found)) => (wrong, found),
+        (Err(error), _) | (_, Err(error)) => {
+            world.fault(format!("the store cannot be read: {error}"));
+            return BTreeMap::new();
+        }
+    };
+    let mut world = world.lock();
+    wrong.into_iter().for_each(|w| world.fault(w));
+    for message in found.values() {
+        match number_of(message) {
+            Some(n) => world.seen(n, message),
+            None => world.fault(format!("{} is nobody's", message.id)),
+        }
+    }
+    let gone: Vec<usize> = (0..world.ledger.entries.len())
+        .filter(|n| {
+            let id = world.ledger.entries[*n].id;
+            id.is_some_and(|id| !found.contains_key(&id))
+        })
+        .collect();
+    if !gone.is_empty() {
+        world.fault(format!("acknowledged and lost: {gone:?}"));
+    }
+    let digest: Vec<&str> = found.values().map(|m| m.state.name()).collect();
+    world.note(format_args!("look: {}", digest.join(" ")));
+    found
+}
+
+async fn all(store: &Store) -> Result<BTreeMap<MessageId, Message>, StoreError> {
+    let page = store
+        .list(Filter::default(), None, 10 * MESSAGES_MAX)
+        .await?;
+    Ok(page.items.into_iter().map(|m| (m.id, m)).collect())
+}
+
+fn engine() -> Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    let engine = ENGINE.get_or_init(|| Engine::new(EngineLimits::default()).expect("an engine"));
+    engine.clone()
+}
+
+fn account() -> Account {
+    Account {
+        id: AccountId::from("acme"),
+        default_class: TrafficClass::Transactional,
+        receipt_url: None,
+        inbound_url: None,
+        inbound_esme: None,
+        webhook_secret: None,
+        numbers: Vec::new(),
+        throughput: None,
+        text: TextWish::default(),
+        silent: false,
+    }
+}
+
+/// Clients send in bursts, ask again where they got no answer, and change their minds.
+async fn clients(world: World, pipeline: Arc<Pipeline>) {
+    loop {
+        let burst = {
+            let mut world = world.lock();
+            let sent = world.ledger.entries.len();
+            if sent >= MESSAGES_MAX || world.now_ms() >= HOUR_MS {
+                return;
+            }
+            world.pick(1..12)
+        };
+        for _ in 0..burst {
+            tokio::spawn(client(world.clone(), pipeline.clone()));
+            let close = world.lock().chance(60);
+            world.pause(0..if close { 5 } else { 2_000 }).await;
+        }
+        world.pause(1_000..400_000).await;
+    }
+}
+
+async fn client(world: World, pipeline: Arc<Pipeline>) {
+    let now = pipeline.clock.now();
+    let (n, submission, key) = {
+        let mut world = world.lock();
+        let valid = [20, 120, 600, 1_800][usize::try_from(world.pick(0..4)).unwrap_or(0)];
+        let scheduled = world.chance(10).then(|| world.pick(1_000..600_000));
+        let webhook = world.chance(70);
+        let n = world.submitting(valid * 1_000 + scheduled.unwrap_or(0), webhook);
+        let long = world.chance(20);
+        let on_unknown = match world.pick(0..4) {
+            0 => OnUnknown::Fail,
+            1 => OnUnknown::Hold,
+            _ => OnUnknown::Resend,
+        };
+        let handset = format!("+4477009{:05}", world.pick(0..100_000));
+        let submission = Submission {
+            originator: Address::originator("60777").expect("an originator"),
+            recipient: Address::international(&handset).expect("a number"),
+            body: Body::Text("x".repeat(if long { 200 } else { 20 })),
+            class: None,
+            send_at: scheduled.map(|ms| now.plus(Duration::from_millis(ms))),
+            validity_seconds: Some(valid),
+            receipt_url: webhook.then(|| "http://hooks.example/".to_owned()),
+            reference: n.to_string(),
+            metadata: Vec::new(),
+            tlvs: Vec::new(),
+            sm: SmParameters::default(),
+            source: Source::Http,
+            on_unknown,
+        };
+        (n, submission, world.chance(40))
+    };
+    let account = account();
+    let idempotency = key.then(|| Idempotency {
+        account: account.id.clone(),
+        key: format!("key-{n}"),
+        fingerprint: [7; 32],
+    });
+    world.note(format_args!("client: submits {n}"));
+    let tries = if key { 3 } else { 1 };
+    for _ in 0..tries {
+        let answer = pipeline
+            .submit(&account, submission.clone(), idempotency.clone())
+            .await;
+        match answer {
+            Ok(submitted) => {
+                let id = submitted.message.id;
+                let mut world = world.lock();
+                world.note(format_args!("client: {n} is {id}"));
+                world.acknowledged(n, id);
+                break;
+            }
+            Err(SubmitError::Store(error)) => {
+                world.note(format_args!("client: {n} is refused: {error}"));
+            }
+            Err(error) => {
+                world.fault(format!("message {n} is refused: {error:?}"));
+                return;
+            }
+        }
+        world.pause(1_000..20_000).await;
+    }
+    let id = world.lock().ledger.entries[n].id;
+    let Some(id) = id.filter(|_| world.lock().chance(6)) else {
+        return;
+    };
+    world.pause(1..30_000).await;
+    world.lock().ledger.entries[n].cancel_asked = true;
+    let canceled = pipeline.cancel(id, "changed their mind").await.is_ok();
+    world.note(format_args!("client: cancels {n}: {canceled}"));
+}
+
+/// The clients' webhooks.
+struct Target(World);
+
+impl HttpClient for Target {
+    fn send<'a>(&'a self, request: HttpRequest, limits: &'a HttpLimits) -> HttpAnswer<'a> {
+        Box::pin(async move {
+            let world = &self.0;
+            world.pause(1..500).await;
+            let (hangs, fails) = {
+                let mut world = world.lock();
+                let down = world.now_ms() < world.webhooks_fail_until;
+                let calm = world.calm;
+                (
+                    !calm && world.chance(if down { 30 } else { 2 }),
+                    down || !calm && world.chance(10),
+                )
+            };
+            if hangs {
+                tokio::time::sleep(limits.timeout).await;
+                return Err(HttpFailure::Timeout);
+            }
+            if fails {
+                return Ok(HttpResponse {
+                    status: 503,
+                    ..HttpResponse::default()
+                });
+            }
+            let text = String::from_utf8_lossy(&request.body).into_owned();
+            let mut world = world.lock();
+            world.note(format_args!("webhook: {text}"));
+            let told = text
+                .split_once(' ')
+                .and_then(|(n, state)| Some((n.parse().ok()?, MessageState::from_name(state)?)));
+            match told {
+                Some((n, state)) => world.webhook_told(n, state),
+                None => world.fault(format!("a webhook says {text:?}")),
+            }
+            Ok(HttpResponse {
+                status: 204,
+                ..HttpResponse::default()
+            })
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! What outlives every restart of the simulated server: the one source of all chance, the true time, the
+//! machine's clock, the disk's and the network's moods, the trace and the faults found.
+
+use std::fmt;
+use std::hash::Hasher as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heliograph::clock::Times;
+use heliograph::store::Probes;
+use parking_lot::{Mutex, MutexGuard};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::time::Instant;
+
+use super::ledger::Ledger;
+use super::smsc::Smsc;
+
+/// 2026-03-01: where every simulation begins.
+const START_MS: u64 = 1_772_323_200_000;
+pub const PLENTY_OCTETS: u64 = 1 << 40;
+
+/// One simulation. A clone is the same one.
+#[derive(Clone)]
+pub struct World(Arc<Mutex<State>>);
+
+pub struct State {
+    rng: StdRng,
+    /// Milliseconds that have truly passed when the present life began.
+    base_ms: u64,
+    life_began: Option<Instant>,
+    pub lives: u32,
+    /// How far the machine's clock is off, and whether somebody ever set it ahead.
+    pub clock_off_ms: i64,
+    pub clock_was_ahead: bool,
+    /// A server that starts takes the machine's clock as it is: by so much it was set ahead meanwhile.
+    clock_at_start_ms: i64,
+    pub taken_over_ms: u64,
+    pub free_octets: u64,
+    pub sync_fails: bool,
+    /// Syncs that came back well.
+    pub syncs: u64,
+    /// A sync failed: the store of this life takes nothing any more.
+    pub stopped: bool,
+    /// Since when the store of this life does not write.
+    pub store_faulty_since: Option<u64>,
+    pub webhooks_fail_until: u64,
+    pub calm: bool,
+    pub smscs: Vec<Smsc>,
+    pub ledger: Ledger,
+    hash: std::hash::DefaultHasher,
+    trace: Option<Vec<String>>,
+    pub faults: Vec<String>,
+}
+
+impl World {
+    pub fn new(seed: u64, keep_trace: bool) -> World {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let smscs = (0..2).map(|n| Smsc::new(n, &mut rng)).collect();
+        World(Arc::new(Mutex::new(State {
+            rng,
+            base_ms: 0,
+            life_began: None,
+            lives: 0,
+            clock_off_ms: 0,
+            clock_was_ahead: false,
+            clock_at_start_ms: 0,
+            taken_over_ms: 0,
+            free_octets: PLENTY_OCTETS,
+            sync_fails: false,
+            syncs: 0,
+            stopped: false,
+            store_faulty_since: None,
+            webhooks_fail_until: 0,
+            calm: false,
+            smscs,
+            ledger: Ledger::default(),
+            hash: std::hash::DefaultHasher::new(),
+            trace: keep_trace.then(Vec::new),
+            faults: Vec::new(),
+        })))
+    }
+
+    /// Never held over an await.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.lock().now_ms()
+    }
+
+    pub fn note(&self, what: fmt::Arguments<'_>) {
+        self.lock().note(what);
+    }
+
+    pub fn fault(&self, what: String) {
+        self.lock().fault(what);
+    }
+
+    pub async fn sleep(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+
+    /// Sleeps a while out of the range.
+    pub async fn pause(&self, ms: std::ops::Range<u64>) {
+        let ms = self.lock().pick(ms);
+        self.sleep(ms).await;
+    }
+
+    pub fn probes(&self) -> Probes {
+        let (syncing, measuring) = (self.clone(), self.clone());
+        Probes {
+            sync: Arc::new(move |_| syncing.lock().sync()),
+            free_octets: Arc::new(move |_| Ok(measuring.lock().free_octets)),
+        }
+    }
+
+    pub fn hash(&self) -> u64 {
+        self.lock().hash.finish()
+    }
+
+    pub fn take_trace(&self) -> Vec<String> {
+        self.lock().trace.take().unwrap_or_default()
+    }
+}
+
+impl State {
+    pub fn begin_life(&mut self) {
+        self.life_began = Some(Instant::now());
+        self.lives += 1;
+        let ahead = self.clock_off_ms - self.clock_at_start_ms;
+        self.taken_over_ms += u64::try_from(ahead).unwrap_or(0);
+        self.clock_at_start_ms = self.clock_off_ms;
+        self.store_faulty_since = None;
+        self.stopped = false;
+        self.sync_fails = false;
+    }
+
+    pub fn end_life(&mut self, downtime_ms: u64) {
+        self.base_ms = self.now_ms() + downtime_ms;
+        self.life_began = None;
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        let passed = self.life_began.map_or(0, |began| {
+            u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        });
+        self.base_ms + passed
+    }
+
+    pub fn pick(&mut self, range: std::ops::Range<u64>) -> u64 {
+        self.rng.random_range(range)
+    }
+
+    /// True in `percent` of all cases.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.pick(0..100) < percent
+    }
+
+    pub fn note(&mut self, what: fmt::Arguments<'_>) {
+        let line = format!("{:>9.3}  {what}", self.now_ms() as f64 / 1_000.0);
+        self.hash.write(line.as_bytes());
+        if let Some(trace) = &mut self.trace {
+            trace.push(line);
+        }
+    }
+
+    pub fn fault(&mut self, what: String) {
+        self.note(format_args!("FAULT {what}"));
+        let at = self.now_ms();
+        self.faults.push(format!("at {at} ms: {what}"));
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        if std::mem::take(&mut self.sync_fails) {
+            let now = self.now_ms();
+            self.stopped = true;
+            self.store_faulty_since.get_or_insert(now);
+            self.note(format_args!("disk: a sync fails"));
+            return Err(std::io::Error::other("the disk failed"));
+        }
+        self.syncs += 1;
+        Ok(())
+    }
+}
+
+/// The machine's clock in a world, which somebody may set.
+pub struct Machine {
+    world: World,
+    began: Instant,
+}
+
+impl Machine {
+    pub fn new(world: World) -> Machine {
+        Machine {
+            world,
+            began: Instant::now(),
+        }
+    }
+}
+
+impl Times for Machine {
+    fn wall(&self) -> u64 {
+        let world = self.world.lock();
+        (START_MS + world.now_ms()).saturating_add_signed(world.clock_off_ms)
+    }
+
+    fn steady(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn monotonic(&self) -> std::time::Instant {
+        Instant::now().into_std()
+    }
+}
