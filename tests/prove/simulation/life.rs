@@ -183,7 +183,7 @@ impl Server {
             match what {
                 0..18 => return End::Crash,
                 18..24 => return End::Orderly,
-                24..54 => self.cut_off(&self.carriers[usize::from(what % 2 == 0)]),
+                24..54 => self.cut_off(&self.carriers[usize::from(what.is_multiple_of(2))]),
                 54..60 => {
                     world.lock().sync_fails = true;
                     // Nobody notices at once.

@@ -246,10 +246,9 @@ impl<'a> Pair<'a> {
         }
         let now = self.time();
         let this = &mut self.sides[side];
-        if self.broken && this.arriving.is_empty() && this.session.closed().is_none() {
-            if !this.session.is_leaving() {
-                this.session.peer_closed(now);
-            }
+        let ended = this.session.closed().is_some() || this.session.is_leaving();
+        if self.broken && this.arriving.is_empty() && !ended {
+            this.session.peer_closed(now);
         }
     }
 

@@ -111,8 +111,9 @@ pub(super) fn message(octets: &[u8]) -> Option<Message<'_>> {
 pub(super) enum Link<'a> {
     Set(&'a [u8], &'a [u8]),
     Remove(&'a [u8]),
-    /// About two nodes that become one; the entries stay what they are.
-    Structure,
+    /// A child of this index begins to become one with its left neighbour, and the last that began has.
+    ChildMerges(u64),
+    ChildMerged,
     /// This node's entries are in its left neighbour.
     Merged,
 }
@@ -122,7 +123,8 @@ pub(super) fn link(octets: &[u8]) -> Option<Link<'_>> {
     Some(match cursor.octet()? {
         0 => Link::Set(cursor.octets()?, cursor.octets()?),
         1 => Link::Remove(cursor.octets()?),
-        2 | 3 => Link::Structure,
+        2 => Link::ChildMerges(cursor.number()?),
+        3 => Link::ChildMerged,
         4 => Link::Merged,
         _ => return None,
     })
@@ -132,6 +134,8 @@ pub(super) struct Node {
     /// Its right neighbour.
     pub next: Option<u64>,
     pub merged: bool,
+    /// A child of it whose entries are on their way into its left neighbour.
+    merging_child: Option<u64>,
     /// A change to it cannot be read.
     pub is_torn: bool,
     prefix: Vec<u8>,
@@ -150,7 +154,7 @@ impl Node {
     pub fn read(octets: &[u8]) -> Option<Node> {
         let mut cursor = Cursor::new(octets);
         let next = Some(cursor.number()?).filter(|n| *n != 0);
-        let _merging_child = cursor.number()?;
+        let merging_child = Some(cursor.number()?).filter(|child| *child != 0);
         let merged = cursor.octet()? != 0;
         let prefix = usize::from(cursor.octet()?);
         let low = cursor.octets()?;
@@ -178,6 +182,7 @@ impl Node {
         Some(Node {
             next,
             merged,
+            merging_child,
             is_torn: false,
             prefix: low.get(..prefix)?.to_vec(),
             high,
@@ -194,7 +199,13 @@ impl Node {
                 leaf.remove(key);
             }
             (Link::Merged, _) => self.merged = true,
-            _ => {}
+            (Link::ChildMerges(child), _) => self.merging_child = Some(child),
+            (Link::ChildMerged, Data::Index(children)) => {
+                let gone = self.merging_child.take();
+                children.retain(|(_, child)| Some(*child) != gone);
+            }
+            (Link::Set(..) | Link::Remove(_), Data::Index(_))
+            | (Link::ChildMerged, Data::Leaf(_)) => {}
         }
     }
 
@@ -213,6 +224,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_index_forgets_a_child_that_its_neighbour_took_in() {
+        // No right neighbour, nothing merging, no prefix, no bounds; an index of two children.
+        let octets = [0, 0, 0, 0, 0, 0, 1, 2, 0, 1, b'm', 7, 9];
+        let mut node = Node::read(&octets).unwrap();
+        node.apply(link(&[2, 9]).unwrap());
+        let children = |node: &Node| match &node.data {
+            Data::Index(children) => children.iter().map(|(_, child)| *child).collect(),
+            Data::Leaf(_) => Vec::new(),
+        };
+        assert_eq!(children(&node), [7, 9], "its entries may still be there");
+        node.apply(link(&[3]).unwrap());
+        assert_eq!(children(&node), [7]);
+    }
 
     proptest! {
         #[test]
