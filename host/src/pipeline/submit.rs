@@ -103,10 +103,11 @@ impl Pipeline {
         if let Err(retry_after) = self.accounts.admit(&account.id, self.clock.monotonic()) {
             return Err(SubmitError::Throttled { retry_after });
         }
+        let mut message = self.admit(account, submission)?;
+        // What is refused before this takes no time, and would say of the rest that it takes none.
         let Some(_pass) = self.gate.enter(&account.id, self.clock.monotonic()) else {
             return Err(SubmitError::Store(StoreError::Busy));
         };
-        let mut message = self.admit(account, submission)?;
         let outcome = self.decide_admission(&mut message, false).await;
         let refusal = self.apply_decision(&mut message, outcome, true);
         let id = message.id;
