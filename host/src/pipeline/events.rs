@@ -13,6 +13,10 @@ use crate::clock::{Clock, Timestamp};
 /// Events that are kept and shown.
 const KEPT_MAX: usize = 1_000;
 
+/// As many of them may be of sessions: an ESME that binds and unbinds all day does not push out what was done
+/// to the policy.
+const OF_SESSIONS_MAX: usize = KEPT_MAX / 2;
+
 /// Events that a slow reader of the feed may lag behind before it loses some.
 const FEED_MAX: usize = 256;
 
@@ -41,6 +45,13 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    fn is_of_a_session(self) -> bool {
+        matches!(
+            self,
+            EventKind::EsmeBound | EventKind::EsmeUnbound | EventKind::EsmeLockedOut
+        )
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             EventKind::PolicyActivated => "policy.activated",
@@ -93,6 +104,24 @@ struct Kept {
     events: VecDeque<Arc<OperatorEvent>>,
 }
 
+impl Kept {
+    /// Lets the oldest event go where the list is full: of a session, where they are too many.
+    fn make_room(&mut self) {
+        if self.events.len() < KEPT_MAX {
+            return;
+        }
+        let of_sessions = || {
+            let events = self.events.iter().enumerate();
+            events.filter(|(_, e)| e.kind.is_of_a_session())
+        };
+        let oldest = match of_sessions().nth(OF_SESSIONS_MAX) {
+            Some(_) => of_sessions().next().map_or(0, |(at, _)| at),
+            None => 0,
+        };
+        self.events.remove(oldest);
+    }
+}
+
 impl Events {
     pub fn new(clock: Clock) -> Events {
         Events(Arc::new(Inner {
@@ -114,9 +143,7 @@ impl Events {
             subject,
             detail,
         });
-        if kept.events.len() == KEPT_MAX {
-            kept.events.pop_front();
-        }
+        kept.make_room();
         kept.events.push_back(event.clone());
         // Within the lock, so that the feed has the list's order. No reader is no error.
         let _ = self.0.feed.send(event);
@@ -148,6 +175,27 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sessions_that_come_and_go_push_out_no_other_event() {
+        let events = Events::new(Clock::manual(Timestamp(5)));
+        events.emit(EventKind::CanaryRolledBack, "set 1", "");
+        for _ in 0..2 * KEPT_MAX {
+            events.emit(EventKind::EsmeBound, "app", "");
+            events.emit(EventKind::EsmeUnbound, "app", "");
+        }
+        let kept = events.since(0);
+        assert_eq!(kept.len(), KEPT_MAX);
+        assert_eq!(kept[0].kind, EventKind::CanaryRolledBack);
+        assert!(kept.is_sorted_by_key(|e| e.sequence));
+        // The others may have all of it.
+        for _ in 0..KEPT_MAX {
+            events.emit(EventKind::PolicyActivated, "set 2", "");
+        }
+        let kept = events.since(0);
+        let policies = kept.iter().filter(|e| e.kind == EventKind::PolicyActivated);
+        assert_eq!(policies.count(), KEPT_MAX);
+    }
 
     #[test]
     fn the_list_is_bounded_and_a_follower_misses_nothing() {

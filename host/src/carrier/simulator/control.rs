@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::delivery::{Mo, MoError};
+use super::operations::Alert;
 use super::{Settings, Shared};
 
 /// Messages in one answer, where no limit is asked for and at most.
@@ -32,6 +33,7 @@ pub(super) async fn serve(
         .route("/counters", get(counters))
         .route("/settings", get(settings).post(change))
         .route("/mo", post(inject))
+        .route("/alert", post(alert))
         .route("/drop", post(drop_connections))
         .fallback(unknown)
         .with_state(shared);
@@ -117,6 +119,19 @@ async fn inject(State(shared): Shareds, body: Bytes) -> Response {
     }
 }
 
+/// Says of a handset that it is back, or that it is not, to every session that receives.
+async fn alert(State(shared): Shareds, body: Bytes) -> Response {
+    let alert: Alert = match serde_json::from_slice(&body) {
+        Ok(alert) => alert,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let told = shared.engine.lock().alert(&alert);
+    match told {
+        Ok(told) => (StatusCode::ACCEPTED, json_of(json!({"told": told}))).into_response(),
+        Err(rule) => problem(StatusCode::UNPROCESSABLE_ENTITY, &rule),
+    }
+}
+
 async fn drop_connections(State(shared): Shareds) -> Response {
     let dropped = shared.engine.lock().drop_connections();
     json_of(json!({"dropped": dropped}))
@@ -126,7 +141,7 @@ async fn unknown() -> Response {
     problem(
         StatusCode::NOT_FOUND,
         "there are GET /received?since=&limit=, DELETE /received, GET /counters, GET and POST /settings, \
-         POST /mo, POST /drop",
+         POST /mo, POST /alert, POST /drop",
     )
 }
 

@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::tests::{Esme, TO, eventually, simulator};
 use super::*;
+use crate::smpp::pdu::{Body, tag};
 
 async fn http(simulator: &Simulator, method: &str, path: &str, body: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(simulator.control_address().unwrap())
@@ -103,6 +104,40 @@ async fn the_control_api_injects_mobile_originated_messages() {
         problem["detail"]
             .as_str()
             .is_some_and(|d| d.starts_with("text"))
+    );
+}
+
+#[tokio::test]
+async fn the_control_api_says_that_a_handset_is_back() {
+    let smsc = simulator(json!({})).await;
+    let alert = r#"{"number": "+447700900123", "availability": "unavailable"}"#;
+    let told = http(&smsc, "POST", "/alert", alert).await;
+    assert_eq!(told, (202, json!({"told": 0})), "nobody is bound");
+    let mut esme = Esme::bound(&smsc).await;
+    let told = http(&smsc, "POST", "/alert", alert).await;
+    assert_eq!(told, (202, json!({"told": 1})));
+    let frame = esme.next().await;
+    let pdu = frame.pdu();
+    let Body::AlertNotification(alert) = pdu.body else {
+        panic!("{pdu:?}");
+    };
+    assert_eq!((alert.source_addr_ton, alert.source_addr), (1, TO));
+    assert_eq!(alert.tlvs.integer(tag::MS_AVAILABILITY_STATUS), Some(2));
+
+    // What follows still finds its answer.
+    let mo = r#"{"from": "+447700900123", "to": "60777", "text": "back"}"#;
+    assert_eq!(http(&smsc, "POST", "/mo", mo).await.0, 202);
+    let frame = esme.next().await;
+    http(&smsc, "POST", "/alert", r#"{"number": "447700900123"}"#).await;
+    esme.next().await;
+    esme.answer(&frame, 0).await;
+    eventually("acknowledged", || smsc.counters().mo_acked == 1).await;
+
+    let long = format!(r#"{{"number": "{}"}}"#, "4".repeat(100));
+    assert_eq!(http(&smsc, "POST", "/alert", &long).await.0, 422);
+    assert_eq!(
+        http(&smsc, "POST", "/alert", r#"{"numbr": "4"}"#).await.0,
+        400
     );
 }
 

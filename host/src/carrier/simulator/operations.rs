@@ -3,17 +3,73 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::engine::{Engine, Now, SessionId};
 use super::quirks::Garbage;
 use super::script::Act;
-use super::session::{State, sequence_of};
+use super::session::{Session, State};
 use super::timer::Work;
 use crate::smpp::pdu::{
-    Body, CancelSm, HEADER_LEN, Pdu, QuerySm, QuerySmResp, ReplaceSm, command_id, reject,
+    AlertNotification, Body, CancelSm, HEADER_LEN, Pdu, QuerySm, QuerySmResp, ReplaceSm, TlvBuf,
+    command_id, encode, reject, tag,
 };
 use crate::smpp::{status, time};
 
+/// A handset that is told of with alert_notification (SMPP 3.4, 4.12.1).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alert {
+    /// Written as it is to be sent; an international number where it begins with '+', which is left away.
+    pub number: String,
+    /// Default: not said.
+    pub availability: Option<Availability>,
+}
+
+/// ms_availability_status (SMPP 3.4, 5.3.2.30).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Availability {
+    Available,
+    Denied,
+    Unavailable,
+}
+
 impl Engine {
+    /// Tells every session that receives, or the rule that the number breaks; how many were told.
+    pub(super) fn alert(&mut self, alert: &Alert) -> Result<usize, String> {
+        let (ton, number) = match alert.number.strip_prefix('+') {
+            Some(digits) => (1, digits),
+            None => (0, alert.number.as_str()),
+        };
+        let mut tlvs = TlvBuf::default();
+        if let Some(availability) = alert.availability {
+            let status = [availability as u8];
+            tlvs.push(tag::MS_AVAILABILITY_STATUS, &status)
+                .map_err(|_| "availability is too long".to_owned())?;
+        }
+        let body = Body::AlertNotification(AlertNotification {
+            source_addr_ton: ton,
+            source_addr_npi: ton,
+            source_addr: number.as_bytes(),
+            tlvs: tlvs.as_tlvs(),
+            ..AlertNotification::default()
+        });
+        // Tried before anybody is told, so that all are or none.
+        encode(&Pdu::request(1, body), &mut Vec::new()).map_err(|e| e.to_string())?;
+        let bound: Vec<SessionId> = self.bound().collect();
+        let mut told = 0;
+        for id in bound {
+            let receives = |s: &&mut Session| matches!(s.state, State::BoundRx | State::BoundTrx);
+            let session = self.sessions.get_mut(&id).filter(receives);
+            if let Some(sequence_number) = session.and_then(Session::number_apart) {
+                self.reply(id, &Pdu::request(sequence_number, body));
+                told += 1;
+            }
+        }
+        Ok(told)
+    }
+
     pub(super) fn query(
         &mut self,
         id: SessionId,
@@ -139,11 +195,9 @@ impl Engine {
         for id in bound {
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.unbinding = true;
-                session.sent += 1;
-                // The number belongs to no deliver_sm: an answer to it finds nothing.
-                session.unacked.push_back(None);
-                let sequence_number = sequence_of(session.sent);
-                self.reply(id, &Pdu::request(sequence_number, Body::Unbind));
+                if let Some(sequence_number) = session.number_apart() {
+                    self.reply(id, &Pdu::request(sequence_number, Body::Unbind));
+                }
             }
         }
     }

@@ -6,13 +6,11 @@ use std::time::Duration;
 use super::behaviour::Receipts;
 use super::delivery::{self, Dates, Mo, MoError};
 use super::engine::{Engine, Now, OUTBOX_MAX, SessionId};
-use super::session::{Delivery, Session, Unacked, sequence_of};
+use super::session::{Delivery, Session, UNACKED_SPAN_MAX, Unacked, sequence_of};
 use super::timer::Work;
 use crate::smpp::pdu::Sm;
 use crate::smpp::status;
 
-/// Most deliver_sm behind an unanswered one.
-const UNACKED_SPAN_MAX: usize = 65_536;
 /// How long receipts are gathered for shuffling before they go as they are.
 const SHUFFLE_WAIT: Duration = Duration::from_millis(250);
 

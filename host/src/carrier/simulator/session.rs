@@ -9,6 +9,8 @@ use tokio::sync::Notify;
 
 /// Sequence numbers are 1 to this (SMPP 3.4, 3.2).
 const SEQUENCE_MAX: u64 = 0x7FFF_FFFF;
+/// Most requests behind an unanswered deliver_sm.
+pub(super) const UNACKED_SPAN_MAX: usize = 65_536;
 
 pub(super) struct Session {
     pub(super) state: State,
@@ -57,6 +59,19 @@ impl Session {
             self.signalled = true;
             self.signal.notify_one();
         }
+    }
+
+    /// The sequence_number of a request that is no deliver_sm: an answer to it finds nothing. None where more
+    /// waits for answers than may.
+    pub(super) fn number_apart(&mut self) -> Option<u32> {
+        if self.unacked.len() >= UNACKED_SPAN_MAX {
+            return None;
+        }
+        self.sent += 1;
+        if !self.unacked.is_empty() {
+            self.unacked.push_back(None);
+        }
+        Some(sequence_of(self.sent))
     }
 
     /// Takes the delivery of that sequence number out of the unanswered ones.

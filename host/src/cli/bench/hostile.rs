@@ -1,6 +1,8 @@
 //! `heliograph bench --hostile`: what plugins that loop, trap, eat memory and flood the log do to
 //! everybody else. The same load in turn without them, with them beside the bundled plugins, with them as one
-//! account's own, and while components that keep the compiler busy are uploaded.
+//! account's own, and while components that keep the compiler busy are uploaded. What four more plugins cost that
+//! do nothing is no harm of hostility: those beside the bundled ones are held against the very same plugins on
+//! whose mark nothing comes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,6 +18,8 @@ use super::{Args, Hooks, Percentiles};
 
 /// One submission of so many is a hostile plugin's; of those, each plugin has its turn.
 const MARKED_EVERY: u64 = 20;
+/// Stands in no text.
+const NO_MARK: char = '~';
 const WARM_UP: Duration = Duration::from_secs(2);
 const BETWEEN_UPLOADS: Duration = Duration::from_millis(200);
 /// Near the limit, so that the compiler has something to do.
@@ -25,6 +29,8 @@ const BOMB_FUNCTIONS: usize = 15_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Neighbours {
     None,
+    /// The hostile plugins in everybody's policy, and nothing with their mark.
+    Tame,
     /// In everybody's policy.
     Plugins,
     /// The plugins of the account that sends what has a mark.
@@ -52,10 +58,11 @@ pub async fn run(args: &Args) -> Result<(), String> {
         Some(rate) => rate,
         None => half_of_peak(args).await?,
     };
-    let (mut quiet, mut beside, mut tenant) = (Vec::new(), Vec::new(), Vec::new());
-    let mut uploading = Vec::new();
+    let (mut quiet, mut tame, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut tenant, mut uploading) = (Vec::new(), Vec::new());
     for _ in 0..args.runs.max(1) {
         quiet.push(measure(args, rate, Neighbours::None).await?);
+        tame.push(measure(args, rate, Neighbours::Tame).await?);
         beside.push(measure(args, rate, Neighbours::Plugins).await?);
         tenant.push(measure(args, rate, Neighbours::Tenant).await?);
         uploading.push(measure(args, rate, Neighbours::Uploads).await?);
@@ -65,10 +72,12 @@ pub async fn run(args: &Args) -> Result<(), String> {
         "pairs": quiet.len(),
         "marked_share": 1.0 / MARKED_EVERY as f64,
         "without": whole(&quiet),
+        "with_tame": whole(&tame),
         "with_hostile": whole(&beside),
         "with_tenants_own": whole(&tenant),
         "with_uploads": whole(&uploading),
-        "ratio_hostile": ratios(&quiet, &beside),
+        "ratio_tame": ratios(&quiet, &tame),
+        "ratio_hostile": ratios(&tame, &beside),
         "ratio_tenants_own": ratios(&quiet, &tenant),
         "ratio_uploads": ratios(&quiet, &uploading),
     });
@@ -92,17 +101,20 @@ async fn measure(args: &Args, rate: f64, neighbours: Neighbours) -> Result<Other
     // Made before the load begins: making them is no work of the server's.
     let bombs = match neighbours {
         Neighbours::Uploads => bombs(args.seconds)?,
-        Neighbours::None | Neighbours::Plugins | Neighbours::Tenant => Vec::new(),
+        Neighbours::None | Neighbours::Tame | Neighbours::Plugins | Neighbours::Tenant => {
+            Vec::new()
+        }
     };
     let mut rig = Rig::start(args, Hooks::On, true).await?;
     let whose = match neighbours {
-        Neighbours::Plugins => Some(String::new()),
+        Neighbours::Tame | Neighbours::Plugins => Some(String::new()),
         Neighbours::Tenant => Some(format!("accounts = [\"{TENANT}\"]\n")),
         Neighbours::None | Neighbours::Uploads => None,
     };
     if let Some(whose) = whose {
         let component = component(NEIGHBOUR, "")?;
-        rig.let_in(&component, &entries(&whose)).await?;
+        let meets = neighbours != Neighbours::Tame;
+        rig.let_in(&component, &entries(&whose, meets)).await?;
     }
     let target = Target {
         marked_every: MARKED_EVERY,
@@ -126,7 +138,9 @@ async fn measure(args: &Args, rate: f64, neighbours: Neighbours) -> Result<Other
         10_000_000,
     );
     let (run, uploads) = match neighbours {
-        Neighbours::None | Neighbours::Plugins | Neighbours::Tenant => (loaded.await?, 0),
+        Neighbours::None | Neighbours::Tame | Neighbours::Plugins | Neighbours::Tenant => {
+            (loaded.await?, 0)
+        }
         Neighbours::Uploads => {
             let (run, uploads) = tokio::join!(loaded, upload_all(&target, &bombs, time));
             (run?, uploads?)
@@ -239,13 +253,14 @@ async fn upload(target: &Target, bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// The hostile entries: one component, told by its configuration at which mark to do what.
-fn entries(whose: &str) -> String {
+/// The hostile entries: one component, told by its configuration at which mark to do what. `meets`: whether
+/// what is sent has those marks.
+fn entries(whose: &str, meets: bool) -> String {
     let names = ["loops", "traps", "eats-memory", "floods"];
     let entry = |(n, name): (usize, &&str)| {
         format!(
             "\n[[plugin]]\nname = \"hostile-{name}\"\npath = \"neighbour.wasm\"\nfail = \"open\"\nconfig = {{ does = {n}, on = \"{}\" }}\n{whose}",
-            MARKS[n]
+            if meets { MARKS[n] } else { NO_MARK }
         )
     };
     names.iter().enumerate().map(entry).collect()
@@ -395,6 +410,7 @@ fn print_text(report: &Value) {
     let number = |value: &Value| value.as_f64().unwrap_or(0.0);
     for mode in [
         "without",
+        "with_tame",
         "with_hostile",
         "with_tenants_own",
         "with_uploads",
@@ -426,7 +442,12 @@ fn print_text(report: &Value) {
             println!("  {name:<20} {faults}");
         }
     }
-    for ratio in ["ratio_hostile", "ratio_tenants_own", "ratio_uploads"] {
+    for ratio in [
+        "ratio_tame",
+        "ratio_hostile",
+        "ratio_tenants_own",
+        "ratio_uploads",
+    ] {
         println!("{ratio:<16} {}", report[ratio]);
     }
 }
