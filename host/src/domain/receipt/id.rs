@@ -98,8 +98,7 @@ pub fn response_key(id: &str) -> Option<String> {
     if id.is_empty() || id.len() > ID_OCTETS_MAX {
         return None;
     }
-    let id = strip_hex_prefix(id);
-    let significant = id.trim_start_matches('0');
+    let significant = significant(id);
     let upper = significant.bytes().any(|b| b.is_ascii_uppercase());
     let lower = significant.bytes().any(|b| b.is_ascii_lowercase());
     Some(match significant {
@@ -173,6 +172,17 @@ fn undashed(id: &str) -> Option<String> {
     let digits: String = id.chars().filter(|c| *c != '-').collect();
     let is_uuid = id.len() == 36 && dashed(&digits) == response_key(id);
     is_uuid.then(|| response_key(&digits))?
+}
+
+/// Without prefix and leading zeros, until nothing more goes: a key is its own key, whatever a peer writes.
+fn significant(mut id: &str) -> &str {
+    loop {
+        let less = trim(strip_hex_prefix(id).trim_start_matches('0'));
+        if less.len() == id.len() {
+            return id;
+        }
+        id = less;
+    }
 }
 
 fn trim(id: &str) -> &str {
@@ -281,6 +291,16 @@ mod tests {
         assert_eq!(keys("16", IdForm::DecimalInResponse), ["22"]);
         assert_eq!(keys("16", IdForm::Auto), ["16", "10", "22"]);
         assert_eq!(keys("x-16", IdForm::HexInResponse), ["x-16"]);
+    }
+
+    #[test]
+    fn a_key_is_its_own_key() {
+        for id in ["0 stat:UNDELIV", "0 0x1A", "0x00x1A", "00\u{a0}0", "0x0"] {
+            let key = response_key(id).unwrap();
+            assert_eq!(response_key(&key), Some(key.clone()), "{id:?}");
+        }
+        assert_eq!(response_key("0 0x1A").as_deref(), Some("1a"));
+        assert_eq!(response_key("00\u{a0}0").as_deref(), Some("0"));
     }
 
     #[test]
