@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use heliograph::smpp::pdu::{Bind, Body, Sm};
-use rusmpp::CommandStatus;
+use heliograph::smpp::pdu::{self, Bind, Body, Sm};
+use rusmpp::{CommandId, CommandStatus};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -181,8 +181,10 @@ async fn submit_all(
         return None;
     }
     let mut sequence = 1;
+    let mut told_to_go = false;
     loop {
-        while waiting.len() < window
+        while !told_to_go
+            && waiting.len() < window
             && let Some(text) = more()
         {
             sequence += 1;
@@ -202,6 +204,14 @@ async fn submit_all(
             return Some(());
         }
         let answer = session.hear().await?;
+        if answer.id() == CommandId::Unbind {
+            told_to_go = true;
+            let resp = pdu::Pdu::response(answer.sequence_number, 0, Body::UnbindResp);
+            let mut octets = Vec::new();
+            pdu::encode(&resp, &mut octets).expect("a PDU");
+            session.stream.write_all(&octets).await.ok()?;
+            continue;
+        }
         if waiting.remove(&answer.sequence_number).is_none() {
             continue;
         }
