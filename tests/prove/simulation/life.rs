@@ -105,7 +105,7 @@ impl Server {
         options.cache_octets = 1 << 20;
         {
             let mut world = world.lock();
-            options.sweep_interval = Duration::from_millis(world.pick(500..5_000));
+            options.sweep_interval = Duration::from_millis(world.pick(2_000..60_000));
             options.generation_age = Duration::from_millis(world.pick(5_000..120_000));
             options.ready_max = usize::try_from(world.pick(2..50)).unwrap_or(2);
             options.commit_max = usize::try_from(world.pick(1..20)).unwrap_or(1);

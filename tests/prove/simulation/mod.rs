@@ -137,7 +137,7 @@ fn scratch() -> tempfile::TempDir {
 }
 
 async fn hours(run: Run) -> Outcome {
-    let seeds = run.pick(24, 2_000);
+    let seeds = run.pick(12, 2_000);
     let all: Vec<u64> = FOUND
         .iter()
         .copied()
@@ -182,7 +182,7 @@ async fn hours(run: Run) -> Outcome {
 }
 
 async fn pairs(run: Run) -> Outcome {
-    let seeds = run.pick(200, 5_000);
+    let seeds = run.pick(100, 5_000);
     let mut faults = Vec::new();
     let mut requests = 0;
     for n in 0..seeds as u64 {
@@ -196,7 +196,7 @@ async fn pairs(run: Run) -> Outcome {
 
 /// A seed whose second run differs would be no proof of anything.
 async fn twice(run: Run) -> Outcome {
-    let seeds = run.pick(3, 50);
+    let seeds = run.pick(2, 50);
     let compare = move || compare((0..seeds as u64).map(|n| run.seed.wrapping_add(n)));
     let faults = tokio::task::spawn_blocking(compare).await;
     let faults = faults.unwrap_or_else(|e| vec![e.to_string()]);
