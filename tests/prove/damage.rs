@@ -159,7 +159,8 @@ fn harm(data: &Path, round: usize, rng: &mut StdRng) -> String {
     };
     match round % 12 {
         0 | 3 | 6 | 9 => flip(&db, rng),
-        1 | 7 => zero(&db, rng),
+        1 => zero(&db, rng),
+        7 => zero_near_the_end(&db, rng),
         2 => truncate(&db, rng),
         4 => remove(&db),
         5 => flip(&snapshot, rng),
@@ -191,8 +192,18 @@ fn flip(path: &Path, rng: &mut StdRng) -> String {
 }
 
 fn zero(path: &Path, rng: &mut StdRng) -> String {
+    let page = rng.random_range(0..written(&read(path)).div_ceil(4096));
+    zero_page(path, page)
+}
+
+/// Where the last commit is: what sled may take for an end that a crash has torn.
+fn zero_near_the_end(path: &Path, rng: &mut StdRng) -> String {
+    let pages = written(&read(path)).div_ceil(4096);
+    zero_page(path, rng.random_range(pages.saturating_sub(40)..pages))
+}
+
+fn zero_page(path: &Path, page: usize) -> String {
     let mut octets = read(path);
-    let page = rng.random_range(0..written(&octets).div_ceil(4096));
     let end = octets.len().min((page + 1) * 4096);
     octets[page * 4096..end].fill(0);
     std::fs::write(path, octets).expect("a file");

@@ -8,6 +8,7 @@ use super::super::blocks;
 use super::super::engine::DAY;
 use super::super::journal::{self, Replay};
 use super::super::keys::{self, Key};
+use super::super::manifest::Manifest;
 use super::super::overlay::Generation;
 use super::super::records::{self, Ledger};
 use super::super::sealed::SEALED_ENTRIES;
@@ -39,8 +40,13 @@ pub(super) struct Contents {
 
 impl Contents {
     /// `None` where there is no database.
-    pub fn read(directory: &Path, depth: Depth) -> Result<Option<Contents>, StoreError> {
-        let Some(log) = Log::open(&directory.join("sled"), depth)? else {
+    pub fn read(
+        directory: &Path,
+        depth: Depth,
+        manifest: Option<Manifest>,
+    ) -> Result<Option<Contents>, StoreError> {
+        let durable = manifest.map_or(0, |m| m.sequence);
+        let Some(log) = Log::open(&directory.join("sled"), depth, durable)? else {
             return Ok(None);
         };
         let mut contents = Contents {

@@ -72,7 +72,7 @@ pub(super) struct Log {
 pub(super) enum Depth {
     /// What sled will replay, and each piece of each page, where the log is not too large for somebody who waits.
     Start,
-    /// And each piece of each page.
+    /// What is behind a torn end as well, and each piece of each page.
     Whole,
 }
 
@@ -96,8 +96,9 @@ struct Hole {
 }
 
 impl Log {
-    /// `None` where there is no log.
-    pub fn open(directory: &Path, depth: Depth) -> Result<Option<Log>, StoreError> {
+    /// `None` where there is no log. `durable`: the last commit that is known to have been synced, 0 where none
+    /// is.
+    pub fn open(directory: &Path, depth: Depth, durable: u64) -> Result<Option<Log>, StoreError> {
         let path = directory.join("db");
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -114,7 +115,7 @@ impl Log {
         };
         log.read_settings()?;
         let from = log.read_snapshot()?;
-        log.replay(from).map_err(|e| io(&path, e))?;
+        log.replay(from, durable, depth).map_err(|e| io(&path, e))?;
         match depth {
             Depth::Whole => log.check_pages(),
             Depth::Start if octets <= START_OCTETS_MAX => log.check_pages(),
@@ -196,7 +197,7 @@ impl Log {
     }
 
     /// Applies what the log holds from `from` on, in its order.
-    fn replay(&mut self, from: u64) -> std::io::Result<()> {
+    fn replay(&mut self, from: u64, durable: u64, depth: Depth) -> std::io::Result<()> {
         let mut found = Vec::new();
         let mut holes = Vec::new();
         let mut commits = Vec::new();
@@ -219,13 +220,10 @@ impl Log {
                 &mut commits,
             );
         }
-        found.sort_by_key(|f| f.lsn);
-        for one in found.iter().filter(|f| f.lsn >= from) {
-            self.apply(one);
-        }
-        // The end of the log may be torn by a crash. Two commits behind a hole prove that it was whole
-        // once: the first of them was synced, with all before it, when the second began.
+        // The end of the log may be torn by a crash. A commit behind a hole that was synced proves that it
+        // was whole once. Of two commits the first was, with all before it, when the second began.
         commits.sort_unstable();
+        let mut end = u64::MAX;
         for hole in holes {
             // What the snapshot goes up to was whole when it was written.
             if hole.lsn < from {
@@ -233,10 +231,22 @@ impl Log {
                 continue;
             }
             let mut behind = commits.iter().filter(|(lsn, _)| *lsn > hole.lsn);
-            let first = behind.next().map(|(_, sequence)| *sequence);
-            if first.is_some_and(|first| behind.any(|(_, sequence)| *sequence != first)) {
-                self.note(hole);
+            let synced = behind.next().is_some_and(|(_, first)| {
+                *first <= durable || behind.any(|(_, sequence)| sequence != first)
+            });
+            match synced {
+                true => self.note(hole),
+                false => end = end.min(hole.lsn),
             }
+        }
+        // sled cuts off what is behind a torn end: whoever wants all that is there reads on.
+        let end = match depth {
+            Depth::Start => end,
+            Depth::Whole => u64::MAX,
+        };
+        found.sort_by_key(|f| f.lsn);
+        for one in found.iter().filter(|f| (from..end).contains(&f.lsn)) {
+            self.apply(one);
         }
         Ok(())
     }

@@ -89,7 +89,12 @@ pub enum Item {
 pub(super) fn before_open(directory: &Path, manifest: Option<Manifest>) -> Result<(), StoreError> {
     // Of a running server the files are never at rest.
     drop(lock(directory)?);
-    let contents = Contents::read(directory, log::Depth::Start)?;
+    as_sled_will(directory, manifest)
+}
+
+/// Why what sled would make of the files is less than what is known to have been there.
+fn as_sled_will(directory: &Path, manifest: Option<Manifest>) -> Result<(), StoreError> {
+    let contents = Contents::read(directory, log::Depth::Start, manifest)?;
     let Some(contents) = contents else {
         return match manifest {
             Some(manifest) if manifest.sequence > 0 => Err(StoreError::Lost(format!(
@@ -125,6 +130,17 @@ pub(super) fn before_open(directory: &Path, manifest: Option<Manifest>) -> Resul
 /// Reads everything.
 pub fn check(directory: &Path) -> Result<Report, StoreError> {
     let _lock = lock(directory)?;
+    let mut report = read_all(directory)?;
+    // What can be read and what a server would find are two things where the log is broken near its end.
+    if report.is_sound()
+        && let Err(refused) = as_sled_will(directory, Manifest::read(directory)?)
+    {
+        report.problem(refused.to_string());
+    }
+    Ok(report)
+}
+
+fn read_all(directory: &Path) -> Result<Report, StoreError> {
     let mut report = Report::default();
     let manifest = match Manifest::read(directory) {
         Ok(manifest) => manifest,
@@ -136,7 +152,7 @@ pub fn check(directory: &Path) -> Result<Report, StoreError> {
     };
     report.manifest_sequence = manifest.map(|m| m.sequence);
     report.closed_in_order = manifest.is_some_and(|m| m.clean);
-    let Some(mut contents) = Contents::read(directory, log::Depth::Whole)? else {
+    let Some(mut contents) = Contents::read(directory, log::Depth::Whole, manifest)? else {
         report.problem("the file sled/db is gone");
         return Ok(report);
     };
@@ -319,8 +335,8 @@ pub fn export<E>(
     mut take: impl FnMut(Item) -> Result<(), E>,
 ) -> Result<Result<(), E>, StoreError> {
     let _lock = lock(directory)?;
-    readable_manifest(directory)?;
-    let Some(mut contents) = Contents::read(directory, log::Depth::Whole)? else {
+    let manifest = readable_manifest(directory)?;
+    let Some(mut contents) = Contents::read(directory, log::Depth::Whole, manifest)? else {
         return Err(StoreError::Lost("the file sled/db is gone".into()));
     };
     sealed_is_refused(&contents)?;

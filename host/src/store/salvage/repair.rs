@@ -47,7 +47,7 @@ pub fn repair(directory: &Path, name: &str) -> Result<Repaired, StoreError> {
     let io = |e: std::io::Error| StoreError::Io(format!("{}: {e}", directory.display()));
     let held = lock(directory)?;
     let manifest = readable_manifest(directory)?;
-    let Some(mut contents) = Contents::read(directory, Depth::Whole)? else {
+    let Some(mut contents) = Contents::read(directory, Depth::Whole, manifest)? else {
         return Err(StoreError::Lost(
             "the file sled/db is gone: there is nothing to repair. Restore a copy of the directory"
                 .into(),
