@@ -4,6 +4,7 @@
 mod adapter;
 mod audit;
 mod certificates;
+mod descriptors;
 mod encryption;
 mod esme;
 mod inbound;
@@ -263,11 +264,12 @@ fn run(
     let (stop_api, api_stopped) = watch::channel(false);
     let (stop_work, work_stopped) = watch::channel(false);
     let (stop_back, back_stopped) = watch::channel(false);
-    let limits = || EdgeLimits {
+    let wanted = EdgeLimits {
         max_connections: config.http.max_connections,
         max_connections_per_ip: config.http.max_connections_per_ip,
         ..EdgeLimits::default()
     };
+    let limits = descriptors::bounded(wanted, descriptors::raise());
     let serve = |door: Listener| {
         let (api, stop) = (api.clone(), api_stopped.clone());
         tokio::spawn(api::serve(
@@ -275,7 +277,7 @@ fn run(
             door.tls,
             api,
             door.surface,
-            limits(),
+            limits.clone(),
             stop,
         ))
     };

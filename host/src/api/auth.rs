@@ -168,8 +168,11 @@ impl Keys {
 
     /// Whose key this is, without judging anybody who has none.
     pub fn known(&self, headers: &HeaderMap) -> Option<&Caller> {
-        let token = headers
-            .get(header::AUTHORIZATION)?
+        let mut all = headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(value), None) = (all.next(), all.next()) else {
+            return None;
+        };
+        let token = value
             .as_bytes()
             .split_at_checked(7)
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "))
@@ -318,6 +321,9 @@ mod tests {
                 "{value}"
             );
         }
+        let mut twice = with(&format!("Bearer {key}"));
+        twice.append(header::AUTHORIZATION, "Bearer hg_other".parse().unwrap());
+        assert_eq!(status(keys.authenticate(&twice, HERE, now)), 401);
         let longer = format!("Bearer {key}0");
         assert_eq!(status(keys.authenticate(&with(&longer), HERE, now)), 401);
     }

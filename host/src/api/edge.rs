@@ -1,6 +1,7 @@
 //! The accept loop: connections are counted, bounded in number and in time, and served over HTTP/1.1,
 //! with TLS or without. Owns sockets and deadlines; knows no routes. Deadlines are one atomic per connection that a single
-//! task looks at, so that a request costs no timer.
+//! task looks at, so that a request costs no timer. Where every place is taken, the address that has most of
+//! them gives some up.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -14,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, Version};
+use axum::response::IntoResponse as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -24,10 +27,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tower::Service as _;
 
+use super::problem::{Code, Problem};
+use crate::smpp::server::network;
 use crate::tls::{self, Acceptor, Stream};
 
 /// How long the accept loop rests after an error such as EMFILE, which does not pass by itself.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(50);
+/// How long a newcomer waits for the place that another is told to leave.
+const ROOM_WAIT: Duration = Duration::from_millis(200);
+/// Where nobody could be told to leave, nobody is looked for so long.
+const ROOM_PAUSE: Duration = Duration::from_millis(100);
 /// Octets of a request's head and of one read.
 const BUFFER_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 64;
@@ -75,6 +84,8 @@ pub struct EdgeStats {
     /// Closed at once: too many connections, or too many of one address.
     pub refused_total: AtomicU64,
     pub refused_per_ip: AtomicU64,
+    /// Closed between requests to make room for somebody who had fewer.
+    pub made_room: AtomicU64,
     /// Closed because a deadline passed.
     pub timed_out: AtomicU64,
     /// Closed because no TLS came about, in time or at all.
@@ -100,6 +111,7 @@ pub async fn serve(
         per_ip: Mutex::default(),
     });
     let sweeper = tokio::spawn(sweep(connections.clone(), stats.clone()));
+    let mut no_room_until = Instant::now();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -107,12 +119,23 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Ok(place) = places.clone().try_acquire_owned() else {
+                let ip = network(peer.ip());
+                let mut place = places.clone().try_acquire_owned().ok();
+                if place.is_none() && Instant::now() >= no_room_until {
+                    if connections.make_room(ip, &stats) {
+                        let freed = places.clone().acquire_owned();
+                        let freed = tokio::time::timeout(ROOM_WAIT, freed).await;
+                        place = freed.ok().and_then(Result::ok);
+                    }
+                    if place.is_none() {
+                        no_room_until = Instant::now() + ROOM_PAUSE;
+                    }
+                }
+                let Some(place) = place else {
                     stats.refused_total.fetch_add(1, Relaxed);
                     turn_away(stream, tls.is_some());
                     continue;
                 };
-                let ip = peer.ip().to_canonical();
                 if !connections.enter(ip, limits.max_connections_per_ip) {
                     stats.refused_per_ip.fetch_add(1, Relaxed);
                     turn_away(stream, tls.is_some());
@@ -122,6 +145,7 @@ pub async fn serve(
                 stats.open.fetch_add(1, Relaxed);
                 let guest = Guest {
                     ip,
+                    peer: Peer(peer.ip().to_canonical()),
                     connections: connections.clone(),
                     stats: stats.clone(),
                     _place: place,
@@ -156,6 +180,7 @@ struct Connections {
 }
 
 struct Connection {
+    ip: IpAddr,
     task: AbortHandle,
     deadline: Arc<Deadline>,
 }
@@ -173,7 +198,9 @@ const REQUEST: u8 = 2;
 
 /// Holds a connection's place and gives it back, however the connection ends.
 struct Guest {
+    /// Whose place it is: of an IPv6 address its /64.
     ip: IpAddr,
+    peer: Peer,
     connections: Arc<Connections>,
     stats: Arc<EdgeStats>,
     _place: OwnedSemaphorePermit,
@@ -199,6 +226,37 @@ impl Connections {
         let fits = *count < max.max(1);
         *count += usize::from(fits);
         fits
+    }
+
+    /// Closes what the address with most connections keeps open between requests or within a head: those that
+    /// have waited longest, half of what it has at most. False where nobody has more than the newcomer, so that
+    /// no one pushes out who takes less than he.
+    fn make_room(&self, newcomer: IpAddr, stats: &EdgeStats) -> bool {
+        let most = {
+            let per_ip = self.per_ip.lock();
+            let own = per_ip.get(&newcomer).copied().unwrap_or(0);
+            let most = per_ip.iter().max_by_key(|(_, count)| **count);
+            most.filter(|(_, count)| **count > own + 1)
+                .map(|(ip, count)| (*ip, *count))
+        };
+        let Some((ip, count)) = most else {
+            return false;
+        };
+        let mut all = self.all.lock();
+        let mut waiting: Vec<(u64, u64)> = all
+            .iter()
+            .filter(|(_, c)| c.ip == ip && c.deadline.phase.load(Relaxed) != REQUEST)
+            .map(|(number, c)| (c.deadline.at.load(Relaxed), *number))
+            .collect();
+        waiting.sort_unstable();
+        waiting.truncate(count / 2);
+        for (_, number) in &waiting {
+            if let Some(connection) = all.remove(number) {
+                connection.task.abort();
+                stats.made_room.fetch_add(1, Relaxed);
+            }
+        }
+        !waiting.is_empty()
     }
 
     fn millis(&self) -> u64 {
@@ -238,6 +296,7 @@ fn start(
     // The number of connections ever accepted is unique among those open.
     let number = guest.stats.accepted.load(Relaxed);
     let mut all = connections.all.lock();
+    let ip = guest.ip;
     let visit = Visit {
         guest,
         number,
@@ -248,6 +307,7 @@ fn start(
     all.insert(
         number,
         Connection {
+            ip,
             task: task.abort_handle(),
             deadline,
         },
@@ -293,7 +353,7 @@ async fn shake_hands(tls: &Acceptor, stream: TcpStream, visit: &Visit) -> Option
         Err(error) => {
             let failed = &visit.guest.stats.handshakes_failed;
             failed.fetch_add(1, Relaxed);
-            tracing::debug!(%error, peer = %visit.guest.ip, "connection ended");
+            tracing::debug!(%error, peer = %visit.guest.peer.0, "connection ended");
             None
         }
     }
@@ -306,7 +366,7 @@ async fn converse(stream: Stream, visit: &Visit, router: Router, mut stop: watch
         limits,
         ..
     } = visit;
-    let peer = Peer(guest.ip);
+    let peer = guest.peer;
     let connections = &guest.connections;
     let stream = TokioIo::new(Timed {
         stream,
@@ -317,9 +377,13 @@ async fn converse(stream: Stream, visit: &Visit, router: Router, mut stop: watch
     let service = hyper::service::service_fn(|mut request: Request<Incoming>| {
         deadline.set(REQUEST, connections.millis(), limits.request);
         request.extensions_mut().insert(peer);
-        let answer = router.clone().call(request);
+        let irregular = irregular(request.version(), request.headers());
+        let answer = irregular.is_none().then(|| router.clone().call(request));
         async move {
-            let answer: Result<Response<Body>, Infallible> = answer.await;
+            let answer: Result<Response<Body>, Infallible> = match (answer, irregular) {
+                (Some(answer), _) => answer.await,
+                (None, why) => Ok(refused(why.unwrap_or_default())),
+            };
             deadline.set(BETWEEN, connections.millis(), limits.idle);
             answer
         }
@@ -344,6 +408,33 @@ async fn converse(stream: Stream, visit: &Visit, router: Router, mut stop: watch
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
+}
+
+/// What hyper reads in one way and others may read in another: such a request ends its connection, lest a proxy
+/// before us and we disagree where the next one begins. hyper itself refuses the rest (folded lines, spaces before
+/// colons, lengths that differ or are none), and where a length stands beside `chunked` the chunks count and the
+/// connection ends (RFC 9112, 6.3).
+fn irregular(version: Version, headers: &HeaderMap) -> Option<&'static str> {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Some("the header Host stands twice"),
+        (None, None) if version == Version::HTTP_11 => return Some("there is no header Host"),
+        _ => {}
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => None,
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => None,
+        _ => Some("Transfer-Encoding is anything but one `chunked`"),
+    }
+}
+
+fn refused(why: &str) -> Response<Body> {
+    let mut answer = Problem::new(Code::InvalidHeader, why).into_response();
+    answer
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// Closes connections whose deadline passed.
@@ -427,258 +518,4 @@ impl AsyncWrite for Timed {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use axum::routing::{get, post};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    struct Server {
-        address: SocketAddr,
-        stats: Arc<EdgeStats>,
-        stop: watch::Sender<bool>,
-        task: tokio::task::JoinHandle<()>,
-    }
-
-    async fn server(limits: EdgeLimits) -> Server {
-        server_with(limits, None).await
-    }
-
-    async fn server_with(limits: EdgeLimits, tls: Option<Acceptor>) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = Router::new()
-            .route("/", get(|| async { "hello" }))
-            .route(
-                "/slow",
-                get(|| async {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
-                    "done"
-                }),
-            )
-            .route(
-                "/body",
-                post(|body: axum::body::Bytes| async move { body.len().to_string() }),
-            );
-        let stats = Arc::new(EdgeStats::default());
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, tls, router, limits, stats.clone(), stopped));
-        Server {
-            address,
-            stats,
-            stop,
-            task,
-        }
-    }
-
-    fn quick() -> EdgeLimits {
-        let short = Duration::from_millis(100);
-        EdgeLimits {
-            first_byte: short,
-            head: short,
-            request: short * 10,
-            ..EdgeLimits::default()
-        }
-    }
-
-    async fn connect(server: &Server) -> TcpStream {
-        TcpStream::connect(server.address).await.unwrap()
-    }
-
-    /// All that arrives until the server closes; a reset is a way to close.
-    async fn rest(stream: &mut TcpStream) -> String {
-        let mut all = Vec::new();
-        let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut all));
-        let _ = read.await.expect("the server did not close the connection");
-        String::from_utf8_lossy(&all).into_owned()
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_says_nothing_is_closed() {
-        let server = server(quick()).await;
-        let mut stream = connect(&server).await;
-        assert_eq!(rest(&mut stream).await, "");
-        assert_eq!(server.stats.timed_out.load(Relaxed), 1);
-    }
-
-    #[tokio::test]
-    async fn a_head_that_trickles_in_is_cut_off() {
-        let server = server(quick()).await;
-        let mut stream = connect(&server).await;
-        let (mut reader, mut writer) = stream.split();
-        let trickle = async {
-            for octet in b"GET / HTTP/1.1\r\nx-padding: 0123456789012345678901234567890"
-                .iter()
-                .cycle()
-            {
-                if writer.write_all(&[*octet]).await.is_err() {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let mut all = Vec::new();
-        let closed = tokio::time::timeout(Duration::from_secs(5), reader.read_to_end(&mut all));
-        tokio::select! {
-            closed = closed => assert!(closed.is_ok() && all.is_empty()),
-            () = trickle => {}
-        }
-    }
-
-    #[tokio::test]
-    async fn behind_tls_the_same_deadlines_hold() {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let identity = tls::Identity::from_pem(pem.as_bytes(), key.as_bytes()).unwrap();
-        let acceptor = Acceptor::new(identity, None).unwrap();
-        let server = server_with(quick(), Some(acceptor.speaking(b"http/1.1"))).await;
-        let trusting = tls::Connector::new(tls::ClientSettings {
-            ca: Some(pem.into_bytes()),
-            ..tls::ClientSettings::default()
-        })
-        .unwrap();
-        for said in ["", "GET / HTTP/1.1\r\nx-never-"] {
-            let name = tls::server_name("localhost").unwrap();
-            let stream = connect(&server).await;
-            let mut stream = trusting.connect(stream, name).await.unwrap();
-            stream.write_all(said.as_bytes()).await.unwrap();
-            stream.flush().await.unwrap();
-            let mut all = Vec::new();
-            let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut all));
-            let _ = read.await.expect("the server did not close the connection");
-            assert!(all.is_empty());
-        }
-        assert_eq!(server.stats.timed_out.load(Relaxed), 2);
-        let mut plain = connect(&server).await;
-        plain
-            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await
-            .unwrap();
-        assert!(!rest(&mut plain).await.contains("hello"));
-        assert_eq!(server.stats.handshakes_failed.load(Relaxed), 1);
-    }
-
-    #[tokio::test]
-    async fn a_kept_connection_outlives_the_time_of_a_head() {
-        let server = server(quick()).await;
-        let mut stream = connect(&server).await;
-        for _ in 0..2 {
-            stream
-                .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
-                .await
-                .unwrap();
-            let mut answer = vec![0; 512];
-            let n = stream.read(&mut answer).await.unwrap();
-            assert!(answer[..n].starts_with(b"HTTP/1.1 200"));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_that_never_comes_ends_with_the_request() {
-        let limits = EdgeLimits {
-            request: Duration::from_millis(100),
-            ..quick()
-        };
-        let server = server(limits).await;
-        let mut stream = connect(&server).await;
-        stream
-            .write_all(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc")
-            .await
-            .unwrap();
-        assert_eq!(rest(&mut stream).await, "");
-    }
-
-    #[tokio::test]
-    async fn what_is_no_http_is_answered_400() {
-        let server = server(quick()).await;
-        let mut stream = connect(&server).await;
-        stream
-            .write_all(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
-            .await
-            .unwrap();
-        assert!(rest(&mut stream).await.starts_with("HTTP/1.1 400"));
-    }
-
-    #[tokio::test]
-    async fn a_head_without_end_is_answered_431() {
-        let server = server(EdgeLimits::default()).await;
-        let mut stream = connect(&server).await;
-        let mut head = b"GET / HTTP/1.1\r\nx: ".to_vec();
-        head.resize(BUFFER_MAX + 10_000, b'a');
-        let _ = stream.write_all(&head).await;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 431");
-    }
-
-    #[tokio::test]
-    async fn one_address_gets_no_more_than_its_share() {
-        let limits = EdgeLimits {
-            max_connections_per_ip: 1,
-            ..EdgeLimits::default()
-        };
-        let server = server(limits).await;
-        let mut first = connect(&server).await;
-        first
-            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await
-            .unwrap();
-        let mut byte = [0; 1];
-        first.read_exact(&mut byte).await.unwrap();
-        let mut second = connect(&server).await;
-        assert!(rest(&mut second).await.starts_with("HTTP/1.1 503"));
-        assert_eq!(server.stats.refused_per_ip.load(Relaxed), 1);
-        drop(first);
-        let again = async {
-            loop {
-                let mut stream = connect(&server).await;
-                let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await;
-                if rest(&mut stream).await.ends_with("hello") {
-                    break;
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(5), again)
-            .await
-            .expect("the place is given back");
-    }
-
-    #[tokio::test]
-    async fn a_full_house_turns_away() {
-        let limits = EdgeLimits {
-            max_connections: 1,
-            ..EdgeLimits::default()
-        };
-        let server = server(limits).await;
-        let mut first = connect(&server).await;
-        first
-            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await
-            .unwrap();
-        first.read_exact(&mut [0; 1]).await.unwrap();
-        let mut second = connect(&server).await;
-        assert!(rest(&mut second).await.starts_with("HTTP/1.1 503"));
-    }
-
-    #[tokio::test]
-    async fn stopping_lets_a_request_finish() {
-        let server = server(EdgeLimits::default()).await;
-        let mut stream = connect(&server).await;
-        stream
-            .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await
-            .unwrap();
-        while server.stats.open.load(Relaxed) == 0 {
-            tokio::task::yield_now().await;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        server.stop.send_replace(true);
-        assert!(rest(&mut stream).await.ends_with("done"));
-        tokio::time::timeout(Duration::from_secs(5), server.task)
-            .await
-            .unwrap()
-            .unwrap();
-    }
-}
+mod tests;

@@ -158,6 +158,7 @@ fn http(page: &mut Page, api: &Api) {
         ("accepted", &edge.accepted),
         ("refused_total", &edge.refused_total),
         ("refused_per_ip", &edge.refused_per_ip),
+        ("made_room", &edge.made_room),
         ("timed_out", &edge.timed_out),
         ("handshake_failed", &edge.handshakes_failed),
         ("accept_error", &edge.accept_errors),
