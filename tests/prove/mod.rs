@@ -9,6 +9,7 @@
 mod crash;
 mod damage;
 mod disk;
+mod edge;
 mod ledger;
 mod loop_disk;
 mod lost_pages;
@@ -39,6 +40,7 @@ pub const STATEMENTS: &[Statement] = &[
     restart::STATEMENT,
     overload::STATEMENT,
     neighbours::STATEMENT,
+    edge::STATEMENT,
     simulation::STATEMENT,
 ];
 

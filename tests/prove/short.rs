@@ -52,6 +52,11 @@ async fn statement_6_bad_neighbours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn statement_8_http_edge() {
+    holds(8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn statement_12_simulation() {
     holds(12).await;
 }

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use sha2::Sha256;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{PATIENCE, WEBHOOK_SECRET};
@@ -94,6 +95,19 @@ pub async fn http(
         .await?
         .call(method, path, body, headers)
         .await
+}
+
+/// Writes octets as they are; all that comes back until the server hangs up, by a reset or in order.
+pub async fn exchange(mut stream: TcpStream, octets: &[u8]) -> String {
+    let (mut reader, mut writer) = stream.split();
+    let mut heard = Vec::new();
+    // Who is refused early does not take the rest.
+    let (_, read) = tokio::join!(
+        writer.write_all(octets),
+        tokio::time::timeout(PATIENCE, reader.read_to_end(&mut heard))
+    );
+    let _ = read.expect("the server hangs up");
+    String::from_utf8_lossy(&heard).into_owned()
 }
 
 /// One webhook as it arrived.

@@ -91,6 +91,8 @@ pub struct Plan {
     pub account_extra: String,
     /// Where the account's receipts go: the rig's own target.
     pub webhooks: bool,
+    /// Whether webhooks may go to private addresses, such as the rig's own target.
+    pub webhooks_private: bool,
     /// Whether the configuration names the policy file; else policy comes over the API alone.
     pub policy_file: bool,
     /// Where the store is; else in the rig's own folder.
@@ -109,6 +111,7 @@ impl Default for Plan {
             http_extra: String::new(),
             account_extra: String::new(),
             webhooks: false,
+            webhooks_private: true,
             policy_file: true,
             data: None,
         }
@@ -166,7 +169,8 @@ impl Rig {
         let policy_file = plan.policy_file.then(|| rig.policy_path());
         let extra = (&*plan.http_extra, &*plan.config_extra, &*plan.account_extra);
         let data = plan.data.unwrap_or_else(|| rig.data());
-        rig.write_config(&carriers, &data, plan.webhooks, policy_file, extra);
+        let webhooks = (plan.webhooks, plan.webhooks_private);
+        rig.write_config(&carriers, &data, webhooks, policy_file, extra);
         rig.launch().await;
         rig
     }
@@ -208,7 +212,7 @@ impl Rig {
         &self,
         carriers: &[CarrierSpec],
         data: &Path,
-        webhooks: bool,
+        (webhooks, private): (bool, bool),
         policy_file: Option<PathBuf>,
         (http_extra, extra, account_extra): (&str, &str, &str),
     ) {
@@ -225,7 +229,7 @@ min_free_mib = 16
 [policy]
 {policy}
 [webhooks]
-allow_private = true
+allow_private = {private}
 {extra}
 [[accounts]]
 id = "acme"

@@ -111,7 +111,10 @@ pub async fn serve(
         per_ip: Mutex::default(),
     });
     let sweeper = tokio::spawn(sweep(connections.clone(), stats.clone()));
-    let mut no_room_until = Instant::now();
+    let mut full = Full {
+        until: Instant::now(),
+        own: 0,
+    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -121,15 +124,10 @@ pub async fn serve(
             Ok((stream, peer)) => {
                 let ip = network(peer.ip());
                 let mut place = places.clone().try_acquire_owned().ok();
-                if place.is_none() && Instant::now() >= no_room_until {
-                    if connections.make_room(ip, &stats) {
-                        let freed = places.clone().acquire_owned();
-                        let freed = tokio::time::timeout(ROOM_WAIT, freed).await;
-                        place = freed.ok().and_then(Result::ok);
-                    }
-                    if place.is_none() {
-                        no_room_until = Instant::now() + ROOM_PAUSE;
-                    }
+                if place.is_none() && connections.make_room(ip, &mut full, &stats) {
+                    let freed = places.clone().acquire_owned();
+                    let freed = tokio::time::timeout(ROOM_WAIT, freed).await;
+                    place = freed.ok().and_then(Result::ok);
                 }
                 let Some(place) = place else {
                     stats.refused_total.fetch_add(1, Relaxed);
@@ -185,6 +183,22 @@ struct Connection {
     deadline: Arc<Deadline>,
 }
 
+/// Nobody made room for an address with so many connections: until then nobody is looked for again for one that
+/// has as many.
+struct Full {
+    until: Instant,
+    own: usize,
+}
+
+impl Full {
+    fn of(own: usize) -> Full {
+        Full {
+            until: Instant::now() + ROOM_PAUSE,
+            own,
+        }
+    }
+}
+
 /// When a connection is closed unless something happens: milliseconds since the listener began.
 struct Deadline {
     at: AtomicU64,
@@ -231,15 +245,18 @@ impl Connections {
     /// Closes what the address with most connections keeps open between requests or within a head: those that
     /// have waited longest, half of what it has at most. False where nobody has more than the newcomer, so that
     /// no one pushes out who takes less than he.
-    fn make_room(&self, newcomer: IpAddr, stats: &EdgeStats) -> bool {
-        let most = {
+    fn make_room(&self, newcomer: IpAddr, full: &mut Full, stats: &EdgeStats) -> bool {
+        let (own, most) = {
             let per_ip = self.per_ip.lock();
             let own = per_ip.get(&newcomer).copied().unwrap_or(0);
+            if own >= full.own && Instant::now() < full.until {
+                return false;
+            }
             let most = per_ip.iter().max_by_key(|(_, count)| **count);
-            most.filter(|(_, count)| **count > own + 1)
-                .map(|(ip, count)| (*ip, *count))
+            (own, most.map(|(ip, count)| (*ip, *count)))
         };
-        let Some((ip, count)) = most else {
+        let Some((ip, count)) = most.filter(|(_, count)| *count > own + 1) else {
+            *full = Full::of(own);
             return false;
         };
         let mut all = self.all.lock();
@@ -255,6 +272,9 @@ impl Connections {
                 connection.task.abort();
                 stats.made_room.fetch_add(1, Relaxed);
             }
+        }
+        if waiting.is_empty() {
+            *full = Full::of(0);
         }
         !waiting.is_empty()
     }

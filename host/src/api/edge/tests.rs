@@ -234,6 +234,70 @@ async fn a_full_house_turns_away() {
     assert!(rest(&mut second).await.starts_with("HTTP/1.1 503"));
 }
 
+#[test]
+fn who_has_most_makes_room_for_who_has_fewer() {
+    let rt = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
+    let connections = Connections {
+        start: Instant::now(),
+        all: Mutex::default(),
+        per_ip: Mutex::default(),
+    };
+    for number in 0..12 {
+        // 10.0.0.1 has eight, 10.0.0.2 four; the last of the first is being answered.
+        let owner = ip(if number < 8 { 1 } else { 2 });
+        assert!(connections.enter(owner, 100));
+        let phase = if number == 0 { REQUEST } else { BETWEEN };
+        let deadline = Arc::new(Deadline {
+            at: AtomicU64::new(number),
+            phase: AtomicU8::new(phase),
+        });
+        let task = rt.spawn(std::future::pending::<()>()).abort_handle();
+        connections.all.lock().insert(
+            number,
+            Connection {
+                ip: owner,
+                task,
+                deadline,
+            },
+        );
+    }
+    let stats = EdgeStats::default();
+    let mut full = Full {
+        until: Instant::now(),
+        own: 0,
+    };
+    assert!(
+        !connections.make_room(ip(1), &mut full, &stats),
+        "it has most itself"
+    );
+    assert!(connections.make_room(ip(2), &mut full, &stats));
+    let left: std::collections::BTreeSet<u64> = connections.all.lock().keys().copied().collect();
+    assert_eq!(
+        left,
+        [0, 5, 6, 7, 8, 9, 10, 11].into(),
+        "the longest waiting half"
+    );
+    assert_eq!(stats.made_room.load(Relaxed), 4);
+}
+
+#[tokio::test]
+async fn what_others_may_read_otherwise_ends_the_connection() {
+    let server = server(EdgeLimits::default()).await;
+    for head in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n",
+        "POST /body HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let mut stream = connect(&server).await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let said = rest(&mut stream).await;
+        assert!(said.starts_with("HTTP/1.1 400"), "{head}: {said}");
+    }
+}
+
 #[tokio::test]
 async fn stopping_lets_a_request_finish() {
     let server = server(EdgeLimits::default()).await;
