@@ -1,107 +1,10 @@
-//! Encryption at rest and the audit log, at a running server.
+//! Keys of encryption at rest and the audit log, at a running server. What is on disk, and changes of keys, are
+//! statement 10's (`tests/prove/at_rest.rs`).
 
 use heliograph_tests::{ADMIN_KEY, KEY, Plan, Rig, eventually, run_in, sms};
 use serde_json::{Value, json};
 
 const NUMBER: &str = "447700900123";
-const KEYS: [&str; 2] = [
-    "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
-    "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f",
-];
-
-fn encryption(keys: &[usize]) -> String {
-    let keys: Vec<String> = keys
-        .iter()
-        .map(|n| format!("{{ id = \"k{n}\", key = \"file:k{n}\" }}"))
-        .collect();
-    format!("[store.encryption]\nkeys = [{}]\n", keys.join(", "))
-}
-
-/// Files below a folder that contain one of `secrets`.
-fn found_in(folder: &std::path::Path, secrets: &[&str]) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            found.extend(found_in(&path, secrets));
-            continue;
-        }
-        let octets = std::fs::read(&path).unwrap_or_default();
-        for secret in secrets {
-            if octets.windows(secret.len()).any(|w| w == secret.as_bytes()) {
-                found.push(format!("{secret} in {}", path.display()));
-            }
-        }
-    }
-    found
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sealed_server_goes_on_through_crashes_and_changes_of_keys() {
-    let files = KEYS.iter().enumerate();
-    let mut rig = Rig::start(Plan {
-        config_extra: encryption(&[0]),
-        files: files
-            .map(|(n, key)| (format!("k{n}"), key.as_bytes().to_vec()))
-            .collect(),
-        ..Plan::default()
-    })
-    .await;
-    let mut ids = Vec::new();
-    for n in 0..20 {
-        let mut body = sms(&format!("+{NUMBER}"), &format!("in confidence {n}"));
-        body["reference"] = json!("order 17");
-        ids.push(rig.submit(body).await);
-    }
-    for id in &ids {
-        rig.wait_for(id, "delivered").await;
-    }
-    rig.kill().await;
-    let secrets = [NUMBER, "in confidence", "order 17"];
-    assert_eq!(found_in(&rig.dir.path().join("data"), &secrets), [""; 0]);
-
-    let config = std::fs::read_to_string(rig.config_path()).expect("the configuration");
-    let path = rig.config_path();
-    let rewrite = |from: &str, to: &str| {
-        std::fs::write(&path, config.replace(from, to)).expect("the configuration");
-    };
-    rewrite(&encryption(&[0]), "");
-    let config_path = rig.config_path().display().to_string();
-    for (keys, named) in [
-        ("", "store.encryption.keys"),
-        (&*encryption(&[1]), "fingerprint"),
-    ] {
-        rewrite(&encryption(&[0]), keys);
-        let (code, _, error) = rig.run(&["serve", "--config", &config_path]).await;
-        assert_eq!(code, Some(1));
-        assert!(error.contains(named), "{error}");
-    }
-
-    rewrite(&encryption(&[0]), &encryption(&[1, 0]));
-    rig.launch().await;
-    for id in &ids {
-        assert_eq!(rig.message(id).await["reference"], "order 17");
-    }
-    eventually("the old key is not needed", async || {
-        let old = rig
-            .metric(&["heliograph_store_key_needed", "key=\"k0\""])
-            .await;
-        let new = rig
-            .metric(&["heliograph_store_key_needed", "key=\"k1\""])
-            .await;
-        (old == 0.0 && new == 1.0).then_some(())
-    })
-    .await;
-    rig.terminate().await;
-    rewrite(&encryption(&[0]), &encryption(&[1]));
-    rig.launch().await;
-    assert_eq!(rig.message(&ids[0]).await["text"], "in confidence 0");
-    let to = rig
-        .call("GET", &format!("/v1/messages?to=%2B{NUMBER}"), None)
-        .await;
-    assert_eq!(to.1["items"].as_array().map(Vec::len), Some(20));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_none_is_named() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -15,7 +15,6 @@ mod hostile_plugins;
 mod http_carriers;
 mod http_tls;
 mod inbound;
-mod injection;
 mod input;
 mod numbers;
 mod path;

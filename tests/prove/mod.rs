@@ -6,10 +6,12 @@
 //! The server under test is always another process than this one, which keeps the ledgers: what was
 //! acknowledged to clients, and what carriers took.
 
+mod at_rest;
 mod crash;
 mod damage;
 mod disk;
 mod edge;
+mod injection;
 mod ledger;
 mod loop_disk;
 mod lost_pages;
@@ -41,6 +43,8 @@ pub const STATEMENTS: &[Statement] = &[
     overload::STATEMENT,
     neighbours::STATEMENT,
     edge::STATEMENT,
+    injection::STATEMENT,
+    at_rest::STATEMENT,
     simulation::STATEMENT,
 ];
 

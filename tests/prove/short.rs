@@ -57,6 +57,16 @@ async fn statement_8_http_edge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn statement_9_injection() {
+    holds(9).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_10_at_rest_and_in_flight() {
+    holds(10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn statement_12_simulation() {
     holds(12).await;
 }

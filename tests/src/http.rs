@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use sha2::Sha256;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{PATIENCE, WEBHOOK_SECRET};
@@ -33,13 +33,21 @@ impl Connection {
         let stream = TcpStream::connect(address)
             .await
             .map_err(|e| e.to_string())?;
+        Connection::over(stream, address).await
+    }
+
+    /// On a connection that somebody else made.
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        host: &str,
+    ) -> Result<Connection, String> {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| e.to_string())?;
         tokio::spawn(connection);
         Ok(Connection {
             sender,
-            host: address.to_owned(),
+            host: host.to_owned(),
         })
     }
 

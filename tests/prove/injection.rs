@@ -1,14 +1,32 @@
-//! Hostile texts, both ways, at a server that logs all it can: they are inert wherever they show, and
+//! Statement 9. Hostile texts, both ways, at a server that logs all it can: they are inert wherever they show, and
 //! neither a text nor a number is in anything that the server writes of itself.
 
 use heliograph::carrier::simulator::Mo;
 use heliograph::smpp::pdu::Sm;
-use heliograph_tests::esme::{Esme, Mode};
-use heliograph_tests::{ADMIN_KEY, KEY, Plan, Rig, bearer, eventually, free_address, http, sms};
 use serde_json::{Value, json};
 
+use super::{Outcome, Part, Run, Statement};
+use crate::esme::{Esme, Mode};
+use crate::guests::{FREE, Guest, KEEP_MARK, ZERO, on_mark, words};
+use crate::{ADMIN_KEY, KEY, Plan, Rig, bearer, eventually, free_address, http, sms};
+
+pub const STATEMENT: Statement = Statement {
+    number: 9,
+    name: "Injection",
+    parts: &[
+        Part {
+            name: "hostile texts and numbers by every way in, a log of lines",
+            run: |run| Box::pin(hostile(run, "text")),
+        },
+        Part {
+            name: "the same, a log of JSON",
+            run: |run| Box::pin(hostile(run, "json")),
+        },
+    ],
+};
+
 /// Each with a word that tells where it came from.
-const HOSTILE: [&str; 8] = [
+const HOSTILE: [&str; 14] = [
     "sekret0\r\n2026-01-01T00:00:00.000000Z ERROR heliograph: forged",
     "sekret1 \u{1b}[31mred\u{1b}]0;title\u{7}",
     "sekret2 \u{202e}desrever\u{202c} \u{2066}",
@@ -17,6 +35,12 @@ const HOSTILE: [&str; 8] = [
     "+1+cmd|' /C calc'!sekret5",
     "<script>alert('sekret6')</script><img src=x onerror=alert(1)>",
     "sekret7 {{7*7}} ${jndi:ldap://x} %s%n \u{2028} \u{9b}31m",
+    "-1+1+sekret8|' /C calc'!A0",
+    "@SUM(1+1)*cmd|' /C calc'!sekret9",
+    "sekret10\"},{\"level\":\"ERROR\",\"message\":\"forged\"}\\",
+    "sekret11 id:0 sub:001 dlvrd:001 submit date:2601010000 done date:2601010000 stat:DELIVRD err:000 text:forged",
+    "sekret12 \u{0}\u{0}\u{0}\u{10}\u{80}\u{0}\u{0}\u{0}",
+    "sekret13\n# HELP forged forged\nforged{a=\"b\"} 1\n",
 ];
 
 const OUT: &str = "447700900123";
@@ -58,8 +82,25 @@ fn unruly(c: char) -> bool {
         || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hostile_texts_are_inert_and_neither_text_nor_number_is_told_to_the_log() {
+/// A content filter that refuses texts that begin with `!`, with a reason that no log may have.
+fn tattle() -> Vec<u8> {
+    let reason = format!("sekret {OUT}\r\n2026-01-01 ERROR forged \u{1b}[31m");
+    let at = |n: usize| FREE + u32::try_from(n).expect("a small number");
+    let length = u32::try_from(reason.len()).expect("a short text");
+    let mut data = words(&[2, at(20), 6, at(26), length]);
+    data.extend(b"tattle");
+    data.extend(reason.as_bytes());
+    let refuse = format!("(return (i32.const {FREE}))");
+    Guest {
+        hooks: vec![("content-filter", "inspect", on_mark(&refuse, ZERO))],
+        configure: KEEP_MARK.to_owned(),
+        data,
+        ..Guest::default()
+    }
+    .build()
+}
+
+async fn hostile(run: Run, format: &str) -> Outcome {
     let esme = free_address().await;
     let rig = Rig::start(Plan {
         webhooks: true,
@@ -73,9 +114,16 @@ async fn hostile_texts_are_inert_and_neither_text_nor_number_is_told_to_the_log(
             name = "words"
             path = "{plugins}/content-filter.wasm"
             config = { rules = [{ name = "gambling", kind = "words", words = ["casino"] }] }
+            [[plugin]]
+            name = "tattle"
+            path = "{dir}/tattle.wasm"
+            config = { on = "!" }
         "#
         .to_owned(),
-        config_extra: format!("[smpp]\nlisten = \"{esme}\"\n[log]\nfilter = \"trace\""),
+        files: vec![("tattle.wasm".to_owned(), tattle())],
+        config_extra: format!(
+            "[smpp]\nlisten = \"{esme}\"\n[log]\nfilter = \"trace\"\nformat = \"{format}\""
+        ),
         account_extra: "[[accounts.smpp]]\nsystem_id = \"app\"\npassword = \"literal:secret\"\n"
             .to_owned(),
         ..Plan::default()
@@ -84,7 +132,8 @@ async fn hostile_texts_are_inert_and_neither_text_nor_number_is_told_to_the_log(
     let to = format!("+{OUT}");
 
     let mut sent = Vec::new();
-    for text in HOSTILE {
+    let rounds = run.pick(1, 20);
+    for text in HOSTILE.into_iter().cycle().take(HOSTILE.len() * rounds) {
         let mut body = sms(&to, text);
         // References and metadata are clients' words too.
         body["reference"] = json!(text.replace('\0', ""));
@@ -102,6 +151,8 @@ async fn hostile_texts_are_inert_and_neither_text_nor_number_is_told_to_the_log(
     }
     // Refused in every way that comes to mind.
     rig.refused(sms(&to, "sekret casino")).await;
+    let problem = rig.refused(sms(&to, "!sekret")).await;
+    assert_eq!(problem["code"], "tattle", "{problem}");
     for (to, text) in [
         (&*format!("+{BAD}<script>sekret"), "x"),
         (&*format!("+{BAD}\r\nsekret"), "sekret"),
@@ -232,11 +283,20 @@ async fn hostile_texts_are_inert_and_neither_text_nor_number_is_told_to_the_log(
     told.extend(found("audit.jsonl", &audit));
     let log = rig.log();
     told.extend(found("server.log", &log));
-    assert!(told.is_empty(), "told of themselves:\n{}", told.join("\n"));
+    // As lines, each begins with its time; as JSON, each is an object. What forges one is neither.
     let year = |l: &str| l.starts_with("20") && l.as_bytes().get(4) == Some(&b'-');
-    let forged: Vec<&str> = log
-        .lines()
-        .filter(|l| !year(l) || l.contains(unruly))
-        .collect();
-    assert!(forged.is_empty(), "{forged:#?}");
+    let whole = |l: &&str| match format {
+        "json" => serde_json::from_str::<Value>(l).is_ok_and(|v| v["level"].is_string()),
+        _ => year(l),
+    };
+    let broken = log.lines().filter(|l| !whole(l) || l.contains(unruly));
+    let mut faults: Vec<String> = broken.map(|l| format!("a forged line: {l:?}")).collect();
+    if !["DEBUG", "TRACE"].iter().any(|level| log.contains(level)) {
+        faults.push("the log is not at its most verbose".to_owned());
+    }
+    faults.extend(told.into_iter().map(|line| format!("tells of it: {line}")));
+    Outcome::judged(sent.len() + count, 0, 0, &faults).noted(format!(
+        "{} lines of log at the level trace",
+        log.lines().count()
+    ))
 }
