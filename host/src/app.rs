@@ -154,10 +154,9 @@ pub async fn check(config: &Config, base: &Path) -> Result<String, StartError> {
 }
 
 /// Starts the server. `base` is what relative paths of the configuration are relative to.
-pub async fn start(config: &Config, base: &Path) -> Result<Server, StartError> {
+pub async fn start(config: &Config, base: &Path, clock: Clock) -> Result<Server, StartError> {
     let checked = check_config(config, base)?;
     numbers::load(&checked.tables, &checked.numbers).await?;
-    let clock = Clock::system();
     let listeners = listeners::open(&config.http, checked.http_certificate.as_ref()).await?;
     let mut doors = esme::open(&config.smpp, checked.smpp_certificate.as_ref()).await?;
     let data = base.join(&config.store.path);

@@ -106,7 +106,9 @@ impl Clock {
         let left = at.since(self.now());
         match &self.0 {
             // This one goes twice as fast as time passes at most.
-            Source::Steady(_) => (left / 2).clamp(SLEEP_MIN, SLEEP_MAX),
+            Source::Steady(steady) => {
+                (left / (2 * steady.times.pace())).clamp(SLEEP_MIN, SLEEP_MAX)
+            }
             // This one is set at any time.
             Source::Manual(_) => left.clamp(SLEEP_MIN, SLEEP_MAX / 20),
         }
@@ -125,6 +127,10 @@ pub trait Times: Send + Sync {
     /// The same as the runtime's timers have it.
     fn monotonic(&self) -> Instant {
         Instant::now()
+    }
+    /// How many times faster than the runtime's timers `steady` goes.
+    fn pace(&self) -> u32 {
+        1
     }
 }
 

@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use heliograph_tests::Pace;
 use heliograph_tests::prove::{Run, STATEMENTS, Verdict, json, prove_part, simulation, table};
 
 const HELP: &str = "\
 Prove what Heliograph promises: run its numbered statements and print a table of verdicts.
 
-Usage: prove [--short] [--seed N] [--json FILE] [--list] [NUMBER ...]
+Usage: prove [--short] [--seed N] [--soak TIME] [--json FILE] [--list] [NUMBER ...]
        prove --trace SEED
 
   NUMBER       only these statements, such as 1 or 3
   --short      the form that `make test` runs
   --seed N     repeat a run's chances (it is printed); default: drawn
+  --soak TIME  how long the soak of statement 11 takes, such as 60m; default: 8m
   --json FILE  also write the table as JSON, - for standard output alone
   --list       tell which statements there are
   --trace SEED tell all that happens in the simulation of one seed, as statement 12 names it
@@ -34,6 +37,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
         run: Run {
             long: true,
             seed: rand::random::<u32>().into(),
+            soak: None,
         },
         json: None,
         list: false,
@@ -47,6 +51,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             "--seed" => {
                 let seed = words.next().and_then(|w| w.parse().ok());
                 args.run.seed = seed.ok_or("--seed takes a number")?;
+            }
+            "--soak" => {
+                let time = words.next().and_then(|w| minutes(&w));
+                args.run.soak = Some(time.ok_or("--soak takes minutes, as in 60m")?);
             }
             "--trace" => {
                 let seed = words.next().and_then(|w| w.parse().ok());
@@ -67,6 +75,30 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
     Ok(args)
 }
 
+/// `60m`; two at least: in shorter days nothing could be held against anything.
+fn minutes(word: &str) -> Option<Duration> {
+    let minutes: u64 = word.strip_suffix('m')?.parse().ok()?;
+    (2..=10_000)
+        .contains(&minutes)
+        .then(|| Duration::from_secs(minutes * 60))
+}
+
+/// The server of statement 11: `prove serve PACE CONFIG`, as `heliograph serve --config CONFIG` by that clock.
+fn serve(mut words: impl Iterator<Item = String>) -> ExitCode {
+    let (pace, config) = (words.next(), words.next());
+    match (pace.map(|p| p.parse::<Pace>()), config) {
+        (Some(Ok(pace)), Some(config)) => heliograph::cli::serve_by(pace.clock(), config.into()),
+        (Some(Err(error)), _) => {
+            eprintln!("prove serve: {error}");
+            ExitCode::from(2)
+        }
+        _ => {
+            eprintln!("prove serve: PACE CONFIG");
+            ExitCode::from(2)
+        }
+    }
+}
+
 async fn trace(seed: u64) -> ExitCode {
     let simulate = move || simulation::simulate(seed, true);
     let Ok(told) = tokio::task::spawn_blocking(simulate).await else {
@@ -84,8 +116,21 @@ async fn trace(seed: u64) -> ExitCode {
     }
 }
 
+/// As the server has it: its memory is judged.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("serve") => serve(std::env::args().skip(2)),
+        // The server's own helper.
+        Some("plugin") => heliograph::cli::main(),
+        _ => prove(),
+    }
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn prove() -> ExitCode {
     if std::env::args().any(|a| a == "--help" || a == "-h") {
         println!("{HELP}");
         return ExitCode::SUCCESS;

@@ -22,6 +22,7 @@ mod overload;
 mod power;
 mod restart;
 pub mod simulation;
+mod soak;
 mod strace;
 mod syncs;
 mod table;
@@ -45,6 +46,7 @@ pub const STATEMENTS: &[Statement] = &[
     edge::STATEMENT,
     injection::STATEMENT,
     at_rest::STATEMENT,
+    soak::STATEMENT,
     simulation::STATEMENT,
 ];
 
@@ -69,6 +71,8 @@ pub struct Run {
     pub long: bool,
     /// All chance of the run comes from it.
     pub seed: u64,
+    /// How long the long form of a soak takes, where that is told.
+    pub soak: Option<Duration>,
 }
 
 impl Run {

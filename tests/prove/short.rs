@@ -10,6 +10,7 @@ async fn holds(number: u8) {
     let run = Run {
         long: false,
         seed: rand::random::<u32>().into(),
+        soak: None,
     };
     for row in prove(statement, run).await {
         let name = format!("{number} {}: {}", row.statement, row.part);
@@ -64,6 +65,11 @@ async fn statement_9_injection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn statement_10_at_rest_and_in_flight() {
     holds(10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_11_soak() {
+    holds(11).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

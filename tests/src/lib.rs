@@ -17,6 +17,7 @@ pub mod esme;
 pub mod fuzz;
 pub mod guests;
 pub mod http;
+pub mod pace;
 #[path = "../prove/mod.rs"]
 pub mod prove;
 pub mod registry;
@@ -25,6 +26,7 @@ pub mod tls;
 pub mod traffic;
 
 pub use http::{Connection, Webhooks, http};
+pub use pace::Pace;
 pub use traffic::{Sent, Traffic};
 
 /// How long anything may take before a scenario fails. Generous: the machine may be busy.
@@ -97,6 +99,10 @@ pub struct Plan {
     pub policy_file: bool,
     /// Where the store is; else in the rig's own folder.
     pub data: Option<PathBuf>,
+    /// Time goes faster, for the server and for the simulators.
+    pub pace: Option<Pace>,
+    /// Days that what has ended is kept; else the default.
+    pub retention_days: Option<u32>,
 }
 
 impl Default for Plan {
@@ -114,6 +120,8 @@ impl Default for Plan {
             webhooks_private: true,
             policy_file: true,
             data: None,
+            pace: None,
+            retention_days: None,
         }
     }
 }
@@ -124,6 +132,7 @@ pub struct Rig {
     pub address: String,
     pub simulators: Vec<Simulator>,
     pub webhooks: Webhooks,
+    pace: Option<Pace>,
     server: Option<Child>,
 }
 
@@ -144,8 +153,8 @@ impl Rig {
         let mut carriers = plan.carriers;
         for (i, settings) in plan.simulators.into_iter().enumerate() {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            let simulator =
-                Simulator::start(settings, Clock::system(), listener, None).expect("a simulator");
+            let clock = plan.pace.map_or_else(Clock::system, Pace::clock);
+            let simulator = Simulator::start(settings, clock, listener, None).expect("a simulator");
             carriers.push(CarrierSpec {
                 id: format!("sim{i}"),
                 address: simulator.address().to_string(),
@@ -163,6 +172,7 @@ impl Rig {
             address,
             simulators,
             webhooks,
+            pace: plan.pace,
             server: None,
         };
         rig.write_policy(&plan.policy);
@@ -170,7 +180,8 @@ impl Rig {
         let extra = (&*plan.http_extra, &*plan.config_extra, &*plan.account_extra);
         let data = plan.data.unwrap_or_else(|| rig.data());
         let webhooks = (plan.webhooks, plan.webhooks_private);
-        rig.write_config(&carriers, &data, webhooks, policy_file, extra);
+        let retention = plan.retention_days;
+        rig.write_config(&carriers, &data, webhooks, policy_file, retention, extra);
         rig.launch().await;
         rig
     }
@@ -214,9 +225,11 @@ impl Rig {
         data: &Path,
         (webhooks, private): (bool, bool),
         policy_file: Option<PathBuf>,
+        retention: Option<u32>,
         (http_extra, extra, account_extra): (&str, &str, &str),
     ) {
         let data = data.display();
+        let retention = retention.map_or(String::new(), |n| format!("retention_days = {n}"));
         let policy = policy_file.map_or(String::new(), |f| format!("file = \"{}\"", f.display()));
         let mut text = format!(
             r#"
@@ -226,6 +239,7 @@ listen = "{}"
 [store]
 path = "{data}"
 min_free_mib = 16
+{retention}
 [policy]
 {policy}
 [webhooks]
@@ -300,8 +314,17 @@ reconnect_max_ms = 500
             .append(true)
             .open(self.dir.path().join("server.log"))
             .expect("the log");
-        let child = Command::new(binary())
-            .args(["serve", "--config"])
+        let mut command = match self.pace {
+            None => Command::new(binary()),
+            // The same server by another clock.
+            Some(_) => Command::new(binary().with_file_name("prove")),
+        };
+        command.arg("serve");
+        match self.pace {
+            None => command.arg("--config"),
+            Some(pace) => command.arg(pace.to_string()),
+        };
+        let child = command
             .arg(self.config_path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -154,6 +154,13 @@ impl Session {
         self.stream.flush().await.expect("an open connection");
     }
 
+    /// The same where the connection may be gone.
+    pub async fn try_say(&mut self, command: Command) -> Option<()> {
+        let mut out = BytesMut::new();
+        self.codec.encode(command, &mut out).ok()?;
+        self.stream.write_all(&out).await.ok()
+    }
+
     /// ESME_ROK with `message_id`.
     pub async fn take(&mut self, sequence: u32, message_id: &str) {
         let id = COctetString::from_string(message_id.to_owned()).expect("a message_id");

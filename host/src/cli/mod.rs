@@ -33,6 +33,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::clock::Clock;
 use client::Failure;
 use plugin::PluginError;
 
@@ -135,7 +136,7 @@ pub enum PluginCommand {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Command::Serve(args) => on_runtime(serve::serve(args)),
+        Command::Serve(args) => on_runtime(serve::serve(args, Clock::system())),
         Command::Check(args) => on_runtime(serve::check(args)),
         Command::Demo(args) => on_runtime(demo::run(args)),
         Command::Send(args) => on_runtime(async { exit("send", send::run(*args).await) }),
@@ -159,6 +160,15 @@ pub fn main() -> ExitCode {
         Command::Smsc(args) => on_runtime(smsc::run(*args)),
         Command::Bench(args) => on_runtime(bench::run(args)),
     }
+}
+
+/// `heliograph serve --config FILE` by another clock than the system's: for statements about days.
+pub fn serve_by(clock: Clock, config: std::path::PathBuf) -> ExitCode {
+    let args = serve::ServeArgs {
+        config,
+        json: false,
+    };
+    on_runtime(serve::serve(args, clock))
 }
 
 fn plugin(command: PluginCommand) -> ExitCode {

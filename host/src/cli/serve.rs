@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app;
+use crate::clock::Clock;
 use crate::config::{Config, LogFormat};
 use crate::telemetry;
 
@@ -37,8 +38,8 @@ pub struct CheckArgs {
 }
 
 /// Runs until SIGINT or SIGTERM; SIGHUP reads the policy again.
-pub async fn serve(args: ServeArgs) -> ExitCode {
-    match run(&args).await {
+pub async fn serve(args: ServeArgs, clock: Clock) -> ExitCode {
+    match run(&args, clock).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("heliograph serve: {error}");
@@ -47,14 +48,14 @@ pub async fn serve(args: ServeArgs) -> ExitCode {
     }
 }
 
-async fn run(args: &ServeArgs) -> Result<(), String> {
+async fn run(args: &ServeArgs, clock: Clock) -> Result<(), String> {
     let (config, base) = load(&args.config)?;
     telemetry::start(&config.log.filter, config.log.format == LogFormat::Json)?;
     let failed = |e: std::io::Error| e.to_string();
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let server = app::start(&config, &base)
+    let server = app::start(&config, &base, clock)
         .await
         .map_err(|e| e.to_string())?;
     if args.json {

@@ -74,7 +74,7 @@ pub(super) struct Rounds {
     cursors: Cursors,
     swept_at: Instant,
     manifest_at: Instant,
-    retention_at: Option<Instant>,
+    retention_at: Option<Timestamp>,
     settled_days: Option<oneshot::Receiver<Vec<u32>>>,
     settled: SettledLog,
 }
@@ -137,9 +137,10 @@ impl Behind {
             self.write_manifest(false);
             self.engine.measure_disk();
         }
+        let now = self.clock.now();
         let retention_at = rounds.retention_at;
-        if retention_at.is_none_or(|at| at.elapsed() >= RETENTION_EVERY) {
-            rounds.retention_at = Some(Instant::now());
+        if retention_at.is_none_or(|at| now.since(at) >= RETENTION_EVERY) {
+            rounds.retention_at = Some(now);
             rounds.settled_days = self.ask_for_settled_days();
         }
         let settled_days = rounds.settled_days.take();

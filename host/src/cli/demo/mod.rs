@@ -158,7 +158,7 @@ impl Stage {
         std::fs::write(data.join("heliograph.toml"), &text).map_err(failed)?;
         let config = Config::parse(&text, "heliograph.toml", std::iter::empty())
             .map_err(|e| e.to_string())?;
-        let server = app::start(&config, &data)
+        let server = app::start(&config, &data, Clock::system())
             .await
             .map_err(|e| e.to_string())?;
         let address = server.address.ok_or("nothing listens without TLS")?;
