@@ -176,8 +176,8 @@ impl Books {
                 lost += 1;
                 faults.push(format!("{what} is delivered and no carrier has it"));
             }
-            let ends = [entry.webhook, entry.receipt].into_iter().flatten();
-            if let Some(end) = ends.into_iter().find(|end| *end != accepted.fate.end()) {
+            let mut ends = [entry.webhook, entry.receipt].into_iter().flatten();
+            if let Some(end) = ends.find(|end| *end != accepted.fate.end()) {
                 faults.push(format!("{what} ended as {end:?}"));
             }
         }
