@@ -4,6 +4,7 @@
 mod adapter;
 mod audit;
 mod certificates;
+mod clock_anchor;
 mod descriptors;
 mod encryption;
 mod esme;
@@ -157,9 +158,10 @@ pub async fn check(config: &Config, base: &Path) -> Result<String, StartError> {
 pub async fn start(config: &Config, base: &Path, clock: Clock) -> Result<Server, StartError> {
     let checked = check_config(config, base)?;
     numbers::load(&checked.tables, &checked.numbers).await?;
+    let data = base.join(&config.store.path);
+    let anchor = clock_anchor::resume(&data, &clock);
     let listeners = listeners::open(&config.http, checked.http_certificate.as_ref()).await?;
     let mut doors = esme::open(&config.smpp, checked.smpp_certificate.as_ref()).await?;
-    let data = base.join(&config.store.path);
     let mut options = store::Options::new(&data);
     options.retention_days = config.store.retention_days;
     options.seals = checked.seals.clone();
@@ -213,7 +215,7 @@ pub async fn start(config: &Config, base: &Path, clock: Clock) -> Result<Server,
         policy,
         accounts,
         numbers: checked.numbers,
-        clock,
+        clock: clock.clone(),
         limits: checked.limits,
         seed: rand::random(),
         webhooks: Arc::new(webhooks),
@@ -242,6 +244,10 @@ pub async fn start(config: &Config, base: &Path, clock: Clock) -> Result<Server,
     server.keep_tables(checked.tables);
     let noting = audit::note_events(server.pipeline.clone(), audit);
     server.keepers.push(tokio::spawn(noting).abort_handle());
+    if let Some(anchor) = anchor {
+        let noting = clock_anchor::keep(anchor, clock);
+        server.keepers.push(tokio::spawn(noting).abort_handle());
+    }
     let certificates = [checked.http_certificate, checked.smpp_certificate];
     let certificates = certificates.into_iter().flatten();
     let certificates = certificates.chain(checked.outbind_certificates);

@@ -1,9 +1,13 @@
 //! The one place that reads the clock. Everything above takes a [`Clock`] or a [`Timestamp`], so
 //! time-dependent logic runs in tests at whatever time the test says.
 
+mod anchor;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use anchor::Anchor;
 
 /// Milliseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,10 +80,22 @@ impl Clock {
     }
 
     /// It was `known` already, says the store: a system's clock that cannot be right begins there, and one
-    /// that is a little behind does not go over the same time again.
-    pub fn not_before(&self, known: Timestamp) {
-        if let Source::Steady(steady) = &self.0 {
-            steady.not_before(known.0);
+    /// that is a little behind does not go over the same time again. How far the store is ahead where it is
+    /// not believed: it was written under a wrong clock.
+    pub fn not_before(&self, known: Timestamp) -> Option<Duration> {
+        match &self.0 {
+            Source::Steady(steady) => steady.not_before(known.0).map(Duration::from_millis),
+            Source::Manual(_) => None,
+        }
+    }
+
+    /// It must be `expected` now, as is known from before a restart: a system's clock that is ahead of that was
+    /// moved meanwhile, and is followed slowly as it would have been without the restart. One that is behind is
+    /// believed, for that harms nobody. Whether it was moved.
+    pub fn go_on_from(&self, expected: Timestamp) -> bool {
+        match &self.0 {
+            Source::Steady(steady) => steady.go_on_from(expected.0),
+            Source::Manual(_) => false,
         }
     }
 
@@ -239,16 +255,28 @@ impl Steady {
         }
     }
 
-    fn not_before(&self, known: u64) {
+    fn not_before(&self, known: u64) -> Option<u64> {
         let now = self.now();
-        let limit = now.saturating_add(KNOWN_AHEAD_MS);
-        if known > now && (self.astray.load(Ordering::Relaxed) || known <= limit) {
-            self.base.fetch_add(known - now, Ordering::Relaxed);
-        } else if known > limit {
-            tracing::warn!(
-                "the store was written under a clock that was more than a day ahead of the present one"
-            );
+        let ahead = known.checked_sub(now)?;
+        if self.astray.load(Ordering::Relaxed) || ahead <= KNOWN_AHEAD_MS {
+            self.base.fetch_add(ahead, Ordering::Relaxed);
+            return None;
         }
+        tracing::warn!(
+            ahead_ms = ahead,
+            "the store was written under a clock that was more than a day ahead of the present one"
+        );
+        Some(ahead)
+    }
+
+    fn go_on_from(&self, expected: u64) -> bool {
+        let now = self.now();
+        let moved = now > expected.saturating_add(TOLD_MS);
+        if moved || (self.astray.load(Ordering::Relaxed) && expected > now) {
+            self.base
+                .fetch_add(expected.wrapping_sub(now), Ordering::Relaxed);
+        }
+        moved
     }
 
     fn ahead(&self) -> i64 {
@@ -410,9 +438,27 @@ mod tests {
         set.pass(1_000);
         assert!(clock.now() >= START + HOUR);
         let (_, clock) = Set::at(START);
-        clock.not_before(START + 400 * 24 * HOUR);
+        let ahead = clock.not_before(START + 400 * 24 * HOUR);
+        assert_eq!((clock.now(), ahead), (START, Some(400 * 24 * HOUR)));
+        assert_eq!(clock.not_before(START - HOUR), None);
         assert_eq!(clock.now(), START);
-        clock.not_before(START - HOUR);
+    }
+
+    #[test]
+    fn after_a_restart_a_clock_that_was_set_ahead_is_followed_slowly_and_one_behind_at_once() {
+        let (set, clock) = Set::at(START + 400 * 24 * HOUR);
+        assert!(clock.go_on_from(START));
+        assert_eq!(clock.now(), START);
+        set.pass(1_000);
+        assert!(clock.now() <= START + 2_000);
+        let (_, clock) = Set::at(START);
+        for expected in [START + HOUR, START, START - 500] {
+            assert!(!clock.go_on_from(expected));
+            assert_eq!(clock.now(), START);
+        }
+        // A clock that was never set knows less than anybody.
+        let (_, clock) = Set::at(12_345);
+        assert!(!clock.go_on_from(START));
         assert_eq!(clock.now(), START);
     }
 }

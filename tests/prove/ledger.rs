@@ -36,6 +36,11 @@ pub struct Loaded {
 impl Loaded {
     /// `data`: where the store is, when not in the rig's own folder.
     pub async fn start(data: Option<PathBuf>) -> Loaded {
+        Loaded::start_with(data, Vec::new()).await
+    }
+
+    /// The same with these environment variables.
+    pub async fn start_with(data: Option<PathBuf>, environment: Vec<(String, String)>) -> Loaded {
         let smpp = free_address().await;
         let rig =
             Rig::start(Plan {
@@ -51,6 +56,7 @@ impl Loaded {
                     "[[accounts.smpp]]\nsystem_id = \"app\"\npassword = \"literal:secret\"\n"
                         .to_owned(),
                 data,
+                environment,
                 ..Plan::default()
             })
             .await;
@@ -81,6 +87,15 @@ impl Loaded {
         })
         .await;
         self.load = Some((http, smpp));
+    }
+
+    /// How many submissions were begun, and how many segments the carrier took.
+    pub fn progress(&self) -> (usize, u64) {
+        let begun = self
+            .load
+            .as_ref()
+            .map_or(0, |(http, smpp)| http.begun() + smpp.begun());
+        (begun, self.rig.simulators[0].counters().accepted)
     }
 
     /// `kill -9`, and what the clients had been told by then.

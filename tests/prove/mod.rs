@@ -7,6 +7,7 @@
 //! acknowledged to clients, and what carriers took.
 
 mod at_rest;
+mod clock;
 mod crash;
 mod damage;
 mod disk;
@@ -24,6 +25,7 @@ mod restart;
 pub mod simulation;
 mod soak;
 mod strace;
+mod supply_chain;
 mod syncs;
 mod table;
 
@@ -43,11 +45,13 @@ pub const STATEMENTS: &[Statement] = &[
     restart::STATEMENT,
     overload::STATEMENT,
     neighbours::STATEMENT,
+    clock::STATEMENT,
     edge::STATEMENT,
     injection::STATEMENT,
     at_rest::STATEMENT,
     soak::STATEMENT,
     simulation::STATEMENT,
+    supply_chain::STATEMENT,
 ];
 
 const FAULTS_TOLD: usize = 3;

@@ -53,6 +53,11 @@ async fn statement_6_bad_neighbours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn statement_7_clock() {
+    holds(7).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn statement_8_http_edge() {
     holds(8).await;
 }
@@ -75,6 +80,11 @@ async fn statement_11_soak() {
 #[tokio::test(flavor = "multi_thread")]
 async fn statement_12_simulation() {
     holds(12).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_13_supply_chain() {
+    holds(13).await;
 }
 
 #[test]

@@ -22,8 +22,10 @@ pub mod pace;
 pub mod prove;
 pub mod registry;
 pub mod smsc;
+pub mod source_tree;
 pub mod tls;
 pub mod traffic;
+pub mod wall_clock;
 
 pub use http::{Connection, Webhooks, http};
 pub use pace::Pace;
@@ -103,6 +105,8 @@ pub struct Plan {
     pub pace: Option<Pace>,
     /// Days that what has ended is kept; else the default.
     pub retention_days: Option<u32>,
+    /// Environment variables of the server.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for Plan {
@@ -122,6 +126,7 @@ impl Default for Plan {
             data: None,
             pace: None,
             retention_days: None,
+            environment: Vec::new(),
         }
     }
 }
@@ -133,6 +138,7 @@ pub struct Rig {
     pub simulators: Vec<Simulator>,
     pub webhooks: Webhooks,
     pace: Option<Pace>,
+    environment: Vec<(String, String)>,
     server: Option<Child>,
 }
 
@@ -173,6 +179,7 @@ impl Rig {
             simulators,
             webhooks,
             pace: plan.pace,
+            environment: plan.environment,
             server: None,
         };
         rig.write_policy(&plan.policy);
@@ -326,6 +333,7 @@ reconnect_max_ms = 500
         };
         let child = command
             .arg(self.config_path())
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

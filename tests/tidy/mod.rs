@@ -5,6 +5,8 @@ mod unsafe_code;
 
 use std::path::{Path, PathBuf};
 
+use heliograph_tests::source_tree::rust_files;
+
 /// Modules of the host by floor: a module names only lower floors, and nothing of its own floor but
 /// itself. `main.rs` stands on top of all.
 const FLOORS: &[(&str, u8)] = &[
@@ -26,17 +28,6 @@ const FLOORS: &[(&str, u8)] = &[
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src")
-}
-
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("the source folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            rust_files(&path, found);
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            found.push(path);
-        }
-    }
 }
 
 /// Each host source file, the module it belongs to and its text.

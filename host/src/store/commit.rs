@@ -202,6 +202,8 @@ pub(super) struct Committer {
     pub generation_since: Instant,
     pub commit_began: Instant,
     pub behind: Hand,
+    /// How far the clock was ahead under which the store was written, where it was wrong.
+    pub ahead: Option<Duration>,
 }
 
 /// What writes behind: a thread, or the task that the committer is in.
@@ -227,6 +229,11 @@ impl Committer {
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
     ) -> Option<oneshot::Sender<()>> {
+        if let Some(ahead) = self.ahead.take()
+            && let Err(error) = super::ahead::bring_back(self, ahead)
+        {
+            self.shared.stop(&error.to_string());
+        }
         let mut batch = Vec::with_capacity(self.options.commit_max);
         loop {
             let wait = self.next_wake();
@@ -464,7 +471,7 @@ impl Committer {
         }
     }
 
-    fn close_generation(&mut self) {
+    pub fn close_generation(&mut self) {
         let old = self.generation_since.elapsed() >= self.options.generation_age;
         if old {
             self.write_recency();

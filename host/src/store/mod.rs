@@ -5,6 +5,7 @@
 //! Reading order: `types` (what goes in and out), `commit` (the loop), `apply` (what commands do),
 //! `engine` (how it becomes durable), `keys` and `records` (what is on disk).
 
+mod ahead;
 mod apply;
 mod audit;
 mod behind;

@@ -78,9 +78,8 @@ pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, 
     }
     // No message is older than one that was there before it.
     let newest = engine.records_before(MessageId(u128::MAX), MessageId(0), 1)?;
-    if let Some((id, _)) = newest.first() {
-        clock.not_before(id.timestamp());
-    }
+    let newest = newest.first().map(|(id, _)| id.timestamp());
+    let ahead = newest.and_then(|newest| clock.not_before(newest));
     let seed = seed(&engine, &mut journal)?;
     let opt_outs = OptOuts::new(seed);
     let recency = Arc::new(Recency::new(options.recency_max));
@@ -134,6 +133,7 @@ pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, 
         generation_since: Instant::now(),
         commit_began: Instant::now(),
         behind: hand,
+        ahead,
     };
     resolve_claims(&mut committer)?;
     // The first commit proves that the disk takes writes, and gives the manifest its sequence.

@@ -111,6 +111,13 @@ impl Committer {
         self.ledger.outbox += 1;
     }
 
+    /// The same debt under another time.
+    pub fn refile(&mut self, old: &[u8], entry: &OutboxEntry) {
+        self.journal.remove(old);
+        self.ledger.outbox = self.ledger.outbox.saturating_sub(1);
+        self.owe(entry);
+    }
+
     pub fn serve_outbox(&mut self) {
         if self.shared.check_running().is_err() {
             return;

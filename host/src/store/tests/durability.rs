@@ -306,3 +306,40 @@ async fn under_load_a_copy_taken_at_any_moment_holds_all_that_was_answered() {
         task.await.unwrap();
     }
 }
+
+/// Times that stand where they are put.
+struct Standing(u64);
+
+impl crate::clock::Times for Standing {
+    fn wall(&self) -> u64 {
+        self.0
+    }
+
+    fn steady(&self) -> u64 {
+        0
+    }
+}
+
+#[tokio::test]
+async fn what_waits_since_a_clock_was_far_ahead_is_due_when_it_is_right_again() {
+    const TODAY: Timestamp = Timestamp(1_800_000_000_000);
+    let ahead = Timestamp(TODAY.0 + 400 * 24 * HOUR);
+    let rig = Rig::new();
+    rig.clock.set(ahead);
+    let id = rig.accept().await;
+    let mut later = rig.message();
+    later.wait(lane("north"), Timestamp(ahead.0 + HOUR));
+    let later_id = later.id;
+    rig.store.accept(later, None).await.unwrap();
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    copy(rig.directory.path(), directory.path());
+    let clock = Clock::of(Standing(TODAY.0));
+    let store = Store::open(options(directory.path()), clock).unwrap();
+    let claimed = within(store.claim(&lane("north"), 100)).await;
+    let ids: Vec<_> = claimed.iter().map(|m| m.id).collect();
+    assert_eq!(ids, [id]);
+    assert!(claimed[0].expires_at > TODAY && claimed[0].expires_at < ahead);
+    let later = store.find(later_id).await.unwrap().unwrap();
+    let due = later.due.expect("it waits").at;
+    assert!(due > TODAY && due.0 <= TODAY.0 + HOUR, "{due:?}");
+}
