@@ -108,6 +108,14 @@ impl Clock {
         }
     }
 
+    /// How many times faster than the machine's time it goes.
+    pub fn pace(&self) -> u32 {
+        match &self.0 {
+            Source::Steady(steady) => steady.times.pace(),
+            Source::Manual(_) => 1,
+        }
+    }
+
     /// For measuring how long something took.
     pub fn monotonic(&self) -> Instant {
         match &self.0 {

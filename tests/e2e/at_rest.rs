@@ -1,7 +1,7 @@
 //! Keys of encryption at rest and the audit log, at a running server. What is on disk, and changes of keys, are
 //! statement 10's (`tests/prove/at_rest.rs`).
 
-use heliograph_tests::{ADMIN_KEY, KEY, Plan, Rig, eventually, run_in, sms};
+use heliograph_tests::{ADMIN_KEY, KEY, Plan, Rig, eventually, run_in};
 use serde_json::{Value, json};
 
 const NUMBER: &str = "447700900123";

@@ -13,7 +13,10 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Before anything asks for the time. None where the machine does not tell what is needed.
 pub fn resume(data: &Path, clock: &Clock) -> Option<Anchor> {
     let anchor = Anchor::new(data.join(FILE))?;
-    if anchor.expected().is_some_and(|at| clock.go_on_from(at)) {
+    if anchor
+        .expected(clock.pace())
+        .is_some_and(|at| clock.go_on_from(at))
+    {
         tracing::warn!(
             ahead_ms = clock.ahead_ms(),
             note = %anchor.file().display(),

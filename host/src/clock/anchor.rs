@@ -29,10 +29,10 @@ impl Anchor {
         &self.file
     }
 
-    /// What the time must be now by what was noted earlier in this run of the machine.
-    pub fn expected(&self) -> Option<Timestamp> {
+    /// What the time must be now by what was noted earlier in this run of the machine, of a clock of that pace.
+    pub fn expected(&self, pace: u32) -> Option<Timestamp> {
         let text = std::fs::read_to_string(&self.file).ok()?;
-        expected(&text, &self.boot, uptime_ms()?)
+        expected(&text, &self.boot, uptime_ms()?, pace)
     }
 
     /// Notes the time. Nothing is synced: it is of use to this run of the machine alone.
@@ -47,12 +47,12 @@ impl Anchor {
     }
 }
 
-fn expected(text: &str, boot: &str, uptime: u64) -> Option<Timestamp> {
+fn expected(text: &str, boot: &str, uptime: u64, pace: u32) -> Option<Timestamp> {
     let mut words = text.split_whitespace();
     let same = words.next() == Some(boot);
     let then: u64 = words.next()?.parse().ok()?;
     let at: u64 = words.next()?.parse().ok()?;
-    let passed = uptime.checked_sub(then)?;
+    let passed = uptime.checked_sub(then)?.saturating_mul(pace.into());
     (same && words.next().is_none()).then(|| Timestamp(at.saturating_add(passed)))
 }
 
@@ -72,11 +72,11 @@ mod tests {
     fn what_was_noted_counts_for_the_same_run_of_the_machine() {
         let note = "boot-1 5000 1800000000000\n";
         let time = Some(Timestamp(1_800_000_002_500));
-        assert_eq!(expected(note, "boot-1", 7_500), time);
-        assert_eq!(expected(note, "boot-2", 7_500), None);
-        assert_eq!(expected(note, "boot-1", 4_000), None);
+        assert_eq!(expected(note, "boot-1", 7_500, 1), time);
+        assert_eq!(expected(note, "boot-2", 7_500, 1), None);
+        assert_eq!(expected(note, "boot-1", 4_000, 1), None);
         for bad in ["", "boot-1", "boot-1 5000", "boot-1 x 7", "boot-1 5 7 9"] {
-            assert_eq!(expected(bad, "boot-1", 7_500), None, "{bad}");
+            assert_eq!(expected(bad, "boot-1", 7_500, 1), None, "{bad}");
         }
     }
 
@@ -86,10 +86,10 @@ mod tests {
         let Some(anchor) = Anchor::new(folder.path().join("clock")) else {
             return;
         };
-        assert_eq!(anchor.expected(), None);
+        assert_eq!(anchor.expected(1), None);
         let at = Timestamp(1_800_000_000_000);
         anchor.note(&Clock::manual(at)).unwrap();
-        let expected = anchor.expected().unwrap();
+        let expected = anchor.expected(1).unwrap();
         assert!(
             expected >= at && expected.since(at).as_secs() < 60,
             "{expected:?}"

@@ -125,7 +125,7 @@ impl Submission {
             Fate::Mute => body["validity_seconds"] = json!(1_800),
             _ => {}
         }
-        if n % 4 == 0 {
+        if n.is_multiple_of(4) {
             body["metadata"] = json!({ "order": n.to_string() });
         }
         body
