@@ -111,25 +111,30 @@ impl Disk {
         let path = folder.path().join("sled").join("db");
         let written = std::fs::read(&path).expect("the store's file");
         let durable = self.durable.lock().expect("the durable octets").clone();
-        let survives = [0.0, 0.1, 0.5, 0.9][rng.random_range(0..4)];
-        let mut found = durable.clone();
-        // The length is metadata, and a write beyond the old end may have changed it or not.
-        if rng.random_bool(0.5) {
-            found.resize(written.len(), 0);
-        }
-        for (page, octets) in found.chunks_mut(PAGE).enumerate() {
-            let new = written.get(page * PAGE..).unwrap_or_default();
-            let n = octets.len().min(new.len());
-            if octets[..n] != new[..n] && rng.random_bool(survives) {
-                octets[..n].copy_from_slice(&new[..n]);
-            }
-        }
-        std::fs::write(&path, found).expect("the store's file");
+        std::fs::write(&path, torn(durable, &written, rng)).expect("the store's file");
         Disk::new(folder)
     }
 }
 
-fn whole(file: &File) -> std::io::Result<Vec<u8>> {
+/// What is found of a file after its power failed: what was durable, and of what was written since any pages.
+pub(super) fn torn(durable: Vec<u8>, written: &[u8], rng: &mut StdRng) -> Vec<u8> {
+    let survives = [0.0, 0.1, 0.5, 0.9][rng.random_range(0..4)];
+    let mut found = durable;
+    // The length is metadata, and a write beyond the old end may have changed it or not.
+    if rng.random_bool(0.5) {
+        found.resize(written.len(), 0);
+    }
+    for (page, octets) in found.chunks_mut(PAGE).enumerate() {
+        let new = written.get(page * PAGE..).unwrap_or_default();
+        let n = octets.len().min(new.len());
+        if octets[..n] != new[..n] && rng.random_bool(survives) {
+            octets[..n].copy_from_slice(&new[..n]);
+        }
+    }
+    found
+}
+
+pub(super) fn whole(file: &File) -> std::io::Result<Vec<u8>> {
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
     let mut octets = vec![0; length];
     let mut at = 0;

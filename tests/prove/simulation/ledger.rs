@@ -27,7 +27,9 @@ pub struct Entry {
     /// Syncs that had been when it was sent to us.
     syncs_before: u64,
     pub valid_ms: u64,
+    /// Of its segments, in the order in which carriers took them.
     pub copies: Vec<Copy>,
+    segments: usize,
     /// No more than that the carrier may have it.
     pub unanswered: u32,
     pub refused: bool,
@@ -37,8 +39,28 @@ pub struct Entry {
     pub ended: Option<MessageState>,
 }
 
-/// What a carrier took.
+impl Entry {
+    /// Different ones.
+    pub fn segments_taken(&self) -> usize {
+        let taken = |segment: &usize| self.copies.iter().any(|c| c.segment == *segment);
+        (0..self.segments).filter(taken).count()
+    }
+
+    /// The carrier has reported every segment, and the server knows which message that was.
+    fn is_reported(&self) -> bool {
+        self.segments > 0
+            && (0..self.segments).all(|segment| {
+                let mut copies = self.copies.iter().rev();
+                copies
+                    .find(|c| c.segment == segment)
+                    .is_some_and(|c| c.answered_ms.is_some() && !c.forgotten && c.reported)
+            })
+    }
+}
+
+/// A segment that a carrier took.
 pub struct Copy {
+    segment: usize,
     pub answered_ms: Option<u64>,
     /// The life that it was answered in.
     life: u32,
@@ -46,9 +68,8 @@ pub struct Copy {
     pub forgotten: bool,
     /// What its receipts say, as the carrier sent them.
     pub said: Vec<PartState>,
-    /// The server has said of a receipt for every segment that it is taken.
-    pub reported: usize,
-    pub segments: usize,
+    /// The server has said of the last receipt that it is taken.
+    pub reported: bool,
 }
 
 impl State {
@@ -95,25 +116,27 @@ impl State {
         }
     }
 
-    pub fn taken(&mut self, n: usize, segments: usize) -> usize {
+    /// A carrier takes one of so many segments.
+    pub fn taken(&mut self, n: usize, segment: usize, segments: usize) -> usize {
         let life = self.lives;
         let entry = &mut self.ledger.entries[n];
         let known = entry
             .copies
             .iter()
-            .any(|c| c.answered_ms.is_some() && !c.forgotten);
+            .any(|c| c.segment == segment && c.answered_ms.is_some() && !c.forgotten);
+        entry.segments = segments;
         entry.copies.push(Copy {
+            segment,
             answered_ms: None,
             life,
             forgotten: false,
             said: Vec::new(),
-            reported: 0,
-            segments,
+            reported: false,
         });
         let copy = entry.copies.len() - 1;
         if known {
             self.fault(format!(
-                "message {n} is taken again, and the carrier's answer was known"
+                "segment {segment} of message {n} is taken again, and the carrier's answer was known"
             ));
         }
         copy
@@ -226,12 +249,8 @@ impl State {
                 continue;
             }
             let state = message.state.name();
-            let reported = entry
-                .copies
-                .last()
-                .filter(|c| c.answered_ms.is_some() && !c.forgotten && c.reported >= c.segments);
             if message.state == MessageState::Enroute {
-                if reported.is_some() {
+                if entry.is_reported() {
                     wrong.push(format!("message {n} is {state}, its receipts were taken"));
                 }
             } else if message.due.is_none() || message.expires_at.0 + 60_000 < now {

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 
 use super::ledger::number_of;
 use super::smsc::SimCarrier;
-use super::world::{Machine, PLENTY_OCTETS, World};
+use super::world::{Machine, PLENTY_OCTETS, Power, World};
 
 /// Clients send, and things break, for so long.
 pub const HOUR_MS: u64 = 3_600_000;
@@ -181,7 +181,13 @@ impl Server {
             world.sleep(wait).await;
             let what = world.lock().pick(0..100);
             match what {
-                0..18 => return End::Crash,
+                0..18 => {
+                    if what < 9 {
+                        world.lock().power = Power::Failing(None);
+                        world.pause(1..5_000).await;
+                    }
+                    return End::Crash;
+                }
                 18..24 => return End::Orderly,
                 24..54 => self.cut_off(&self.carriers[usize::from(what.is_multiple_of(2))]),
                 54..60 => {

@@ -64,7 +64,6 @@ pub fn simulate(seed: u64, keep_trace: bool) -> Told {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
-            .event_interval(1)
             .build()
             .expect("a runtime");
         PANIC.with_borrow_mut(|p| *p = Some(Vec::new()));
@@ -79,6 +78,9 @@ pub fn simulate(seed: u64, keep_trace: bool) -> Told {
         });
         let end = std::panic::catch_unwind(lived).unwrap_or(End::Broken);
         drop(runtime);
+        if let Err(error) = world.lock().fail_power(&folder) {
+            world.fault(format!("the store's file cannot be read: {error}"));
+        }
         let panics = PANIC.with_borrow_mut(Option::take).unwrap_or_default();
         for panic in panics {
             world.fault(format!("a panic: {panic}"));
@@ -103,7 +105,7 @@ pub fn simulate(seed: u64, keep_trace: bool) -> Told {
         messages: entries.iter().filter(|e| e.id.is_some()).count(),
         copies: entries
             .iter()
-            .map(|e| e.copies.len().saturating_sub(1))
+            .map(|e| e.copies.len() - e.segments_taken())
             .sum(),
         lives: state.lives,
     }

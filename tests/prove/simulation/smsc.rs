@@ -9,7 +9,7 @@ use heliograph::carrier::{
     Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome,
 };
 use heliograph::domain::receipt::{Evidence, Receipt, ReceiptStyle, Report};
-use heliograph::domain::{CarrierId, PartState};
+use heliograph::domain::{CarrierId, Message, PartState, State as MessageState};
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -92,6 +92,8 @@ pub struct SimCarrier {
     world: World,
     in_flight: parking_lot::Mutex<usize>,
     changed: Notify,
+    /// There is another receipt, or another connection.
+    planned: Notify,
 }
 
 /// Gives its place in the window back.
@@ -112,6 +114,7 @@ impl SimCarrier {
             world,
             in_flight: parking_lot::Mutex::new(0),
             changed: Notify::new(),
+            planned: Notify::new(),
         })
     }
 
@@ -124,6 +127,7 @@ impl SimCarrier {
         smsc.connection += 1;
         drop(world);
         self.changed.notify_waiters();
+        self.planned.notify_one();
     }
 
     fn is_up(&self) -> bool {
@@ -135,7 +139,7 @@ impl SimCarrier {
     }
 
     async fn deliver(&self, outgoing: &Outgoing<'_>) -> SendOutcome {
-        let (message, segments) = (outgoing.message, usize::from(outgoing.segmented.count));
+        let message = outgoing.message;
         let connection = self.connection();
         if !self.is_up() {
             return SendOutcome::Unavailable;
@@ -155,50 +159,114 @@ impl SimCarrier {
         }
         self.world.pause(1..300).await;
         if self.connection() != connection {
-            return self.lost(n, "request");
+            return self.lost(n, "request", self.taken_before(outgoing));
         }
-        if let Some(refused) = self.refusal(n) {
+        let begun = self.taken_before(outgoing).iter().any(Option::is_some);
+        if !begun && let Some(refused) = self.refusal(n) {
             self.world.pause(1..100).await;
             if self.connection() != connection {
-                return self.lost(n, "refusal");
+                return self.lost(n, "refusal", Vec::new());
             }
             self.world.lock().ledger.entries[n].unanswered -= 1;
             return refused;
         }
-        let (copy, ids, answer_lost) = {
-            let mut world = self.world.lock();
-            let copy = world.taken(n, segments);
-            let ids: Vec<(String, String)> = (0..segments)
-                .map(|_| world.smscs[self.n].next_id())
-                .collect();
-            world.note(format_args!("{}: takes message {n}, copy {copy}", self.id));
-            plan_receipts(&mut world, self.n, n, copy, &ids, &message.recipient.value);
-            let loses = world.smscs[self.n].loses;
-            let answer_lost = !world.calm && world.chance(loses);
-            (copy, ids, answer_lost)
-        };
-        if answer_lost {
-            self.world.sleep(RESPONSE_TIMEOUT_MS).await;
-            return self.lost(n, "answer");
-        }
-        self.world.pause(1..400).await;
-        if self.connection() != connection {
-            return self.lost(n, "answer");
+        let mut ids = self.taken_before(outgoing);
+        let taken = self.take(n, message, &mut ids, connection).await;
+        let answered = self.answer(n, taken, &mut ids, connection).await;
+        if !answered {
+            return self.lost(n, "answer", ids);
         }
         let mut world = self.world.lock();
-        world.answered(n, copy);
         world.ledger.entries[n].unanswered -= 1;
         world.note(format_args!("{} -> message {n} is taken", self.id));
         SendOutcome::Sent {
-            ids: ids.into_iter().map(|(response, _)| response).collect(),
+            ids: ids.into_iter().flatten().collect(),
         }
     }
 
-    fn lost(&self, n: usize, what: &str) -> SendOutcome {
+    /// Ids of segments that need not go again, as an SMPP carrier judges that.
+    fn taken_before(&self, outgoing: &Outgoing<'_>) -> Vec<Option<String>> {
+        let (message, segments) = (outgoing.message, usize::from(outgoing.segmented.count));
+        let known = message.state == MessageState::SubmitUnknown && message.parts.len() == segments;
+        let id = |index: usize| {
+            let part = message.parts.get(index).filter(|_| known)?;
+            let taken = part.carrier == self.id && part.state != PartState::Unanswered;
+            taken.then(|| part.carrier_message_id.clone())
+        };
+        (0..segments).map(id).collect()
+    }
+
+    /// Takes what is not known to be taken, one segment after the other, for as long as they come.
+    async fn take(
+        &self,
+        n: usize,
+        message: &Message,
+        ids: &mut [Option<String>],
+        connection: u64,
+    ) -> Vec<(usize, usize, String)> {
+        let segments = ids.len();
+        let open: Vec<usize> = (0..segments).filter(|s| ids[*s].is_none()).collect();
+        let fate = Fate::drawn(&mut self.world.lock());
+        let mut taken = Vec::new();
+        for segment in open {
+            if !taken.is_empty() {
+                self.world.pause(0..60).await;
+            }
+            if self.connection() != connection {
+                break;
+            }
+            let mut world = self.world.lock();
+            let copy = world.taken(n, segment, segments);
+            let (response, receipt) = world.smscs[self.n].next_id();
+            world.note(format_args!(
+                "{}: takes segment {segment} of message {n}, copy {copy}",
+                self.id
+            ));
+            let handset = &message.recipient.value;
+            plan_receipts(&mut world, self.n, (n, copy), &receipt, handset, fate);
+            taken.push((segment, copy, response));
+            drop(world);
+            self.planned.notify_one();
+        }
+        taken
+    }
+
+    /// Answers what was taken, for as long as the connection stands. False where an answer is missing.
+    async fn answer(
+        &self,
+        n: usize,
+        taken: Vec<(usize, usize, String)>,
+        ids: &mut [Option<String>],
+        connection: u64,
+    ) -> bool {
+        for (segment, copy, id) in taken {
+            let lost = {
+                let mut world = self.world.lock();
+                let loses = world.smscs[self.n].loses;
+                !world.calm && world.chance(loses)
+            };
+            self.world.pause(1..400).await;
+            if self.connection() != connection {
+                return false;
+            }
+            if !lost {
+                self.world.lock().answered(n, copy);
+                ids[segment] = Some(id);
+            }
+        }
+        let whole = ids.iter().all(Option::is_some);
+        if !whole && self.connection() == connection {
+            self.world.sleep(RESPONSE_TIMEOUT_MS).await;
+        }
+        whole
+    }
+
+    /// `taken` tells of the segments that an answer is known of.
+    fn lost(&self, n: usize, what: &str, taken: Vec<Option<String>>) -> SendOutcome {
         let id = &self.id;
         self.world
             .note(format_args!("{id}: the {what} of message {n} is lost"));
-        SendOutcome::Unknown { taken: Vec::new() }
+        SendOutcome::Unknown { taken }
     }
 
     fn refusal(&self, n: usize) -> Option<SendOutcome> {
@@ -242,10 +310,16 @@ impl SimCarrier {
                 Some((key, pending)) if key.0 <= now && self.is_up() => {
                     self.report_one(key, pending, &events).await;
                 }
-                Some((key, _)) if key.0 > now => self.world.sleep((key.0 - now).min(1_000)).await,
-                _ => self.world.sleep(1_000).await,
+                Some((key, _)) if key.0 > now => self.planned_within(key.0 - now).await,
+                _ => self.planned.notified().await,
             }
         }
+    }
+
+    /// Until there is another receipt or connection, or until so much later.
+    async fn planned_within(&self, ms: u64) {
+        let wait = Duration::from_millis(ms);
+        let _ = tokio::time::timeout(wait, self.planned.notified()).await;
     }
 
     async fn report_one(
@@ -292,7 +366,7 @@ impl SimCarrier {
         smsc.receipts.remove(&key);
         if matches!(answer, Ok(Ok(Ack::Taken))) {
             if pending.counts {
-                world.ledger.entries[pending.n].copies[pending.copy].reported += 1;
+                world.ledger.entries[pending.n].copies[pending.copy].reported = true;
             }
         } else {
             smsc.last_receipt += 1;
@@ -302,50 +376,63 @@ impl SimCarrier {
     }
 }
 
+/// What becomes of a message at its carrier.
+#[derive(Clone, Copy)]
+struct Fate {
+    /// None: its receipts never come.
+    state: Option<PartState>,
+    /// They overtake the responses.
+    early: bool,
+}
+
+impl Fate {
+    fn drawn(world: &mut State) -> Fate {
+        let state = match world.pick(0..100) {
+            0..80 => Some(PartState::Delivered),
+            80..92 => Some(PartState::Undeliverable),
+            _ => None,
+        };
+        let early = world.chance(20);
+        Fate { state, early }
+    }
+}
+
 fn plan_receipts(
     world: &mut State,
     smsc: usize,
-    n: usize,
-    copy: usize,
-    ids: &[(String, String)],
+    (n, copy): (usize, usize),
+    id: &str,
     handset: &str,
+    fate: Fate,
 ) {
     let now = world.now_ms();
-    let state = match world.pick(0..100) {
-        0..80 => PartState::Delivered,
-        80..92 => PartState::Undeliverable,
-        // They never come.
-        _ => return,
+    let Some(state) = fate.state else { return };
+    let delay = match fate.early {
+        true => 0,
+        false if world.chance(80) => world.pick(200..20_000),
+        false => world.pick(20_000..1_200_000),
     };
-    let early = world.chance(20);
-    for (_, id) in ids {
-        let delay = match early {
-            true => 0,
-            false if world.chance(80) => world.pick(200..20_000),
-            false => world.pick(20_000..1_200_000),
+    let mut all = vec![(delay, state, true)];
+    if world.chance(10) {
+        all.push((delay / 2, PartState::Enroute, false));
+    }
+    if world.chance(15) {
+        let later = world.pick(0..60_000);
+        all.push((delay + later, state, false));
+    }
+    for (delay, state, counts) in all {
+        let smsc = &mut world.smscs[smsc];
+        smsc.last_receipt += 1;
+        let key = (now + delay, smsc.last_receipt);
+        let pending = Pending {
+            n,
+            copy,
+            id: id.to_owned(),
+            state,
+            handset: handset.to_owned(),
+            counts,
         };
-        let mut all = vec![(delay, state, true)];
-        if world.chance(10) {
-            all.push((delay / 2, PartState::Enroute, false));
-        }
-        if world.chance(15) {
-            let later = world.pick(0..60_000);
-            all.push((delay + later, state, false));
-        }
-        for (delay, state, counts) in all {
-            let smsc = &mut world.smscs[smsc];
-            smsc.last_receipt += 1;
-            let key = (now + delay, smsc.last_receipt);
-            let pending = Pending {
-                n,
-                copy,
-                id: id.clone(),
-                state,
-                handset: handset.to_owned(),
-                counts,
-            };
-            smsc.receipts.insert(key, pending);
-        }
+        smsc.receipts.insert(key, pending);
     }
 }
 

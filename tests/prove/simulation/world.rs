@@ -2,10 +2,14 @@
 //! machine's clock, the disk's and the network's moods, the trace and the faults found.
 
 use std::fmt;
+use std::fs::File;
 use std::hash::Hasher as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fs2::FileExt as _;
 use heliograph::clock::Times;
 use heliograph::store::Probes;
 use parking_lot::{Mutex, MutexGuard};
@@ -13,6 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::time::Instant;
 
+use super::super::lost_pages::{torn, whole};
 use super::ledger::Ledger;
 use super::smsc::Smsc;
 
@@ -37,6 +42,7 @@ pub struct State {
     clock_at_start_ms: i64,
     pub taken_over_ms: u64,
     pub free_octets: u64,
+    pub power: Power,
     pub sync_fails: bool,
     /// Syncs that came back well.
     pub syncs: u64,
@@ -53,6 +59,13 @@ pub struct State {
     pub faults: Vec<String>,
 }
 
+/// Whether a crash takes with it what no sync has covered.
+pub enum Power {
+    On,
+    /// It fails with the next crash. What the store's file held as the last sync began, if there was one.
+    Failing(Option<Vec<u8>>),
+}
+
 impl World {
     pub fn new(seed: u64, keep_trace: bool) -> World {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -67,6 +80,7 @@ impl World {
             clock_at_start_ms: 0,
             taken_over_ms: 0,
             free_octets: PLENTY_OCTETS,
+            power: Power::On,
             sync_fails: false,
             syncs: 0,
             stopped: false,
@@ -111,7 +125,7 @@ impl World {
     pub fn probes(&self) -> Probes {
         let (syncing, measuring) = (self.clone(), self.clone());
         Probes {
-            sync: Arc::new(move |_| syncing.lock().sync()),
+            sync: Arc::new(move |file| syncing.lock().sync(file)),
             free_octets: Arc::new(move |_| Ok(measuring.lock().free_octets)),
         }
     }
@@ -135,6 +149,7 @@ impl State {
         self.store_faulty_since = None;
         self.stopped = false;
         self.sync_fails = false;
+        self.power = Power::On;
     }
 
     pub fn end_life(&mut self, downtime_ms: u64) {
@@ -172,7 +187,7 @@ impl State {
         self.faults.push(format!("at {at} ms: {what}"));
     }
 
-    fn sync(&mut self) -> std::io::Result<()> {
+    fn sync(&mut self, file: &File) -> std::io::Result<()> {
         if std::mem::take(&mut self.sync_fails) {
             let now = self.now_ms();
             self.stopped = true;
@@ -181,6 +196,31 @@ impl State {
             return Err(std::io::Error::other("the disk failed"));
         }
         self.syncs += 1;
+        if let Power::Failing(durable) = &mut self.power {
+            *durable = Some(whole(file)?);
+        }
+        Ok(())
+    }
+
+    /// After a crash by which nobody has the store's file any more: of what was written to it since the last
+    /// sync, only some is there. sled's own last words are among that.
+    pub fn fail_power(&mut self, folder: &Path) -> std::io::Result<()> {
+        let Power::Failing(Some(durable)) = std::mem::replace(&mut self.power, Power::On) else {
+            return Ok(());
+        };
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(folder.join("sled").join("db"))?;
+        // sled's threads let go of it when they are done.
+        file.lock_exclusive()?;
+        let written = whole(&file)?;
+        // How long the file is depends on threads, and no other chance may.
+        let mut rng = StdRng::seed_from_u64(self.pick(0..u64::MAX));
+        let found = torn(durable, &written, &mut rng);
+        file.set_len(found.len() as u64)?;
+        file.write_all_at(&found, 0)?;
+        self.note(format_args!("disk: what was not synced is lost"));
         Ok(())
     }
 }
