@@ -43,7 +43,7 @@ const ASSEMBLY_OVERHEAD: usize = 512;
 const REPEATS_WITHIN: Duration = Duration::from_secs(600);
 const COMPLETED_MAX: usize = 10_000;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key {
     carrier: CarrierId,
     originator: String,
@@ -247,12 +247,17 @@ impl Reassembly {
         }
     }
 
-    /// What has waited too long, as far as it came, at most `max` messages: nothing is thrown away.
+    /// What has waited too long, as far as it came, at most `max` messages, the oldest first: nothing is
+    /// thrown away.
     pub fn overdue(&mut self, now: Timestamp, max: usize) -> Vec<Joined> {
         let late = |a: &Assembly| now.since(a.since) >= self.limits.patience;
         let late = self.table.iter().filter(|(_, a)| late(a));
-        let late: Vec<Key> = late.map(|(k, _)| k.clone()).take(max).collect();
-        late.into_iter().filter_map(|key| self.take(&key)).collect()
+        let mut late: Vec<(Timestamp, Key)> = late.map(|(k, a)| (a.since, k.clone())).collect();
+        late.sort_unstable();
+        late.truncate(max);
+        late.into_iter()
+            .filter_map(|(_, key)| self.take(&key))
+            .collect()
     }
 
     /// Messages under assembly.

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::Fault;
 use super::host_calls::escaped;
+use super::meter::now;
 use super::spec::BreakerSpec;
 
 const FAULTS: u32 = 5;
@@ -122,7 +123,7 @@ impl Breaker {
                 recent: VecDeque::new(),
                 faults: 0,
                 state: State::Closed,
-                since: Instant::now(),
+                since: now(),
                 pause: settings.pause,
                 overspent: None,
                 opened: 0,

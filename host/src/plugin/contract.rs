@@ -1,12 +1,15 @@
 //! The versions of the plugin contract that are served side by side, and the way from a call to the
 //! version that its component speaks. Knows their names; what they look like is in one `contract_v*` each.
 
+use std::sync::Arc;
+
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre, Linker};
 
 use super::answer::Raised;
 use super::host_calls::CallState;
 use super::load::Manifest;
+use super::player::{Player, raised};
 use super::view::Disclosure;
 use super::{
     CallbackAnswer, CarrierView, HttpRequest, SubmitError, contract_v0_1 as v0_1,
@@ -122,6 +125,7 @@ pub(super) enum Exports {
 pub(super) enum Guest {
     V0_1(v0_1::Guest),
     V0_2(v0_2::Guest),
+    Played(Arc<dyn Player>),
 }
 
 impl Exports {
@@ -150,6 +154,9 @@ impl Exports {
     }
 }
 
+/// What runs no code says nothing of itself.
+const PLAYED: &str = "the plugin is played";
+
 pub(super) fn absent(hook: Hook) -> wasmtime::Error {
     wasmtime::Error::msg(format!("the plugin does not export {}", hook.name()))
 }
@@ -159,6 +166,7 @@ impl Guest {
         match self {
             Guest::V0_1(guest) => guest.describe(store).await,
             Guest::V0_2(guest) => guest.describe(store).await,
+            Guest::Played(_) => Err(wasmtime::Error::msg(PLAYED)),
         }
     }
 
@@ -171,6 +179,7 @@ impl Guest {
         match self {
             Guest::V0_1(guest) => guest.configure(store, config).await,
             Guest::V0_2(guest) => guest.configure(store, config).await,
+            Guest::Played(_) => Ok(Ok(())),
         }
     }
 
@@ -184,6 +193,7 @@ impl Guest {
         match self {
             Guest::V0_1(_) => Err(absent(Hook::Enrichment)),
             Guest::V0_2(guest) => guest.enrich(store, message, disclosure, context).await,
+            Guest::Played(player) => raised(player.enrich(message, context)).await,
         }
     }
 
@@ -197,6 +207,7 @@ impl Guest {
         match self {
             Guest::V0_1(guest) => guest.inspect(store, message, disclosure, context).await,
             Guest::V0_2(guest) => guest.inspect(store, message, disclosure, context).await,
+            Guest::Played(player) => raised(player.inspect(message, context)).await,
         }
     }
 
@@ -219,6 +230,7 @@ impl Guest {
                     .check(store, message, disclosure, recipient, context)
                     .await
             }
+            Guest::Played(player) => raised(player.check(message, recipient, context)).await,
         }
     }
 
@@ -241,6 +253,7 @@ impl Guest {
                     .route(store, message, disclosure, carriers, context)
                     .await
             }
+            Guest::Played(player) => raised(player.route(message, carriers, context)).await,
         }
     }
 
@@ -254,6 +267,7 @@ impl Guest {
         match self {
             Guest::V0_1(guest) => guest.receive(store, inbound, disclosure, context).await,
             Guest::V0_2(guest) => guest.receive(store, inbound, disclosure, context).await,
+            Guest::Played(player) => raised(player.receive(inbound, context)).await,
         }
     }
 
@@ -267,6 +281,7 @@ impl Guest {
         match self {
             Guest::V0_1(guest) => guest.submit(store, message, disclosure, context).await,
             Guest::V0_2(guest) => guest.submit(store, message, disclosure, context).await,
+            Guest::Played(_) => Err(absent(Hook::CarrierAdapter)),
         }
     }
 
@@ -279,6 +294,7 @@ impl Guest {
         match self {
             Guest::V0_1(guest) => guest.callback(store, request, context).await,
             Guest::V0_2(guest) => guest.callback(store, request, context).await,
+            Guest::Played(_) => Err(absent(Hook::CarrierAdapter)),
         }
     }
 }

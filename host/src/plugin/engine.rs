@@ -15,6 +15,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationCo
 use super::child::CompileMode;
 use super::ledger::Ledger;
 use super::load::Loaded;
+use super::player::Player;
 use super::signature::Trust;
 
 /// The epoch moves this often: the grain of every deadline, and the longest time for which a
@@ -114,6 +115,8 @@ struct Inner {
     improving: Semaphore,
     /// Sets that are being built.
     building: AtomicUsize,
+    /// What answers in the place of every component.
+    player: Option<Arc<dyn Player>>,
 }
 
 /// A set is being built for as long as it lives.
@@ -177,7 +180,30 @@ impl Engine {
             serving: AtomicBool::new(false),
             improving: Semaphore::new(1),
             building: AtomicUsize::new(0),
+            player: None,
         })))
+    }
+
+    /// For simulations: one that has the same code loaded, runs none of it, and counts by itself. Whatever a
+    /// component would be asked, `player` answers.
+    pub fn played_by(&self, player: Arc<dyn Player>) -> Engine {
+        let recent = self.0.recent.lock().clone();
+        let loaded = recent.iter().map(|l| (l.digest, Arc::downgrade(l)));
+        Engine(Arc::new(Inner {
+            wasm: self.0.wasm.clone(),
+            limits: self.0.limits.clone(),
+            loaded: Mutex::new(loaded.collect()),
+            recent: Mutex::new(recent),
+            ledger: Ledger::default(),
+            serving: AtomicBool::new(false),
+            improving: Semaphore::new(1),
+            building: AtomicUsize::new(0),
+            player: Some(player),
+        }))
+    }
+
+    pub(super) fn player(&self) -> Option<Arc<dyn Player>> {
+        self.0.player.clone()
     }
 
     pub fn limits(&self) -> &EngineLimits {

@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::Span;
 
@@ -11,7 +11,7 @@ use super::answer::{Bad, Raised};
 use super::breaker::{BreakerReport, BreakerState};
 use super::ledger::Who;
 use super::load::Loaded;
-use super::meter::metered;
+use super::meter::{metered, now};
 use super::pool::Pool;
 use super::spec::{ContentGrant, Fail};
 use super::stats::EntryStats;
@@ -145,7 +145,7 @@ impl Entry {
         context: &Context,
         witness: &mut Witness,
     ) -> Called<Enriched> {
-        let (pool, hook, started) = (&self.pool, Hook::Enrichment, Instant::now());
+        let (pool, hook, started) = (&self.pool, Hook::Enrichment, now());
         let counted = !witness.recalls();
         let bill = pool.bill(hook, counted);
         let call = pin!(async {
@@ -171,7 +171,7 @@ impl Entry {
         context: &Context,
         witness: &mut Witness,
     ) -> Called<Verdict> {
-        let (pool, hook, started) = (&self.pool, Hook::ContentFilter, Instant::now());
+        let (pool, hook, started) = (&self.pool, Hook::ContentFilter, now());
         let counted = !witness.recalls();
         let bill = pool.bill(hook, counted);
         let call = pin!(async {
@@ -202,7 +202,7 @@ impl Entry {
         context: &Context,
         witness: &mut Witness,
     ) -> Called<Ruling> {
-        let (pool, hook, started) = (&self.pool, Hook::ComplianceCheck, Instant::now());
+        let (pool, hook, started) = (&self.pool, Hook::ComplianceCheck, now());
         let counted = !witness.recalls();
         let bill = pool.bill(hook, counted);
         let call = pin!(async {
@@ -238,7 +238,7 @@ impl Entry {
         context: &Context,
         witness: &mut Witness,
     ) -> Called<Routing> {
-        let (pool, hook, started) = (&self.pool, Hook::RoutingPolicy, Instant::now());
+        let (pool, hook, started) = (&self.pool, Hook::RoutingPolicy, now());
         let counted = !witness.recalls();
         let bill = pool.bill(hook, counted);
         let call = pin!(async {
@@ -271,7 +271,7 @@ impl Entry {
         inbound: &Inbound,
         context: &Context,
     ) -> Called<Vec<InboundAction>> {
-        let (pool, hook, started) = (&self.pool, Hook::InboundHandler, Instant::now());
+        let (pool, hook, started) = (&self.pool, Hook::InboundHandler, now());
         let witness = &mut Witness::absent();
         let counted = !witness.recalls();
         let bill = pool.bill(hook, counted);
@@ -295,7 +295,7 @@ impl Entry {
         message: &Message,
         context: &Context,
     ) -> Called<Result<Vec<String>, SubmitError>> {
-        let (pool, hook, started) = (&self.pool, Hook::CarrierAdapter, Instant::now());
+        let (pool, hook, started) = (&self.pool, Hook::CarrierAdapter, now());
         let witness = &mut Witness::absent();
         let counted = !witness.recalls();
         let bill = pool.bill(hook, counted);
@@ -323,7 +323,7 @@ impl Entry {
         request: &HttpRequest,
         context: &Context,
     ) -> Called<Result<CallbackAnswer, String>> {
-        let (pool, hook, started) = (&self.pool, Hook::CarrierAdapter, Instant::now());
+        let (pool, hook, started) = (&self.pool, Hook::CarrierAdapter, now());
         let witness = &mut Witness::absent();
         let counted = !witness.recalls();
         let bill = pool.bill(hook, counted);

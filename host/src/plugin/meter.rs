@@ -8,6 +8,11 @@ use std::time::Instant;
 
 use tracing::Span;
 
+/// The moment, by the clock of the runtime's timers: a simulation moves that.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 pub(super) struct Metered<F, B> {
     inner: F,
     span: Span,
@@ -40,12 +45,12 @@ impl<F: Future + Unpin, B: Fn(u64) + Unpin> Future for Metered<F, B> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let _entered = this.span.enter();
-        let started = this.started.take().unwrap_or_else(Instant::now);
+        let started = this.started.take().unwrap_or_else(now);
         let polled = Pin::new(&mut this.inner).poll(context);
-        let now = Instant::now();
-        let worked = now.saturating_duration_since(started).as_nanos();
+        let ended = now();
+        let worked = ended.saturating_duration_since(started).as_nanos();
         (this.bill)(u64::try_from(worked).unwrap_or(u64::MAX));
-        polled.map(|answer| (answer, now))
+        polled.map(|answer| (answer, ended))
     }
 }
 

@@ -23,6 +23,7 @@ mod lane;
 mod ledger;
 mod load;
 mod meter;
+mod player;
 mod pool;
 mod previous;
 mod schema;
@@ -64,6 +65,7 @@ pub use host_calls::{
 pub use http::HyperClient;
 pub use ledger::{Ledger, Who};
 pub use load::{Inspection, LoadError, Manifest, digest_text, inspect_component};
+pub use player::{Played, Player};
 pub use previous::fill_previous;
 pub use set::{
     EntryHook, EntrySummary, Host, PolicySet, PreviousSummary, SetError, SetSummary, TableSummary,

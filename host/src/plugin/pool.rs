@@ -17,6 +17,8 @@ use super::engine::Engine;
 use super::host_calls::{About, CallState, Capabilities, DeadlinePassed, TooMuch};
 use super::ledger::Who;
 use super::load::Loaded;
+use super::meter::now;
+use super::player::Player;
 use super::spec::Limits;
 use super::stats::{EntryStats, Stats};
 use super::tenant::Tenant;
@@ -89,6 +91,7 @@ pub(super) struct Pool {
     permits: Semaphore,
     /// The account whose own entry it is.
     tenant: Option<Arc<Tenant>>,
+    player: Option<Arc<dyn Player>>,
     /// By hook: a filter that works is not skipped because the routing of the same plugin fails.
     hooks: [PerHook; Hook::ALL.len()],
 }
@@ -198,6 +201,7 @@ impl Pool {
             idle: Mutex::new(Vec::new()),
             permits: Semaphore::new(usize::try_from(bounds.instances).unwrap_or(1)),
             tenant,
+            player: engine.player(),
             hooks: per_hook,
             bounds,
         })
@@ -254,7 +258,7 @@ impl Pool {
     }
 
     pub fn breaker_report(&self, hook: Hook) -> BreakerReport {
-        self.hooks[hook as usize].breaker.report(Instant::now())
+        self.hooks[hook as usize].breaker.report(now())
     }
 
     pub fn tenant(&self) -> Option<&Tenant> {
@@ -292,12 +296,9 @@ impl Pool {
         // What repeats calls of another time is not held to what the present ones used.
         let tenant = self.tenant.as_ref().filter(|_| !witness.recalls());
         if let Some(tenant) = tenant {
-            tenant.admit(Instant::now())?;
+            tenant.admit(now())?;
         }
-        if !witness.recalls()
-            && per_hook.breaker.is_troubled()
-            && !per_hook.breaker.admits(Instant::now())
-        {
+        if !witness.recalls() && per_hook.breaker.is_troubled() && !per_hook.breaker.admits(now()) {
             return Err(Fault::Skipped);
         }
         let deadline_ms = self.bounds.deadline_ms(hook);
@@ -445,6 +446,14 @@ impl Pool {
             self.grants.clone(),
             self.bounds.memory_bytes,
         );
+        if let Some(player) = &self.player {
+            return Ok(Warm {
+                store,
+                guest: Guest::Played(player.clone()),
+                calls_left: self.bounds.calls,
+                generation: linked.generation,
+            });
+        }
         let ticks = self.bounds.configure_ms;
         store.data_mut().begin_making(ticks);
         store.set_epoch_deadline(1);
@@ -541,6 +550,9 @@ pub(super) fn fault_of(
     deadline_ms: u32,
 ) -> Fault {
     store.data_mut().end();
+    if let Some(fault) = error.downcast_ref::<Fault>() {
+        return fault.clone();
+    }
     if error.downcast_ref::<DeadlinePassed>().is_some() {
         return Fault::Timeout { deadline_ms };
     }

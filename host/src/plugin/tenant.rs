@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Fault;
+use super::meter::now;
 use super::pool::Bounds;
 use super::spec::{Limits, PolicySpec};
 
@@ -97,7 +98,7 @@ impl Usage {
             account: account.to_owned(),
             bucket: Mutex::new(Bucket {
                 left: i64::MAX,
-                since: Instant::now(),
+                since: now(),
             }),
             cpu_nanos: AtomicU64::new(0),
             calls: AtomicU64::new(0),

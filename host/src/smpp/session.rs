@@ -362,17 +362,18 @@ impl<T> Session<T> {
         self.close(CloseReason::BadCommandLength(command_length));
     }
 
-    /// For a session that has ended: every request without an answer, with whether any of its
-    /// octets was written. Those of which none was are taken out of the output, so that "not
+    /// For a session that has ended: every request without an answer, in the order of sending, with
+    /// whether any of its octets was written. Those of which none was are taken out of the output, so that "not
     /// sent" stays true.
     pub fn abandon(&mut self) -> Vec<(T, bool)> {
         let written = self.out.written();
         let unsent = self.pending.values().map(|p| p.begins_at);
         self.out
             .take_back(unsent.filter(|at| *at >= written).collect());
-        self.pending
-            .drain()
-            .map(|(_, p)| (p.token, p.begins_at < written))
+        let mut left: Vec<Pending<T>> = self.pending.drain().map(|(_, p)| p).collect();
+        left.sort_unstable_by_key(|p| p.begins_at);
+        left.into_iter()
+            .map(|p| (p.token, p.begins_at < written))
             .collect()
     }
 
@@ -414,7 +415,7 @@ impl<T> Session<T> {
         [state, self.expiry_check].into_iter().flatten().min()
     }
 
-    /// Tokens of requests whose answer did not come go to `expired`.
+    /// Tokens of requests whose answer did not come go to `expired`, in the order of sending.
     pub fn handle_timeout(&mut self, now: Instant, expired: &mut Vec<T>) {
         if self.expiry_check.is_some_and(|at| at <= now) {
             self.expire(now, expired);
@@ -718,13 +719,11 @@ impl<T> Session<T> {
 
     /// Looks at all requests, but no more than once in a response time: later ones have later deadlines.
     fn expire(&mut self, now: Instant, expired: &mut Vec<T>) {
-        let before = expired.len();
-        expired.extend(
-            self.pending
-                .extract_if(|_, p| p.deadline <= now)
-                .map(|(_, p)| p.token),
-        );
-        self.counters.unanswered += (expired.len() - before) as u64;
+        let late = self.pending.extract_if(|_, p| p.deadline <= now);
+        let mut late: Vec<Pending<T>> = late.map(|(_, p)| p).collect();
+        late.sort_unstable_by_key(|p| p.begins_at);
+        self.counters.unanswered += late.len() as u64;
+        expired.extend(late.into_iter().map(|p| p.token));
         self.expiry_check = self.pending.values().map(|p| p.deadline).min();
     }
 

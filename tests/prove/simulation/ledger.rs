@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use heliograph::domain::{Message, MessageId, PartState, Reason, State as MessageState};
+use heliograph::domain::{
+    Body, CallOutcome, CarrierId, HookCall, Message, MessageId, PartState, Reason,
+    State as MessageState,
+};
 
 use super::world::State;
 
@@ -33,6 +36,11 @@ pub struct Entry {
     /// No more than that the carrier may have it.
     pub unanswered: u32,
     pub refused: bool,
+    /// A plugin refused or dropped it.
+    pub refused_by_policy: bool,
+    pub text: String,
+    /// What plugins put in the place of its text.
+    pub rewrites: Vec<String>,
     pub cancel_asked: bool,
     pub wants_webhook: bool,
     pub told: Option<MessageState>,
@@ -73,12 +81,13 @@ pub struct Copy {
 }
 
 impl State {
-    pub fn submitting(&mut self, valid_ms: u64, wants_webhook: bool) -> usize {
+    pub fn submitting(&mut self, valid_ms: u64, wants_webhook: bool, text: &str) -> usize {
         let entry = Entry {
             submitted_ms: self.now_ms(),
             syncs_before: self.syncs,
             valid_ms,
             wants_webhook,
+            text: text.to_owned(),
             ..Entry::default()
         };
         self.ledger.entries.push(entry);
@@ -99,7 +108,8 @@ impl State {
     }
 
     /// A carrier is handed it.
-    pub fn on_the_wire(&mut self, n: usize, message: &Message) {
+    pub fn on_the_wire(&mut self, n: usize, message: &Message, carrier: &CarrierId) {
+        self.decided(n, message, carrier);
         let entry = &self.ledger.entries[n];
         let (copies, unanswered) = (entry.copies.len(), entry.unanswered);
         if self.syncs == entry.syncs_before {
@@ -113,6 +123,40 @@ impl State {
         }
         if message.duplicate_risk && copies == 0 && unanswered == 0 && self.lives == 1 {
             self.fault(format!("message {n} is marked as a copy and is none"));
+        }
+    }
+
+    /// Its last decision sends it, by this carrier, with this text.
+    fn decided(&mut self, n: usize, message: &Message, carrier: &CarrierId) {
+        if message.next_hop_carrier() != Some(carrier) {
+            self.fault(format!(
+                "message {n} goes to {carrier:?}, which is not its way"
+            ));
+        }
+        let calls = message.decisions.last().map_or(&[][..], |d| &d.calls);
+        let sends = calls.last().is_some_and(|last| {
+            let default_route = last.entry == HookCall::HOST && last.why == "default_route";
+            default_route || last.outcome == CallOutcome::Send
+        });
+        let changed = |c: &HookCall| matches!(c.outcome, CallOutcome::Replace | CallOutcome::Amend);
+        let changed = calls.iter().any(changed);
+        let entry = &self.ledger.entries[n];
+        let text = match &message.body {
+            Body::Text(text) => text,
+            Body::Binary { .. } => return self.fault(format!("message {n} is binary")),
+        };
+        let original = *text == entry.text;
+        let known = original || entry.rewrites.contains(text);
+        // A repetition stays the text that may be at the phone, whatever is decided since.
+        if !known {
+            self.fault(format!("message {n} says what nobody wrote"));
+        } else if !message.duplicate_risk && !sends {
+            let calls: Vec<_> = calls.iter().map(|c| c.outcome).collect();
+            self.fault(format!("message {n} is sent, and was decided {calls:?}"));
+        } else if !message.duplicate_risk && original == changed {
+            self.fault(format!(
+                "message {n}: its own text is {original}, and changed {changed}"
+            ));
         }
     }
 
@@ -204,7 +248,7 @@ impl State {
         let explained = match message.state {
             MessageState::Delivered => said(PartState::Delivered),
             MessageState::Undeliverable if by_receipt => said(PartState::Undeliverable),
-            MessageState::Rejected => entry.refused,
+            MessageState::Rejected => entry.refused || entry.refused_by_policy,
             MessageState::Canceled => entry.cancel_asked,
             MessageState::Unknown => {
                 !entry.copies.is_empty() || entry.unanswered > 0 || self.lives > 1
@@ -233,7 +277,13 @@ impl State {
     }
 
     /// What has to be true once everything has come to rest.
-    pub fn settled(&mut self, found: &BTreeMap<MessageId, Message>, owed: u64, now: u64) {
+    /// `texts_untold`: mobile-originated messages that nobody heard of.
+    pub fn settled(
+        &mut self,
+        found: &BTreeMap<MessageId, Message>,
+        (owed, texts_untold): (u64, usize),
+        now: u64,
+    ) {
         let mut untold = Vec::new();
         let mut wrong = Vec::new();
         for (n, entry) in self.ledger.entries.iter().enumerate() {
@@ -257,9 +307,9 @@ impl State {
                 wrong.push(format!("message {n} is {state} and stalls"));
             }
         }
-        if untold.len() as u64 > owed {
+        if (untold.len() + texts_untold) as u64 > owed {
             wrong.push(format!(
-                "{owed} webhooks wait, and nobody was told of messages {untold:?}"
+                "{owed} webhooks wait, and nobody was told of messages {untold:?} and {texts_untold} texts"
             ));
         }
         wrong.into_iter().for_each(|w| self.fault(w));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use heliograph::carrier::Carrier;
@@ -19,14 +19,17 @@ use heliograph::pipeline::{
     dispatch, notify, receive,
 };
 use heliograph::plugin::{
-    Engine, EngineLimits, Host, HttpAnswer, HttpClient, HttpFailure, HttpLimits, HttpRequest,
-    HttpResponse, MemoryState,
+    Host, HttpAnswer, HttpClient, HttpFailure, HttpLimits, HttpRequest, HttpResponse, MemoryState,
 };
-use heliograph::store::{Filter, Idempotency, Options, OutboxKind, Store, StoreError};
+use heliograph::store::{
+    Filter, Idempotency, InboundRecord, Options, OutboxKind, Store, StoreError,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::handsets;
 use super::ledger::number_of;
+use super::plugins;
 use super::smsc::SimCarrier;
 use super::world::{Machine, PLENTY_OCTETS, Power, World};
 
@@ -56,6 +59,7 @@ struct Server {
     carriers: Vec<Arc<SimCarrier>>,
     stop: watch::Sender<bool>,
     work: Vec<JoinHandle<()>>,
+    esme: JoinHandle<()>,
     back: JoinHandle<()>,
 }
 
@@ -103,6 +107,8 @@ impl Server {
         let mut options = Options::new(folder);
         options.probes = world.probes();
         options.cache_octets = 1 << 20;
+        // Clocks are set by weeks, and what retention takes away is not lost.
+        options.retention_days = 3_650;
         {
             let mut world = world.lock();
             options.sweep_interval = Duration::from_millis(world.pick(2_000..60_000));
@@ -113,7 +119,7 @@ impl Server {
         let store = open(&options, &clock)?;
         let http = Arc::new(Target(world.clone()));
         let host = Host {
-            engine: engine(),
+            engine: plugins::engine(world),
             state: Arc::new(MemoryState::new(clock.clone())),
             http: http.clone(),
             pseudonym_key: [0; 32],
@@ -121,8 +127,11 @@ impl Server {
         let names = ["north".to_owned(), "south".to_owned()];
         let base = folder.to_owned();
         let policy = Policy::open(host, store.clone(), clock.clone(), names, base).await?;
+        plugins::resume(world, &policy).await;
         let carriers: Vec<_> = (0..2).map(|n| SimCarrier::new(n, world.clone())).collect();
         let seed = world.lock().pick(0..u64::MAX);
+        let mut limits = Limits::default();
+        limits.reassembly.patience = Duration::from_secs(world.lock().pick(20..600));
         let plain = carriers.iter().map(|c| c.clone() as Arc<dyn Carrier>);
         let pipeline = Pipeline::new(Parts {
             carriers: Carriers::new(plain.collect(), store.clone(), clock.clone()),
@@ -131,7 +140,7 @@ impl Server {
             accounts: Accounts::new([account()]),
             numbers: Numbers::new(BTreeMap::new()).expect("no zone of its own"),
             clock: clock.clone(),
-            limits: Limits::default(),
+            limits,
             recorder: None,
             seed,
             webhooks: http,
@@ -141,12 +150,20 @@ impl Server {
         for carrier in &carriers {
             tokio::spawn(carrier.clone().report(events.clone()));
         }
+        for (n, carrier) in carriers.iter().enumerate() {
+            let whose = (n, carrier.id().clone());
+            tokio::spawn(handsets::write(world.clone(), whose, events.clone()));
+        }
         let render: notify::Render = Arc::new(|entry, subject| match (entry.kind, subject) {
             (OutboxKind::Status(state), notify::Subject::Message(message)) => {
                 format!("{} {}", message.reference, state.name()).into_bytes()
             }
+            (_, notify::Subject::Inbound(record)) => {
+                format!("text {}", record.inbound.id).into_bytes()
+            }
             _ => Vec::new(),
         });
+        let esme = handsets::esme(world.clone(), store.clone(), clock.clone());
         let work = vec![
             tokio::spawn(dispatch::run(pipeline.clone(), stopped.clone())),
             tokio::spawn(notify::run(pipeline.clone(), render, stopped.clone())),
@@ -161,6 +178,7 @@ impl Server {
             carriers,
             stop,
             work,
+            esme: tokio::spawn(esme),
             back,
         })
     }
@@ -203,7 +221,16 @@ impl Server {
                     world.webhooks_fail_until = world.now_ms() + ms;
                     world.note(format_args!("webhooks fail for {ms} ms"));
                 }
-                _ => {}
+                90..94 => {
+                    let mut world = world.lock();
+                    let ms = world.pick(1_000..120_000);
+                    world.plugins_sick_until = world.now_ms() + ms;
+                    world.note(format_args!("plugins are sick for {ms} ms"));
+                }
+                _ => {
+                    let (world, pipeline) = (world.clone(), self.pipeline.clone());
+                    tokio::spawn(async move { plugins::swap(&world, &pipeline.policy).await });
+                }
             }
         }
     }
@@ -266,6 +293,7 @@ impl Server {
             world.calm = true;
             world.sync_fails = false;
             world.webhooks_fail_until = 0;
+            world.plugins_sick_until = 0;
             world.note(format_args!("calm"));
         }
         for carrier in &self.carriers {
@@ -275,7 +303,7 @@ impl Server {
         if let Err(error) = self.store_runs() {
             self.world.fault(format!("stopped while at rest: {error}"));
         }
-        let found = self.look().await;
+        let (found, texts) = self.look().await;
         let stats = self.store.stats();
         // A clock that was days ahead when it started makes a dead letter of what has failed once.
         let dead = match self.world.lock().taken_over_ms {
@@ -284,17 +312,21 @@ impl Server {
         };
         let owed = stats.outbox + dead;
         let now = self.clock.now();
-        self.world.lock().settled(&found, owed, now.0);
+        let mut world = self.world.lock();
+        let untold = handsets::untold(&world, &texts);
+        world.settled(&found, (owed, untold), now.0);
+        drop(world);
         End::Rest
     }
 
-    async fn look(&self) -> BTreeMap<MessageId, Message> {
+    async fn look(&self) -> Seen {
         look(&self.world, &self.store).await
     }
 
     async fn shut_down(self, end: End) {
         let began = self.world.now_ms();
         self.stop.send_replace(true);
+        self.esme.abort();
         for task in self.work {
             let _ = task.await;
         }
@@ -335,16 +367,20 @@ fn is_locked(error: &StoreError) -> bool {
     why.contains("in use") || why.contains("lock")
 }
 
+/// Messages, and what handsets wrote.
+type Seen = (BTreeMap<MessageId, Message>, Vec<InboundRecord>);
+
 /// Compares what the store holds with itself and with the ledger.
-async fn look(world: &World, store: &Store) -> BTreeMap<MessageId, Message> {
+async fn look(world: &World, store: &Store) -> Seen {
     if world.lock().store_faulty_since.is_some() {
-        return BTreeMap::new();
+        return Seen::default();
     }
-    let (wrong, found) = match (store.recount().await, all(store).await) {
-        (Ok(wrong), Ok(found)) => (wrong, found),
-        (Err(error), _) | (_, Err(error)) => {
+    let read = (store.recount().await, all(store).await);
+    let (wrong, found, texts) = match (read, handsets::look(world, store).await) {
+        ((Ok(wrong), Ok(found)), Ok(texts)) => (wrong, found, texts),
+        ((Err(error), _), _) | ((_, Err(error)), _) | (_, Err(error)) => {
             world.fault(format!("the store cannot be read: {error}"));
-            return BTreeMap::new();
+            return Seen::default();
         }
     };
     let mut world = world.lock();
@@ -365,8 +401,9 @@ async fn look(world: &World, store: &Store) -> BTreeMap<MessageId, Message> {
         world.fault(format!("acknowledged and lost: {gone:?}"));
     }
     let digest: Vec<&str> = found.values().map(|m| m.state.name()).collect();
-    world.note(format_args!("look: {}", digest.join(" ")));
-    found
+    let digest = digest.join(" ");
+    world.note(format_args!("look: {digest}, {} texts", texts.len()));
+    (found, texts)
 }
 
 async fn all(store: &Store) -> Result<BTreeMap<MessageId, Message>, StoreError> {
@@ -376,19 +413,13 @@ async fn all(store: &Store) -> Result<BTreeMap<MessageId, Message>, StoreError> 
     Ok(page.items.into_iter().map(|m| (m.id, m)).collect())
 }
 
-fn engine() -> Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    let engine = ENGINE.get_or_init(|| Engine::new(EngineLimits::default()).expect("an engine"));
-    engine.clone()
-}
-
 fn account() -> Account {
     Account {
         id: AccountId::from("acme"),
         default_class: TrafficClass::Transactional,
         receipt_url: None,
-        inbound_url: None,
-        inbound_esme: None,
+        inbound_url: Some("http://hooks.example/in".to_owned()),
+        inbound_esme: Some(handsets::ESME.into()),
         webhook_secret: None,
         numbers: Vec::new(),
         throughput: None,
@@ -424,8 +455,9 @@ async fn client(world: World, pipeline: Arc<Pipeline>) {
         let valid = [20, 120, 600, 1_800][usize::try_from(world.pick(0..4)).unwrap_or(0)];
         let scheduled = world.chance(10).then(|| world.pick(1_000..600_000));
         let webhook = world.chance(70);
-        let n = world.submitting(valid * 1_000 + scheduled.unwrap_or(0), webhook);
         let long = world.chance(20);
+        let text = "x".repeat(if long { 200 } else { 20 });
+        let n = world.submitting(valid * 1_000 + scheduled.unwrap_or(0), webhook, &text);
         let on_unknown = match world.pick(0..4) {
             0 => OnUnknown::Fail,
             1 => OnUnknown::Hold,
@@ -435,7 +467,7 @@ async fn client(world: World, pipeline: Arc<Pipeline>) {
         let submission = Submission {
             originator: Address::originator("60777").expect("an originator"),
             recipient: Address::international(&handset).expect("a number"),
-            body: Body::Text("x".repeat(if long { 200 } else { 20 })),
+            body: Body::Text(text),
             class: None,
             send_at: scheduled.map(|ms| now.plus(Duration::from_millis(ms))),
             validity_seconds: Some(valid),
@@ -471,6 +503,11 @@ async fn client(world: World, pipeline: Arc<Pipeline>) {
             }
             Err(SubmitError::Store(error)) => {
                 world.note(format_args!("client: {n} is refused: {error}"));
+            }
+            Err(SubmitError::Refused { .. })
+                if world.lock().ledger.entries[n].refused_by_policy =>
+            {
+                return world.note(format_args!("client: {n} is refused by a policy"));
             }
             Err(error) => {
                 world.fault(format!("message {n} is refused: {error:?}"));
@@ -519,6 +556,13 @@ impl HttpClient for Target {
             let text = String::from_utf8_lossy(&request.body).into_owned();
             let mut world = world.lock();
             world.note(format_args!("webhook: {text}"));
+            if let Some(id) = text.strip_prefix("text ").and_then(|id| id.parse().ok()) {
+                world.handsets.told.insert(id);
+                return Ok(HttpResponse {
+                    status: 204,
+                    ..HttpResponse::default()
+                });
+            }
             let told = text
                 .split_once(' ')
                 .and_then(|(n, state)| Some((n.parse().ok()?, MessageState::from_name(state)?)));

@@ -2,8 +2,10 @@
 //! and webhooks are the real ones; time, disk, network, clients and crashes come out of the seed. Rules are
 //! checked as things happen. The same seed always does the same, so a fault that it finds can be looked at.
 
+mod handsets;
 mod ledger;
 mod life;
+mod plugins;
 mod sessions;
 mod smsc;
 mod world;
@@ -60,6 +62,7 @@ pub fn simulate(seed: u64, keep_trace: bool) -> Told {
     let world = World::new(seed, keep_trace);
     let folder = scratch();
     let folder = folder.path().join("data");
+    plugins::provide(&folder).expect("a component");
     loop {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

@@ -153,7 +153,7 @@ impl SimCarrier {
         {
             let mut world = self.world.lock();
             world.note(format_args!("{} <- message {n}", self.id));
-            world.on_the_wire(n, message);
+            world.on_the_wire(n, message, &self.id);
             // Whatever ends from here on may have been at the carrier.
             world.ledger.entries[n].unanswered += 1;
         }

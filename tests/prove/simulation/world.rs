@@ -18,7 +18,9 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::time::Instant;
 
 use super::super::lost_pages::{torn, whole};
+use super::handsets::Handsets;
 use super::ledger::Ledger;
+use super::plugins::Policies;
 use super::smsc::Smsc;
 
 /// 2026-03-01: where every simulation begins.
@@ -51,9 +53,12 @@ pub struct State {
     /// Since when the store of this life does not write.
     pub store_faulty_since: Option<u64>,
     pub webhooks_fail_until: u64,
+    pub plugins_sick_until: u64,
     pub calm: bool,
     pub smscs: Vec<Smsc>,
     pub ledger: Ledger,
+    pub handsets: Handsets,
+    pub policies: Policies,
     hash: std::hash::DefaultHasher,
     trace: Option<Vec<String>>,
     pub faults: Vec<String>,
@@ -86,9 +91,12 @@ impl World {
             stopped: false,
             store_faulty_since: None,
             webhooks_fail_until: 0,
+            plugins_sick_until: 0,
             calm: false,
             smscs,
             ledger: Ledger::default(),
+            handsets: Handsets::default(),
+            policies: Policies::default(),
             hash: std::hash::DefaultHasher::new(),
             trace: keep_trace.then(Vec::new),
             faults: Vec::new(),
