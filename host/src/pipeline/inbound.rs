@@ -130,6 +130,15 @@ impl Pipeline {
             concat,
             received_at: now,
         };
+        // What came before under the same reference is on its way before this part takes its place in the store.
+        let before = assembly.lock().before(&carrier, &part, concat);
+        if let Some(before) = before
+            && let Some(whole) = Whole::of(&before)
+            && let Err(error) = self.deliver_inbound(whole).await
+        {
+            assembly.lock().put_back(before, None);
+            return Err(error);
+        }
         let prospect = assembly.lock().prospect(&carrier, &part, concat);
         match prospect {
             Prospect::Repeats => {
@@ -137,7 +146,7 @@ impl Pipeline {
                 return Ok(());
             }
             // Durable before it is seen: whoever completes the message may then take it away.
-            Prospect::Waits => self.store.put_fragment(&fragment).await?,
+            Prospect::Waits | Prospect::Renews => self.store.put_fragment(&fragment).await?,
             Prospect::Completes | Prospect::Alone => {}
         }
         let added = {
@@ -150,7 +159,7 @@ impl Pipeline {
         match added {
             Added::Repeated => Ok(()),
             // Others were quicker meanwhile: it waits after all.
-            Added::Waiting if prospect != Prospect::Waits => {
+            Added::Waiting if !matches!(prospect, Prospect::Waits | Prospect::Renews) => {
                 self.store.put_fragment(&fragment).await
             }
             Added::Waiting => Ok(()),

@@ -149,6 +149,8 @@ pub enum Prospect {
     Completes,
     /// It waits for others.
     Waits,
+    /// It begins another message where parts of one before still wait: see [`Reassembly::before`].
+    Renews,
     /// There is no room for it.
     Alone,
 }
@@ -199,7 +201,7 @@ impl Reassembly {
         };
         match assembly.piece(concat.index) {
             Some(piece) if piece.payload == part.payload => Prospect::Repeats,
-            Some(_) => Prospect::Waits,
+            Some(_) => Prospect::Renews,
             None if assembly.pieces.len() + 1 == usize::from(concat.total) => Prospect::Completes,
             None if self.has_room(&key, part, false) => Prospect::Waits,
             None => Prospect::Alone,
@@ -214,7 +216,7 @@ impl Reassembly {
         match self.prospect(carrier, &part, concat) {
             Prospect::Repeats => return Added::Repeated,
             Prospect::Alone => return Added::Alone(part),
-            Prospect::Completes | Prospect::Waits => {}
+            Prospect::Completes | Prospect::Waits | Prospect::Renews => {}
         }
         let taken = self.table.get(&key).and_then(|a| a.piece(concat.index));
         // Another text under the same place: the handset's reference has come round.
@@ -233,6 +235,20 @@ impl Reassembly {
                 Added::Complete(joined)
             }
             None => Added::Waiting,
+        }
+    }
+
+    /// Takes out the parts of the message before, where this part begins another one under its reference: the
+    /// handset's references have come round.
+    pub fn before(
+        &mut self,
+        carrier: &CarrierId,
+        part: &InboundPart,
+        concat: Concat,
+    ) -> Option<Joined> {
+        match self.prospect(carrier, part, concat) {
+            Prospect::Renews => self.take(&Key::of(carrier, part, concat)),
+            _ => None,
         }
     }
 

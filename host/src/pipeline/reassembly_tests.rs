@@ -78,6 +78,25 @@ fn the_same_reference_of_two_handsets_is_two_messages() {
 }
 
 #[test]
+fn what_came_before_under_a_reference_can_be_taken_out_first() {
+    let mut table = Reassembly::default();
+    let concat = |p: &InboundPart| p.concat.unwrap();
+    let old = part(HANDSET, "old ", 7, 2, 1);
+    add(&mut table, old.clone());
+    assert!(table.before(&north(), &old, concat(&old)).is_none());
+    let other = part(HANDSET, "er", 7, 2, 2);
+    assert!(table.before(&north(), &other, concat(&other)).is_none());
+
+    let new = part(HANDSET, "new ", 7, 2, 1);
+    let before = table.before(&north(), &new, concat(&new)).unwrap();
+    assert_eq!(text_of(&before), "old ");
+    assert!(is_empty(&table));
+    assert!(matches!(add(&mut table, new), Added::Waiting));
+    let all = completed(add(&mut table, part(HANDSET, "one", 7, 2, 2)));
+    assert_eq!(all.as_deref(), Some("new one"));
+}
+
+#[test]
 fn a_reference_that_comes_round_ends_what_was_never_completed() {
     let mut table = Reassembly::default();
     add(&mut table, part(HANDSET, "old", 7, 2, 1));
