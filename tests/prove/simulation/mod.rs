@@ -141,12 +141,17 @@ fn scratch() -> tempfile::TempDir {
     folder.expect("a folder")
 }
 
+/// The short form lives the same hours each time, to tell what a change broke; the long one looks for what was
+/// broken before.
+const SHORT_SEED: u64 = 3_385_581_716;
+
 async fn hours(run: Run) -> Outcome {
     let seeds = run.pick(12, 2_000);
+    let first = if run.long { run.seed } else { SHORT_SEED };
     let all: Vec<u64> = FOUND
         .iter()
         .copied()
-        .chain((0..seeds as u64).map(|n| run.seed.wrapping_add(n)))
+        .chain((0..seeds as u64).map(|n| first.wrapping_add(n)))
         .collect();
     let began = Instant::now();
     let (next, messages, copies, lives) = (

@@ -239,6 +239,7 @@ impl SimCarrier {
         ids: &mut [Option<String>],
         connection: u64,
     ) -> bool {
+        let mut known = Vec::new();
         for (segment, copy, id) in taken {
             let lost = {
                 let mut world = self.world.lock();
@@ -247,16 +248,21 @@ impl SimCarrier {
             };
             self.world.pause(1..400).await;
             if self.connection() != connection {
-                return false;
+                break;
             }
             if !lost {
-                self.world.lock().answered(n, copy);
+                known.push(copy);
                 ids[segment] = Some(id);
             }
         }
         let whole = ids.iter().all(Option::is_some);
         if !whole && self.connection() == connection {
             self.world.sleep(RESPONSE_TIMEOUT_MS).await;
+        }
+        // The server hears of all of them at once: before that a crash forgets them.
+        let mut world = self.world.lock();
+        for copy in known {
+            world.answered(n, copy);
         }
         whole
     }
