@@ -178,6 +178,9 @@ impl Pipeline {
         if self.is_fresh(message) && message.next_hop_carrier() == Some(carrier) {
             return true;
         }
+        if has_in_part(message) == Some(carrier) {
+            return true;
+        }
         // Boxed: it is rare, and the task of every attempt should not be as large as all hooks.
         Box::pin(self.decide_again(message)).await;
         message
@@ -305,7 +308,14 @@ impl Pipeline {
             MODE_DATAGRAM => 1,
             _ => self.limits.max_attempts,
         };
+        let held = has_in_part(message) == Some(carrier);
         match retry::next_step(message, now, max_attempts, self.random_unit()) {
+            Step::FailOver(_) | Step::Retry { .. } if held => {
+                let wait = Duration::from_secs(5).mul_f64(0.5 + self.random_unit());
+                let wait = wait.max(Duration::from_millis(retry_after.unwrap_or(0).into()));
+                let again = now.plus(wait).min(message.expires_at);
+                message.wait(Lane::Carrier(carrier.clone()), again);
+            }
             Step::FailOver(reason) => {
                 message.enter(now, State::Queued, reason, detail);
                 self.next_hop(message);
@@ -409,6 +419,15 @@ impl Pipeline {
         };
         message.wait(Lane::Carrier(next), now);
     }
+}
+
+/// Who has some segments of an unanswered message and has said so. It is finished there: elsewhere, or anew, all
+/// of it would go again.
+fn has_in_part(message: &Message) -> Option<&CarrierId> {
+    let unknown = message.state == State::SubmitUnknown;
+    let mut parts = message.parts.iter().filter(|_| unknown);
+    let answered = parts.find(|p| p.state != PartState::Unanswered);
+    answered.map(|p| &p.carrier)
 }
 
 /// Segments by the ids that the carrier gave them, none for those that it did not answer for. What is
