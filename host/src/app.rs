@@ -6,7 +6,7 @@ mod audit;
 mod certificates;
 mod clock_anchor;
 mod descriptors;
-mod encryption;
+pub(crate) mod encryption;
 mod esme;
 mod inbound;
 mod listeners;
@@ -224,7 +224,8 @@ pub async fn start(config: &Config, base: &Path, clock: Clock) -> Result<Server,
     pipeline.resume_shadow().await;
     let esmes = doors.attend(&config.smpp, &pipeline, &binds);
     let esme_metrics = esmes.as_ref().map(|esmes| esmes.metrics());
-    let audit = AuditLog::open(&data.join("audit.jsonl"))
+    let octets = u64::from(config.audit.keep_mib) << 20;
+    let audit = AuditLog::open(&data.join("audit.jsonl"), octets)
         .map_err(|e| failed(&data.join("audit.jsonl").display().to_string(), e))?;
     let api = Api::new(api::Parts {
         audit: Some(audit.clone()),
@@ -439,6 +440,7 @@ async fn open_policy(
         cache: Some(CodeCache {
             folder: data.join("compiled"),
             key,
+            octets_max: u64::from(config.plugins.cache_mib) << 20,
         }),
         compile,
         trust: trusted_keys::trust(&config.plugins, base)?,

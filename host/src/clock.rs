@@ -142,6 +142,11 @@ impl Clock {
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
+/// A file has been used just now, says its time of change.
+pub fn touch(file: &std::fs::File) -> std::io::Result<()> {
+    file.set_modified(SystemTime::now())
+}
+
 /// What a machine tells of the time, in milliseconds.
 pub trait Times: Send + Sync {
     /// Since the Unix epoch; somebody may move it.

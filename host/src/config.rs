@@ -47,6 +47,7 @@ pub struct Config {
     pub inbound: InboundSection,
     pub webhooks: Webhooks,
     pub log: Log,
+    pub audit: AuditSection,
     #[schemars(length(max = 10_000))]
     pub accounts: Vec<AccountSection>,
     #[schemars(length(max = 254))]
@@ -206,6 +207,9 @@ pub struct PluginsSection {
     /// Plugin instances that live at once, idle ones included.
     #[schemars(range(min = 16, max = 4_096))]
     pub instances: u32,
+    /// Native code that is kept for the next start: what was used longest ago goes, what is in use stays.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub cache_mib: u32,
 }
 
 impl Default for PluginsSection {
@@ -220,6 +224,7 @@ impl Default for PluginsSection {
             compile_memory_mib: engine.component.compile_memory_mib,
             max_memory_mib: engine.memory_max_mib,
             instances: engine.instances,
+            cache_mib: 1_024,
         }
     }
 }
@@ -312,6 +317,21 @@ pub struct Log {
     /// A tracing filter such as `info` or `heliograph=debug`.
     pub filter: String,
     pub format: LogFormat,
+}
+
+/// The log of administrative acts.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditSection {
+    /// What it may take of the disk: its oldest entries go, and an entry says so.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub keep_mib: u32,
+}
+
+impl Default for AuditSection {
+    fn default() -> AuditSection {
+        AuditSection { keep_mib: 256 }
+    }
 }
 
 impl Default for Log {

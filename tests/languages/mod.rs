@@ -67,6 +67,7 @@ fn host() -> Host {
         cache: Some(CodeCache {
             folder: folder().join("compiled"),
             key: [7; 32],
+            octets_max: 1 << 30,
         }),
         ..EngineLimits::default()
     });

@@ -304,7 +304,9 @@ impl AdapterCarrier {
             Ok(Err(SubmitError::Permanent(detail))) => SendOutcome::Permanent { status: 0, detail },
             Ok(Err(SubmitError::Unknown(_))) => SendOutcome::Unknown { taken: Vec::new() },
             // Never called, so nothing went out.
-            Err(Fault::Skipped | Fault::Quota(_) | Fault::Internal(_)) => SendOutcome::Unavailable,
+            Err(Fault::Skipped | Fault::Quota(_) | Fault::Busy { .. } | Fault::Internal(_)) => {
+                SendOutcome::Unavailable
+            }
             // It may have sent the request before it failed.
             Err(
                 Fault::Trap(_)

@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 use super::client::Failure;
 use crate::api::answer::Detail;
 use crate::api::reports::{DeadView, InboundView, OptOutView, OrphanView};
+use crate::app::encryption;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::store::Seals;
 use crate::store::salvage::{self, Item, Repaired, Report};
 
 #[derive(Debug, clap::Subcommand)]
@@ -47,7 +49,7 @@ pub struct Place {
         conflicts_with = "config"
     )]
     pub path: Option<PathBuf>,
-    /// The configuration that names it
+    /// The configuration that names it, and its keys where it is encrypted
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -78,7 +80,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Check(args) => check(&args),
         Command::Repair(args) => {
             let name = format!("damaged-{}", Clock::system().now().millis());
-            let repaired = salvage::repair(&args.place.directory()?, &name).map_err(failed)?;
+            let (directory, seals) = args.place.store()?;
+            let repaired = salvage::repair(&directory, &name, seals.as_ref()).map_err(failed)?;
             match args.json {
                 true => println!("{:#}", repaired_json(&repaired)),
                 false => print!("{}", repaired_text(&repaired)),
@@ -90,19 +93,20 @@ pub fn run(command: Command) -> Result<(), Failure> {
 }
 
 impl Place {
-    fn directory(&self) -> Result<PathBuf, Failure> {
-        let directory = match (&self.path, &self.config) {
-            (Some(path), _) => path.clone(),
+    /// Where it is, and what opens it.
+    fn store(&self) -> Result<(PathBuf, Option<Seals>), Failure> {
+        let (directory, seals) = match (&self.path, &self.config) {
+            (Some(path), _) => (path.clone(), None),
             (None, Some(file)) => {
-                let config = Config::load(file, std::env::vars())
-                    .map_err(|e| Failure::Failed(e.to_string()))?;
+                let config = Config::load(file, std::env::vars()).map_err(failed)?;
                 let base = file.parent().map(PathBuf::from).unwrap_or_default();
-                base.join(&config.store.path)
+                let seals = encryption::seals(&config.store.encryption, &base).map_err(failed)?;
+                (base.join(&config.store.path), seals)
             }
             (None, None) => return Err(Failure::Usage("give --path or --config".to_owned())),
         };
         match directory.join("manifest").exists() || directory.join("sled").exists() {
-            true => Ok(directory),
+            true => Ok((directory, seals)),
             false => {
                 let place = directory.display();
                 Err(Failure::Failed(format!(
@@ -118,7 +122,8 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 }
 
 fn check(args: &Plain) -> Result<(), Failure> {
-    let report = salvage::check(&args.place.directory()?).map_err(failed)?;
+    let (directory, seals) = args.place.store()?;
+    let report = salvage::check(&directory, seals.as_ref()).map_err(failed)?;
     match args.json {
         true => println!("{:#}", report_json(&report)),
         false => print!("{}", report_text(&report)),
@@ -161,8 +166,10 @@ fn report_text(report: &Report) -> String {
     for problem in &report.problems {
         let _ = writeln!(out, "problem: {problem}");
     }
-    if report.is_sealed {
-        out.push_str("the store is sealed: its files were read, not what is in them\n");
+    if report.is_closed {
+        out.push_str(
+            "the store is sealed: its files were read, not what is in them (--config names the keys)\n",
+        );
     } else if report.is_sound() {
         out.push_str("everything can be read\n");
     }
@@ -177,6 +184,7 @@ fn report_json(report: &Report) -> Value {
     json!({
         "sound": report.is_sound(),
         "sealed": report.is_sealed,
+        "contents_read": !report.is_closed,
         "sequence": report.sequence,
         "manifest_sequence": report.manifest_sequence,
         "closed_in_order": report.closed_in_order,
@@ -238,7 +246,7 @@ fn repaired_json(repaired: &Repaired) -> Value {
 }
 
 fn export(args: &Export) -> Result<(), Failure> {
-    let directory = args.place.directory()?;
+    let (directory, seals) = args.place.store()?;
     let out: Box<dyn Write> = match &args.out {
         None => Box::new(std::io::stdout().lock()),
         Some(path) => {
@@ -250,7 +258,7 @@ fn export(args: &Export) -> Result<(), Failure> {
     };
     let mut out = BufWriter::new(out);
     let mut lines = 0u64;
-    let written = salvage::export(&directory, |item| {
+    let written = salvage::export(&directory, seals.as_ref(), |item| {
         lines += 1;
         serde_json::to_writer(&mut out, &line(&item))?;
         out.write_all(b"\n")
@@ -281,7 +289,10 @@ fn line(item: &Item) -> Value {
         Item::Receipt(orphan) => ("receipt", json!(OrphanView::of((**orphan).clone()))),
         Item::OptOut(entry) => ("opt_out", json!(OptOutView::of(entry))),
         Item::Owed(entry) => ("owed", json!(DeadView::of(entry))),
-        Item::Unreadable(id, why) => ("unreadable", json!({ "id": id.to_string(), "why": why })),
+        Item::Unreadable(id, why) => {
+            let id = id.map(|id| id.to_string());
+            ("unreadable", json!({ "id": id, "why": why }))
+        }
     };
     json!({ "type": kind, "data": data })
 }

@@ -1,23 +1,21 @@
 //! Compilation, the one phase that the runtime does not protect: in a process of its own with limits
-//! on time and memory, or in this one for tests; and native code kept between runs, under a MAC.
-//! Native code comes from our own compiler or our own folder and from nowhere else.
+//! on time and memory, or in this one for tests. Native code comes from our own compiler or our own folder
+//! (`kept`) and from nowhere else.
 
-use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use wasmtime::component::Component;
 use wasmtime::{OptLevel, RegallocAlgorithm};
 
-use super::engine::{CodeCache, ComponentLimits, Engine, compiler_config};
-use super::load::{LoadError, digest_text};
+use super::engine::{ComponentLimits, Engine, compiler_config};
+use super::kept;
+use super::load::LoadError;
 
 /// Where components are compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +43,8 @@ const FILE_BLOCKS_MAX: u32 = 0;
 const NICENESS: u32 = 10;
 /// And where nobody does.
 const NICENESS_ASIDE: u32 = 19;
-const ARTEFACT_BYTES_MAX: usize = 256 << 20;
+pub(super) const ARTEFACT_BYTES_MAX: usize = 256 << 20;
 const COMPLAINT_BYTES_MAX: usize = 4 << 10;
-const TAG_BYTES: usize = 32;
 
 /// The component, and with how much care it was compiled: what was kept is always thorough, and so is what
 /// this process compiles. `aside`: nobody waits for it.
@@ -59,12 +56,14 @@ pub(super) async fn compile(
     aside: bool,
 ) -> Result<(Component, Care), LoadError> {
     let file = engine.limits().cache.clone().map(|cache| {
-        let path = cache.folder.join(file_name(engine, digest));
+        let path = cache.folder.join(kept::file_name(engine, digest));
         (cache, path)
     });
     if let Some((cache, path)) = file.clone() {
         let engine = engine.clone();
-        if let Some(component) = blocking(move || Ok(cached(&engine, &cache, &path))).await? {
+        let found =
+            blocking(move || Ok(kept::find(&cache, &path).and_then(|a| trusted(&engine, &a).ok())));
+        if let Some(component) = found.await? {
             return Ok((component, Care::Thorough));
         }
     }
@@ -92,8 +91,13 @@ pub(super) async fn compile(
     };
     if let (Some((cache, path)), Care::Thorough) = (file, care) {
         let component = component.clone();
+        let in_use = engine
+            .digests()
+            .iter()
+            .map(|d| kept::file_name(engine, d))
+            .collect();
         // A folder that cannot be written costs the next start time and nothing else.
-        let kept = blocking(move || Ok(keep(&cache, &path, &component))).await?;
+        let kept = blocking(move || Ok(kept::keep(&cache, &path, &component, &in_use))).await?;
         if let Err(error) = kept {
             tracing::warn!(%error, "compiled plugin not kept");
         }
@@ -232,53 +236,6 @@ async fn read_up_to(
     Ok(bytes)
 }
 
-/// Native code of another version of wasmtime, of other settings or for another machine has another name.
-fn file_name(engine: &Engine, digest: &[u8; 32]) -> String {
-    let mut hasher = std::hash::DefaultHasher::new();
-    engine
-        .wasm()
-        .precompile_compatibility_hash()
-        .hash(&mut hasher);
-    let digest = digest_text(digest);
-    let hex = digest.trim_start_matches("sha256:");
-    format!("{hex}-{:016x}.native", hasher.finish())
-}
-
-/// The tag covers the file's name, so that one component's code cannot stand for another's.
-fn tag(cache: &CodeCache, path: &Path, artefact: &[u8]) -> Option<Hmac<Sha256>> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(&cache.key).ok()?;
-    mac.update(path.file_name()?.as_encoded_bytes());
-    mac.update(artefact);
-    Some(mac)
-}
-
-fn cached(engine: &Engine, cache: &CodeCache, path: &Path) -> Option<Component> {
-    let file = std::fs::File::open(path).ok()?;
-    let mut bytes = Vec::new();
-    file.take((TAG_BYTES + ARTEFACT_BYTES_MAX) as u64)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    let (written, artefact) = bytes.split_at_checked(TAG_BYTES)?;
-    if tag(cache, path, artefact)?.verify_slice(written).is_err() {
-        tracing::warn!(file = %path.display(), "compiled plugin is not ours and was not used");
-        return None;
-    }
-    trusted(engine, artefact).ok()
-}
-
-fn keep(cache: &CodeCache, path: &Path, component: &Component) -> Result<(), String> {
-    let artefact = component.serialize().map_err(|e| format!("{e:#}"))?;
-    let mac = tag(cache, path, &artefact).ok_or("no MAC")?;
-    let text = |e: io::Error| format!("{}: {e}", path.display());
-    std::fs::create_dir_all(&cache.folder).map_err(text)?;
-    let unfinished = path.with_extension(format!("{}.part", std::process::id()));
-    let mut file = std::fs::File::create(&unfinished).map_err(text)?;
-    file.write_all(&mac.finalize().into_bytes()).map_err(text)?;
-    file.write_all(&artefact).map_err(text)?;
-    drop(file);
-    std::fs::rename(&unfinished, path).map_err(text)
-}
-
 /// The one unsafe call of the crate outside generated code: wasmtime cannot check native code.
 #[allow(unsafe_code)]
 fn trusted(engine: &Engine, artefact: &[u8]) -> wasmtime::Result<Component> {
@@ -289,7 +246,7 @@ fn trusted(engine: &Engine, artefact: &[u8]) -> wasmtime::Result<Component> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::engine::EngineLimits;
+    use super::super::engine::{CodeCache, EngineLimits};
     use super::super::test_guests::{self, Guest};
     use super::*;
 
@@ -299,6 +256,7 @@ mod tests {
             cache: Some(CodeCache {
                 folder: folder.to_owned(),
                 key: [key; 32],
+                octets_max: 1 << 30,
             }),
             ..EngineLimits::default()
         })
@@ -330,18 +288,19 @@ mod tests {
         compile(&engine, &[0; 32], bytes.clone(), care, false)
             .await
             .unwrap();
-        let path = folder.path().join(file_name(&engine, &[0; 32]));
+        let path = folder.path().join(kept::file_name(&engine, &[0; 32]));
         let cache = |key| CodeCache {
             folder: folder.path().to_owned(),
             key: [key; 32],
+            octets_max: 1 << 30,
         };
-        assert!(cached(&engine, &cache(1), &path).is_some());
-        assert!(cached(&engine, &cache(2), &path).is_none());
+        assert!(kept::find(&cache(1), &path).is_some());
+        assert!(kept::find(&cache(2), &path).is_none());
 
-        let other = folder.path().join(file_name(&engine, &[1; 32]));
+        let other = folder.path().join(kept::file_name(&engine, &[1; 32]));
         std::fs::copy(&path, &other).unwrap();
         assert!(
-            cached(&engine, &cache(1), &other).is_none(),
+            kept::find(&cache(1), &other).is_none(),
             "one component's code for another"
         );
 
@@ -349,9 +308,9 @@ mod tests {
         let last = tampered.len() - 1;
         tampered[last] ^= 1;
         std::fs::write(&path, tampered).unwrap();
-        assert!(cached(&engine, &cache(1), &path).is_none());
+        assert!(kept::find(&cache(1), &path).is_none());
         compile(&engine, &[0; 32], bytes, care, true).await.unwrap();
-        assert!(cached(&engine, &cache(1), &path).is_some(), "compiled anew");
+        assert!(kept::find(&cache(1), &path).is_some(), "compiled anew");
     }
 
     #[tokio::test]

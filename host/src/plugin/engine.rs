@@ -76,6 +76,8 @@ impl ComponentLimits {
 pub struct CodeCache {
     pub folder: PathBuf,
     pub key: [u8; 32],
+    /// Of all files together; what is in use is kept beyond it.
+    pub octets_max: u64,
 }
 
 impl fmt::Debug for CodeCache {
@@ -247,6 +249,13 @@ impl Engine {
 
     pub(super) fn loaded(&self, digest: &[u8; 32]) -> Option<Arc<Loaded>> {
         self.0.loaded.lock().get(digest).and_then(Weak::upgrade)
+    }
+
+    /// Of the components that are in use, or were just uploaded.
+    pub(super) fn digests(&self) -> Vec<[u8; 32]> {
+        let all = self.0.loaded.lock();
+        let alive = all.iter().filter(|(_, known)| known.strong_count() > 0);
+        alive.map(|(digest, _)| *digest).collect()
     }
 
     pub(super) fn remember(&self, loaded: &Arc<Loaded>) {

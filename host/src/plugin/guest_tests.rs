@@ -147,6 +147,41 @@ async fn faults_in_a_row_open_the_breaker() {
 }
 
 #[tokio::test]
+async fn a_plugin_that_is_busy_is_not_at_fault_and_a_queue_leaves_room_at_the_door() {
+    let set = set_of(&Guest::default(), "limits = { instances = 2 }").await;
+    let set = set.unwrap();
+    let entry = set.entries(Hook::ContentFilter).next().unwrap();
+    let queued = Context {
+        phase: Phase::Retry,
+        ..context()
+    };
+    let hook = Hook::ContentFilter;
+    let pool = &entry.pool;
+    let mut no = Witness::absent();
+    let first = pool.begin(hook, &queued, None, &mut no).await.unwrap();
+    // Another of the queue waits, and nobody else for it.
+    let mut absent = Witness::absent();
+    let message = message();
+    let second = entry.inspect(&message, &queued, &mut absent);
+    tokio::pin!(second);
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut second).await;
+    assert!(early.is_err());
+    assert_eq!(
+        entry.inspect(&message, &context(), &mut no).await.0,
+        Ok(Verdict::Pass)
+    );
+    let at_the_door = pool.begin(hook, &context(), None, &mut no).await.unwrap();
+    for _ in 0..6 {
+        let (answer, _) = entry.inspect(&message, &context(), &mut no).await;
+        assert!(matches!(answer, Err(Fault::Busy { instances: 2, .. })));
+    }
+    assert_eq!(entry.breaker(), BreakerState::Closed);
+    assert!(entry.stats().faults.contains(&("busy", 6)));
+    drop((first, at_the_door));
+    assert_eq!(second.await.0, Ok(Verdict::Pass));
+}
+
+#[tokio::test]
 async fn deep_recursion_exhausts_its_own_stack() {
     let guest = Guest {
         more: "(func $deep (param i32) (result i32) (i32.add (call $deep (local.get 0)) (local.get 0)))".into(),

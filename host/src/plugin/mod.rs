@@ -19,6 +19,7 @@ mod entry_check;
 mod guest_tests;
 pub mod host_calls;
 mod http;
+mod kept;
 mod lane;
 mod ledger;
 mod load;
@@ -170,10 +171,12 @@ pub enum Fault {
     Skipped,
     /// Not called: the account whose plugin it is has used up its quota.
     Quota(String),
+    /// Not called: no instance was free in time, which is the server's doing and says nothing of the plugin.
+    Busy { instances: u32, waited_ms: u64 },
 }
 
 impl Fault {
-    pub const KINDS: [&'static str; 8] = [
+    pub const KINDS: [&'static str; 9] = [
         "trap",
         "timeout",
         "memory_limit",
@@ -182,6 +185,7 @@ impl Fault {
         "internal",
         "skipped",
         "quota",
+        "busy",
     ];
 
     /// A stable name for metrics: one of [`Fault::KINDS`].
@@ -199,6 +203,7 @@ impl Fault {
             Fault::Internal(_) => 5,
             Fault::Skipped => 6,
             Fault::Quota(_) => 7,
+            Fault::Busy { .. } => 8,
         }
     }
 
@@ -211,8 +216,13 @@ impl Fault {
             | Fault::BadOutput(_)
             | Fault::HostCallLimit(_)
             | Fault::Internal(_) => CallOutcome::Fault,
-            Fault::Skipped | Fault::Quota(_) => CallOutcome::Skipped,
+            Fault::Skipped | Fault::Quota(_) | Fault::Busy { .. } => CallOutcome::Skipped,
         }
+    }
+
+    /// Whether the plugin was called at all: else nothing can be said of it.
+    pub(crate) fn was_called(&self) -> bool {
+        self.outcome() == CallOutcome::Fault
     }
 }
 
@@ -238,6 +248,13 @@ impl fmt::Display for Fault {
             Fault::Internal(what) => write!(f, "the call could not be made: {what}"),
             Fault::Skipped => write!(f, "not called, because too many of its last calls failed"),
             Fault::Quota(why) => write!(f, "not called, because {why}"),
+            Fault::Busy {
+                instances,
+                waited_ms,
+            } => write!(
+                f,
+                "not called, because all limits.instances = {instances} were busy for {waited_ms} ms"
+            ),
         }
     }
 }

@@ -37,6 +37,8 @@ const CONFIGURE_MS: u32 = 1_000;
 const MEMORY_MIB: u32 = 16;
 const CALLS: u32 = 10_000;
 const INSTANCES: u32 = 32;
+/// How long a message that is queued waits for an instance: nobody waits for its answer.
+const QUEUED_WAIT: Duration = Duration::from_secs(5);
 
 /// An entry's limits with the defaults filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +91,9 @@ pub(super) struct Pool {
     generation: AtomicU32,
     idle: Mutex<Vec<Warm>>,
     permits: Semaphore,
+    /// Whoever decides again about what is queued has half of the instances, so that a queue that is decided
+    /// anew at once, as after a change of policy, keeps nobody waiting at the door.
+    queued_permits: Semaphore,
     /// The account whose own entry it is.
     tenant: Option<Arc<Tenant>>,
     player: Option<Arc<dyn Player>>,
@@ -140,6 +145,7 @@ pub(super) struct Warm {
 pub(super) struct Run<'p> {
     pub warm: Warm,
     _permit: SemaphorePermit<'p>,
+    _queued: Option<SemaphorePermit<'p>>,
     _of_account: Option<SemaphorePermit<'p>>,
 }
 
@@ -200,6 +206,9 @@ impl Pool {
             generation: AtomicU32::new(0),
             idle: Mutex::new(Vec::new()),
             permits: Semaphore::new(usize::try_from(bounds.instances).unwrap_or(1)),
+            queued_permits: Semaphore::new(
+                usize::try_from(bounds.instances / 2).unwrap_or(1).max(1),
+            ),
             tenant,
             player: engine.player(),
             hooks: per_hook,
@@ -302,17 +311,21 @@ impl Pool {
             return Err(Fault::Skipped);
         }
         let deadline_ms = self.bounds.deadline_ms(hook);
+        let is_queued =
+            matches!(context.phase, Phase::Dispatch | Phase::Retry) && hook != Hook::CarrierAdapter;
+        let longest = match is_queued {
+            true => QUEUED_WAIT,
+            false => Duration::from_millis(deadline_ms.into()),
+        };
+        let queued = match is_queued {
+            true => Some(self.permit(&self.queued_permits, longest).await?),
+            false => None,
+        };
         let of_account = match tenant {
-            Some(tenant) => {
-                let wait = Duration::from_millis(deadline_ms.into());
-                Some(tenant.permit(wait).await?)
-            }
+            Some(tenant) => Some(tenant.permit(longest).await?),
             None => None,
         };
-        let permit = match self.permits.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => self.wait_for_permit(deadline_ms).await?,
-        };
+        let permit = self.permit(&self.permits, longest).await?;
         let idle = self.idle.lock().pop();
         let mut warm = match idle {
             Some(warm) => warm,
@@ -338,18 +351,25 @@ impl Pool {
         Ok(Run {
             warm,
             _permit: permit,
+            _queued: queued,
             _of_account: of_account,
         })
     }
 
-    async fn wait_for_permit(&self, deadline_ms: u32) -> Result<SemaphorePermit<'_>, Fault> {
-        let wait = Duration::from_millis(deadline_ms.into());
-        match tokio::time::timeout(wait, self.permits.acquire()).await {
+    async fn permit<'a>(
+        &self,
+        permits: &'a Semaphore,
+        longest: Duration,
+    ) -> Result<SemaphorePermit<'a>, Fault> {
+        if let Ok(permit) = permits.try_acquire() {
+            return Ok(permit);
+        }
+        match tokio::time::timeout(longest, permits.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(Fault::Internal(format!(
-                "all limits.instances = {} were busy for {deadline_ms} ms",
-                self.bounds.instances
-            ))),
+            Ok(Err(_)) | Err(_) => Err(Fault::Busy {
+                instances: self.bounds.instances,
+                waited_ms: u64::try_from(longest.as_millis()).unwrap_or(u64::MAX),
+            }),
         }
     }
 
@@ -412,7 +432,7 @@ impl Pool {
                 }
             }
             // Not called, which says nothing of the plugin.
-            Err(fault @ (Fault::Skipped | Fault::Quota(_))) => stats.faulted(fault),
+            Err(fault) if !fault.was_called() => stats.faulted(fault),
             Err(fault) => {
                 stats.called(nanos);
                 stats.faulted(fault);

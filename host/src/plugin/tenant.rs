@@ -164,7 +164,7 @@ impl Tenant {
 
     /// Counts a call that was made.
     pub fn called<T>(&self, answer: &Result<T, Fault>) {
-        if !matches!(answer, Err(Fault::Skipped | Fault::Quota(_))) {
+        if answer.as_ref().err().is_none_or(Fault::was_called) {
             self.usage.calls.fetch_add(1, Relaxed);
         }
     }

@@ -1,8 +1,13 @@
-//! The log of administrative acts: a file of JSON lines, each with the hash of the one before, so that
+//! The log of administrative acts: files of JSON lines, each with the hash of the one before, so that
 //! whoever changes, removes or adds a line in the middle is found out. Synced before an act is answered,
 //! which is fine because acts are rare. Knows lines and hashes, not what an act means. Never holds a
 //! text or a full number: its callers see to that.
+//!
+//! A full file is kept under its number (`audit-000001.jsonl`) and the chain goes on in a new one. Where there
+//! are too many the oldest goes, and a line of the chain says where it ended: the beginning is as little to be
+//! cut off as the middle.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -23,6 +28,12 @@ const READ: usize = 64 << 10;
 /// What the first line has in the place of a hash.
 const BEGINNING: &str = "";
 const HASH_FIELD: &str = ",\"hash\":\"";
+/// Files at most, the one that is written to among them.
+const FILES: u64 = 8;
+/// The act that says which entries are gone: their last one is its subject, and that one's hash its detail.
+const DROPPED: &str = "audit.dropped";
+/// A cursor is the number of a file and octets of it, which take so many bits.
+const OFFSET_BITS: u32 = 40;
 
 /// Who did what, and how it ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +72,8 @@ pub struct AuditLog(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
+    /// Of one file.
+    octets_max: u64,
     head: Mutex<Head>,
     failures: AtomicU64,
 }
@@ -75,6 +88,8 @@ struct Head {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sound {
     pub entries: u64,
+    /// The number of the first; those before it went in their time.
+    pub first: u64,
     /// Of the last entry: write it down elsewhere, and a log that was cut short is found out too.
     pub hash: String,
 }
@@ -83,53 +98,62 @@ pub struct Sound {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unsound {
     Io(String),
-    Entry { line: u64, why: &'static str },
+    Entry {
+        file: String,
+        line: u64,
+        why: &'static str,
+    },
+    /// The log begins with this entry, and no other says that those before it went in their time.
+    Beginning(u64),
 }
 
 impl std::fmt::Display for Unsound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Unsound::Io(why) => f.write_str(why),
-            Unsound::Entry { line, why } => write!(f, "line {line} does not fit: {why}"),
+            Unsound::Entry { file, line, why } => {
+                write!(f, "{file}: line {line} does not fit: {why}")
+            }
+            Unsound::Beginning(first) => write!(
+                f,
+                "it begins with entry {first}, and no entry says that those before it went in their time"
+            ),
         }
     }
 }
 
 impl AuditLog {
-    /// Opens or begins the log. What a crash left of a line, whose act was never answered, goes.
-    pub fn open(path: &Path) -> io::Result<AuditLog> {
-        let mut options = OpenOptions::new();
-        options.create(true).read(true).append(true).mode(0o600);
-        let mut file = options.open(path)?;
+    /// Opens or begins the log, which takes `octets_max` of the disk at most. What a crash left of a line, whose act
+    /// was never answered, goes.
+    pub fn open(path: &Path, octets_max: u64) -> io::Result<AuditLog> {
+        let mut file = begun(path)?;
         let length = file.metadata()?.len();
         let whole = end_of_last_line(&mut file, length)?;
         if whole < length {
             tracing::warn!(octets = length - whole, "the audit log ended within a line");
             file.set_len(whole)?;
         }
-        let (last, _) = before(path, whole, 1)?;
-        let (sequence, hash) = match last.first() {
+        let mut last = last_line(path, whole)?;
+        if last.is_none()
+            && let Some(full) = full_files(path)?.into_values().next_back()
+        {
+            let length = std::fs::metadata(&full)?.len();
+            last = last_line(&full, length)?;
+        }
+        let (sequence, hash) = match last {
             None => (0, BEGINNING.to_owned()),
-            Some(line) => {
-                let sequence = serde_json::from_str::<Line>(line).map(|l| l.sequence);
-                let hash = split_hash(line).map(|(_, hash)| hash.to_owned());
-                match (sequence, hash) {
-                    (Ok(sequence), Some(hash)) => (sequence, hash),
-                    _ => {
-                        tracing::error!(
-                            "the audit log's last line cannot be read; the chain begins anew behind it"
-                        );
-                        (0, BEGINNING.to_owned())
-                    }
-                }
-            }
+            Some(line) => end_of(&line).unwrap_or_else(|| {
+                tracing::error!(
+                    "the audit log's last line cannot be read; the chain begins anew behind it"
+                );
+                (0, BEGINNING.to_owned())
+            }),
         };
         file.sync_all()?;
-        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            File::open(folder)?.sync_all()?;
-        }
+        sync_folder(path)?;
         Ok(AuditLog(Arc::new(Inner {
             path: path.to_owned(),
+            octets_max: octets_max / FILES,
             head: Mutex::new(Head {
                 file,
                 sequence,
@@ -153,30 +177,47 @@ impl AuditLog {
 
     fn write(&self, act: Act) -> io::Result<()> {
         let mut head = self.0.head.lock();
-        let line = Line {
-            sequence: head.sequence + 1,
-            at: act.at,
-            by: cut(act.by),
-            from: cut(act.from),
-            action: cut(act.action),
-            subject: cut(act.subject),
-            detail: cut(act.detail),
-            outcome: cut(act.outcome),
-            previous: head.hash.clone(),
-        };
-        let text = serde_json::to_string(&line)?;
-        let hash = hash_of(&text);
-        let open = text.strip_suffix('}').unwrap_or(&text);
-        let length = head.file.metadata()?.len();
-        let written = writeln!(head.file, "{open}{HASH_FIELD}{hash}\"}}");
-        if let Err(error) = written.and_then(|()| head.file.sync_data()) {
-            // Half a line would spoil the next one.
-            let _ = head.file.set_len(length);
-            return Err(error);
+        if head.file.metadata()?.len() >= self.0.octets_max
+            && let Err(error) = self.next_file(&mut head, &act.at)
+        {
+            tracing::error!(%error, "the audit log goes on in a file that is full");
         }
-        head.sequence = line.sequence;
-        head.hash = hash;
-        Ok(())
+        head.add(act)
+    }
+
+    /// Keeps the file under its number and begins another one; the oldest go where there are too many.
+    fn next_file(&self, head: &mut Head, at: &str) -> io::Result<()> {
+        let path = &self.0.path;
+        let mut full = full_files(path)?;
+        let number = full.keys().next_back().map_or(1, |n| n + 1);
+        let name = full_name(path, number);
+        std::fs::rename(path, &name)?;
+        head.file = begun(path)?;
+        sync_folder(path)?;
+        full.insert(number, name);
+        let excess = (full.len() as u64).saturating_sub(FILES - 1);
+        let oldest: Vec<PathBuf> = full
+            .into_values()
+            .take(usize::try_from(excess).unwrap_or(0))
+            .collect();
+        let Some(last) = oldest.last() else {
+            return Ok(());
+        };
+        let end = last_line(last, std::fs::metadata(last)?.len())?;
+        if let Some((sequence, hash)) = end.as_deref().and_then(end_of) {
+            // First it is said, then it is done.
+            head.add(Act {
+                at: at.to_owned(),
+                by: "server".to_owned(),
+                action: DROPPED.to_owned(),
+                subject: sequence.to_string(),
+                detail: hash,
+                outcome: "done".to_owned(),
+                ..Act::default()
+            })?;
+        }
+        oldest.iter().try_for_each(std::fs::remove_file)?;
+        sync_folder(path)
     }
 
     /// Entries as they lie there, newest first, at most `limit`, from `cursor` on, which an earlier
@@ -186,10 +227,14 @@ impl AuditLog {
         cursor: Option<u64>,
         limit: usize,
     ) -> io::Result<(Vec<String>, Option<u64>)> {
-        let path = self.0.path.clone();
+        let log = self.clone();
         let list = move || {
-            let length = std::fs::metadata(&path)?.len();
-            before(&path, cursor.unwrap_or(length).min(length), limit)
+            // Files change their names meanwhile otherwise.
+            let _head = log.0.head.lock();
+            let mut files = full_files(&log.0.path)?;
+            let last = files.keys().next_back().map_or(1, |n| n + 1);
+            files.insert(last, log.0.path.clone());
+            listed(&files, cursor, limit)
         };
         let listed = tokio::task::spawn_blocking(list).await;
         listed.unwrap_or_else(|e| Err(io::Error::other(e)))
@@ -200,43 +245,150 @@ impl AuditLog {
     }
 }
 
-/// Follows a log from its first line to its last.
+impl Head {
+    fn add(&mut self, act: Act) -> io::Result<()> {
+        let line = Line {
+            sequence: self.sequence + 1,
+            at: act.at,
+            by: cut(act.by),
+            from: cut(act.from),
+            action: cut(act.action),
+            subject: cut(act.subject),
+            detail: cut(act.detail),
+            outcome: cut(act.outcome),
+            previous: self.hash.clone(),
+        };
+        let text = serde_json::to_string(&line)?;
+        let hash = hash_of(&text);
+        let open = text.strip_suffix('}').unwrap_or(&text);
+        let length = self.file.metadata()?.len();
+        let written = writeln!(self.file, "{open}{HASH_FIELD}{hash}\"}}");
+        if let Err(error) = written.and_then(|()| self.file.sync_data()) {
+            // Half a line would spoil the next one.
+            let _ = self.file.set_len(length);
+            return Err(error);
+        }
+        self.sequence = line.sequence;
+        self.hash = hash;
+        Ok(())
+    }
+}
+
+/// Follows a log from its first line to its last, through the full files beside `path` and that one.
 pub fn verify(path: &Path) -> Result<Sound, Unsound> {
     let failed = |e: io::Error| Unsound::Io(format!("{}: {e}", path.display()));
-    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
-    let mut sound = Sound {
-        entries: 0,
-        hash: BEGINNING.to_owned(),
-    };
-    loop {
-        let mut line = Vec::new();
-        let mut bounded = reader.by_ref().take(LINE_MAX as u64 + 1);
-        if bounded.read_until(b'\n', &mut line).map_err(failed)? == 0 {
-            return Ok(sound);
-        }
-        let unsound = |why| Unsound::Entry {
-            line: sound.entries + 1,
-            why,
-        };
-        let text = line
-            .strip_suffix(b"\n")
-            .ok_or_else(|| unsound("it has no end"))?;
-        let text = std::str::from_utf8(text).map_err(|_| unsound("it is no text"))?;
-        let (content, hash) = split_hash(text).ok_or_else(|| unsound("it has no hash"))?;
-        if hash_of(&content) != hash {
-            return Err(unsound(
-                "its hash is not that of its content: it was changed",
-            ));
-        }
-        let entry: Line = serde_json::from_str(&content).map_err(|_| unsound("it is no entry"))?;
-        if entry.previous != sound.hash || entry.sequence != sound.entries + 1 {
-            return Err(unsound(
-                "it does not follow the one before: lines were removed, added or moved",
-            ));
-        }
-        sound.hash = hash.to_owned();
-        sound.entries = entry.sequence;
+    let mut chain = Chain::default();
+    for file in full_files(path).map_err(failed)?.values() {
+        chain.follow(file)?;
     }
+    chain.follow(path)?;
+    chain.sound()
+}
+
+/// What has been followed.
+#[derive(Default)]
+struct Chain {
+    /// The number of the first entry, and what it says of the one before.
+    first: Option<(u64, String)>,
+    sequence: u64,
+    hash: String,
+    /// Some entry says that the log begins where it does.
+    begins: bool,
+}
+
+impl Chain {
+    fn follow(&mut self, path: &Path) -> Result<(), Unsound> {
+        let failed = |e: io::Error| Unsound::Io(format!("{}: {e}", path.display()));
+        let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+        for number in 1.. {
+            let mut line = Vec::new();
+            let mut bounded = reader.by_ref().take(LINE_MAX as u64 + 1);
+            if bounded.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+                break;
+            }
+            self.take(&line).map_err(|why| Unsound::Entry {
+                file: path.display().to_string(),
+                line: number,
+                why,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        let text = line.strip_suffix(b"\n").ok_or("it has no end")?;
+        let text = std::str::from_utf8(text).map_err(|_| "it is no text")?;
+        let (content, hash) = split_hash(text).ok_or("it has no hash")?;
+        if hash_of(&content) != hash {
+            return Err("its hash is not that of its content: it was changed");
+        }
+        let entry: Line = serde_json::from_str(&content).map_err(|_| "it is no entry")?;
+        match &self.first {
+            None => self.first = Some((entry.sequence, entry.previous)),
+            Some(_) if entry.previous != self.hash || entry.sequence != self.sequence + 1 => {
+                return Err(
+                    "it does not follow the one before: lines were removed, added or moved",
+                );
+            }
+            Some((first, previous)) => {
+                self.begins |= entry.action == DROPPED
+                    && entry.detail == *previous
+                    && entry.subject.parse() == Ok(first - 1);
+            }
+        }
+        self.sequence = entry.sequence;
+        hash.clone_into(&mut self.hash);
+        Ok(())
+    }
+
+    fn sound(self) -> Result<Sound, Unsound> {
+        let (first, previous) = self.first.unwrap_or((1, BEGINNING.to_owned()));
+        if !self.begins && (first != 1 || previous != BEGINNING) {
+            return Err(Unsound::Beginning(first));
+        }
+        Ok(Sound {
+            entries: (self.sequence + 1).saturating_sub(first),
+            first,
+            hash: self.hash,
+        })
+    }
+}
+
+fn begun(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).read(true).append(true).mode(0o600);
+    options.open(path)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
+fn full_name(path: &Path, number: u64) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    folder_of(path).join(format!("{stem}-{number:06}.jsonl"))
+}
+
+/// The full files beside `path`, by their numbers.
+fn full_files(path: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let number = |name: &str| {
+        let digits = name.strip_prefix(&*stem)?.strip_prefix('-')?;
+        digits.strip_suffix(".jsonl")?.parse::<u64>().ok()
+    };
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder_of(path))? {
+        let entry = entry?;
+        if let Some(number) = entry.file_name().to_str().and_then(number) {
+            files.insert(number, entry.path());
+        }
+    }
+    Ok(files)
 }
 
 fn hash_of(content: &str) -> String {
@@ -248,6 +400,12 @@ fn hash_of(content: &str) -> String {
 fn split_hash(line: &str) -> Option<(String, &str)> {
     let (content, rest) = line.rsplit_once(HASH_FIELD)?;
     Some((format!("{content}}}"), rest.strip_suffix("\"}")?))
+}
+
+/// The number and the hash of an entry.
+fn end_of(line: &str) -> Option<(u64, String)> {
+    let entry: Line = serde_json::from_str(line).ok()?;
+    Some((entry.sequence, split_hash(line)?.1.to_owned()))
 }
 
 fn cut(mut text: String) -> String {
@@ -267,6 +425,40 @@ fn end_of_last_line(file: &mut File, length: u64) -> io::Result<u64> {
     file.take(LINE_MAX as u64).read_to_end(&mut end)?;
     let newline = end.iter().rposition(|b| *b == b'\n');
     Ok(newline.map_or(start, |at| start + at as u64 + 1))
+}
+
+fn last_line(path: &Path, end: u64) -> io::Result<Option<String>> {
+    Ok(before(path, end, 1)?.0.pop())
+}
+
+/// Lines of all files, the last one first, from a cursor on; and the cursor of those before them.
+fn listed(
+    files: &BTreeMap<u64, PathBuf>,
+    cursor: Option<u64>,
+    limit: usize,
+) -> io::Result<(Vec<String>, Option<u64>)> {
+    let (from, at) = match cursor {
+        None => (u64::MAX, u64::MAX),
+        Some(cursor) => (cursor >> OFFSET_BITS, cursor & ((1 << OFFSET_BITS) - 1)),
+    };
+    let mut lines = Vec::new();
+    let mut older = files.range(..=from).rev().peekable();
+    while let Some((number, path)) = older.next() {
+        let length = std::fs::metadata(path)?.len();
+        let end = if *number == from {
+            at.min(length)
+        } else {
+            length
+        };
+        let (mut some, rest) = before(path, end, limit - lines.len())?;
+        lines.append(&mut some);
+        let rest = rest.map(|offset| (*number, offset));
+        let next = rest.or_else(|| older.peek().map(|(n, _)| (**n, (1 << OFFSET_BITS) - 1)));
+        if lines.len() >= limit || next.is_none() {
+            return Ok((lines, next.map(|(n, offset)| n << OFFSET_BITS | offset)));
+        }
+    }
+    Ok((lines, None))
 }
 
 /// Lines that end before `end`, the last one first, and where those before them end.
@@ -325,9 +517,13 @@ mod tests {
         let path = folder.join("audit.jsonl");
         // Each opening goes on where the one before ended.
         for n in 1..=count {
-            AuditLog::open(&path).unwrap().write(act(n)).unwrap();
+            opened(&path).write(act(n)).unwrap();
         }
         path
+    }
+
+    fn opened(path: &Path) -> AuditLog {
+        AuditLog::open(path, 1 << 30).unwrap()
     }
 
     #[test]
@@ -352,7 +548,9 @@ mod tests {
             all.remove(n);
             all
         };
-        assert_eq!(broken(without(0)), 1);
+        let cut = lines[1..].join("\n") + "\n";
+        std::fs::write(&path, cut).unwrap();
+        assert_eq!(verify(&path), Err(Unsound::Beginning(2)));
         assert_eq!(broken(without(3)), 4);
         let mut moved = without(4);
         moved.swap(1, 2);
@@ -371,7 +569,7 @@ mod tests {
         let mut text = std::fs::read(&path).unwrap();
         text.extend_from_slice(b"{\"sequence\":3,\"at\":\"2026");
         std::fs::write(&path, text).unwrap();
-        AuditLog::open(&path).unwrap().write(act(3)).unwrap();
+        opened(&path).write(act(3)).unwrap();
         assert_eq!(verify(&path).unwrap().entries, 3);
     }
 
@@ -380,7 +578,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let count = 400;
         let path = folder.path().join("audit.jsonl");
-        let log = AuditLog::open(&path).unwrap();
+        // The last hundred lines are in the file that is written to, the others in full ones.
+        let log = AuditLog::open(&path, FILES * 100_000).unwrap();
         assert_eq!(log.list(None, 10).await.unwrap(), (Vec::new(), None));
         for n in 1..=count {
             let mut act = act(n);
@@ -402,5 +601,76 @@ mod tests {
         let expected: Vec<u64> = (1..=count as u64).rev().collect();
         assert_eq!(seen, expected);
         assert_eq!(verify(&path).unwrap().entries, count as u64);
+    }
+
+    /// As many files as there may be, and what went in its time.
+    fn rotated(folder: &Path) -> PathBuf {
+        let path = folder.join("audit.jsonl");
+        for n in 1..=100 {
+            // Each opening finds the end wherever it is.
+            let log = AuditLog::open(&path, FILES * 2_000).unwrap();
+            log.write(act(n)).unwrap();
+        }
+        path
+    }
+
+    #[test]
+    fn full_files_are_kept_and_the_oldest_go_and_the_chain_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = rotated(folder.path());
+        let full = full_files(&path).unwrap();
+        assert_eq!(full.len() as u64, FILES - 1);
+        let sound = verify(&path).unwrap();
+        assert!(sound.first > 1, "{sound:?}");
+        let dropped = std::fs::read_to_string(&path).unwrap() + &all(&full);
+        let dropped = dropped.matches(DROPPED).count() as u64;
+        let written = sound.first - 1 + sound.entries;
+        assert!(written > 100 && dropped > 0, "{written}, {dropped}");
+        for file in full.values() {
+            let length = std::fs::metadata(file).unwrap().len();
+            assert!((2_000..4_000).contains(&length), "{length}");
+        }
+    }
+
+    fn all(files: &BTreeMap<u64, PathBuf>) -> String {
+        let texts = files.values().map(|f| std::fs::read_to_string(f).unwrap());
+        texts.collect()
+    }
+
+    #[test]
+    fn a_log_of_several_files_is_found_out_wherever_it_was_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = rotated(folder.path());
+        let full = full_files(&path).unwrap();
+        for (n, file) in &full {
+            let text = std::fs::read_to_string(file).unwrap();
+            std::fs::remove_file(file).unwrap();
+            assert!(verify(&path).is_err(), "without file {n}");
+            let whole: Vec<&str> = text.lines().collect();
+            for without in 0..whole.len() {
+                let mut some = whole.clone();
+                some.remove(without);
+                std::fs::write(file, some.join("\n") + "\n").unwrap();
+                assert!(verify(&path).is_err(), "without line {without} of file {n}");
+            }
+            std::fs::write(file, &text).unwrap();
+            assert!(verify(&path).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_crash_between_two_files_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = rotated(folder.path());
+        let before = verify(&path).unwrap();
+        // It was renamed, and no other was begun; or begun and not written to.
+        std::fs::rename(&path, full_name(&path, 999)).unwrap();
+        for _ in 0..2 {
+            let log = AuditLog::open(&path, 1 << 30).unwrap();
+            assert_eq!(verify(&path).unwrap(), before);
+            drop(log);
+        }
+        opened(&path).write(act(101)).unwrap();
+        assert_eq!(verify(&path).unwrap().entries, before.entries + 1);
     }
 }

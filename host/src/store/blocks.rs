@@ -214,10 +214,18 @@ pub(super) fn each<'a>(records: &'a [u8], mut take: impl FnMut(MessageId, &'a [u
     }
 }
 
-/// The records of a block as it is on disk; none where they are sealed.
-pub(super) fn unsealed(octets: &[u8]) -> Option<&[u8]> {
-    let (flags, records) = octets.split_first()?;
-    (flags & SEALED == 0).then_some(records)
+/// The records of a block as it is on disk.
+pub(super) fn records<'a>(
+    seals: Option<&Seals>,
+    key: &[u8],
+    octets: &'a [u8],
+) -> Result<Cow<'a, [u8]>, StoreError> {
+    opened(seals, key, octets).map(|(_, records)| records)
+}
+
+/// The first millisecond of what a block may hold, as an id.
+pub(super) fn first_id(key: &[u8]) -> MessageId {
+    MessageId(u128::from(millis(key)) << 80)
 }
 
 fn key(bucket: u64, n: usize) -> [u8; 8] {

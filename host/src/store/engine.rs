@@ -23,7 +23,7 @@ use super::journal::Journal;
 use super::keys::{self, Key};
 use super::overlay::{Generation, Overlay};
 use super::sealed::{Header, PLAIN_ENTRIES};
-use super::sealing::{Names, Seals};
+use super::sealing::{Names, NamesKey, Seals};
 use super::types::{Probes, StoreError};
 use crate::domain::MessageId;
 
@@ -69,13 +69,15 @@ pub(super) fn gone_is_none<T>(read: sled::Result<Option<T>>) -> Result<Option<T>
 }
 
 impl Engine {
-    /// Opens or creates the database under `directory` and replays its journal.
+    /// Opens or creates the database under `directory` and replays its journal. `names_key`: what hashes names
+    /// where it is sealed for the first time; else one is drawn.
     pub fn open(
         directory: &Path,
         cache_octets: u64,
         sync: bool,
         probes: Probes,
         seals: Option<Seals>,
+        names_key: Option<NamesKey>,
     ) -> Result<(Arc<Engine>, Journal), StoreError> {
         let created = !directory.join("db").exists();
         std::fs::create_dir_all(directory)
@@ -127,7 +129,7 @@ impl Engine {
             (Some(header), Some(seals)) => engine.unlock(header, seals)?,
             (None, Some(seals)) => {
                 engine = engine.with_empty_journal()?;
-                engine.seal_all(seals)?;
+                engine.seal_all(seals, names_key)?;
             }
         }
         let engine = Arc::new(engine);

@@ -5,7 +5,7 @@ use super::*;
 use crate::clock::Timestamp;
 
 fn open(directory: &Path) -> (Arc<Engine>, Journal) {
-    Engine::open(directory, 8 << 20, true, Probes::default(), None).unwrap()
+    Engine::open(directory, 8 << 20, true, Probes::default(), None, None).unwrap()
 }
 
 fn value(text: &str) -> Value {

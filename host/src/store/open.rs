@@ -61,6 +61,7 @@ pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, 
         options.sync,
         options.probes.clone(),
         options.seals.clone(),
+        None,
     )?;
     let ledger = match engine.get(keys::LEDGER)? {
         Some(value) => records::decode_ledger(&value).map_err(damage)?,

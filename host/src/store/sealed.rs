@@ -9,12 +9,12 @@
 use super::blocks;
 use super::engine::{Engine, sled_error};
 use super::keys;
-use super::sealing::{Fingerprint, NAMES_KEY, Names, Seals, missing};
+use super::sealing::{Fingerprint, Names, NamesKey, Seals, missing};
 use super::types::StoreError;
 
 const VERSION: u8 = 1;
-const TREE: &str = "seal";
-const HEADER: &[u8] = b"header";
+pub(super) const TREE: &str = "seal";
+pub(super) const HEADER: &[u8] = b"header";
 pub(super) const PLAIN_ENTRIES: &str = "main";
 pub(super) const SEALED_ENTRIES: &str = "sealed";
 /// What names' key is sealed for.
@@ -42,17 +42,19 @@ impl Header {
             return Ok(None);
         }
         let tree = db.open_tree(TREE).map_err(sled_error)?;
-        let Some(octets) = tree.get(HEADER).map_err(sled_error)? else {
-            return Ok(None);
-        };
-        match &*octets {
+        let octets = tree.get(HEADER).map_err(sled_error)?;
+        octets.map(|octets| Header::decode(&octets)).transpose()
+    }
+
+    pub fn decode(octets: &[u8]) -> Result<Header, StoreError> {
+        match octets {
             [VERSION, complete, count, rest @ ..] if rest.len() > 4 * usize::from(*count) => {
                 let (needed, names_key) = rest.split_at(4 * usize::from(*count));
-                Ok(Some(Header {
+                Ok(Header {
                     needed: needed.as_chunks().0.to_vec(),
                     complete: *complete != 0,
                     names_key: names_key.to_vec(),
-                }))
+                })
             }
             [VERSION, ..] | [] => Err(StoreError::Corrupt("its seal's header is cut short".into())),
             [version, ..] => Err(StoreError::Format(format!(
@@ -79,15 +81,23 @@ impl Header {
             None => StoreError::Corrupt("its seal names no key".into()),
         }
     }
+
+    /// The key of its hashed names; refused where one of the keys that it needs is not there.
+    pub fn names_key(&self, seals: &Seals) -> Result<NamesKey, StoreError> {
+        if let Some(unknown) = self.needed.iter().find(|f| !seals.has(f)) {
+            return Err(missing(unknown));
+        }
+        let octets = seals.open(PLACE, &self.names_key)?;
+        octets.try_into().map_err(|_| {
+            StoreError::Corrupt("the key of its hashed names has not 32 octets".into())
+        })
+    }
 }
 
 impl Engine {
     /// Reads and writes sealed octets from here on.
     pub(super) fn unlock(&mut self, mut header: Header, seals: Seals) -> Result<(), StoreError> {
-        if let Some(unknown) = header.needed.iter().find(|f| !seals.has(f)) {
-            return Err(missing(unknown));
-        }
-        let names_key = seals.open(PLACE, &header.names_key)?;
+        let names_key = header.names_key(&seals)?;
         if !header.needed.contains(&seals.newest()) {
             header.needed.insert(0, seals.newest());
             header.complete = false;
@@ -108,9 +118,13 @@ impl Engine {
     }
 
     /// The journal of a store that was not sealed is in its trees. Begun again after a crash, it does
-    /// no harm: the header comes last.
-    pub(super) fn seal_all(&mut self, seals: Seals) -> Result<(), StoreError> {
-        let names_key: [u8; NAMES_KEY] = Names::new_key()?;
+    /// no harm: the header comes last. `names_key`: of a store that this one is made of.
+    pub(super) fn seal_all(
+        &mut self,
+        seals: Seals,
+        names_key: Option<NamesKey>,
+    ) -> Result<(), StoreError> {
+        let names_key = names_key.map_or_else(Names::new_key, Ok)?;
         let names = Names::hashed(&names_key);
         self.db.drop_tree(SEALED_ENTRIES).map_err(sled_error)?;
         let sealed = self.db.open_tree(SEALED_ENTRIES).map_err(sled_error)?;

@@ -213,16 +213,15 @@ fn random(out: &mut [u8]) -> Result<(), String> {
 #[derive(Clone, Default)]
 pub(super) struct Names(Option<hmac::Key>);
 
-/// Octets of a hash's key.
-pub(super) const NAMES_KEY: usize = 32;
+pub(super) type NamesKey = [u8; 32];
 
 impl Names {
     pub fn hashed(key: &[u8]) -> Names {
         Names(Some(hmac::Key::new(hmac::HMAC_SHA256, key)))
     }
 
-    pub fn new_key() -> Result<[u8; NAMES_KEY], StoreError> {
-        let mut key = [0; NAMES_KEY];
+    pub fn new_key() -> Result<NamesKey, StoreError> {
+        let mut key = NamesKey::default();
         random(&mut key).map_err(StoreError::Io)?;
         Ok(key)
     }
@@ -313,13 +312,13 @@ mod tests {
 
     #[test]
     fn names_are_hashed_under_a_key_and_apart() {
-        let names = Names::hashed(&[1; NAMES_KEY]);
+        let names = Names::hashed(&[1; 32]);
         let one = names.hash(b"u", &["ab", "c"]);
         assert_eq!(one, names.hash(b"u", &["ab", "c"]));
         for other in [
             names.hash(b"u", &["a", "bc"]),
             names.hash(b"s", &["ab", "c"]),
-            Names::hashed(&[2; NAMES_KEY]).hash(b"u", &["ab", "c"]),
+            Names::hashed(&[2; 32]).hash(b"u", &["ab", "c"]),
             Names::default().hash(b"u", &["ab", "c"]),
         ] {
             assert_ne!(one, other);

@@ -11,7 +11,8 @@ use super::super::keys::{self, Key};
 use super::super::manifest::Manifest;
 use super::super::overlay::Generation;
 use super::super::records::{self, Ledger};
-use super::super::sealed::SEALED_ENTRIES;
+use super::super::sealed::{self, Header, SEALED_ENTRIES};
+use super::super::sealing::{Names, NamesKey, Seals};
 use super::super::types::StoreError;
 use super::log::{Depth, Log, META_PAGE, trees};
 use super::page::{self, Data, Node};
@@ -30,20 +31,30 @@ pub(super) struct Contents {
     days: BTreeMap<u32, u64>,
     /// Its entries are sealed: without the keys only its files can be judged.
     pub is_sealed: bool,
+    /// What opens what is sealed, where it is.
+    pub seals: Option<Seals>,
+    /// What hashed its names; none where they are as they are, and where that cannot be read any more.
+    pub names_key: Option<NamesKey>,
     /// Leaves that no tree leads to any more, because damage took a node above them.
     loose: Vec<u64>,
     /// Pages of the trees that cannot be read.
     pub unreadable: HashSet<u64>,
     /// Commits of the journal that cannot be read.
     pub unreadable_commits: usize,
+    /// Plain entries that no key opens.
+    pub unopened: usize,
 }
 
+/// A record as it was written, or why it cannot be had.
+pub(super) type Found<'a> = Result<&'a [u8], String>;
+
 impl Contents {
-    /// `None` where there is no database.
+    /// `None` where there is no database. `keys` open it where it is sealed; refused where one is missing.
     pub fn read(
         directory: &Path,
         depth: Depth,
         manifest: Option<Manifest>,
+        keys: Option<&Seals>,
     ) -> Result<Option<Contents>, StoreError> {
         let durable = manifest.map_or(0, |m| m.sequence);
         let Some(log) = Log::open(&directory.join("sled"), depth, durable)? else {
@@ -56,9 +67,12 @@ impl Contents {
             main: None,
             days: BTreeMap::new(),
             is_sealed: false,
+            seals: None,
+            names_key: None,
             loose: Vec::new(),
             unreadable: HashSet::new(),
             unreadable_commits: 0,
+            unopened: 0,
         };
         let named = trees(&contents.log);
         if named.is_none() {
@@ -68,6 +82,7 @@ impl Contents {
         }
         let trees = named.unwrap_or_default();
         let mut journals = BTreeMap::new();
+        let (mut entries, mut seal) = (None, None);
         for (name, root) in &trees {
             match **name {
                 [DAY, a, b, c, d] => {
@@ -75,7 +90,8 @@ impl Contents {
                         .days
                         .insert(u32::from_be_bytes([a, b, c, d]), *root);
                 }
-                _ if name == SEALED_ENTRIES.as_bytes() => contents.is_sealed = true,
+                _ if name == SEALED_ENTRIES.as_bytes() => entries = Some(*root),
+                _ if name == sealed::TREE.as_bytes() => seal = Some(*root),
                 _ if name == MAIN => contents.main = Some(*root),
                 _ if journal::is_journal(name) => drop(journals.insert(name, *root)),
                 _ => {}
@@ -84,10 +100,43 @@ impl Contents {
         if !contents.unreadable.is_empty() || !contents.log.damage.is_empty() {
             contents.find_loose(trees.values());
         }
+        contents.unlock(entries, seal, keys)?;
         contents.replay(journals.into_values());
         let ledger = contents.ledger();
         contents.sequence = contents.sequence.max(ledger.map_or(0, |l| l.sequence));
         Ok(Some(contents))
+    }
+
+    /// A store is sealed once its header says so: entries that were sealed before that are copies.
+    fn unlock(
+        &mut self,
+        entries: Option<u64>,
+        seal: Option<u64>,
+        keys: Option<&Seals>,
+    ) -> Result<(), StoreError> {
+        let header = seal.and_then(|root| self.find(root, sealed::HEADER));
+        let header = header.or_else(|| self.find_in_loose(sealed::HEADER));
+        let header = header.map(|octets| Header::decode(&octets)).transpose()?;
+        self.is_sealed = header.is_some() || (entries.is_some() && self.main.is_none());
+        if !self.is_sealed {
+            return Ok(());
+        }
+        self.main = entries;
+        self.seals = keys.cloned();
+        if let (Some(header), Some(seals)) = (header, keys) {
+            self.names_key = Some(header.names_key(seals)?);
+        }
+        Ok(())
+    }
+
+    /// What stands for names in keys.
+    pub fn names(&self) -> Names {
+        match (&self.names_key, self.is_sealed) {
+            (Some(key), _) => Names::hashed(key),
+            // What is hashed cannot be looked up, and tells its name all the same.
+            (None, true) => Names::hashed(&[]),
+            (None, false) => Names::default(),
+        }
     }
 
     /// Brings the journal's commits into the overlay.
@@ -112,10 +161,11 @@ impl Contents {
         for chunk in chunks {
             let sequence = journal::sequence_of(&chunk);
             self.sequence = self.sequence.max(sequence.unwrap_or(0));
-            if self.is_sealed && sequence.is_some() {
+            if self.is_sealed && self.seals.is_none() && sequence.is_some() {
                 continue;
             }
-            if replay.take(&chunk, None, &mut self.overlay).is_err() {
+            let taken = replay.take(&chunk, self.seals.as_ref(), &mut self.overlay);
+            if taken.is_err() {
                 self.unreadable_commits += 1;
                 replay = Replay::default();
             }
@@ -161,33 +211,43 @@ impl Contents {
     }
 
     pub fn ledger(&self) -> Option<Ledger> {
+        if self.is_sealed && self.seals.is_none() {
+            return None;
+        }
         let value = match self.overlay.plain.get(keys::LEDGER) {
             Some(entry) => entry.value.as_deref().map(<[u8]>::to_vec),
-            None => match self.main.and_then(|root| self.find(root, keys::LEDGER)) {
-                None => self.loose_ledger(),
-                found => found,
-            },
+            None => {
+                let found = self.main.and_then(|root| self.find(root, keys::LEDGER));
+                let found = found.or_else(|| self.find_in_loose(keys::LEDGER));
+                opened(self.seals.as_ref(), keys::LEDGER, &found?).ok()
+            }
         };
         records::decode_ledger(&value?).ok()
     }
 
-    fn loose_ledger(&self) -> Option<Vec<u8>> {
+    fn find_in_loose(&self, wanted: &[u8]) -> Option<Vec<u8>> {
         let mut found = None;
         self.each_loose(&mut |key, value| {
-            if key == keys::LEDGER {
+            if key == wanted {
                 found = Some(value.to_vec());
             }
         });
         found
     }
 
-    /// Every plain entry, those of days among them.
+    /// Every plain entry, those of days among them. Counts what no key opens.
     pub fn plain(&mut self) -> BTreeMap<Key, Vec<u8>> {
         let mut all = BTreeMap::new();
+        let seals = self.seals.clone();
+        let mut unopened = HashSet::new();
+        let mut take = |key: &[u8], value: &[u8]| match opened(seals.as_ref(), key, value) {
+            Ok(value) => drop(all.insert(Key::from(key), value)),
+            Err(_) => drop(unopened.insert(Key::from(key))),
+        };
         self.each_loose(&mut |key, value| {
             let is_chunk = key.len() == 4 && journal::sequence_of(value).is_some();
-            if !is_block(key) && !is_chunk {
-                all.insert(Key::from(key), value.to_vec());
+            if !is_block(key) && !is_chunk && key != sealed::HEADER {
+                take(key, value);
             }
         });
         let roots: Vec<u64> = self
@@ -198,7 +258,7 @@ impl Contents {
         for root in roots {
             self.each(root, &mut |key, value| {
                 if !is_block(key) {
-                    all.insert(Key::from(key), value.to_vec());
+                    take(key, value);
                 }
             });
         }
@@ -207,30 +267,40 @@ impl Contents {
                 Some(value) => all.insert(key.clone(), value.to_vec()),
                 None => all.remove(key),
             };
+            unopened.remove(key);
         }
+        self.unopened = unopened
+            .iter()
+            .filter(|key| !all.contains_key(*key))
+            .count();
         all
     }
 
-    /// Every record. One that damage left in two versions comes twice, the newer one later.
-    pub fn each_record(&mut self, take: &mut dyn FnMut(MessageId, &[u8])) {
+    /// Every record, and every block of records that no key opens. A record that damage left in two versions
+    /// comes twice, the newer one later.
+    pub fn each_record(&mut self, take: &mut dyn FnMut(MessageId, Found<'_>)) {
         let overlay = std::mem::take(&mut self.overlay);
+        let seals = self.seals.clone();
         let mut of_block = |key: &[u8], value: &[u8]| {
-            if is_block(key)
-                && let Some(records) = blocks::unsealed(value)
-            {
-                blocks::each(records, |id, record| {
-                    if !overlay.records.contains_key(&id) {
-                        take(id, record);
-                    }
-                });
+            if !is_block(key) {
+                return;
             }
+            let records = match blocks::records(seals.as_ref(), key, value) {
+                Ok(records) => records,
+                Err(why) => return take(blocks::first_id(key), Err(why.to_string())),
+            };
+            blocks::each(&records, |id, record| {
+                if !overlay.records.contains_key(&id) {
+                    take(id, Ok(record));
+                }
+            });
         };
         self.each_loose(&mut of_block);
         for root in self.days.values().copied().collect::<Vec<_>>() {
             self.each(root, &mut of_block);
         }
         for (id, record) in &overlay.records {
-            take(*id, record);
+            take(*id, Ok(record));
         }
         self.overlay = overlay;
     }
@@ -310,4 +380,12 @@ impl Contents {
 /// Whether this is the key of a block of records.
 fn is_block(key: &[u8]) -> bool {
     key.len() == 8 && key.first() == Some(&blocks::LETTER)
+}
+
+/// A plain entry's value. Those of days are what they are: fingerprints under hashed keys.
+fn opened(seals: Option<&Seals>, key: &[u8], value: &[u8]) -> Result<Vec<u8>, StoreError> {
+    match seals {
+        Some(seals) if keys::idempotency_day(key).is_none() => seals.open(key, value),
+        _ => Ok(value.to_vec()),
+    }
 }

@@ -20,10 +20,10 @@ use super::optout;
 use super::prepared::{self, Prepared};
 use super::read::orphan_at;
 use super::records::{self, Kind, Ledger};
-use super::sealing::Names;
+use super::sealing::{Names, Seals};
 use super::types::{InboundRecord, OptOut, OrphanReceipt, OutboxEntry, StoreError};
 use crate::domain::{Message, MessageId};
-use contents::Contents;
+use contents::{Contents, Found};
 
 pub use log::Damage;
 pub use repair::{Repaired, repair};
@@ -43,8 +43,9 @@ pub struct Report {
     pub sequence: u64,
     pub manifest_sequence: Option<u64>,
     pub closed_in_order: bool,
-    /// Its entries are sealed: only its files were read, not what is in them.
     pub is_sealed: bool,
+    /// It is sealed and there were no keys: only its files were read, not what is in them.
+    pub is_closed: bool,
     /// Octets of the database.
     pub octets: u64,
     pub messages: u64,
@@ -82,7 +83,8 @@ pub enum Item {
     OptOut(OptOut),
     /// A webhook or a deliver_sm that is owed.
     Owed(OutboxEntry),
-    Unreadable(MessageId, String),
+    /// A record, or all of one millisecond's that lay together, or something that is no record.
+    Unreadable(Option<MessageId>, String),
 }
 
 /// Refuses to start on files in which sled would silently lose what is there. Changes nothing.
@@ -94,7 +96,7 @@ pub(super) fn before_open(directory: &Path, manifest: Option<Manifest>) -> Resul
 
 /// Why what sled would make of the files is less than what is known to have been there.
 fn as_sled_will(directory: &Path, manifest: Option<Manifest>) -> Result<(), StoreError> {
-    let contents = Contents::read(directory, log::Depth::Start, manifest)?;
+    let contents = Contents::read(directory, log::Depth::Start, manifest, None)?;
     let Some(contents) = contents else {
         return match manifest {
             Some(manifest) if manifest.sequence > 0 => Err(StoreError::Lost(format!(
@@ -127,10 +129,10 @@ fn as_sled_will(directory: &Path, manifest: Option<Manifest>) -> Result<(), Stor
     }
 }
 
-/// Reads everything.
-pub fn check(directory: &Path) -> Result<Report, StoreError> {
+/// Reads everything; of a sealed store without `keys` its files alone.
+pub fn check(directory: &Path, keys: Option<&Seals>) -> Result<Report, StoreError> {
     let _lock = lock(directory)?;
-    let mut report = read_all(directory)?;
+    let mut report = read_all(directory, keys)?;
     // What can be read and what a server would find are two things where the log is broken near its end.
     if report.is_sound()
         && let Err(refused) = as_sled_will(directory, Manifest::read(directory)?)
@@ -140,7 +142,7 @@ pub fn check(directory: &Path) -> Result<Report, StoreError> {
     Ok(report)
 }
 
-fn read_all(directory: &Path) -> Result<Report, StoreError> {
+fn read_all(directory: &Path, keys: Option<&Seals>) -> Result<Report, StoreError> {
     let mut report = Report::default();
     let manifest = match Manifest::read(directory) {
         Ok(manifest) => manifest,
@@ -152,14 +154,16 @@ fn read_all(directory: &Path) -> Result<Report, StoreError> {
     };
     report.manifest_sequence = manifest.map(|m| m.sequence);
     report.closed_in_order = manifest.is_some_and(|m| m.clean);
-    let Some(mut contents) = Contents::read(directory, log::Depth::Whole, manifest)? else {
+    let contents = Contents::read(directory, log::Depth::Whole, manifest, keys)?;
+    let Some(mut contents) = contents else {
         report.problem("the file sled/db is gone");
         return Ok(report);
     };
     report.octets = contents.log.octets;
     report.sequence = contents.sequence;
-    if contents.is_sealed {
-        report.is_sealed = true;
+    report.is_sealed = contents.is_sealed;
+    report.is_closed = contents.is_sealed && contents.seals.is_none();
+    if report.is_closed {
         report.damage.clone_from(&contents.log.damage);
         if contents.unreadable.len() + contents.unreadable_commits > 0 {
             report.problem("pages or commits of the database cannot be read");
@@ -174,12 +178,19 @@ fn read_all(directory: &Path) -> Result<Report, StoreError> {
             manifest.sequence, contents.sequence
         ));
     }
+    if contents.is_sealed && contents.names_key.is_none() {
+        report.problem("the header of its seal cannot be read");
+    }
     let plain = contents.plain();
-    let due = check_plain(&plain, &mut report);
+    if contents.unopened > 0 {
+        let n = contents.unopened;
+        report.problem(format!("{n} sealed entries were changed or cut short"));
+    }
+    let due = check_plain(&plain, &contents.names(), &mut report);
     let lanes = lanes(&plain);
     let mut wanted = BTreeSet::new();
     let (mut messages, mut live) = (BTreeMap::new(), BTreeMap::new());
-    contents.each_record(&mut |id, record| match read_record(id, record) {
+    contents.each_record(&mut |id, record| match read_record(id, &record) {
         Item::Message(message) => {
             let day = id.timestamp().day();
             messages.insert(id, day);
@@ -195,7 +206,8 @@ fn read_all(directory: &Path) -> Result<Report, StoreError> {
         Item::Inbound(_) => report.inbound += 1,
         Item::Unreadable(id, why) => {
             report.unreadable += 1;
-            report.problem(format!("record {id}: {why}"));
+            let id = id.map_or(String::new(), |id| format!(" {id}"));
+            report.problem(format!("record{id}: {why}"));
         }
         _ => {}
     });
@@ -252,7 +264,12 @@ fn check_ledger(
 }
 
 /// Reads every plain entry; gives back those of the due index.
-fn check_plain(plain: &BTreeMap<Key, Vec<u8>>, report: &mut Report) -> BTreeSet<Key> {
+fn check_plain(
+    plain: &BTreeMap<Key, Vec<u8>>,
+    names: &Names,
+    report: &mut Report,
+) -> BTreeSet<Key> {
+    let no_names = || Err("it has no legal shape".to_owned());
     let mut due = BTreeSet::new();
     for (key, value) in plain {
         let letter = key.get(..1).unwrap_or_default();
@@ -282,9 +299,21 @@ fn check_plain(plain: &BTreeMap<Key, Vec<u8>>, report: &mut Report) -> BTreeSet<
                 "parts of inbound messages",
                 told(records::decode_fragment(value)),
             ),
-            keys::WISH => ("opt-outs", told(records::decode_wish(value))),
+            keys::WISH => (
+                "opt-outs",
+                match keys::wish_parts(names, key, value) {
+                    Some((.., wish)) => told(records::decode_wish(wish)),
+                    None => no_names(),
+                },
+            ),
             keys::RECENT => ("recency counts", told(records::decode_recent(value))),
-            keys::STATE => ("plugin state", told(records::decode_state(value))),
+            keys::STATE => (
+                "plugin state",
+                match keys::state_parts(names, key, value) {
+                    Some((.., state)) => told(records::decode_state(state)),
+                    None => no_names(),
+                },
+            ),
             keys::INBOUND => ("inbound list", told(records::decode_parties(value))),
             keys::LEDGER => continue,
             [keys::IDEMPOTENCY] => ("idempotency keys", told(records::decode_fingerprint(value))),
@@ -319,40 +348,51 @@ fn lanes(plain: &BTreeMap<Key, Vec<u8>>) -> std::collections::HashMap<crate::dom
     lanes
 }
 
-fn read_record(id: MessageId, record: &[u8]) -> Item {
+fn read_record(id: MessageId, record: &Found<'_>) -> Item {
+    let record = match record {
+        Ok(record) => *record,
+        Err(why) => return Item::Unreadable(Some(id), why.clone()),
+    };
     let read = match records::kind_of(record) {
         Some(kind) if kind == Kind::Inbound as u8 => {
             records::decode_inbound(record).map(|r| Item::Inbound(Box::new(r)))
         }
         _ => records::decode_message(record).map(|m| Item::Message(Box::new(m))),
     };
-    read.unwrap_or_else(|damage| Item::Unreadable(id, damage.to_string()))
+    read.unwrap_or_else(|damage| Item::Unreadable(Some(id), damage.to_string()))
 }
 
 /// Hands out everything that a store keeps for people. Stops where `take` fails.
 pub fn export<E>(
     directory: &Path,
+    keys: Option<&Seals>,
     mut take: impl FnMut(Item) -> Result<(), E>,
 ) -> Result<Result<(), E>, StoreError> {
     let _lock = lock(directory)?;
     let manifest = readable_manifest(directory)?;
-    let Some(mut contents) = Contents::read(directory, log::Depth::Whole, manifest)? else {
+    let contents = Contents::read(directory, log::Depth::Whole, manifest, keys)?;
+    let Some(mut contents) = contents else {
         return Err(StoreError::Lost("the file sled/db is gone".into()));
     };
-    sealed_is_refused(&contents)?;
+    closed_is_refused(&contents)?;
     let mut done = Ok(());
     contents.each_record(&mut |id, record| {
         if done.is_ok() {
-            done = take(read_record(id, record));
+            done = take(read_record(id, &record));
         }
     });
-    for (key, value) in contents.plain() {
+    let (plain, names) = (contents.plain(), contents.names());
+    if contents.unopened > 0 && done.is_ok() {
+        let why = format!("{} sealed entries do not open", contents.unopened);
+        done = take(Item::Unreadable(None, why));
+    }
+    for (key, value) in plain {
         if done.is_err() {
             break;
         }
         let item = match key.get(..1).unwrap_or_default() {
             keys::ORPHAN => orphan_at(&key, &value)?.map(|o| Item::Receipt(Box::new(o))),
-            keys::WISH => optout::entry(&Names::default(), &key, &value).map(Item::OptOut),
+            keys::WISH => optout::entry(&names, &key, &value).map(Item::OptOut),
             keys::WEBHOOK | keys::DELIVERY | keys::DEAD => {
                 Some(Item::Owed(records::decode_outbox(&value).map_err(damage)?))
             }
@@ -373,12 +413,11 @@ fn readable_manifest(directory: &Path) -> Result<Option<Manifest>, StoreError> {
     }
 }
 
-fn sealed_is_refused(contents: &Contents) -> Result<(), StoreError> {
-    match contents.is_sealed {
+fn closed_is_refused(contents: &Contents) -> Result<(), StoreError> {
+    match contents.is_sealed && contents.seals.is_none() {
         false => Ok(()),
         true => Err(StoreError::Limit(
-            "the store is sealed, and this command does not take keys: restore a copy of the directory, \
-             or read a running server's API"
+            "the store is sealed: give the configuration that names its keys (--config), under              store.encryption.keys"
                 .into(),
         )),
     }

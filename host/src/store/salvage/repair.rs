@@ -10,11 +10,12 @@ use super::super::journal::Journal;
 use super::super::keys::{self, Key};
 use super::super::manifest::Manifest;
 use super::super::records::{self, Awaited, Ledger};
+use super::super::sealing::Seals;
 use super::super::types::{Probes, StoreError};
 use super::contents::Contents;
 use super::log::Depth;
 use super::{
-    Item, derived, lanes as lanes_of, lock, read_record, readable_manifest, sealed_is_refused,
+    Item, closed_is_refused, derived, lanes as lanes_of, lock, read_record, readable_manifest,
 };
 use crate::domain::{Lane, Message};
 
@@ -42,18 +43,26 @@ pub struct Repaired {
     pub missing_live: u64,
 }
 
-/// `name`: of the folder, in the store's own, that keeps the originals.
-pub fn repair(directory: &Path, name: &str) -> Result<Repaired, StoreError> {
+/// `name`: of the folder, in the store's own, that keeps the originals. What was sealed is sealed again, under the
+/// first of the keys.
+pub fn repair(directory: &Path, name: &str, seals: Option<&Seals>) -> Result<Repaired, StoreError> {
     let io = |e: std::io::Error| StoreError::Io(format!("{}: {e}", directory.display()));
     let held = lock(directory)?;
     let manifest = readable_manifest(directory)?;
-    let Some(mut contents) = Contents::read(directory, Depth::Whole, manifest)? else {
+    let contents = Contents::read(directory, Depth::Whole, manifest, seals)?;
+    let Some(mut contents) = contents else {
         return Err(StoreError::Lost(
             "the file sled/db is gone: there is nothing to repair. Restore a copy of the directory"
                 .into(),
         ));
     };
-    sealed_is_refused(&contents)?;
+    closed_is_refused(&contents)?;
+    if contents.is_sealed && contents.names_key.is_none() {
+        return Err(StoreError::Corrupt(
+            "the header of its seal cannot be read, and with it what its names are hashed under: entries              could not be found by them any more. Restore a copy of the directory, or save the contents              with `heliograph store export`"
+                .into(),
+        ));
+    }
     let (originals, fresh) = (directory.join(name), directory.join("sled.repaired"));
     if originals.exists() {
         return Err(StoreError::Limit(format!(
@@ -91,7 +100,9 @@ pub fn repair(directory: &Path, name: &str) -> Result<Repaired, StoreError> {
 }
 
 fn write(contents: &mut Contents, fresh: &Path, sequence: u64) -> Result<Repaired, StoreError> {
-    let (engine, journal) = Engine::open(fresh, 32 << 20, true, Probes::default(), None)?;
+    let (seals, names_key) = (contents.seals.clone(), contents.names_key);
+    let (engine, journal) =
+        Engine::open(fresh, 32 << 20, true, Probes::default(), seals, names_key)?;
     let mut new = Writer {
         engine,
         journal,
@@ -148,6 +159,7 @@ fn write(contents: &mut Contents, fresh: &Path, sequence: u64) -> Result<Repaire
     // Damage may leave two versions of a record; the one that got further is the newer.
     let mut progress = HashMap::new();
     let mut failed = None;
+    repaired.unreadable += contents.unopened as u64;
     let mut each = |item: Item, record: &[u8]| -> Result<(), StoreError> {
         match item {
             Item::Message(message) => {
@@ -173,7 +185,7 @@ fn write(contents: &mut Contents, fresh: &Path, sequence: u64) -> Result<Repaire
     };
     contents.each_record(&mut |id, record| {
         if failed.is_none() {
-            failed = each(read_record(id, record), record).err();
+            failed = each(read_record(id, &record), record.unwrap_or_default()).err();
         }
     });
     if let Some(error) = failed {

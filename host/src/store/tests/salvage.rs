@@ -38,7 +38,7 @@ fn exported(directory: &Path) -> Vec<Item> {
         items.push(item);
         Ok(())
     };
-    salvage::export(directory, take).unwrap().unwrap();
+    salvage::export(directory, None, take).unwrap().unwrap();
     items
 }
 
@@ -46,7 +46,7 @@ fn exported(directory: &Path) -> Vec<Item> {
 async fn a_sound_store_is_read_whole_without_being_opened() {
     let (rig, ids) = closed().await;
     let files = files(&rig);
-    let report = salvage::check(files.path()).unwrap();
+    let report = salvage::check(files.path(), None).unwrap();
     assert!(report.is_sound(), "{report:#?}");
     assert!(report.closed_in_order);
     assert_eq!((report.messages, report.live_messages), (600, 599));
@@ -77,7 +77,7 @@ async fn a_crashed_store_is_read_whole_too() {
         rig.accept().await;
     }
     let directory = files(&rig);
-    let report = salvage::check(directory.path()).unwrap();
+    let report = salvage::check(directory.path(), None).unwrap();
     assert!(report.is_sound(), "{report:#?}");
     assert_eq!(report.messages, 300);
     assert!(!report.closed_in_order);
@@ -87,7 +87,7 @@ async fn a_crashed_store_is_read_whole_too() {
 async fn a_store_in_use_is_left_alone() {
     let rig = Rig::new();
     rig.accept().await;
-    let refused = salvage::check(rig.directory.path());
+    let refused = salvage::check(rig.directory.path(), None);
     assert!(matches!(refused, Err(StoreError::Limit(why)) if why.contains("in use")));
 }
 
@@ -124,11 +124,11 @@ async fn a_flipped_bit_is_refused_or_does_no_harm_and_repair_saves_the_rest() {
                     "offset {offset}: {error}"
                 );
                 assert_eq!(std::fs::read(&path).unwrap(), octets, "offset {offset}");
-                assert!(!salvage::check(directory.path()).unwrap().is_sound());
-                let repaired = salvage::repair(directory.path(), "damaged").unwrap();
+                assert!(!salvage::check(directory.path(), None).unwrap().is_sound());
+                let repaired = salvage::repair(directory.path(), "damaged", None).unwrap();
                 let aside = std::fs::read(repaired.originals.join("sled/db")).unwrap();
                 assert_eq!(aside, octets, "offset {offset}");
-                let report = salvage::check(directory.path()).unwrap();
+                let report = salvage::check(directory.path(), None).unwrap();
                 assert!(report.is_sound(), "offset {offset}: {report:#?}");
                 let store = Store::open(options(directory.path()), rig.clock.clone()).unwrap();
                 let mut there = 0;
@@ -147,7 +147,7 @@ async fn a_flipped_bit_is_refused_or_does_no_harm_and_repair_saves_the_rest() {
 async fn what_repair_saved_goes_on_where_it_was() {
     let (rig, ids) = closed().await;
     let files = files(&rig);
-    let repaired = salvage::repair(files.path(), "damaged").unwrap();
+    let repaired = salvage::repair(files.path(), "damaged", None).unwrap();
     assert_eq!(
         (
             repaired.messages,

@@ -2,6 +2,7 @@
 
 use super::threads::received;
 use super::*;
+use crate::store::salvage::{self, Item};
 use crate::store::{SealingKey, Seals};
 
 const NUMBER: &str = "447700900123";
@@ -258,4 +259,165 @@ async fn without_its_key_a_store_does_not_open_and_is_not_harmed() {
         .unwrap()
         .is_full(id)
         .await;
+}
+
+/// A copy of its files, which nobody holds.
+fn files(rig: &Rig) -> Arc<tempfile::TempDir> {
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    copy(rig.directory.path(), directory.path());
+    directory
+}
+
+fn exported(directory: &Path, keys: &[u8]) -> Result<Vec<Item>, StoreError> {
+    let mut items = Vec::new();
+    let take = |item| -> Result<(), ()> {
+        items.push(item);
+        Ok(())
+    };
+    salvage::export(directory, seals(keys).as_ref(), take).map(|done| {
+        done.unwrap();
+        items
+    })
+}
+
+/// What is exported of all that `fill` puts in.
+fn is_all_of(items: &[Item]) -> bool {
+    let [mut message, mut inbound, mut opt_out] = [false; 3];
+    for item in items {
+        match item {
+            Item::Message(m) => message |= m.body == Body::Text("in confidence".into()),
+            Item::Inbound(i) => inbound |= i.inbound.body == Body::Text("my secret".into()),
+            Item::OptOut(wish) => opt_out |= wish.recipient == NUMBER,
+            Item::Receipt(_) | Item::Owed(_) => {}
+            Item::Unreadable(..) => return false,
+        }
+    }
+    message && inbound && opt_out
+}
+
+#[tokio::test]
+async fn the_files_of_a_sealed_store_are_read_with_its_keys_alone() {
+    let rig = Rig::sealed(&[1]);
+    rig.fill().await;
+    let crashed = files(&rig);
+    rig.store.shutdown().await;
+    for directory in [crashed, files(&rig)] {
+        let path = directory.path();
+        let without = salvage::check(path, None).unwrap();
+        assert!(without.is_closed && without.is_sound(), "{without:#?}");
+        let refused = exported(path, &[]).unwrap_err();
+        assert!(refused.to_string().contains("--config"), "{refused}");
+        let refused = salvage::repair(path, "damaged", None).unwrap_err();
+        assert!(refused.to_string().contains("--config"), "{refused}");
+        for wrong in [&[2][..], &[2, 3]] {
+            for refused in [
+                salvage::check(path, seals(wrong).as_ref()).err(),
+                exported(path, wrong).err(),
+                salvage::repair(path, "damaged", seals(wrong).as_ref()).err(),
+            ] {
+                let text = refused.expect("refused").to_string();
+                assert!(text.contains("store.encryption.keys"), "{text}");
+            }
+        }
+        let report = salvage::check(path, seals(&[1]).as_ref()).unwrap();
+        assert!(report.is_sound() && report.is_sealed, "{report:#?}");
+        assert!(!report.is_closed);
+        assert_eq!((report.messages, report.inbound), (1, 1));
+        for name in ["opt-outs", "plugin state", "queue entries"] {
+            assert_eq!(report.entries[name], 1, "{name}");
+        }
+        assert!(is_all_of(&exported(path, &[1]).unwrap()));
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_two_keys_is_read_with_both() {
+    let old = Rig::sealed(&[1]);
+    old.fill().await;
+    let both = old.ended(&[2, 1]).await.unwrap();
+    both.accept().await;
+    let directory = files(&both);
+    let report = salvage::check(directory.path(), seals(&[2, 1]).as_ref()).unwrap();
+    assert!(report.is_sound(), "{report:#?}");
+    assert_eq!(report.messages, 2);
+    assert!(is_all_of(&exported(directory.path(), &[1, 2]).unwrap()));
+}
+
+#[tokio::test]
+async fn what_was_repaired_is_sealed_again_and_finds_everything() {
+    let rig = Rig::sealed(&[1]);
+    let id = rig.fill().await;
+    let crashed = files(&rig);
+    rig.store.shutdown().await;
+    for directory in [crashed, files(&rig)] {
+        let path = directory.path();
+        // The first of the keys seals it, and the old one is not needed any more.
+        let keys = seals(&[2, 1]);
+        let repaired = salvage::repair(path, "damaged", keys.as_ref()).unwrap();
+        assert_eq!(
+            (repaired.messages, repaired.inbound, repaired.unreadable),
+            (1, 1, 0)
+        );
+        assert_eq!(found_in(path, &SECRETS), [""; 0]);
+        let report = salvage::check(path, seals(&[2]).as_ref()).unwrap();
+        assert!(report.is_sound() && report.is_sealed, "{report:#?}");
+        let after = rig.try_reopen(&directory, &[2]).unwrap();
+        after.is_full(id).await;
+        after.store.shutdown().await;
+    }
+}
+
+/// Every `step` octets of the log one bit is flipped: each time the store is refused or nothing is missing, and
+/// whatever is repaired is sound and as sealed as before.
+#[tokio::test]
+async fn a_flipped_bit_of_a_sealed_store_is_found_and_the_rest_is_saved() {
+    let rig = Rig::sealed(&[1]);
+    rig.fill().await;
+    let mut ids = Vec::new();
+    for _ in 0..300 {
+        ids.push(rig.accept().await);
+    }
+    rig.store.shutdown().await;
+    let original = std::fs::read(rig.directory.path().join("sled/db")).unwrap();
+    let written = original.iter().rposition(|b| *b != 0).unwrap();
+    let (mut saved, mut beyond) = (0, 0);
+    for offset in (10..written).step_by(written / 24) {
+        let directory = files(&rig);
+        let path = directory.path().join("sled/db");
+        let mut octets = original.clone();
+        octets[offset] ^= 0x10;
+        std::fs::write(&path, &octets).unwrap();
+        if let Ok(rig) = rig.try_reopen(&directory, &[1]) {
+            for id in &ids {
+                let found = rig.store.find(*id).await.unwrap();
+                assert!(found.is_some(), "offset {offset}: {id} is gone");
+            }
+            rig.store.shutdown().await;
+            continue;
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), octets, "offset {offset}");
+        let keys = seals(&[1]);
+        let repaired = match salvage::repair(directory.path(), "damaged", keys.as_ref()) {
+            Ok(repaired) => repaired,
+            // The page of the header itself: then its contents can be had all the same.
+            Err(StoreError::Corrupt(why)) if why.contains("header of its seal") => {
+                beyond += 1;
+                assert!(!exported(directory.path(), &[1]).unwrap().is_empty());
+                continue;
+            }
+            Err(error) => panic!("offset {offset}: {error}"),
+        };
+        assert_eq!(found_in(directory.path(), &SECRETS), [""; 0]);
+        let report = salvage::check(directory.path(), keys.as_ref()).unwrap();
+        assert!(report.is_sound(), "offset {offset}: {report:#?}");
+        let after = rig.try_reopen(&directory, &[1]).unwrap();
+        let mut there = 0;
+        for id in &ids {
+            there += u64::from(after.store.find(*id).await.unwrap().is_some());
+        }
+        assert!(there + 1 >= repaired.messages, "offset {offset}");
+        saved += 1;
+        after.store.shutdown().await;
+    }
+    assert!(saved > 0, "{saved} saved, {beyond} beyond repair");
 }
