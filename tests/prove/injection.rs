@@ -100,6 +100,86 @@ fn tattle() -> Vec<u8> {
     .build()
 }
 
+/// Every answer that a browser or a spreadsheet may be given: none is a page, or may be guessed to be one. There is no
+/// console and no table of messages; the tables that there are are those that administrators put there, and come
+/// back as files, octet by octet.
+async fn shown(rig: &Rig, id: &str) -> (usize, Vec<String>) {
+    let admin = bearer(ADMIN_KEY);
+    let headers = [
+        ("authorization", admin.as_str()),
+        ("content-type", "text/csv"),
+    ];
+    let table = "44,\"=HYPERLINK(\"\"http://x\"\",\"\"<script>\"\")\"\n33,+1+cmd|' /C calc'!A0\n";
+    let octets = Some(table.as_bytes().to_vec());
+    let put = rig.try_call("PUT", "/v1/tables/formulas", octets, &headers);
+    assert!(put.await.is_ok_and(|(status, _)| status == 200));
+    let threads = rig.items("/v1/threads").await;
+    let thread = threads[0]["id"].as_str().expect("an id").to_owned();
+    let (_, document) = rig.call("GET", "/openapi.json", None).await;
+    let paths = document["paths"].as_object().expect("paths");
+    let (mut faults, mut answers) = (Vec::new(), 0);
+    for (path, _) in paths
+        .iter()
+        .filter(|(_, methods)| methods["get"].is_object())
+    {
+        let of = if path.contains("threads") {
+            &*thread
+        } else {
+            id
+        };
+        let mut filled = path
+            .replace("{id}", of)
+            .replace("{number}", &format!("%2B{IN}"))
+            .replace("{digest}", "sha256:0")
+            .replace("{name}", "formulas");
+        if path == "/v1/events" {
+            filled += "?format=json";
+        }
+        // As it is, with a query that is refused in the text's own words, and without a right to it.
+        let hostile = format!("{filled}?%3Cscript%3E=%3Cscript%3E");
+        for (path, key) in [
+            (&filled, &admin),
+            (&hostile, &admin),
+            (&filled, &bearer("nobody")),
+        ] {
+            answers += 1;
+            let headers = [("authorization", key.as_str()), ("accept", "text/html")];
+            let (status, headers, body) = http(&rig.address, "GET", path, None, &headers)
+                .await
+                .expect(path);
+            let header = |name| {
+                headers
+                    .get(name)
+                    .and_then(|v| v.to_str().ok())
+                    .unwrap_or("")
+            };
+            let kind = header("content-type");
+            if ["html", "xml", "svg", "script", "pdf"]
+                .iter()
+                .any(|k| kind.contains(k))
+            {
+                faults.push(format!("GET {path} ({status}) is {kind}"));
+            }
+            if !body.is_empty()
+                && (kind.is_empty() || header("x-content-type-options") != "nosniff")
+            {
+                faults.push(format!(
+                    "GET {path} ({status}, {kind:?}) may be guessed to be a page"
+                ));
+            }
+            if kind.contains("csv") {
+                if !header("content-disposition").starts_with("attachment") {
+                    faults.push(format!("GET {path} opens in the browser as {kind}"));
+                }
+                if body != table.as_bytes() {
+                    faults.push(format!("GET {path} is not what was put there"));
+                }
+            }
+        }
+    }
+    (answers, faults)
+}
+
 async fn hostile(run: Run, format: &str) -> Outcome {
     let esme = free_address().await;
     let rig = Rig::start(Plan {
@@ -273,6 +353,7 @@ async fn hostile(run: Run, format: &str) -> Outcome {
         );
         told.extend(found(path, &String::from_utf8_lossy(&page)));
     }
+    let (answers, not_inert) = shown(&rig, &sent[0].0).await;
     let audit =
         std::fs::read_to_string(rig.dir.path().join("data/audit.jsonl")).expect("the audit log");
     assert!(
@@ -295,8 +376,9 @@ async fn hostile(run: Run, format: &str) -> Outcome {
         faults.push("the log is not at its most verbose".to_owned());
     }
     faults.extend(told.into_iter().map(|line| format!("tells of it: {line}")));
+    faults.extend(not_inert);
     Outcome::judged(sent.len() + count, 0, 0, &faults).noted(format!(
-        "{} lines of log at the level trace",
+        "{} lines of log at the level trace; {answers} answers of the API as a browser gets them",
         log.lines().count()
     ))
 }

@@ -124,7 +124,12 @@ async fn blob(
     let bytes = found
         .map_err(store_problem)?
         .ok_or_else(|| Problem::not_found(what))?;
-    Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
+    // A file to keep, not a page to show.
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_DISPOSITION, "attachment"),
+    ];
+    Ok((headers, bytes).into_response())
 }
 
 /// `GET /v1/policy`

@@ -32,7 +32,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::Request;
-use axum::http::request;
+use axum::http::{HeaderValue, header, request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post, put};
 use tokio::net::TcpListener;
@@ -285,7 +285,7 @@ where
                 Err(problem) => problem.into_response(),
             };
             api.stats.answered(response.status());
-            response
+            as_told(response)
         })
     }
 }
@@ -308,9 +308,17 @@ where
         Box::pin(async move {
             let response = audit::noted(api.clone(), action, request, run).await;
             api.stats.answered(response.status());
-            response
+            as_told(response)
         })
     }
+}
+
+/// A browser that is shown an answer takes it for what it is said to be: a text in it is no page and no script.
+fn as_told(mut response: Response) -> Response {
+    let no_guess = HeaderValue::from_static("nosniff");
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, no_guess);
+    response
 }
 
 /// Runs work to its end even where its client goes away in the middle.

@@ -165,10 +165,6 @@ fn plugin_response(answer: HttpResponse) -> Result<Response, Problem> {
             response.headers_mut().insert(name, value);
         }
     }
-    response.headers_mut().insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
     Ok(response)
 }
 
