@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use heliograph::carrier::simulator::Mo;
+use heliograph::clock::Timestamp;
 use heliograph::smpp::pdu::Sm;
-use heliograph::store::verify_audit;
+use heliograph::store::{cases, verify_audit};
 use rand::Rng as _;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
@@ -16,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 use super::{Outcome, Part, Run, Statement};
 use crate::esme::{Esme, Mode};
 use crate::tls::{Certificates, certificates};
-use crate::{Connection, KEY, Plan, Rig, bearer, eventually, free_address, sms};
+use crate::{Connection, KEY, Pace, Plan, Rig, bearer, eventually, free_address, sms};
 
 pub const STATEMENT: Statement = Statement {
     number: 10,
@@ -29,6 +31,10 @@ pub const STATEMENT: Statement = Statement {
         Part {
             name: "no text and no number in the store's octets; keys changed",
             run: |run| Box::pin(sealed(run)),
+        },
+        Part {
+            name: "what is older than retention",
+            run: |run| Box::pin(retained(run)),
         },
         Part {
             name: "numbers forgotten",
@@ -179,9 +185,13 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 
 /// Files below a folder that have a word or number in them, in whatever way it is written.
 fn found_in(folder: &Path) -> Vec<String> {
+    found_of(folder, NUMBERS.iter().chain(&WORDS))
+}
+
+fn found_of<'a>(folder: &Path, secrets: impl Iterator<Item = &'a &'a str>) -> Vec<String> {
     let mut found = Vec::new();
     let files = files_of(folder);
-    for secret in NUMBERS.iter().chain(&WORDS) {
+    for secret in secrets {
         let hex: String = secret.bytes().map(|b| format!("{b:02x}")).collect();
         let wide = |octets: fn(u16) -> [u8; 2]| secret.encode_utf16().flat_map(octets).collect();
         let forms: [Vec<u8>; 5] = [
@@ -301,6 +311,131 @@ async fn sealed(run: Run) -> Outcome {
         shown.len()
     ))
 }
+
+/// Of the first day alone; a message has it in every part that a client writes.
+const FIRST_DAY: [&str; 4] = [
+    "first day's text",
+    "first day's ref",
+    "4477001",
+    "first day's reply",
+];
+
+/// A store that keeps one day, through several: what is older is told by nobody, is in no file of recorded decisions,
+/// and is gone from the octets once they have been used again.
+async fn retained(run: Run) -> Outcome {
+    let day = Duration::from_secs(6);
+    let pace = Pace::of_days(day, Duration::from_secs(2));
+    let count = run.pick(40, 200);
+    let mut rig = Rig::start(Plan {
+        pace: Some(pace),
+        retention_days: Some(1),
+        config_extra: "[recording]\nretain_hours = 24\n".to_owned(),
+        ..Plan::default()
+    })
+    .await;
+    let until_midnight = Duration::from_millis(DAY_MS - pace.now_ms() % DAY_MS);
+    tokio::time::sleep(pace.lasts(until_midnight)).await;
+    let first = Timestamp(pace.now_ms()).day();
+    let mut ids = Vec::new();
+    for n in 0..count {
+        let number = format!("4477001{n:05}");
+        let mut body = sms(&format!("+{number}"), &format!("first day's text {n}"));
+        body["reference"] = json!(format!("first day's ref {n}"));
+        ids.push(rig.submit(body).await);
+        if n % 10 == 0 {
+            rig.text_in(&Mo {
+                from: number,
+                to: "60777".to_owned(),
+                text: format!("first day's reply {n}"),
+                ..Mo::default()
+            })
+            .await;
+        }
+    }
+    rig.wait_for_all(&ids, "delivered").await;
+    let mut faults = Vec::new();
+    if Timestamp(pace.now_ms()).day() != first {
+        return Outcome::not_run("this machine is too slow: the first day was over too soon");
+    }
+    let shown = found_of(&rig.data(), FIRST_DAY.iter());
+    for what in FIRST_DAY {
+        if !shown.iter().any(|found| found.contains(what)) {
+            faults.push(format!(
+                "{what:?} is nowhere on the first day: this test sees nothing"
+            ));
+        }
+    }
+    // It is kept for the day after, and dropped on the one that follows.
+    eventually("the day is dropped", async || {
+        let dropped = rig.metric(&["heliograph_store_days_dropped_total"]).await;
+        (dropped >= 1.0).then_some(())
+    })
+    .await;
+    if Timestamp(pace.now_ms()).day() < first + 2 {
+        faults.push("it was dropped too early".to_owned());
+    }
+    eventually("conversations and lists follow", async || {
+        for list in ["/v1/messages", "/v1/inbound", "/v1/threads"] {
+            if !rig.items(&format!("{list}?limit=200")).await.is_empty() {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    for id in &ids {
+        let (status, _) = rig.call("GET", &format!("/v1/messages/{id}"), None).await;
+        if status != 404 {
+            faults.push(format!("{id} is still told: {status}"));
+        }
+    }
+    // The store's file is used again by whatever comes.
+    let mut more = 0;
+    let mut left = Vec::new();
+    for n in 0..ROUNDS {
+        let submissions: Vec<Value> = (0..2_000)
+            .map(|k| sms("+447700900999", &format!("another day {n} {k} {:120}", "")))
+            .collect();
+        for piece in submissions.chunks(500) {
+            let batch = Some(Value::from(piece));
+            let (status, answer) = rig.call("POST", "/v1/batches", batch).await;
+            assert_eq!(status, 200, "{answer}");
+        }
+        more += submissions.len();
+        tokio::time::sleep(day / 2).await;
+        left = found_of(&rig.data(), FIRST_DAY.iter());
+        if left.is_empty() {
+            break;
+        }
+    }
+    faults.extend(
+        left.iter()
+            .map(|found| format!("after {more} more messages, {found}")),
+    );
+    rig.terminate().await;
+    let since = Timestamp(u64::from(first) * DAY_MS);
+    let recorded = cases(
+        &rig.data().join("recording"),
+        None,
+        since,
+        since.plus(Duration::from_millis(DAY_MS)),
+        u64::MAX,
+    );
+    match recorded {
+        Ok(cases) if cases.recorded.decisions == 0 => {}
+        Ok(cases) => faults.push(format!(
+            "{} decisions of the first day are still recorded",
+            cases.recorded.decisions
+        )),
+        Err(error) => faults.push(format!("the recorded decisions: {error}")),
+    }
+    Outcome::judged(count, 0, 0, &faults)
+        .noted(format!("gone from the octets after {more} more messages"))
+}
+
+const DAY_MS: u64 = 86_400_000;
+/// So often two thousand messages, after which the first day's octets must have been used again.
+const ROUNDS: usize = 8;
 
 async fn forgotten(run: Run) -> Outcome {
     let rig = Rig::start(Plan::default()).await;
