@@ -76,6 +76,9 @@ pub struct Programme {
     pub tls: String,
     /// The flapping carrier when it is well.
     pub well: Settings,
+    /// What it takes in a second while it throttles: less than it is sent. Much less would be an outage of many hours,
+    /// because a rate is found anew by the time of the machine.
+    pub throttled: u32,
     /// The server's process, for who looks at it.
     pub pid: Arc<AtomicU32>,
     pub done: Done,
@@ -121,7 +124,7 @@ impl Programme {
             }
             Act::Flap => self.done.in_windows += flapping.drop_connections() * WINDOW,
             Act::Throttle(on) => {
-                let throughput = if on { 5 } else { 0 };
+                let throughput = if on { self.throttled } else { 0 };
                 self.change(rig, Settings { throughput, ..well });
             }
             Act::Away(on) => {
