@@ -10,13 +10,15 @@ use heliograph_tests::prove::{Run, STATEMENTS, Verdict, json, prove_part, simula
 const HELP: &str = "\
 Prove what Heliograph promises: run its numbered statements and print a table of verdicts.
 
-Usage: prove [--short] [--seed N] [--soak TIME] [--json FILE] [--list] [NUMBER ...]
+Usage: prove [--short] [--seed N] [--soak TIME] [--hours N]
+             [--json FILE] [--list] [NUMBER ...]
        prove --trace SEED
 
   NUMBER       only these statements, such as 1 or 3
   --short      the form that `make test` runs
   --seed N     repeat a run's chances (it is printed); default: drawn
   --soak TIME  how long the soak of statement 11 takes, such as 60m; default: 8m
+  --hours N    how many hours statement 12 lives through, one by each seed from --seed on; default: 2000
   --json FILE  also write the table as JSON, - for standard output alone
   --list       tell which statements there are
   --trace SEED tell all that happens in the simulation of one seed, as statement 12 names it
@@ -38,6 +40,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             long: true,
             seed: rand::random::<u32>().into(),
             soak: None,
+            hours: None,
         },
         json: None,
         list: false,
@@ -55,6 +58,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             "--soak" => {
                 let time = words.next().and_then(|w| minutes(&w));
                 args.run.soak = Some(time.ok_or("--soak takes minutes, as in 60m")?);
+            }
+            "--hours" => {
+                let hours = words.next().and_then(|w| w.parse().ok());
+                args.run.hours = Some(hours.ok_or("--hours takes a number")?);
             }
             "--trace" => {
                 let seed = words.next().and_then(|w| w.parse().ok());

@@ -77,6 +77,8 @@ pub struct Run {
     pub seed: u64,
     /// How long the long form of a soak takes, where that is told.
     pub soak: Option<Duration>,
+    /// How many hours the long form of the simulation lives through, where that is told.
+    pub hours: Option<usize>,
 }
 
 impl Run {

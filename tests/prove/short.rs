@@ -11,6 +11,7 @@ async fn holds(number: u8) {
         long: false,
         seed: rand::random::<u32>().into(),
         soak: None,
+        hours: None,
     };
     for row in prove(statement, run).await {
         let name = format!("{number} {}: {}", row.statement, row.part);

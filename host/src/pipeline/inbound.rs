@@ -401,7 +401,9 @@ impl Pipeline {
                 payload: fragment.payload,
                 concat: Some(fragment.concat),
             };
-            let whole = match assembly.add(&carrier, part, fragment.received_at) {
+            // A clock that was ahead then makes nothing wait for longer.
+            let since = fragment.received_at.min(self.clock.now());
+            let whole = match assembly.add(&carrier, part, since) {
                 Added::Waiting | Added::Repeated => continue,
                 // Limits may be narrower than they were.
                 Added::Alone(part) => Some(Whole::of_one(&carrier, &part)),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::ahead::Correction;
 use super::engine::{Engine, Value};
 use super::erase::{Erased, Suspects};
 use super::journal::Journal;
@@ -202,8 +203,10 @@ pub(super) struct Committer {
     pub generation_since: Instant,
     pub commit_began: Instant,
     pub behind: Hand,
-    /// How far the clock was ahead under which the store was written, where it was wrong.
-    pub ahead: Option<Duration>,
+    /// What is to be brought back before anything is handed out.
+    pub corrections: Vec<Correction>,
+    /// What the clock said when that was last noted.
+    pub time_noted: Timestamp,
 }
 
 /// What writes behind: a thread, or the task that the committer is in.
@@ -229,9 +232,7 @@ impl Committer {
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
     ) -> Option<oneshot::Sender<()>> {
-        if let Some(ahead) = self.ahead.take()
-            && let Err(error) = super::ahead::bring_back(self, ahead)
-        {
+        if let Err(error) = self.correct() {
             self.shared.stop(&error.to_string());
         }
         let mut batch = Vec::with_capacity(self.options.commit_max);
@@ -421,6 +422,7 @@ impl Committer {
             self.answer();
             return;
         }
+        self.note_time();
         self.write_ledger();
         let start = Instant::now();
         match self.journal.commit() {

@@ -31,8 +31,8 @@ use super::settled::SettledReceipts;
 use super::shared::Shared;
 use super::types::{Options, StoreError};
 use super::{Inner, Store};
-use crate::clock::Clock;
-use crate::domain::{CarrierId, Lane, MessageId};
+use crate::clock::{Clock, Timestamp};
+use crate::domain::{CarrierId, Lane};
 
 /// Entries read at a time.
 const CHUNK: usize = 10_000;
@@ -77,10 +77,7 @@ pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, 
             );
         }
     }
-    // No message is older than one that was there before it.
-    let newest = engine.records_before(MessageId(u128::MAX), MessageId(0), 1)?;
-    let newest = newest.first().map(|(id, _)| id.timestamp());
-    let ahead = newest.and_then(|newest| clock.not_before(newest));
+    let corrections = super::ahead::corrections(&engine, &clock)?;
     let seed = seed(&engine, &mut journal)?;
     let opt_outs = OptOuts::new(seed);
     let recency = Arc::new(Recency::new(options.recency_max));
@@ -134,7 +131,8 @@ pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, 
         generation_since: Instant::now(),
         commit_began: Instant::now(),
         behind: hand,
-        ahead,
+        corrections,
+        time_noted: Timestamp(0),
     };
     resolve_claims(&mut committer)?;
     // The first commit proves that the disk takes writes, and gives the manifest its sequence.

@@ -1,5 +1,6 @@
 //! Scenarios of the whole store, by what they are about, and the rig they share.
 
+mod ahead;
 mod deliveries;
 mod durability;
 mod erase;
