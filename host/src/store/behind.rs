@@ -139,7 +139,10 @@ impl Behind {
         }
         let now = self.clock.now();
         let retention_at = rounds.retention_at;
-        if retention_at.is_none_or(|at| now.since(at) >= RETENTION_EVERY) {
+        // An answer that is on its way is waited for: asked for anew by every round, none would ever be read.
+        if rounds.settled_days.is_none()
+            && retention_at.is_none_or(|at| now.since(at) >= RETENTION_EVERY)
+        {
             rounds.retention_at = Some(now);
             rounds.settled_days = self.ask_for_settled_days();
         }
