@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -30,6 +31,28 @@ pub fn start(filter: &str, json: bool) -> Result<(), String> {
     // An error means that the process already has a subscriber: tests start several servers.
     drop(started);
     Ok(())
+}
+
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// Panics since the process started: each a fault of ours.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+/// From now on a panic is an event of the log, counted, with the place where it came about. Of what
+/// it says only fixed words are told: the others may quote a message's text.
+pub fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        let at = panic.location().map(tracing::field::display);
+        let why = panic.payload().downcast_ref::<&'static str>();
+        tracing::error!(
+            at,
+            why,
+            "a panic, a fault of Heliograph's own: please report it"
+        );
+    }));
 }
 
 /// Standard error, a line an event.

@@ -606,7 +606,8 @@ async fn a_data_sm_is_a_submission_and_its_refusal_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forward_mode_answers_with_what_the_carrier_said() {
-    let (rig, address) = served("", |_| {}).await;
+    let patient = "forward_seconds = 60";
+    let (rig, address) = served(patient, |_| {}).await;
     let mut esme = Esme::bound(&address, Mode::Transmitter, "app").await;
     let forward = Sm {
         esm_class: 2,
@@ -615,7 +616,7 @@ async fn forward_mode_answers_with_what_the_carrier_said() {
     let id = esme.submit(&forward).await;
     let status = rig.message(&id).await["status"].clone();
     assert!(status == "enroute" || status == "delivered", "{status}");
-    let (_rig, address) = served("", |plan| {
+    let (_rig, address) = served(patient, |plan| {
         plan.simulators = vec![ruled("447700900123=0x0B")];
     })
     .await;

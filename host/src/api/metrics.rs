@@ -11,6 +11,7 @@ use super::Api;
 use crate::domain::Lane;
 use crate::plugin::{AccountUsage, BreakerState, EntryStats, Who};
 use crate::store::StoreStats;
+use crate::telemetry;
 
 /// Upper bounds of the submission histogram in microseconds; the last bucket is beyond them all.
 const SUBMIT_BOUNDS_US: [u64; 10] = [
@@ -109,6 +110,12 @@ fn http(page: &mut Page, api: &Api) {
         &[],
         api.started.elapsed().as_secs(),
     );
+    page.head(
+        "heliograph_panics_total",
+        "counter",
+        "Panics: each a fault of Heliograph's own",
+    );
+    page.line("heliograph_panics_total", &[], telemetry::panics());
     page.head(
         "heliograph_clock_ahead_seconds",
         "gauge",

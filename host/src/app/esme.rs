@@ -95,6 +95,7 @@ fn system(
         window: section.window,
         deliver_window: section.deliver_window,
         throughput: section.throughput,
+        forward: Duration::from_secs(section.forward_seconds),
         system_type: section.system_type.clone(),
         originator: own,
         originators,

@@ -147,7 +147,9 @@ impl Pacer {
         // What it took is what it takes, if we asked for more than that for long enough to tell.
         let known = self.taken.is_full(now) && sent >= limit * USED;
         let lowest = if known { RATE_MIN } else { limit * DECREASE };
-        let rate = (self.taken.per_second(now) * BELOW_TAKEN).clamp(lowest, limit * BELOW_TAKEN);
+        let taken = self.taken.per_second(now) * BELOW_TAKEN;
+        // In this order: at the slowest rate of all, less than the limit is less than the least.
+        let rate = taken.min(limit * BELOW_TAKEN).max(lowest);
         let hold = match self.found {
             // Where it complained before: that is its rate, and asking often is only a nuisance.
             Some(f) if limit >= f.too_much * SAFE => (f.hold * 2).min(HOLD_MAX),
@@ -201,6 +203,7 @@ impl Pacer {
             .unwrap_or_else(|| self.sent.per_second(now))
             .max(RATE_MIN);
         let rate = (limit * EASE).max(self.taken.per_second(now).min(limit));
+        let rate = rate.max(RATE_MIN);
         self.eased = Some(Eased {
             rate,
             lowest: rate,

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -265,4 +267,76 @@ fn quick_answers_that_vary_ease_nothing() {
         assert!(!pacer.took(start + n * MS, 1, MS * (1 + n % 900)));
     }
     assert_eq!(pacer.rate(start + SECOND), None);
+}
+
+/// What a carrier and a clock can bring about, in any order: a rate is always a number, never below
+/// the slowest and never above what was agreed, and a wait ends.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Take(usize),
+    Took(usize, u64),
+    Complaint,
+    Congestion(u8),
+    Passes(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (0_usize..300).prop_map(Event::Take),
+        ((0_usize..300), (0_u64..120_000)).prop_map(|(n, ms)| Event::Took(n, ms)),
+        Just(Event::Complaint),
+        any::<u8>().prop_map(Event::Congestion),
+        prop_oneof![0_u64..2_000, 0_u64..10_000_000].prop_map(Event::Passes),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_rate_is_a_rate_whatever_the_carrier_says(
+        agreed in prop_oneof![Just(0_u32), 1_u32..10, any::<u32>()],
+        events in proptest::collection::vec(event(), 0..200),
+    ) {
+        let mut now = Instant::now();
+        let mut pacer = Pacer::new(agreed, now);
+        for event in events {
+            match event {
+                Event::Take(count) => {
+                    if let Err(wait) = pacer.take(now, count) {
+                        prop_assert!(wait <= Duration::from_secs(600), "{wait:?}");
+                    }
+                }
+                Event::Took(count, ms) => {
+                    pacer.took(now, count, Duration::from_millis(ms));
+                }
+                Event::Complaint => {
+                    pacer.complaint(now);
+                }
+                Event::Congestion(state) => {
+                    pacer.congestion(now, state);
+                }
+                Event::Passes(ms) => now += Duration::from_millis(ms),
+            }
+            match pacer.rate(now) {
+                None => prop_assert_eq!(agreed, 0),
+                Some(rate) => {
+                    let most = if agreed == 0 { f64::MAX } else { f64::from(agreed) };
+                    prop_assert!((RATE_MIN.min(most)..=most).contains(&rate), "{rate}");
+                }
+            }
+        }
+    }
+}
+
+/// The slowest rate of all is complained about too.
+#[test]
+fn a_complaint_at_the_slowest_rate_leaves_it() {
+    let start = Instant::now();
+    for agreed in [0, 1] {
+        let mut pacer = Pacer::new(agreed, start);
+        for n in 0..20 {
+            let _ = pacer.take(start + n * SECOND, 1);
+            pacer.complaint(start + n * SECOND);
+        }
+        assert_eq!(pacer.rate(start + 20 * SECOND), Some(RATE_MIN));
+    }
 }

@@ -475,6 +475,12 @@ impl Inner {
                     self.await_receipts(outgoing, &outcome);
                     return outcome;
                 }
+                // What is left of it did not go out, so that nothing new is unanswered.
+                Verdict::Incomplete
+                    if outgoing.message.begun_at().is_some() && smpp_submit::none_went(&parts) =>
+                {
+                    return SendOutcome::Unavailable;
+                }
                 Verdict::Incomplete if tries_left == 0 => break,
                 Verdict::Incomplete => sleep(pause).await,
             }

@@ -220,6 +220,13 @@ pub fn unanswered(parts: &[Part], statuses: &Statuses) -> SendOutcome {
     }
 }
 
+/// Whether each segment is one that the carrier took before, or has not left.
+pub fn none_went(parts: &[Part]) -> bool {
+    let unsent = |p: &Part| matches!(p.answer, Answer::Unsent);
+    let taken = |p: &Part| matches!(&p.answer, Answer::Answered { command_status, .. } if *command_status == status::ESME_ROK);
+    parts.iter().all(|p| unsent(p) || taken(p))
+}
+
 /// The carrier's id of a segment that it took, empty where it gave none.
 fn id_of(part: &Part, statuses: &Statuses) -> Option<String> {
     match &part.answer {

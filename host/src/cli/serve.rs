@@ -51,6 +51,7 @@ pub async fn serve(args: ServeArgs, clock: Clock) -> ExitCode {
 async fn run(args: &ServeArgs, clock: Clock) -> Result<(), String> {
     let (config, base) = load(&args.config)?;
     telemetry::start(&config.log.filter, config.log.format == LogFormat::Json)?;
+    telemetry::tell_panics();
     let failed = |e: std::io::Error| e.to_string();
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;

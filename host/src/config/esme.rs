@@ -95,6 +95,10 @@ pub struct EsmeSection {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub throughput: Option<u32>,
+    /// How long a submission in forward mode waits for its carrier's answer.
+    #[serde(default = "defaults::forward")]
+    #[schemars(range(min = 1, max = 600))]
+    pub forward_seconds: u64,
     #[serde(default = "defaults::bind")]
     #[schemars(length(min = 1))]
     pub bind: Vec<BindModeName>,
@@ -174,6 +178,9 @@ mod defaults {
         100
     }
     pub fn deliver_window() -> usize {
+        10
+    }
+    pub fn forward() -> u64 {
         10
     }
     pub fn bind() -> Vec<BindModeName> {

@@ -522,8 +522,10 @@ impl Message {
     pub const ATTEMPTS_MAX: usize = 64;
     pub const DECISIONS_MAX: usize = 8;
 
-    /// Between an unanswered submit_sm and its repetition: time for a late answer or receipt.
-    pub const UNKNOWN_GRACE: Duration = Duration::from_secs(10);
+    /// Seconds between an unanswered submit_sm and its repetition: time for a late answer or receipt.
+    /// Longer with every one, the last for ever: a carrier that delivers and never says so must not
+    /// fill a phone with copies.
+    pub const UNKNOWN_GRACE: [u64; 5] = [10, 60, 300, 900, 3_600];
 
     /// Moves to `state` and writes the line of history. A terminal state is never left: the call
     /// does nothing then and returns false.
@@ -649,6 +651,16 @@ impl Message {
         self.events.last().map_or(Reason::Accepted, |e| e.reason)
     }
 
+    /// Who has some segments of a message that is otherwise unanswered, and has said so: it is finished
+    /// there, with the segments that are left, whatever policy says by now. Elsewhere, or anew, all of
+    /// it would go again.
+    pub fn begun_at(&self) -> Option<&CarrierId> {
+        let unknown = self.state == State::SubmitUnknown;
+        let mut parts = self.parts.iter().filter(|_| unknown);
+        let answered = parts.find(|p| p.state != PartState::Unanswered);
+        answered.map(|p| &p.carrier)
+    }
+
     /// A submit_sm went out, or may have, and no answer came. What follows is the client's choice:
     /// `on_unknown`. A late response or receipt can still settle it.
     pub fn submit_unknown(&mut self, now: Timestamp, reason: Reason) {
@@ -658,10 +670,13 @@ impl Message {
         match self.on_unknown {
             OnUnknown::Resend => {
                 self.duplicate_risk = true;
-                let lane = self
-                    .next_hop_carrier()
-                    .map_or(Lane::Decide, |c| Lane::Carrier(c.clone()));
-                self.wait(lane, now.plus(Message::UNKNOWN_GRACE));
+                let lane = self.begun_at().or_else(|| self.next_hop_carrier());
+                let lane = lane.map_or(Lane::Decide, |c| Lane::Carrier(c.clone()));
+                let unanswered = |a: &&Attempt| a.outcome == AttemptOutcome::TimedOut;
+                let before = self.attempts.iter().filter(unanswered).count();
+                let grace = Message::UNKNOWN_GRACE;
+                let grace = grace[before.saturating_sub(1).min(grace.len() - 1)];
+                self.wait(lane, now.plus(Duration::from_secs(grace)));
             }
             OnUnknown::Fail => {
                 self.enter(now, State::Unknown, reason, "on_unknown: fail");

@@ -1,5 +1,7 @@
 //! The life of a message: single scenarios, and any sequence of moves at all.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::tests_support::message;
@@ -52,7 +54,7 @@ fn an_unanswered_submission_follows_the_clients_choice() {
     assert!(m.duplicate_risk);
     assert_eq!(
         m.due.as_ref().map(|d| d.at),
-        Some(NOW.plus(Message::UNKNOWN_GRACE))
+        Some(NOW.plus(Duration::from_secs(10)))
     );
 
     let mut m = message(NOW);

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::decide::{is_exempt, restore_body};
+use super::lease::Lease;
 use super::retry::{self, Step};
 use super::{Pipeline, stopped};
 use crate::carrier::{Carrier, Outgoing, SendOutcome};
@@ -29,16 +30,36 @@ const DECISION_FRESH: Duration = Duration::from_secs(300);
 /// How long the queue of an unreachable carrier rests when none of its messages could fail over.
 const DRAIN_PAUSE: Duration = Duration::from_secs(1);
 
+/// Before a task that ended in a panic begins anew.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
+
 /// Runs dispatch until `stop` turns true: a task for each carrier, one for what needs a decision.
 /// Returns when every lease has been given back.
 pub async fn run(pipeline: Arc<Pipeline>, stop: watch::Receiver<bool>) {
     let mut tasks = JoinSet::new();
     for carrier in pipeline.carriers.iter() {
         let (pipeline, carrier, stop) = (pipeline.clone(), carrier.clone(), stop.clone());
-        tasks.spawn(carrier_task(pipeline, carrier, stop));
+        tasks.spawn(lasting(move || {
+            carrier_task(pipeline.clone(), carrier.clone(), stop.clone())
+        }));
     }
-    tasks.spawn(decide_task(pipeline, stop));
+    tasks.spawn(lasting(move || decide_task(pipeline.clone(), stop.clone())));
     while tasks.join_next().await.is_some() {}
+}
+
+/// Begins a task anew that ended in a panic: one carrier's queue would stand still until the next
+/// restart. What it had in hand is given back by its leases.
+async fn lasting<F>(task: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    while let Err(error) = tokio::spawn(task()).await {
+        if !error.is_panic() {
+            return;
+        }
+        tracing::error!("a task of dispatch panicked; it begins anew");
+        tokio::time::sleep(PANIC_PAUSE).await;
+    }
 }
 
 async fn carrier_task(
@@ -79,24 +100,20 @@ async fn carrier_task(
 }
 
 enum Claimed {
-    ToSend(Leased),
-    ToFailOver(Leased),
+    ToSend(Vec<Lease>),
+    ToFailOver(Vec<Lease>),
 }
-
-/// Boxed, because a message moves from task to task.
-#[allow(clippy::vec_box)]
-type Leased = Vec<Box<Message>>;
 
 /// Waits for room at the carrier, then for work; or, while the carrier is down, for work that
 /// another carrier can do.
-async fn claim_for(pipeline: &Pipeline, carrier: &dyn Carrier, lane: &Lane) -> Claimed {
+async fn claim_for(pipeline: &Arc<Pipeline>, carrier: &dyn Carrier, lane: &Lane) -> Claimed {
     tokio::select! {
         biased;
         room = carrier.ready() => {
-            Claimed::ToSend(pipeline.store.claim(lane, room.min(CLAIM_MAX)).await)
+            Claimed::ToSend(pipeline.lease(lane, room.min(CLAIM_MAX)).await)
         }
         () = carrier.down() => {
-            let messages = pipeline.store.claim(lane, CLAIM_MAX).await;
+            let messages = pipeline.lease(lane, CLAIM_MAX).await;
             // It may have come back while there was nothing to do.
             if carrier.status().connected {
                 Claimed::ToSend(messages)
@@ -112,35 +129,32 @@ async fn decide_task(pipeline: Arc<Pipeline>, mut stop: watch::Receiver<bool>) {
         let messages = tokio::select! {
             biased;
             () = stopped(&mut stop) => return,
-            messages = pipeline.store.claim(&Lane::Decide, CLAIM_MAX) => messages,
+            messages = pipeline.lease(&Lane::Decide, CLAIM_MAX) => messages,
         };
         for mut message in messages {
             if !pipeline.expire(&mut message) {
                 pipeline.decide_again(&mut message).await;
             }
-            pipeline.store.settle(message).await;
+            message.settle().await;
         }
     }
 }
 
 impl Pipeline {
     /// One delivery attempt of one leased message, from claim to settle.
-    async fn attempt(self: Arc<Self>, carrier: Arc<dyn Carrier>, mut message: Box<Message>) {
-        if self.expire(&mut message) || !self.still_goes_to(carrier.id(), &mut message).await {
-            self.store.settle(message).await;
-            return;
+    async fn attempt(self: Arc<Self>, carrier: Arc<dyn Carrier>, mut message: Lease) {
+        if !self.expire(&mut message) && self.still_goes_to(carrier.id(), &mut message).await {
+            if self.opted_out(&message) && !is_exempt(&message) {
+                self.respect_wish(&mut message);
+            } else {
+                let outcome = self.hand_over(&*carrier, &mut message).await;
+                self.conclude(carrier.id(), &mut message, outcome);
+                if message.asks_for_alert() && message.found_nobody() {
+                    Box::pin(self.keep_wish_for_alert(&message)).await;
+                }
+            }
         }
-        if self.opted_out(&message) && !is_exempt(&message) {
-            self.respect_wish(&mut message);
-            self.store.settle(message).await;
-            return;
-        }
-        let outcome = self.hand_over(&*carrier, &mut message).await;
-        self.conclude(carrier.id(), &mut message, outcome);
-        if message.asks_for_alert() && message.found_nobody() {
-            Box::pin(self.keep_wish_for_alert(&message)).await;
-        }
-        self.store.settle(message).await;
+        message.settle().await;
     }
 
     /// The recipient asked for no more after this was accepted. What may be at the phone already can
@@ -175,10 +189,10 @@ impl Pipeline {
     /// now waits somewhere else, or nowhere.
     async fn still_goes_to(&self, carrier: &CarrierId, message: &mut Message) -> bool {
         let now = self.clock.now();
-        if self.is_fresh(message) && message.next_hop_carrier() == Some(carrier) {
+        if message.begun_at() == Some(carrier) {
             return true;
         }
-        if has_in_part(message) == Some(carrier) {
+        if self.is_fresh(message) && message.next_hop_carrier() == Some(carrier) {
             return true;
         }
         // Boxed: it is rare, and the task of every attempt should not be as large as all hooks.
@@ -201,6 +215,10 @@ impl Pipeline {
 
     async fn decide_again(&self, message: &mut Message) {
         let now = self.clock.now();
+        if let Some(carrier) = message.begun_at().cloned() {
+            message.wait(Lane::Carrier(carrier), now);
+            return;
+        }
         let phase = if message.attempts.is_empty() {
             Phase::Dispatch
         } else {
@@ -308,12 +326,11 @@ impl Pipeline {
             MODE_DATAGRAM => 1,
             _ => self.limits.max_attempts,
         };
-        let held = has_in_part(message) == Some(carrier);
+        let asked = now.plus(Duration::from_millis(retry_after.unwrap_or(0).into()));
         match retry::next_step(message, now, max_attempts, self.random_unit()) {
-            Step::FailOver(_) | Step::Retry { .. } if held => {
-                let wait = Duration::from_secs(5).mul_f64(0.5 + self.random_unit());
-                let wait = wait.max(Duration::from_millis(retry_after.unwrap_or(0).into()));
-                let again = now.plus(wait).min(message.expires_at);
+            // It stays what it is: unanswered in part.
+            Step::Retry { at, .. } if message.begun_at().is_some() => {
+                let again = at.max(asked).min(message.expires_at);
                 message.wait(Lane::Carrier(carrier.clone()), again);
             }
             Step::FailOver(reason) => {
@@ -329,7 +346,6 @@ impl Pipeline {
                 if restart {
                     message.hop = message.open_hop(0).unwrap_or(0);
                 }
-                let asked = now.plus(Duration::from_millis(retry_after.unwrap_or(0).into()));
                 let lane = message
                     .next_hop_carrier()
                     .map_or(Lane::Decide, |c| Lane::Carrier(c.clone()));
@@ -355,7 +371,7 @@ impl Pipeline {
     }
 
     /// Moves messages of an unreachable carrier to their next hop. False where none had one.
-    async fn fail_over(&self, carrier: &CarrierId, messages: Leased) -> bool {
+    async fn fail_over(&self, carrier: &CarrierId, messages: Vec<Lease>) -> bool {
         let now = self.clock.now();
         let mut moved = false;
         for mut message in messages {
@@ -389,7 +405,7 @@ impl Pipeline {
                     }
                 }
             }
-            self.store.settle(message).await;
+            message.settle().await;
         }
         moved
     }
@@ -419,15 +435,6 @@ impl Pipeline {
         };
         message.wait(Lane::Carrier(next), now);
     }
-}
-
-/// Who has some segments of an unanswered message and has said so. It is finished there: elsewhere, or anew, all
-/// of it would go again.
-fn has_in_part(message: &Message) -> Option<&CarrierId> {
-    let unknown = message.state == State::SubmitUnknown;
-    let mut parts = message.parts.iter().filter(|_| unknown);
-    let answered = parts.find(|p| p.state != PartState::Unanswered);
-    answered.map(|p| &p.carrier)
 }
 
 /// Segments by the ids that the carrier gave them, none for those that it did not answer for. What is

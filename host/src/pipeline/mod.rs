@@ -18,6 +18,7 @@ mod gate;
 pub mod inbound;
 pub mod inbound_routes;
 pub mod judge;
+mod lease;
 pub mod notify;
 pub mod numbers;
 pub mod observers;

@@ -60,7 +60,9 @@ pub fn next_step(message: &Message, now: Timestamp, max_attempts: usize, unit: f
     let Some(last) = message.attempts.last() else {
         return Step::Fail(State::Undeliverable, Reason::AttemptsExhausted);
     };
-    let more_hops = message.open_hop(usize::from(message.hop) + 1).is_some();
+    // Elsewhere, or anew, all of it would go again.
+    let finished_here = message.begun_at().is_some();
+    let more_hops = !finished_here && message.open_hop(usize::from(message.hop) + 1).is_some();
     let reason = match &last.outcome {
         AttemptOutcome::TimedOut => return Step::Unknown,
         AttemptOutcome::Sent | AttemptOutcome::Undelivered(_) => Reason::TakenByCarrier,

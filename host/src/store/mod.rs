@@ -180,8 +180,8 @@ impl Store {
     }
 
     /// Gives a lease back with what became of the message; durable with the next commit.
-    pub async fn settle(&self, message: Box<Message>) {
-        let prepared = Prepared::new(&message, &mut Vec::with_capacity(640));
+    pub async fn settle(&self, message: &Message) {
+        let prepared = Prepared::new(message, &mut Vec::with_capacity(640));
         self.inner.settle(vec![prepared]).await;
     }
 

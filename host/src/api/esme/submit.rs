@@ -27,9 +27,7 @@ const DESTINATIONS_MAX: usize = 1_000;
 const AT_ONCE: usize = 32;
 /// Octets of an idempotency key.
 const KEY_MAX: usize = 255;
-/// How long a submit_sm in forward mode waits for its carrier (SMPP 3.4, 2.10.3), and how often it
-/// looks.
-const FORWARD_TIME: Duration = Duration::from_secs(10);
+/// How often a submit_sm in forward mode looks for its carrier's answer.
 const FORWARD_LOOK: Duration = Duration::from_millis(100);
 /// Messages that a replacement looks through for the one it replaces.
 const REPLACED_MAX: usize = 16;
@@ -59,7 +57,7 @@ pub async fn submit(visit: &Visit, sm: &Sm<'_>, frame: &Bytes) -> Result<Respons
         take_back_replaced(visit, &new, message.id).await?;
     }
     if forward {
-        wait_for_carrier(&esme.pipeline, message.id).await?;
+        wait_for_carrier(&esme.pipeline, message.id, system.spec.forward).await?;
         drop(place);
     }
     Ok(Response::MessageId(message.id.to_string()))
@@ -196,9 +194,13 @@ pub async fn waiting(
 
 /// Forward mode (SMPP 3.4, 2.10.3): the response tells whether the next hop took the message. One
 /// that no carrier takes in time is taken back; one that may be on the wire is left to its receipt.
-async fn wait_for_carrier(pipeline: &Pipeline, id: MessageId) -> Result<(), Refused> {
+async fn wait_for_carrier(
+    pipeline: &Pipeline,
+    id: MessageId,
+    patience: Duration,
+) -> Result<(), Refused> {
     let failed = |why: &str| Refused::new(status::ESME_RDELIVERYFAILURE, why);
-    let end = tokio::time::Instant::now() + FORWARD_TIME;
+    let end = tokio::time::Instant::now() + patience;
     loop {
         let found = pipeline.store.find(id).await;
         let found = found.map_err(|error| refusal::of_store(&error))?;

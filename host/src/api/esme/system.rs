@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -37,6 +38,8 @@ pub struct SystemSpec {
     pub deliver_window: usize,
     /// Submissions per second, all sessions together; none: the account's alone.
     pub throughput: Option<u32>,
+    /// How long a submission in forward mode waits for its carrier.
+    pub forward: Duration,
     /// What a bind must name, where it is set.
     pub system_type: Option<String>,
     /// For submissions whose source_addr is empty.

@@ -1,6 +1,7 @@
 //! System ids for the tests of this folder.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::system::{DefaultAlphabet, LongInbound, ReceiptForm, System, SystemSpec};
 use crate::domain::{AccountId, TrafficClass};
@@ -23,6 +24,7 @@ pub fn spec(system_id: &str) -> SystemSpec {
         window: 50,
         deliver_window: 10,
         throughput: None,
+        forward: Duration::from_secs(10),
         system_type: None,
         originator: None,
         originators: Vec::new(),

@@ -270,7 +270,7 @@ async fn under_load_a_copy_taken_at_any_moment_holds_all_that_was_answered() {
             for mut message in batch {
                 let carrier_message_id = message.id.to_string();
                 sent(&mut message, START, &carrier_message_id);
-                worker.store.settle(message).await;
+                worker.store.settle(&message).await;
             }
         }
     }));

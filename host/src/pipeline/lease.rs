@@ -1,0 +1,97 @@
+//! A message that is leased to whoever works on it. One that is dropped without being settled (a task
+//! that panicked, and all that it had in hand) is given back: were it forgotten, it would wait for the
+//! next restart.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Pipeline;
+use crate::domain::{Attempt, AttemptOutcome, Lane, Message, MessageId, Reason};
+
+/// Before a decision that ended in a panic is tried again.
+const PAUSE: Duration = Duration::from_secs(60);
+
+pub(super) struct Lease {
+    pipeline: Arc<Pipeline>,
+    message: Box<Message>,
+    settled: bool,
+}
+
+impl Pipeline {
+    /// Messages of `lane` that are due, at most `max`; waits until there is one.
+    pub(super) async fn lease(self: &Arc<Self>, lane: &Lane, max: usize) -> Vec<Lease> {
+        let claimed = self.store.claim(lane, max).await;
+        let lease = |message| Lease {
+            pipeline: self.clone(),
+            message,
+            settled: false,
+        };
+        claimed.into_iter().map(lease).collect()
+    }
+
+    /// As after a crash: what may be on the wire counts as unanswered, and is repeated ever more
+    /// rarely, should it be what brings the panic about.
+    async fn give_back(self: Arc<Self>, id: MessageId) {
+        let found = match self.store.find(id).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(message = %id, %error, "cannot be given back; the next restart will");
+                return;
+            }
+        };
+        let Some(mut message) = found else { return };
+        let now = self.clock.now();
+        match message.due.as_ref().map(|due| due.lane.clone()) {
+            Some(Lane::Carrier(carrier)) => {
+                message.record_attempt(Attempt {
+                    carrier,
+                    at: now,
+                    outcome: AttemptOutcome::TimedOut,
+                });
+                message.submit_unknown(now, Reason::ResponseTimeout);
+            }
+            _ => message.wait(Lane::Decide, now.plus(PAUSE).min(message.expires_at)),
+        }
+        tracing::error!(message = %id, "a task panicked that had this message in hand; it is given back");
+        self.store.settle(&message).await;
+    }
+}
+
+impl Lease {
+    /// Gives the lease back with what became of the message; durable with the next commit.
+    pub async fn settle(mut self) {
+        self.pipeline.store.settle(&self.message).await;
+        self.settled = true;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        // Without a runtime the process is ending, and the start that follows gives it back.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(self.pipeline.clone().give_back(self.message.id));
+        }
+    }
+}
+
+impl Deref for Lease {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Message {
+        &mut self.message
+    }
+}
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;
