@@ -1,9 +1,11 @@
 //! Messages that wait: for their time, for the end of quiet hours, for a person, for a carrier, for
 //! their cancellation.
 
+use std::time::Duration;
+
 use heliograph::carrier::simulator::{Settings, Simulator};
 use heliograph::clock::Clock;
-use heliograph_tests::{CarrierSpec, Plan, Rig, free_address, sms};
+use heliograph_tests::{CarrierSpec, Pace, Plan, Rig, free_address, sms};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -181,4 +183,27 @@ async fn a_message_expires_while_its_carrier_is_away_and_others_wait_for_it() {
         .expect("a simulator");
     rig.wait_for(&patient, "delivered").await;
     assert_eq!(back.counters().accepted, 1);
+}
+
+/// By a clock that goes 3,600 times as fast a decision is old after 80 ms, and this queue takes two seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_outlasts_its_decisions_is_sent_all_the_same() {
+    let day = Duration::from_secs(24);
+    let rig = Rig::start(Plan {
+        pace: Some(Pace::of_days(day, day)),
+        simulators: vec![Settings {
+            latency_ms: 25,
+            ..Settings::default()
+        }],
+        carrier_extra: "window = 1\nsessions = 1".to_owned(),
+        ..Plan::default()
+    })
+    .await;
+    let mut ids = Vec::new();
+    for n in 0..80 {
+        let body = sms("+447700900123", &format!("number {n}"));
+        ids.push(rig.submit(body).await);
+    }
+    rig.wait_for_all(&ids, "delivered").await;
+    assert_eq!(rig.simulators[0].counters().submits, 80);
 }

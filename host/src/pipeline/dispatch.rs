@@ -188,7 +188,6 @@ impl Pipeline {
     /// Judges again where the policy set changed or the decision is old. False where the message
     /// now waits somewhere else, or nowhere.
     async fn still_goes_to(&self, carrier: &CarrierId, message: &mut Message) -> bool {
-        let now = self.clock.now();
         if message.begun_at() == Some(carrier) {
             return true;
         }
@@ -197,6 +196,9 @@ impl Pipeline {
         }
         // Boxed: it is rare, and the task of every attempt should not be as large as all hooks.
         Box::pin(self.decide_again(message)).await;
+        // It is due since the decision, which took its time. Put behind all others by that, it would never be
+        // sent from a queue that takes longer than a decision is fresh.
+        let now = self.clock.now();
         message
             .due
             .as_ref()
