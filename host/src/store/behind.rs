@@ -318,6 +318,29 @@ impl Behind {
         self.clock.now().day().saturating_sub(self.retention_days)
     }
 
+    /// The days of whose messages nobody is to be told any more: what is owed is made of their records.
+    fn without_owed(&self, mut days: Vec<u32>) -> Result<Vec<u32>, StoreError> {
+        for prefix in [keys::WEBHOOK, keys::DELIVERY] {
+            let end = keys::after_prefix(prefix).unwrap_or_default();
+            let mut start = prefix.to_vec();
+            while !days.is_empty() {
+                let entries = self.engine.scan(&start, &end, SWEEP_ENTRIES)?;
+                for (_, value) in &entries {
+                    if let Ok(owed) = records::decode_outbox(value) {
+                        days.retain(|day| *day != owed.message.timestamp().day());
+                    }
+                }
+                match entries.last() {
+                    Some((last, _)) if entries.len() == SWEEP_ENTRIES => {
+                        start = [&**last, &[0]].concat();
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(days)
+    }
+
     /// Drops the days of an answer that has come; gives back one that has not. A day of millions takes
     /// seconds, in which this thread has what is committed to write: another one does it.
     fn drop_days(
@@ -328,6 +351,13 @@ impl Behind {
             Ok(settled) => settled,
             Err(oneshot::error::TryRecvError::Empty) => return Some(answer),
             Err(oneshot::error::TryRecvError::Closed) => return None,
+        };
+        let settled = match self.without_owed(settled) {
+            Ok(settled) => settled,
+            Err(error) => {
+                tracing::error!(%error, "days whose retention has ended are dropped a minute later");
+                return None;
+            }
         };
         let (engine, shared) = (self.engine.clone(), self.shared.clone());
         let dropping = std::thread::Builder::new().name("store-retention".into());

@@ -199,6 +199,62 @@ async fn a_day_is_dropped_once_it_is_old_and_nothing_of_it_lives() {
     assert_eq!(rig.find(live).await.id, live);
 }
 
+/// What is owed is made of the message's record: an outage of its target outlasts retention now and then.
+#[tokio::test]
+async fn a_day_is_kept_until_its_webhooks_are_delivered() {
+    let rig = Rig::with(|o| o.retention_days = 1);
+    let mut message = rig.message();
+    message.receipt_url = Some("https://example.com/".into());
+    message.enter(START, State::Rejected, Reason::RefusedByPolicy, "");
+    let told = message.id;
+    rig.store.accept(message, None).await.unwrap();
+    let owed = within(rig.store.claim_webhooks(1)).await.remove(0);
+    let again = WebhookOutcome::RetryAt(Timestamp(START.0 + 240 * HOUR));
+    rig.store.settle_owed(owed, again).await.unwrap();
+    rig.at(24 * HOUR);
+    let mut silent = rig.message();
+    silent.enter(
+        rig.clock.now(),
+        State::Rejected,
+        Reason::RefusedByPolicy,
+        "",
+    );
+    let gone = silent.id;
+    rig.store.accept(silent, None).await.unwrap();
+    rig.store.shutdown().await;
+    rig.clock.set(Timestamp(START.0 + 240 * HOUR));
+    let Rig {
+        store,
+        clock,
+        directory,
+        next,
+    } = rig;
+    drop(store);
+    let options = Options {
+        retention_days: 1,
+        ..options(directory.path())
+    };
+    let rig = Rig {
+        store: Store::open(options, clock.clone()).unwrap(),
+        clock,
+        directory,
+        next,
+    };
+    rig.until("the drop of the day after", async |store| {
+        store.find(gone).await.unwrap().is_none()
+    })
+    .await;
+    assert_eq!(rig.find(told).await.id, told);
+    let owed = within(rig.store.claim_webhooks(1)).await.remove(0);
+    let done = WebhookOutcome::Done;
+    rig.store.settle_owed(owed, done).await.unwrap();
+    rig.at(241 * HOUR);
+    rig.until("its drop", async |store| {
+        store.find(told).await.unwrap().is_none()
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_full_command_queue_is_busy_for_messages() {
     let closed = Arc::new(AtomicBool::new(false));
