@@ -183,12 +183,10 @@ impl Loaded {
                 ));
             }
         }
-        // An answer is kept with the commit after it: what was answered while the last one was under
-        // way, another window at most of one that turns round slowly, is unanswered to the next start.
         let windows = crashes * WINDOW;
-        if duplicated > 2 * windows {
+        if duplicated > windows {
             faults.push(format!(
-                "{duplicated} copies, {windows} were in open windows and as many in the commit under way"
+                "{duplicated} copies, {windows} were in open windows"
             ));
         }
         if !self.refused.is_empty() {

@@ -318,8 +318,6 @@ fn talkers() -> Vec<Inhabitant> {
     let logging = |name, then: &str, outcome| {
         let mut one = filter(name, then, outcome);
         one.guest.imports = LOG;
-        // The count is to end it, on a busy machine too.
-        one.lines += "\nlimits = { deadline_ms = 1000 }";
         one.guest.data = b"zoo: a line of the flood".to_vec();
         one
     };
@@ -363,12 +361,15 @@ fn talkers() -> Vec<Inhabitant> {
         Fault("bad_output", ""),
     );
     huge.guest.memory = "160";
+    let mut flood = logging(
+        "log-flood",
+        &times(100_000, &line(24)),
+        Fault("host_call_limit", "100 log lines"),
+    );
+    // The count is to end it, on a busy machine too.
+    flood.lines += "\nlimits = { deadline_ms = 1000 }";
     vec![
-        logging(
-            "log-flood",
-            &times(100_000, &line(24)),
-            Fault("host_call_limit", "100 log lines"),
-        ),
+        flood,
         logging("log-flood-within-a-call", &times(100, &line(24)), Goes),
         injection,
         long,
