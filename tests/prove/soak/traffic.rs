@@ -214,8 +214,8 @@ impl Load {
             tokio::time::sleep(Duration::from_millis(10)).await;
             let now = Instant::now();
             let of_day = (now - began).as_secs_f64() / day.as_secs_f64();
-            // A minimum at 03:00, of a half; a maximum at 15:00.
-            let share = 1.0 - 0.5 * (TAU * (of_day - 3.0 / 24.0)).cos();
+            // A minimum at 03:00, of a quarter; a maximum at 15:00.
+            let share = 1.0 - 0.75 * (TAU * (of_day - 3.0 / 24.0)).cos();
             owed += per_second * share * (now - last).as_secs_f64();
             last = now;
             while owed >= 1.0 {
