@@ -197,7 +197,7 @@ impl Load {
                     let now = Clock::system().now();
                     message.due = None;
                     message.enter(now, State::Rejected, Reason::CarrierPermanentFailure, "");
-                    store.settle(&message).await;
+                    store.settle(&message, None).await;
                 }
             }
         }));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::carrier::{BoxFuture, Carrier, CarrierStatus, Outgoing, SendOutcome};
+use crate::carrier::{BoxFuture, Carrier, CarrierStatus, Handed, Outgoing, SendOutcome};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::text::TextWish;
 use crate::domain::{AccountId, TrafficClass};
@@ -54,8 +54,8 @@ impl Carrier for Idle {
         Box::pin(std::future::pending())
     }
 
-    fn send<'a>(&'a self, _: Outgoing<'a>) -> BoxFuture<'a, SendOutcome> {
-        Box::pin(async { SendOutcome::Unavailable })
+    fn send<'a>(&'a self, _: Outgoing<'a>) -> BoxFuture<'a, Handed> {
+        Box::pin(async { SendOutcome::Unavailable.into() })
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {

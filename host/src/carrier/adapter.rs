@@ -1,7 +1,7 @@
 //! A carrier spoken to by a WASM adapter: window and pace are ours, the protocol is the plugin's.
 //! Knows which entry of the policy set in force speaks for it; does no HTTP itself.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use super::pace::Pacer;
 use super::provider_id::IdPlaces;
 use super::verify::{self, Verification};
 use super::{
-    Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, InboundPart, Outgoing, SendOutcome,
+    Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, Handed, InboundPart, Outgoing, Place,
+    SendOutcome,
 };
 use crate::clock::Clock;
 use crate::domain::receipt::{Evidence, IdForm, Per, Receipt, ReceiptStyle, Report};
@@ -48,9 +49,8 @@ pub struct AdapterCarrier {
     clock: Clock,
     events: mpsc::Sender<CarrierEvent>,
     permits: Arc<Semaphore>,
-    in_flight: AtomicU32,
     pacer: Mutex<Pacer>,
-    freed: Notify,
+    freed: Arc<Notify>,
     counters: CallbackCounters,
 }
 
@@ -96,9 +96,8 @@ impl AdapterCarrier {
             active,
             clock,
             events,
-            in_flight: AtomicU32::new(0),
             pacer: Mutex::new(pacer),
-            freed: Notify::new(),
+            freed: Arc::new(Notify::new()),
             counters: CallbackCounters::default(),
         })
     }
@@ -334,7 +333,7 @@ impl Carrier for AdapterCarrier {
         let free = self.permits.available_permits();
         CarrierStatus {
             connected: self.is_active(),
-            in_flight: self.in_flight.load(Ordering::Relaxed),
+            in_flight: u32::try_from(self.config.window - free).unwrap_or(u32::MAX),
             headroom: if free == 0 {
                 0.0
             } else {
@@ -363,17 +362,16 @@ impl Carrier for AdapterCarrier {
         })
     }
 
-    fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, SendOutcome> {
+    fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, Handed> {
         Box::pin(async move {
-            let Ok(permit) = self.permits.acquire().await else {
-                return SendOutcome::Unavailable;
+            let Ok(permit) = self.permits.clone().acquire_owned().await else {
+                return SendOutcome::Unavailable.into();
             };
-            self.in_flight.fetch_add(1, Ordering::Relaxed);
-            let outcome = self.submit(&outgoing).await;
-            self.in_flight.fetch_sub(1, Ordering::Relaxed);
-            drop(permit);
-            self.freed.notify_waiters();
-            outcome
+            let place = Place::new(permit, &self.freed);
+            Handed {
+                outcome: self.submit(&outgoing).await,
+                place: Some(place),
+            }
         })
     }
 

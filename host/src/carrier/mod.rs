@@ -3,8 +3,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use crate::clock::Timestamp;
 use crate::domain::receipt::{Receipt, ReceiptStyle};
@@ -67,6 +68,47 @@ pub enum SendOutcome {
     },
     /// It never left.
     Unavailable,
+}
+
+/// What became of a message that was handed over.
+pub struct Handed {
+    pub outcome: SendOutcome,
+    /// Kept until `outcome` is durable.
+    pub place: Option<Place>,
+}
+
+impl From<SendOutcome> for Handed {
+    fn from(outcome: SendOutcome) -> Handed {
+        Handed {
+            outcome,
+            place: None,
+        }
+    }
+}
+
+/// What a message takes up of its carrier's window, given back when it is dropped. That is when its outcome
+/// is durable and not when it is answered: to the start after a crash, what was answered and not yet
+/// written down is unanswered as well, and no more is to be repeated than the window has places.
+pub struct Place {
+    permits: Option<OwnedSemaphorePermit>,
+    freed: Arc<Notify>,
+}
+
+impl Place {
+    /// `freed` is told when it is given back.
+    fn new(permits: OwnedSemaphorePermit, freed: &Arc<Notify>) -> Place {
+        Place {
+            permits: Some(permits),
+            freed: freed.clone(),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.permits = None;
+        self.freed.notify_waiters();
+    }
 }
 
 /// What a carrier can take now. Cheap to read.
@@ -202,7 +244,7 @@ pub trait Carrier: Send + Sync {
     /// Waits until the carrier has been unreachable for a while (at once where it is).
     fn down(&self) -> BoxFuture<'_, ()>;
 
-    fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, SendOutcome>;
+    fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, Handed>;
 
     /// Asks the carrier to forget a message that it took, all of its segments.
     fn call_back<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<(), CallBackError>> {

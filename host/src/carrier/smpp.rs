@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
@@ -27,7 +27,8 @@ use super::smpp_seat::Seat;
 pub use super::smpp_status::{StatusRule, Statuses};
 use super::smpp_submit::{self, Part, SubmitStyle, Verdict};
 use super::{
-    BoxFuture, CallBackError, Carrier, CarrierEvent, CarrierStatus, Exchange, Outgoing, SendOutcome,
+    BoxFuture, CallBackError, Carrier, CarrierEvent, CarrierStatus, Exchange, Handed, Outgoing,
+    Place, SendOutcome,
 };
 use crate::domain::text::TextStyle;
 use crate::domain::{CarrierId, Message, PartState};
@@ -58,7 +59,7 @@ pub(super) struct Inner {
     /// Those whom the pacer makes wait, in their order.
     queue: Semaphore,
     /// Something that `ready` waits for may have changed.
-    changed: Notify,
+    changed: Arc<Notify>,
     /// Since when no session may submit; none while one may.
     down_since: watch::Sender<Option<Instant>>,
     pub(super) counters: Arc<SmppCounters>,
@@ -127,7 +128,7 @@ impl SmppCarrier {
             pacer: Mutex::new(Pacer::new(config.throughput, now.into_std())),
             overdue: Mutex::new(Overdue::new(config.query_after)),
             queue: Semaphore::new(1),
-            changed: Notify::new(),
+            changed: Arc::new(Notify::new()),
             down_since,
             counters: Arc::new(SmppCounters::default()),
             config,
@@ -201,12 +202,15 @@ impl Carrier for SmppCarrier {
         Box::pin(self.inner.down())
     }
 
-    fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, SendOutcome> {
+    fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, Handed> {
         Box::pin(async move {
-            let outcome = self.inner.send(&outgoing).await;
+            let mut window = None;
+            let outcome = self.inner.send(&outgoing, &mut window).await;
             self.inner.counters.outcome(&outcome);
-            self.inner.changed.notify_waiters();
-            outcome
+            Handed {
+                outcome,
+                place: window.map(|(_, place)| place),
+            }
         })
     }
 
@@ -365,7 +369,7 @@ impl Inner {
 
     /// One request beside messages, on any session; none where it got no response.
     pub(super) async fn ask(&self, body: &Body<'_>) -> Option<Response> {
-        let (link, _permits) = self.take_window(1).await?;
+        let (link, _place) = self.take_window(1).await?;
         link.ask(body).await.ok()
     }
 
@@ -457,7 +461,11 @@ impl Inner {
 
     /// All segments on one session. Where a carrier takes some and puts others off, the others are
     /// tried again here: a message sent anew would double the ones that it took.
-    async fn send(&self, outgoing: &Outgoing<'_>) -> SendOutcome {
+    async fn send(
+        &self,
+        outgoing: &Outgoing<'_>,
+        window: &mut Option<(Link, Place)>,
+    ) -> SendOutcome {
         let mut parts = match smpp_submit::parts(outgoing, &self.style) {
             Ok(parts) => parts,
             Err(error) => {
@@ -469,7 +477,7 @@ impl Inner {
         };
         let mut pause = COMPLETION_PAUSE;
         for tries_left in (0..=COMPLETION_TRIES).rev() {
-            self.submit(&mut parts).await;
+            self.submit(&mut parts, window).await;
             match smpp_submit::verdict(&parts, &self.style.statuses) {
                 Verdict::Final(outcome) => {
                     self.await_receipts(outgoing, &outcome);
@@ -506,13 +514,19 @@ impl Inner {
     }
 
     /// Submits those parts that have no final answer.
-    async fn submit(&self, parts: &mut [Part]) {
+    async fn submit(&self, parts: &mut [Part], window: &mut Option<(Link, Place)>) {
         let statuses = &self.style.statuses;
         let open = parts.iter().filter(|p| p.is_open(statuses)).count();
         if !self.wait_for_pace(open).await {
             return;
         }
-        let Some((link, permits)) = self.take_window(open).await else {
+        // The places of an earlier try are kept while its session lasts: what was taken then is not
+        // durable yet.
+        if !window.as_ref().is_some_and(|(link, _)| link.is_bound()) {
+            *window = None;
+            *window = self.take_window(open).await;
+        }
+        let Some((link, _)) = window else {
             return;
         };
         self.counters
@@ -521,7 +535,6 @@ impl Inner {
         let requests = smpp_submit::requests(parts, statuses);
         let began = Instant::now();
         let answers = link.send(requests).await;
-        drop(permits);
         self.heed(&answers, link.congestion(), began.elapsed());
         let waiting = parts.iter_mut().filter(|p| p.is_open(statuses));
         for (part, answer) in waiting.zip(answers) {
@@ -589,7 +602,7 @@ impl Inner {
     }
 
     /// The least loaded session and its window; none where no session is left.
-    async fn take_window(&self, count: usize) -> Option<(Link, OwnedSemaphorePermit)> {
+    async fn take_window(&self, count: usize) -> Option<(Link, Place)> {
         let wanted = u32::try_from(count.min(self.config.window)).unwrap_or(u32::MAX);
         loop {
             let bound = self.slots.iter().filter(|s| s.link().is_some());
@@ -599,7 +612,7 @@ impl Inner {
                 .await
                 .ok()?;
             if let Some(link) = slot.link() {
-                return Some((link, permits));
+                return Some((link, Place::new(permits, &self.changed)));
             }
         }
     }

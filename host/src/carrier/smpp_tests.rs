@@ -168,7 +168,7 @@ fn sending(carrier: &Arc<SmppCarrier>, text: &str) -> JoinHandle<SendOutcome> {
             tlvs: &tlvs,
             now: NOW,
         };
-        carrier.send(outgoing).await
+        carrier.send(outgoing).await.outcome
     })
 }
 
@@ -531,7 +531,8 @@ async fn a_field_that_does_not_fit_is_refused_before_anything_leaves() {
         tlvs: &[],
         now: NOW,
     };
-    let SendOutcome::Permanent { detail, .. } = rig.carrier.send(outgoing).await else {
+    let handed = rig.carrier.send(outgoing).await;
+    let SendOutcome::Permanent { detail, .. } = handed.outcome else {
         panic!()
     };
     assert_eq!(
@@ -666,7 +667,8 @@ async fn segments_that_were_answered_before_a_session_died_are_not_sent_again() 
     };
     let (first, ()) = tokio::join!(send(&message), die);
     let taken = vec![Some("1".to_owned()), None];
-    assert_eq!(first, SendOutcome::Unknown { taken });
+    assert_eq!(first.outcome, SendOutcome::Unknown { taken });
+    drop(first);
 
     message.state = State::SubmitUnknown;
     let part = |id: &str, state| crate::domain::Part {
@@ -693,7 +695,7 @@ async fn segments_that_were_answered_before_a_session_died_are_not_sent_again() 
         again.responder.message_id("2".to_owned());
     };
     let (again, ()) = tokio::join!(send(&message), take);
-    assert_eq!(again, sent(&["1", "2"]));
+    assert_eq!(again.outcome, sent(&["1", "2"]));
     assert!(session.requests.is_empty());
 }
 
@@ -709,8 +711,44 @@ fn sending_message(carrier: &Arc<SmppCarrier>, message: Message) -> JoinHandle<S
             tlvs: &[],
             now: NOW,
         };
-        carrier.send(outgoing).await
+        carrier.send(outgoing).await.outcome
     })
+}
+
+#[tokio::test]
+async fn an_answered_message_keeps_its_place_until_its_outcome_is_durable() {
+    let mut rig = rig(|c| c.window = 1).await;
+    let message = message("first");
+    let segmented = segmented(&message);
+    let send = rig.carrier.send(Outgoing {
+        message: &message,
+        originator: &message.originator,
+        segmented: &segmented,
+        tlvs: &[],
+        now: NOW,
+    });
+    let take = async {
+        let first = request(&mut rig.session).await;
+        first.responder.message_id("1".to_owned());
+    };
+    let (handed, ()) = tokio::join!(send, take);
+    assert_eq!(handed.outcome, sent(&["1"]));
+    assert_eq!(rig.carrier.status().in_flight, 1);
+
+    let mut second = sending(&rig.carrier, "second");
+    let room = timeout(Duration::from_millis(50), rig.carrier.ready());
+    assert!(room.await.is_err());
+    assert!(rig.session.requests.is_empty());
+    assert!(
+        timeout(Duration::from_millis(1), &mut second)
+            .await
+            .is_err()
+    );
+    drop(handed.place);
+    let request = request(&mut rig.session).await;
+    request.responder.message_id("2".to_owned());
+    assert_eq!(outcome(second).await, sent(&["2"]));
+    timeout(PATIENCE, rig.carrier.ready()).await.unwrap();
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::decide::{is_exempt, restore_body};
 use super::lease::Lease;
 use super::retry::{self, Step};
 use super::{Pipeline, stopped};
-use crate::carrier::{Carrier, Outgoing, SendOutcome};
+use crate::carrier::{Carrier, Handed, Outgoing, SendOutcome};
 use crate::domain::text::{self, Segmented};
 use crate::domain::{
     Attempt, AttemptOutcome, CarrierId, Lane, Message, Outcome, Part, PartState, Phase, Reason,
@@ -135,7 +135,7 @@ async fn decide_task(pipeline: Arc<Pipeline>, mut stop: watch::Receiver<bool>) {
             if !pipeline.expire(&mut message) {
                 pipeline.decide_again(&mut message).await;
             }
-            message.settle().await;
+            message.settle(None).await;
         }
     }
 }
@@ -143,18 +143,20 @@ async fn decide_task(pipeline: Arc<Pipeline>, mut stop: watch::Receiver<bool>) {
 impl Pipeline {
     /// One delivery attempt of one leased message, from claim to settle.
     async fn attempt(self: Arc<Self>, carrier: Arc<dyn Carrier>, mut message: Lease) {
+        let mut place = None;
         if !self.expire(&mut message) && self.still_goes_to(carrier.id(), &mut message).await {
             if self.opted_out(&message) && !is_exempt(&message) {
                 self.respect_wish(&mut message);
             } else {
-                let outcome = self.hand_over(&*carrier, &mut message).await;
-                self.conclude(carrier.id(), &mut message, outcome);
+                let handed = self.hand_over(&*carrier, &mut message).await;
+                place = handed.place;
+                self.conclude(carrier.id(), &mut message, handed.outcome);
                 if message.asks_for_alert() && message.found_nobody() {
                     Box::pin(self.keep_wish_for_alert(&message)).await;
                 }
             }
         }
-        message.settle().await;
+        message.settle(place).await;
     }
 
     /// The recipient asked for no more after this was accepted. What may be at the phone already can
@@ -247,7 +249,7 @@ impl Pipeline {
         }
     }
 
-    async fn hand_over(&self, carrier: &dyn Carrier, message: &mut Message) -> SendOutcome {
+    async fn hand_over(&self, carrier: &dyn Carrier, message: &mut Message) -> Handed {
         let (manner, style) = (message.sm.manner(), carrier.text_style());
         let changed = message.submitted_body.is_some().then_some(&message.body);
         let rendered = match &message.sm.cut {
@@ -258,10 +260,8 @@ impl Pipeline {
             Ok(segmented) => segmented,
             // Admission and every replaced body were measured, so this cannot be the client's doing.
             Err(error) => {
-                return SendOutcome::Permanent {
-                    status: 0,
-                    detail: error.to_string(),
-                };
+                let detail = error.to_string();
+                return SendOutcome::Permanent { status: 0, detail }.into();
             }
         };
         message.sent_as(&segmented);
@@ -407,7 +407,7 @@ impl Pipeline {
                     }
                 }
             }
-            message.settle().await;
+            message.settle(None).await;
         }
         moved
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pipeline;
+use crate::carrier::Place;
 use crate::domain::{Attempt, AttemptOutcome, Lane, Message, MessageId, Reason};
 
 /// Before a decision that ended in a panic is tried again.
@@ -54,14 +55,16 @@ impl Pipeline {
             _ => message.wait(Lane::Decide, now.plus(PAUSE).min(message.expires_at)),
         }
         tracing::error!(message = %id, "a task panicked that had this message in hand; it is given back");
-        self.store.settle(&message).await;
+        self.store.settle(&message, None).await;
     }
 }
 
 impl Lease {
-    /// Gives the lease back with what became of the message; durable with the next commit.
-    pub async fn settle(mut self) {
-        self.pipeline.store.settle(&self.message).await;
+    /// Gives the lease back with what became of the message; durable with the next commit, which gives
+    /// back its place at the carrier.
+    pub async fn settle(mut self, place: Option<Place>) {
+        let held = place.map(|place| Box::new(place) as Box<dyn Send>);
+        self.pipeline.store.settle(&self.message, held).await;
         self.settled = true;
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 
 use super::*;
-use crate::carrier::{BoxFuture, Carrier, CarrierStatus, Outgoing, SendOutcome};
+use crate::carrier::{BoxFuture, Carrier, CarrierStatus, Handed, Outgoing, SendOutcome};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::{
     AccountId, Address, Body, CarrierId, OnUnknown, SmParameters, Source, State, TrafficClass,
@@ -60,11 +60,11 @@ impl Carrier for Faulty {
         Box::pin(std::future::pending())
     }
 
-    fn send<'a>(&'a self, _: Outgoing<'a>) -> BoxFuture<'a, SendOutcome> {
+    fn send<'a>(&'a self, _: Outgoing<'a>) -> BoxFuture<'a, Handed> {
         Box::pin(async {
             maybe_panic(&self.panics_send);
             let ids = vec![self.clock.now().0.to_string()];
-            SendOutcome::Sent { ids }
+            SendOutcome::Sent { ids }.into()
         })
     }
 

@@ -53,7 +53,8 @@ pub(super) enum Command {
         ticket: Arc<Ticket>,
         reply: oneshot::Sender<Vec<Value>>,
     },
-    Settle(Vec<Prepared>),
+    /// With what is kept until it is durable.
+    Settle(Vec<Prepared>, Option<Box<dyn Send>>),
     Update {
         id: MessageId,
         change: Box<dyn FnOnce(&mut Message) + Send>,
@@ -127,6 +128,8 @@ pub(super) enum Reply {
     Found(Answer<bool>, bool),
     Erased(Answer<Erased>, Erased),
     Done(Answer<()>),
+    /// Only to be dropped.
+    Held(Box<dyn Send>),
 }
 
 /// A message that is out with a worker.
@@ -328,7 +331,10 @@ impl Committer {
                 ticket,
                 reply,
             } => self.wait_for(&lane, Waiter::new(max, ticket, reply)),
-            Command::Settle(messages) => messages.into_iter().try_for_each(|m| self.settle(m, now)),
+            Command::Settle(messages, held) => {
+                self.replies.extend(held.map(Reply::Held));
+                messages.into_iter().try_for_each(|m| self.settle(m, now))
+            }
             Command::Update { id, change, reply } => self.update(id, change, reply, now),
             Command::Receipt(receipt, reply) => self.receipt(*receipt, reply, now),
             Command::InsertInbound {
@@ -462,6 +468,7 @@ impl Committer {
                 (Reply::Erased(to, value), Ok(())) => drop(to.send(Ok(value))),
                 (Reply::Done(to), Ok(())) => drop(to.send(Ok(()))),
                 (Reply::Accepted(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
+                (Reply::Held(held), _) => drop(held),
                 // Nothing that is not durable may go on the wire.
                 (Reply::Claimed(to, _), Err(_)) => drop(to),
                 (Reply::Updated(to), Err(e)) => drop(to.send(Err(UpdateError::Store(e.clone())))),

@@ -179,10 +179,11 @@ impl Store {
         records.into_iter().filter_map(decode).collect()
     }
 
-    /// Gives a lease back with what became of the message; durable with the next commit.
-    pub async fn settle(&self, message: &Message) {
+    /// Gives a lease back with what became of the message; durable with the next commit, which drops
+    /// `held`.
+    pub async fn settle(&self, message: &Message, held: Option<Box<dyn Send>>) {
         let prepared = Prepared::new(message, &mut Vec::with_capacity(640));
-        self.inner.settle(vec![prepared]).await;
+        self.inner.settle(vec![prepared], held).await;
     }
 
     pub async fn settle_many(&self, messages: Vec<Box<Message>>) {
@@ -191,7 +192,7 @@ impl Store {
             .iter()
             .map(|m| Prepared::new(m, &mut scratch))
             .collect();
-        self.inner.settle(prepared).await;
+        self.inner.settle(prepared, None).await;
     }
 
     /// Changes a message that is not being sent just now; durable on return.
@@ -517,8 +518,9 @@ impl Inner {
         self.seed.hash(&[account.as_str(), recipient])
     }
 
-    async fn settle(&self, messages: Vec<Prepared>) {
-        if self.commands.send(Command::Settle(messages)).await.is_err() {
+    async fn settle(&self, messages: Vec<Prepared>, held: Option<Box<dyn Send>>) {
+        let command = Command::Settle(messages, held);
+        if self.commands.send(command).await.is_err() {
             tracing::warn!("messages settled after the store ended; the restart resolves them");
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heliograph::carrier::{
-    Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, Outgoing, SendOutcome,
+    Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, Handed, Outgoing, SendOutcome,
 };
 use heliograph::domain::receipt::{Evidence, Receipt, ReceiptStyle, Report};
 use heliograph::domain::{CarrierId, Message, PartState, State as MessageState};
@@ -489,8 +489,8 @@ impl Carrier for SimCarrier {
         })
     }
 
-    fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, SendOutcome> {
-        Box::pin(async move { self.deliver(&outgoing).await })
+    fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, Handed> {
+        Box::pin(async move { self.deliver(&outgoing).await.into() })
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {

@@ -293,6 +293,35 @@ async fn a_full_command_queue_is_busy_for_messages() {
     assert_eq!(rig.store.stats().accepted, 20 - busy);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_until_an_outcome_is_durable_is_let_go_then_and_not_before() {
+    let closed = Arc::new(AtomicBool::new(false));
+    let gate = closed.clone();
+    let rig = Rig::with(|o| {
+        o.probes.sync = Arc::new(move |file| {
+            while gate.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            file.sync_data()
+        });
+    });
+    let id = rig.accept().await;
+    let mut message = rig.claim("north").await.remove(0);
+    sent(&mut message, START, "a1");
+    closed.store(true, Ordering::Relaxed);
+    let (held, mut let_go) = tokio::sync::oneshot::channel::<()>();
+    rig.store.settle(&message, Some(Box::new(held))).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(let_go.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty));
+    closed.store(false, Ordering::Relaxed);
+    assert!(let_go.await.is_err());
+    let directory = tempfile::tempdir().unwrap();
+    copy(rig.directory.path(), directory.path());
+    let after = rig.reopen(Arc::new(directory));
+    let found = after.store.find(id).await.unwrap().unwrap();
+    assert_eq!(found.state, State::Enroute);
+}
+
 /// Work, and a kill at moments that nobody chose: nothing answered is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_load_a_copy_taken_at_any_moment_holds_all_that_was_answered() {
@@ -326,7 +355,7 @@ async fn under_load_a_copy_taken_at_any_moment_holds_all_that_was_answered() {
             for mut message in batch {
                 let carrier_message_id = message.id.to_string();
                 sent(&mut message, START, &carrier_message_id);
-                worker.store.settle(&message).await;
+                worker.store.settle(&message, None).await;
             }
         }
     }));

@@ -68,7 +68,7 @@ async fn a_dropped_claim_strands_nothing() {
         assert_eq!(claimed.iter().map(|m| m.id).collect::<Vec<_>>(), vec![id]);
         for mut message in claimed {
             message.enter(START, State::Canceled, Reason::CanceledByClient, "");
-            rig.store.settle(&message).await;
+            rig.store.settle(&message, None).await;
         }
     }
 }
@@ -161,14 +161,14 @@ async fn a_receipt_for_an_earlier_attempt_waits_for_the_one_under_way() {
     sent(&mut message, START, "1");
     message.submit_unknown(START, Reason::ResponseTimeout);
     message.wait(lane("north"), START);
-    rig.store.settle(&message).await;
+    rig.store.settle(&message, None).await;
     let message = rig.claim("north").await.remove(0);
     assert_eq!(
         rig.receipt("1", PartState::Delivered).await,
         ReceiptMatch::Deferred(id)
     );
     assert_eq!(rig.find(id).await.state, State::SubmitUnknown);
-    rig.store.settle(&message).await;
+    rig.store.settle(&message, None).await;
     rig.until("the receipt", async |store| store.stats().live == 0)
         .await;
     let settled = rig.find(id).await;
@@ -190,7 +190,7 @@ async fn segments_report_one_by_one_and_a_repeat_changes_nothing() {
         ..message.parts[0].clone()
     };
     message.parts.push(second);
-    rig.store.settle(&message).await;
+    rig.store.settle(&message, None).await;
     let effect = |m: ReceiptMatch| match m {
         ReceiptMatch::Matched { effect, .. } => Some(effect),
         ReceiptMatch::Deferred(_) | ReceiptMatch::Orphaned | ReceiptMatch::Ambiguous => None,
@@ -247,7 +247,7 @@ async fn more_messages_than_memory_may_hold_come_out_in_order_and_once() {
             for mut message in batch {
                 let carrier_message_id = message.id.to_string();
                 sent(&mut message, START, &carrier_message_id);
-                rig.store.settle(&message).await;
+                rig.store.settle(&message, None).await;
             }
         }
     }

@@ -167,7 +167,7 @@ async fn early_receipts_teach_too() {
             .await;
         for mut message in claimed {
             sent(&mut message, START, &format!("{:X}", 0xAA_0000 + n));
-            rig.store.settle(&message).await;
+            rig.store.settle(&message, None).await;
         }
     }
     let report = || rig.store.receipt_report(&"north".into());
@@ -286,7 +286,7 @@ async fn segments_under_one_id_report_one_after_the_other() {
     let mut message = rig.claim("north").await.remove(0);
     sent(&mut message, START, "5");
     message.parts = vec![message.parts[0].clone(); 3];
-    rig.store.settle(&message).await;
+    rig.store.settle(&message, None).await;
     let mut effects = Vec::new();
     for _ in 0..3 {
         effects.extend(effect(rig.receipt("5", PartState::Delivered).await));
@@ -311,7 +311,7 @@ async fn three_segments(rig: &Rig, name: &str) -> MessageId {
         carrier_message_id: format!("{name}-{n}"),
         ..first.clone()
     }));
-    rig.store.settle(&message).await;
+    rig.store.settle(&message, None).await;
     id
 }
 
@@ -509,7 +509,7 @@ async fn a_failed_message_goes_on_and_a_late_truth_about_its_first_carrier_is_ke
         ReceiptMatch::Deferred(id)
     );
     sent(&mut again, START, "s1");
-    rig.store.settle(&again).await;
+    rig.store.settle(&again, None).await;
     rig.until("the late truth", async |store| store.stats().orphans == 0)
         .await;
     let found = rig.crash().find(id).await;
