@@ -7,6 +7,7 @@
 //! acknowledged to clients, and what carriers took.
 
 mod at_rest;
+mod backlog;
 mod clock;
 mod crash;
 mod damage;

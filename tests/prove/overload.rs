@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::offer::{Answers, Offer, offer};
-use super::{Outcome, Part, Run, Statement};
+use super::{Outcome, Part, Run, Statement, backlog};
 use crate::{KEY, OTHER_KEY, Plan, Rig, sms};
 
 pub const STATEMENT: Statement = Statement {
@@ -20,6 +20,10 @@ pub const STATEMENT: Statement = Statement {
         Part {
             name: "twice, five and ten times of what can be served",
             run: |run| Box::pin(crowds(run)),
+        },
+        Part {
+            name: "5,000,000 queued messages",
+            run: |run| Box::pin(backlog::queued(run, 2_000, 5_000_000)),
         },
     ],
 };

@@ -6,15 +6,21 @@ use std::time::{Duration, Instant};
 use rand::Rng as _;
 
 use super::ledger::Loaded;
-use super::{Outcome, Part, Run, Statement};
+use super::{Outcome, Part, Run, Statement, backlog};
 
 pub const STATEMENT: Statement = Statement {
     number: 4,
     name: "Restart",
-    parts: &[Part {
-        name: "SIGTERM under HTTP and SMPP load",
-        run: |run| Box::pin(terminations(run)),
-    }],
+    parts: &[
+        Part {
+            name: "SIGTERM under HTTP and SMPP load",
+            run: |run| Box::pin(terminations(run)),
+        },
+        Part {
+            name: "kill -9 with 1,000,000 queued messages",
+            run: |run| Box::pin(backlog::queued(run, 20_000, 1_000_000)),
+        },
+    ],
 };
 
 async fn terminations(run: Run) -> Outcome {

@@ -275,7 +275,7 @@ async fn carrier_times(rig: &Rig, run: &Run) -> Result<Percentiles, String> {
     })
 }
 
-/// Memory with a long queue, and how soon a restarted server takes the next message.
+/// Memory with a long queue, how soon a restarted server takes the next message, and the queue's end.
 async fn backlog(args: &Args, messages: u64) -> Result<(), String> {
     let mut rig = Rig::start(args, Hooks::On, false).await?;
     let target = rig.target();
@@ -304,6 +304,10 @@ async fn backlog(args: &Args, messages: u64) -> Result<(), String> {
     let first_submission = start.elapsed();
     rig.bring_carrier_back().await?;
     let first_sent = rig.first_arrival(start).await?;
+    let total = queued + 1;
+    let sending = Instant::now();
+    let sent = rig.drained(total).await?.duration_since(sending);
+    let counters = rig.counters().await?;
     let report = serde_json::json!({
         "queued": queued,
         "rss_mib": rss,
@@ -312,7 +316,10 @@ async fn backlog(args: &Args, messages: u64) -> Result<(), String> {
         "restart_ready_s": ready.as_secs_f64(),
         "restart_first_submission_s": first_submission.as_secs_f64(),
         "restart_first_sent_s": first_sent.as_secs_f64(),
-        "rss_after_restart_mib": rig.server_rss_mib("VmRSS")?,
+        "drained_per_s": total as f64 / sent.as_secs_f64(),
+        "peak_rss_after_restart_mib": rig.server_rss_mib("VmHWM")?,
+        "lost": total as i64 - counters.unique as i64,
+        "duplicated": counters.duplicated,
     });
     print_report(args, &report);
     rig.stop().await;

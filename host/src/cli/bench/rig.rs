@@ -21,7 +21,7 @@ use crate::plugin::PolicySpec;
 pub const ESME_SYSTEM_ID: &str = "bench";
 pub const ESME_PASSWORD: &str = "secret";
 
-/// How long the last receipt may take once the load has ended.
+/// How long no receipt may come once the load has ended.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 
 /// The account that sends what has a mark, and may have plugins of its own.
@@ -268,10 +268,15 @@ impl Rig {
     /// Waits until the server has acknowledged the receipts of `messages`, which it does when they
     /// are settled and durable. Returns when that was.
     pub async fn drained(&self, messages: u64) -> Result<Instant, String> {
-        let end = Instant::now() + DRAIN_MAX;
+        let mut end = Instant::now() + DRAIN_MAX;
+        let mut before = 0;
         loop {
             let counters = self.counters().await?;
             let now = Instant::now();
+            if counters.receipts_acked > before {
+                before = counters.receipts_acked;
+                end = now + DRAIN_MAX;
+            }
             if counters.receipts_acked >= messages {
                 return Ok(now);
             }
