@@ -17,7 +17,7 @@ pub const STATEMENT: Statement = Statement {
             run: |run| Box::pin(terminations(run)),
         },
         Part {
-            name: "kill -9 with 1,000,000 queued messages",
+            name: "a long queue, kill -9, and its carrier back",
             run: |run| Box::pin(backlog::queued(run, 20_000, 1_000_000)),
         },
     ],

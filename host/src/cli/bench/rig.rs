@@ -113,9 +113,10 @@ impl Rig {
         rig.ready().await?;
         if carrier {
             rig.bound().await?;
-        }
-        if hooks == Hooks::On {
-            rig.compiled().await?;
+            // Without a carrier it is no speed that is measured.
+            if hooks == Hooks::On {
+                rig.compiled().await?;
+            }
         }
         Ok(rig)
     }
