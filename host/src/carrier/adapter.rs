@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::pace::Pacer;
 use super::provider_id::IdPlaces;
 use super::verify::{self, Verification};
 use super::{
     Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, Handed, InboundPart, Outgoing, Place,
-    SendOutcome,
+    SendOutcome, Turnover,
 };
 use crate::clock::Clock;
 use crate::domain::receipt::{Evidence, IdForm, Per, Receipt, ReceiptStyle, Report};
@@ -50,7 +50,7 @@ pub struct AdapterCarrier {
     events: mpsc::Sender<CarrierEvent>,
     permits: Arc<Semaphore>,
     pacer: Mutex<Pacer>,
-    freed: Arc<Notify>,
+    turnover: Arc<Turnover>,
     counters: CallbackCounters,
 }
 
@@ -97,7 +97,7 @@ impl AdapterCarrier {
             clock,
             events,
             pacer: Mutex::new(pacer),
-            freed: Arc::new(Notify::new()),
+            turnover: Arc::default(),
             counters: CallbackCounters::default(),
         })
     }
@@ -345,11 +345,11 @@ impl Carrier for AdapterCarrier {
     fn ready(&self) -> BoxFuture<'_, usize> {
         Box::pin(async move {
             loop {
-                let free = self.permits.available_permits();
+                let free = self.permits.available_permits() + self.turnover.settling();
                 if free > 0 && self.is_active() {
                     return free;
                 }
-                let _ = tokio::time::timeout(RECHECK, self.freed.notified()).await;
+                let _ = tokio::time::timeout(RECHECK, self.turnover.changed.notified()).await;
             }
         })
     }
@@ -367,7 +367,7 @@ impl Carrier for AdapterCarrier {
             let Ok(permit) = self.permits.clone().acquire_owned().await else {
                 return SendOutcome::Unavailable.into();
             };
-            let place = Place::new(permit, &self.freed);
+            let place = Place::new(permit, &self.turnover);
             Handed {
                 outcome: self.submit(&outgoing).await,
                 place: Some(place),

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
@@ -91,23 +92,58 @@ impl From<SendOutcome> for Handed {
 /// written down is unanswered as well, and no more is to be repeated than the window has places.
 pub struct Place {
     permits: Option<OwnedSemaphorePermit>,
-    freed: Arc<Notify>,
+    turnover: Arc<Turnover>,
+    settling: bool,
+}
+
+/// Tells when places of one carrier are given back, and how many will be with the next commit.
+#[derive(Default)]
+struct Turnover {
+    changed: Notify,
+    settling: AtomicUsize,
 }
 
 impl Place {
-    /// `freed` is told when it is given back.
-    fn new(permits: OwnedSemaphorePermit, freed: &Arc<Notify>) -> Place {
+    fn new(permits: OwnedSemaphorePermit, turnover: &Arc<Turnover>) -> Place {
         Place {
             permits: Some(permits),
-            freed: freed.clone(),
+            turnover: turnover.clone(),
+            settling: false,
         }
+    }
+
+    /// Its outcome is on its way to the next commit, which is the earliest that another message can be claimed
+    /// by: the one that gets this place may be asked for now.
+    pub fn settle(&mut self) {
+        if !self.settling {
+            self.settling = true;
+            self.turnover
+                .settling
+                .fetch_add(self.count(), Ordering::Relaxed);
+            self.turnover.changed.notify_waiters();
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.permits.as_ref().map_or(0, |p| p.num_permits())
+    }
+}
+
+impl Turnover {
+    fn settling(&self) -> usize {
+        self.settling.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let count = self.count();
         self.permits = None;
-        self.freed.notify_waiters();
+        if self.settling {
+            self.turnover.settling.fetch_sub(count, Ordering::Relaxed);
+        } else {
+            self.turnover.changed.notify_waiters();
+        }
     }
 }
 

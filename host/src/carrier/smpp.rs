@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
@@ -28,7 +28,7 @@ pub use super::smpp_status::{StatusRule, Statuses};
 use super::smpp_submit::{self, Part, SubmitStyle, Verdict};
 use super::{
     BoxFuture, CallBackError, Carrier, CarrierEvent, CarrierStatus, Exchange, Handed, Outgoing,
-    Place, SendOutcome,
+    Place, SendOutcome, Turnover,
 };
 use crate::domain::text::TextStyle;
 use crate::domain::{CarrierId, Message, PartState};
@@ -58,8 +58,8 @@ pub(super) struct Inner {
     overdue: Mutex<Overdue>,
     /// Those whom the pacer makes wait, in their order.
     queue: Semaphore,
-    /// Something that `ready` waits for may have changed.
-    changed: Arc<Notify>,
+    /// Tells that something that `ready` waits for may have changed.
+    turnover: Arc<Turnover>,
     /// Since when no session may submit; none while one may.
     down_since: watch::Sender<Option<Instant>>,
     pub(super) counters: Arc<SmppCounters>,
@@ -128,7 +128,7 @@ impl SmppCarrier {
             pacer: Mutex::new(Pacer::new(config.throughput, now.into_std())),
             overdue: Mutex::new(Overdue::new(config.query_after)),
             queue: Semaphore::new(1),
-            changed: Arc::new(Notify::new()),
+            turnover: Arc::default(),
             down_since,
             counters: Arc::new(SmppCounters::default()),
             config,
@@ -311,7 +311,7 @@ impl Inner {
 
     async fn ready(&self) -> usize {
         loop {
-            let changed = self.changed.notified();
+            let changed = self.turnover.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let room = self.room();
@@ -319,7 +319,7 @@ impl Inner {
                 return room;
             }
             // The pacer's tokens come by themselves, so time is a reason to look again too.
-            let recheck = if self.window_free() > 0 {
+            let recheck = if self.window_soon_free() > 0 {
                 Duration::from_millis(5)
             } else {
                 READY_RECHECK
@@ -329,7 +329,7 @@ impl Inner {
     }
 
     fn room(&self) -> usize {
-        let free = self.window_free();
+        let free = self.window_soon_free();
         // Nothing more is claimed while something claimed waits for its pace.
         if free == 0 || self.queue.available_permits() == 0 {
             return 0;
@@ -342,9 +342,12 @@ impl Inner {
         }
     }
 
-    fn window_free(&self) -> usize {
+    /// Places for messages that are claimed now: those that are free, and those that will be by then.
+    fn window_soon_free(&self) -> usize {
         let bound = self.slots.iter().filter(|s| s.link().is_some());
-        bound.map(|s| s.permits.available_permits()).sum()
+        let free = bound.map(|s| s.permits.available_permits());
+        free.reduce(|a, b| a + b)
+            .map_or(0, |free| free + self.turnover.settling())
     }
 
     async fn down(&self) {
@@ -612,7 +615,7 @@ impl Inner {
                 .await
                 .ok()?;
             if let Some(link) = slot.link() {
-                return Some((link, Place::new(permits, &self.changed)));
+                return Some((link, Place::new(permits, &self.turnover)));
             }
         }
     }
@@ -627,7 +630,7 @@ impl Inner {
             *since = (!connected).then(Instant::now);
             true
         });
-        self.changed.notify_waiters();
+        self.turnover.changed.notify_waiters();
     }
 }
 

@@ -731,7 +731,7 @@ async fn an_answered_message_keeps_its_place_until_its_outcome_is_durable() {
         let first = request(&mut rig.session).await;
         first.responder.message_id("1".to_owned());
     };
-    let (handed, ()) = tokio::join!(send, take);
+    let (mut handed, ()) = tokio::join!(send, take);
     assert_eq!(handed.outcome, sent(&["1"]));
     assert_eq!(rig.carrier.status().in_flight, 1);
 
@@ -744,6 +744,15 @@ async fn an_answered_message_keeps_its_place_until_its_outcome_is_durable() {
             .await
             .is_err()
     );
+    // One may be claimed for it, and still does not go out.
+    handed.place.as_mut().unwrap().settle();
+    assert_eq!(timeout(PATIENCE, rig.carrier.ready()).await.unwrap(), 1);
+    assert!(
+        timeout(Duration::from_millis(50), &mut second)
+            .await
+            .is_err()
+    );
+    assert!(rig.session.requests.is_empty());
     drop(handed.place);
     let request = request(&mut rig.session).await;
     request.responder.message_id("2".to_owned());

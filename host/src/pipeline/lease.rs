@@ -63,7 +63,10 @@ impl Lease {
     /// Gives the lease back with what became of the message; durable with the next commit, which gives
     /// back its place at the carrier.
     pub async fn settle(mut self, place: Option<Place>) {
-        let held = place.map(|place| Box::new(place) as Box<dyn Send>);
+        let held = place.map(|mut place| {
+            place.settle();
+            Box::new(place) as Box<dyn Send>
+        });
         self.pipeline.store.settle(&self.message, held).await;
         self.settled = true;
     }
