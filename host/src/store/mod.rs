@@ -46,7 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::clock::{Clock, Timestamp};
 use crate::domain::receipt::{Receipt, ReceiptStyle};
@@ -84,6 +84,10 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
+/// Reads at once. A rush would open hundreds of threads, and all of them are kept while there are reads to take
+/// turns at.
+const READS_MAX: usize = 16;
+
 struct Inner {
     commands: mpsc::Sender<Command>,
     engine: Arc<Engine>,
@@ -96,8 +100,8 @@ struct Inner {
     seed: Seed,
     clock: Clock,
     blobs: std::path::PathBuf,
-    /// Without threads there is one to read in.
-    reads_inline: bool,
+    /// Places of reads, each of which takes a thread; without threads there is the reader's.
+    reads: Option<Arc<Semaphore>>,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -563,11 +567,17 @@ impl Inner {
         &self,
         read: impl FnOnce(&Engine) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        if self.reads_inline {
+        let Some(reads) = &self.reads else {
             return read(&self.engine);
-        }
+        };
+        let place = reads.clone().acquire_owned().await;
         let engine = self.engine.clone();
-        let done = tokio::task::spawn_blocking(move || read(&engine)).await;
+        let reading = tokio::task::spawn_blocking(move || {
+            // A reader that goes away does not end the read.
+            let _place = place;
+            read(&engine)
+        });
+        let done = reading.await;
         done.unwrap_or_else(|_| Err(StoreError::Io("a read of the store failed".into())))
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc as thread_channel;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::apply::damage;
@@ -30,7 +30,7 @@ use super::seeded::Seed;
 use super::settled::SettledReceipts;
 use super::shared::Shared;
 use super::types::{Options, StoreError};
-use super::{Inner, Store};
+use super::{Inner, READS_MAX, Store};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::{CarrierId, Lane};
 
@@ -173,7 +173,7 @@ pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, 
             seed,
             clock,
             blobs: directory.join("blobs"),
-            reads_inline: work == Work::Task,
+            reads: (work == Work::Threads).then(|| Arc::new(Semaphore::new(READS_MAX))),
             committer: Mutex::new(threads),
         }),
     })
