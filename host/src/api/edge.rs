@@ -3,6 +3,8 @@
 //! task looks at, so that a request costs no timer. Where every place is taken, the address that has most of
 //! them gives some up.
 
+mod turns;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, Write as _};
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, HeaderValue, Request, Response, Version};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use axum::response::IntoResponse as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -27,6 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tower::Service as _;
 
+use self::turns::Turns;
 use super::problem::{Code, Problem};
 use crate::smpp::server::network;
 use crate::tls::{self, Acceptor, Stream};
@@ -109,6 +112,7 @@ pub async fn serve(
         start: Instant::now(),
         all: Mutex::default(),
         per_ip: Mutex::default(),
+        turns: Turns::default(),
     });
     let sweeper = tokio::spawn(sweep(connections.clone(), stats.clone()));
     let mut full = Full {
@@ -175,6 +179,7 @@ struct Connections {
     start: Instant,
     all: Mutex<HashMap<u64, Connection>>,
     per_ip: Mutex<HashMap<IpAddr, usize>>,
+    turns: Turns,
 }
 
 struct Connection {
@@ -281,6 +286,10 @@ impl Connections {
 
     fn millis(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn micros(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -404,6 +413,12 @@ async fn converse(stream: Stream, visit: &Visit, router: Router, mut stop: watch
                 (Some(answer), _) => answer.await,
                 (None, why) => Ok(refused(why.unwrap_or_default())),
             };
+            if let Ok(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) =
+                answer.as_ref().map(Response::status)
+                && let Some(wait) = connections.turns.take(connections.micros())
+            {
+                tokio::time::sleep(wait).await;
+            }
             deadline.set(BETWEEN, connections.millis(), limits.idle);
             answer
         }

@@ -244,6 +244,7 @@ fn who_has_most_makes_room_for_who_has_fewer() {
         start: Instant::now(),
         all: Mutex::default(),
         per_ip: Mutex::default(),
+        turns: Turns::default(),
     };
     for number in 0..12 {
         // 10.0.0.1 has eight, 10.0.0.2 four; the last of the first is being answered.

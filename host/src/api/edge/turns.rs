@@ -1,14 +1,14 @@
-//! When connections that were told to come back later are heard again. Whoever does not wait would be refused
-//! again as fast as he asks, which costs those who are served: refusals beyond a rate take turns, and what is asked
-//! meanwhile stays in its socket. A few are heard at once.
+//! When the connections of a crowd hear that they are refused. Whoever asks again at once, whatever Retry-After
+//! says, would be refused as fast as he asks, and the work of that costs those who are served: refusals beyond a
+//! rate take turns. A few are told at once, and who is served waits for none.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Between two turns, of all connections together.
+/// Between two refusals, of all connections together.
 const INTERVAL_US: u64 = 100;
 /// However many they are, nobody waits for longer: who is refused shall know it soon.
-const WAIT_MAX_US: u64 = 100_000;
+const WAIT_MAX_US: u64 = 150_000;
 /// No timer is exact enough for less.
 const WAIT_MIN_US: u64 = 1_000;
 
@@ -19,7 +19,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// How long a connection that has just been refused waits for its next answer.
+    /// How long this refusal waits for its turn.
     pub fn take(&self, now_us: u64) -> Option<Duration> {
         let after = |last: u64| (last.max(now_us) + INTERVAL_US).min(now_us + WAIT_MAX_US);
         let taken = self
