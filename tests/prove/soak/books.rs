@@ -155,9 +155,10 @@ impl Books {
         self.entries.lock().values().filter(|e| e.is_open()).count()
     }
 
-    /// How many acknowledged messages never had an end, or went nowhere though they are said to be delivered.
-    pub fn lost(&self, keys: &[Keys], faults: &mut Vec<String>) -> usize {
-        let mut lost = 0;
+    /// How many acknowledged messages never had an end, or went nowhere though they are said to be delivered; and
+    /// how many ended as unknown because a window that broke had them.
+    pub fn lost(&self, keys: &[Keys], faults: &mut Vec<String>) -> (usize, usize) {
+        let (mut lost, mut unknown) = (0, 0);
         for (id, entry) in &*self.entries.lock() {
             let Some(accepted) = entry.accepted else {
                 continue;
@@ -176,12 +177,14 @@ impl Books {
                 lost += 1;
                 faults.push(format!("{what} is delivered and no carrier has it"));
             }
-            let mut ends = [entry.webhook, entry.receipt].into_iter().flatten();
-            if let Some(end) = ends.find(|end| *end != accepted.fate.end()) {
+            let ends = || [entry.webhook, entry.receipt].into_iter().flatten();
+            if accepted.fate == Fate::Away && ends().all(|end| end == End::Unknown) {
+                unknown += 1;
+            } else if let Some(end) = ends().find(|end| *end != accepted.fate.end()) {
                 faults.push(format!("{what} ended as {end:?}"));
             }
         }
-        lost
+        (lost, unknown)
     }
 }
 

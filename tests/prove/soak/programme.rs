@@ -32,6 +32,15 @@ pub enum Act {
     Kill,
 }
 
+const TERMINATE_AT: f64 = 10.0;
+const KILL_AT: f64 = 19.0;
+
+/// Whether the server is about to be away, or is.
+fn is_restart_near(first_day: bool, hour: f64) -> bool {
+    let near = |at: f64| (at - 2.0..=at).contains(&hour);
+    first_day && (near(TERMINATE_AT) || near(KILL_AT))
+}
+
 /// By hour, in order.
 fn acts(first_day: bool) -> Vec<(f64, Act)> {
     let mut acts = vec![
@@ -55,7 +64,7 @@ fn acts(first_day: bool) -> Vec<(f64, Act)> {
     acts.extend((0..12).map(|n| (6.0 + f64::from(n) / 4.0, Act::Flap)));
     acts.extend((0..24).map(|n| (f64::from(n) + 0.4, Act::Texts)));
     if first_day {
-        acts.extend([(10.0, Act::Terminate), (19.0, Act::Kill)]);
+        acts.extend([(TERMINATE_AT, Act::Terminate), (KILL_AT, Act::Kill)]);
     }
     acts.sort_by(|a, b| a.0.total_cmp(&b.0));
     acts
@@ -94,7 +103,8 @@ impl Programme {
                 tokio::time::sleep(at.saturating_sub(began.elapsed())).await;
                 // What nobody hears of is only known to be so a day after its validity.
                 let left = f64::from(days) - f64::from(n) - hour / 24.0;
-                self.clients.mute.store(left > 1.2, Relaxed);
+                let mute = left > 1.4 && !is_restart_near(n == 0, hour);
+                self.clients.mute.store(mute, Relaxed);
                 self.act(rig, n as usize, act).await;
                 self.done.acts += 1;
             }

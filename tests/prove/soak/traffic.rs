@@ -121,8 +121,7 @@ impl Submission {
     fn json(&self, n: u64) -> Value {
         let mut body = json!({ "to": format!("+{}", self.to), "from": "60777", "text": self.text });
         match self.fate {
-            Fate::Away => body["validity_seconds"] = json!(3 * 3_600),
-            Fate::Mute => body["validity_seconds"] = json!(1_800),
+            Fate::Away | Fate::Mute => body["validity_seconds"] = json!(3 * 3_600),
             _ => {}
         }
         if n.is_multiple_of(4) {
@@ -137,7 +136,8 @@ pub struct Clients {
     pub books: Arc<Books>,
     pub http: String,
     pub smpp: String,
-    /// Messages that nobody ever hears of again are left out towards the end.
+    /// Messages that nobody ever hears of again are left out towards the end, and before a restart, in which they
+    /// would expire unsent.
     pub mute: AtomicBool,
     /// The receiver is unbound.
     pub receiver_away: AtomicBool,
@@ -148,8 +148,19 @@ pub struct Clients {
 
 type Feed = Arc<Mutex<mpsc::Receiver<u64>>>;
 
-const HTTP_CLIENTS: usize = 16;
-const SMPP_CLIENTS: usize = 4;
+impl Clients {
+    /// What was due and not taken.
+    pub fn left_out(&self) -> u64 {
+        self.skipped.load(Relaxed) + self.books.refused.load(Relaxed)
+    }
+}
+
+/// So many that it is the server that sets their speed: each waits for its answer before it submits again.
+const HTTP_CLIENTS: usize = 64;
+const SMPP_CLIENTS: usize = 16;
+/// Submissions that wait for a client, so that a pause of a moment leaves out nothing that is made up for then.
+const WAITING_HTTP: usize = 4_000;
+const WAITING_SMPP: usize = 1_000;
 /// One of so many goes over SMPP.
 pub const SMPP_SHARE: u64 = 5;
 
@@ -163,8 +174,8 @@ pub struct Load {
 
 impl Load {
     pub fn start(clients: &Arc<Clients>) -> Load {
-        let (to_http, http) = mpsc::channel(HTTP_CLIENTS * 4);
-        let (to_smpp, smpp) = mpsc::channel(SMPP_CLIENTS * 8);
+        let (to_http, http) = mpsc::channel(WAITING_HTTP);
+        let (to_smpp, smpp) = mpsc::channel(WAITING_SMPP);
         let (http, smpp): (Feed, Feed) = (Arc::new(Mutex::new(http)), Arc::new(Mutex::new(smpp)));
         let mut tasks = Vec::new();
         for _ in 0..HTTP_CLIENTS {
@@ -198,8 +209,8 @@ impl Load {
         self.next - first
     }
 
-    /// So many a second until `end`, more at three in the afternoon than at three in the night. What finds no
-    /// client free is skipped.
+    /// So many a second until `end`, more at three in the afternoon than at three in the night. What would wait
+    /// for more than about a second is skipped.
     pub async fn days(
         &mut self,
         per_second: f64,
