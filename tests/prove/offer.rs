@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use crate::{Connection, bearer};
+use crate::{PATIENCE, bearer};
 
 /// Who submits how much. A connection that still waits for an answer submits late, and what it then submits is
 /// timed from when it was due.
@@ -79,10 +81,11 @@ pub async fn offer(
             let (address, body) = (address.to_owned(), body.clone());
             tokio::spawn(async move {
                 let mut answers = Answers::default();
-                if let Ok(connection) = Connection::open(&address).await {
-                    one_client(connection, offer, client, start, &*body, &mut answers).await;
-                } else {
-                    answers.failed += 1;
+                match Client::open(&address, offer.key).await {
+                    Some(connection) => {
+                        one_client(connection, offer, client, start, &*body, &mut answers).await;
+                    }
+                    None => answers.failed += 1,
                 }
                 answers
             })
@@ -98,16 +101,81 @@ pub async fn offer(
     all
 }
 
+/// A connection whose requests cost next to nothing: who offers more than a server can take must not take its
+/// processor.
+struct Client {
+    stream: TcpStream,
+    head: String,
+    buffer: Vec<u8>,
+}
+
+/// A status, and whether there is a Retry-After.
+struct Head {
+    status: u16,
+    says_when: bool,
+}
+
+impl Client {
+    async fn open(address: &str, key: &str) -> Option<Client> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let head = format!(
+            "POST /v1/messages HTTP/1.1\r\nhost: {address}\r\nauthorization: {}\r\ncontent-type: application/json\r\ncontent-length: ",
+            bearer(key)
+        );
+        Some(Client {
+            stream,
+            head,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// One exchange; nothing where there is no answer.
+    async fn submit(&mut self, body: &str) -> Option<Head> {
+        let request = format!("{}{}\r\n\r\n{body}", self.head, body.len());
+        let exchange = async {
+            self.stream.write_all(request.as_bytes()).await.ok()?;
+            self.buffer.clear();
+            loop {
+                if let Some((head, length)) = read_head(&self.buffer)
+                    && self.buffer.len() >= length
+                {
+                    return Some(head);
+                }
+                let read = self.stream.read_buf(&mut self.buffer).await.ok()?;
+                if read == 0 {
+                    return None;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.ok()?
+    }
+}
+
+/// The head of an answer, and how many octets the whole answer has; nothing while it is not all there.
+fn read_head(octets: &[u8]) -> Option<(Head, usize)> {
+    let end = octets.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&octets[..end]).ok()?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let (mut says_when, mut length) = (false, 0);
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        says_when |= name.eq_ignore_ascii_case("retry-after");
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    Some((Head { status, says_when }, end + length))
+}
+
 async fn one_client(
-    mut connection: Connection,
+    mut connection: Client,
     offer: Offer,
     client: usize,
     start: Instant,
     body: &(dyn Fn(usize) -> Value + Send + Sync),
     answers: &mut Answers,
 ) {
-    let key = bearer(offer.key);
-    let headers = [("authorization", key.as_str())];
     for turn in 0.. {
         let number = turn * offer.connections + client;
         let due = Duration::from_secs_f64(number as f64 / offer.per_second);
@@ -116,21 +184,17 @@ async fn one_client(
         }
         tokio::time::sleep(due.saturating_sub(start.elapsed())).await;
         let sent = Instant::now();
-        let octets = body(number).to_string().into_bytes();
-        let answer = connection
-            .call("POST", "/v1/messages", Some(octets), &headers)
-            .await;
-        match answer {
-            Ok((202, ..)) => answers.accepted.push(Accepted {
+        match connection.submit(&body(number).to_string()).await {
+            Some(head) if head.status == 202 => answers.accepted.push(Accepted {
                 since_due: start.elapsed().saturating_sub(due),
                 since_sent: sent.elapsed(),
             }),
-            Ok((status, headers, _)) => answers.refused.push(Refusal {
-                status,
-                says_when: headers.contains_key("retry-after"),
+            Some(head) => answers.refused.push(Refusal {
+                status: head.status,
+                says_when: head.says_when,
                 since_sent: sent.elapsed(),
             }),
-            Err(_) => {
+            None => {
                 answers.failed += 1;
                 return;
             }

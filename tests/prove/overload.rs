@@ -139,7 +139,10 @@ async fn crowds(run: Run) -> Outcome {
         };
         let began = Instant::now();
         let answers = offer(&rig.address, crowd, text(label)).await;
-        let goodput = answers.accepted.len() as f64 / began.elapsed().as_secs_f64() / capacity;
+        let of_capacity = |n: usize| n as f64 / began.elapsed().as_secs_f64() / capacity;
+        let goodput = of_capacity(answers.accepted.len());
+        // No more than its connections can: each waits for its answer.
+        let came = goodput + of_capacity(answers.refused.len());
         let (took, refused) = (answers.accepted_p99(), answers.refused_p99());
         faults.extend(answers.odd());
         if run.long && goodput < 0.9 {
@@ -154,10 +157,11 @@ async fn crowds(run: Run) -> Outcome {
             faults.push(format!("{label}: {} without an answer", answers.failed));
         }
         notes.push(format!(
-            "{label}: {:.0} %, {} refused, p99 {:.0} ms",
+            "{label}: {came:.1}x came, goodput {:.0} %, {} refused, p99 {:.0} ms, of refusals {:.0} ms",
             goodput * 100.0,
             answers.refused.len(),
-            took.as_secs_f64() * 1e3
+            took.as_secs_f64() * 1e3,
+            refused.as_secs_f64() * 1e3
         ));
         all.push(answers);
     }
