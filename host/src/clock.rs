@@ -124,16 +124,14 @@ impl Clock {
         }
     }
 
-    /// How long to sleep before asking again whether it is `at` yet: hardly beyond it, whatever becomes of
+    /// How long to sleep before asking again whether it is `at` yet: never beyond it, whatever becomes of
     /// the clock meanwhile.
     pub fn sleep_until(&self, at: Timestamp) -> Duration {
         let left = at.since(self.now());
         match &self.0 {
             // This one goes twice as fast as time passes at most.
             Source::Steady(steady) => {
-                let left = left / steady.times.pace();
-                let once = left.clamp(SLEEP_MIN, SLEEP_ONCE);
-                (left / 2).clamp(once, SLEEP_MAX)
+                (left / (2 * steady.times.pace())).clamp(SLEEP_MIN, SLEEP_MAX)
             }
             // This one is set at any time.
             Source::Manual(_) => left.clamp(SLEEP_MIN, SLEEP_MAX / 20),
@@ -142,8 +140,6 @@ impl Clock {
 }
 
 const SLEEP_MIN: Duration = Duration::from_millis(1);
-/// What is not halved: a clock that is made up for meanwhile is late by so much at most.
-const SLEEP_ONCE: Duration = Duration::from_millis(200);
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// A file has been used just now, says its time of change.

@@ -74,8 +74,6 @@ pub(super) struct Rounds {
     cursors: Cursors,
     swept_at: Instant,
     manifest_at: Instant,
-    /// As it was last written.
-    manifest: Option<Manifest>,
     retention_at: Option<Timestamp>,
     settled_days: Option<oneshot::Receiver<Vec<u32>>>,
     settled: SettledLog,
@@ -89,7 +87,6 @@ impl Rounds {
             cursors: Cursors::default(),
             swept_at: now,
             manifest_at: now,
-            manifest: None,
             retention_at: None,
             settled_days: None,
         })
@@ -137,10 +134,7 @@ impl Behind {
         }
         if rounds.manifest_at.elapsed() >= MANIFEST_EVERY {
             rounds.manifest_at = Instant::now();
-            let manifest = self.manifest(false);
-            if rounds.manifest != Some(manifest) {
-                rounds.manifest = self.write(manifest).then_some(manifest);
-            }
+            self.write_manifest(false);
             self.engine.measure_disk();
         }
         let now = self.clock.now();
@@ -162,23 +156,14 @@ impl Behind {
     }
 
     pub fn write_manifest(&self, clean: bool) {
-        self.write(self.manifest(clean));
-    }
-
-    fn manifest(&self, clean: bool) -> Manifest {
-        Manifest {
+        let manifest = Manifest {
             sequence: self.shared.sequence.load(Ordering::Relaxed),
             accepted: self.shared.accepted.load(Ordering::Relaxed),
             clean,
-        }
-    }
-
-    fn write(&self, manifest: Manifest) -> bool {
-        let written = manifest.write(&self.directory);
-        if let Err(error) = &written {
+        };
+        if let Err(error) = manifest.write(&self.directory) {
             tracing::error!(%error, "the store's manifest could not be written");
         }
-        written.is_ok()
     }
 
     pub fn check_free_space(&self) {
