@@ -1,5 +1,5 @@
 //! Statement 6. A carrier or a webhook target that misbehaves is nobody else's trouble: beside it the others have
-//! what they had without it, nothing is lost, and it is called back no faster than it can bear.
+//! what they have beside one that behaves, nothing is lost, and it is called back no faster than it can bear.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

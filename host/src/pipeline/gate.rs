@@ -106,16 +106,6 @@ impl Gate {
         })
     }
 
-    /// Whether `enter` would refuse just now. For who wants to know before he reads what is asked of him.
-    pub fn is_closed(&self, account: &AccountId) -> bool {
-        let limit = self.limit.load(Relaxed);
-        let of_account = || self.inner.lock().by_account.get(account).copied();
-        let closed =
-            self.under_way.load(Relaxed) >= limit || of_account().is_some_and(|n| n >= limit / 2);
-        self.refused.fetch_add(closed.into(), Relaxed);
-        closed
-    }
-
     fn leave(&self, account: &AccountId, since: Instant, now: Instant) {
         let before = self.under_way.fetch_sub(1, Relaxed);
         let mut inner = self.inner.lock();
@@ -281,10 +271,8 @@ mod tests {
             .filter_map(|_| gate.enter(&greedy, start))
             .collect();
         assert_eq!(crowd.len(), LIMIT_FIRST / 2);
-        assert!(gate.is_closed(&greedy) && !gate.is_closed(&modest));
         assert!(gate.enter(&modest, start).is_some());
         drop(crowd);
-        assert!(!gate.is_closed(&greedy));
         assert!(gate.enter(&greedy, start).is_some());
         assert_eq!(gate.stats().under_way, 0);
         assert!(gate.inner.lock().by_account.is_empty());

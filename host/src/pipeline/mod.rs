@@ -52,7 +52,6 @@ pub use policy::Policy;
 pub use submit::{Preview, Submission, SubmitError, Submitted};
 
 use crate::clock::Clock;
-use crate::domain::AccountId;
 use crate::plugin::HttpClient;
 use crate::store::{Recorder, Store};
 use numbers::Numbers;
@@ -163,11 +162,6 @@ impl Pipeline {
             phones: phones::Phones::default(),
             webhooks: parts.webhooks,
         })
-    }
-
-    /// Whether a submission of this account would be refused as busy just now, whatever is in it.
-    pub fn is_busy_for(&self, account: &AccountId) -> bool {
-        self.gate.is_closed(account)
     }
 
     /// Submissions that are worked on, how many may be, and how many were refused for that.
