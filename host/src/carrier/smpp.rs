@@ -80,6 +80,8 @@ impl Slot {
 
 /// With no throughput agreed, an idle carrier's headroom.
 const HEADROOM_UNLIMITED: f32 = 10_000.0;
+/// How long places of a window that was full are gathered before messages are claimed for them.
+const READY_GATHER: Duration = Duration::from_millis(2);
 /// `ready` looks again at least that often.
 const READY_RECHECK: Duration = Duration::from_millis(200);
 /// A message of which some segments are taken already is completed with that many more tries.
@@ -310,14 +312,24 @@ impl Inner {
     }
 
     async fn ready(&self) -> usize {
+        // Places come back one by one with the answers: were each claimed for alone, a full window would cost a
+        // claim for every message.
+        let many = (self.config.window * self.slots.len() / 4).max(1);
+        let mut waited = false;
         loop {
             let changed = self.turnover.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let room = self.room();
-            if room > 0 {
+            if room >= many || room > 0 && !waited {
                 return room;
             }
+            if room > 0 {
+                sleep(READY_GATHER).await;
+                waited = false;
+                continue;
+            }
+            waited = true;
             // The pacer's tokens come by themselves, so time is a reason to look again too.
             let recheck = if self.window_soon_free() > 0 {
                 Duration::from_millis(5)
