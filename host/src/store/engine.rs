@@ -15,6 +15,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -68,6 +69,45 @@ pub(super) fn gone_is_none<T>(read: sled::Result<Option<T>>) -> Result<Option<T>
     }
 }
 
+/// How long the database may be held by somebody else before opening it is given up.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_LOOK: Duration = Duration::from_millis(20);
+
+/// Opens the database, waiting a moment for whoever has it: a server that is just ending, or a child of
+/// one that was killed and that holds its descriptors until it runs its own program.
+fn open_database(config: &sled::Config, directory: &Path) -> Result<sled::Db, StoreError> {
+    let given_up = Instant::now() + LOCK_PATIENCE;
+    loop {
+        // sled panics on some kinds of damage; that must end in a message, not in an abort.
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
+        let opened = opened.map_err(|_| {
+            StoreError::Corrupt(
+                "sled could not recover its log: restore a copy of the directory".into(),
+            )
+        })?;
+        match opened {
+            Ok(db) => return Ok(db),
+            Err(error) if is_locked(&error) && Instant::now() < given_up => {
+                std::thread::sleep(LOCK_LOOK);
+            }
+            Err(error) if is_locked(&error) => {
+                return Err(StoreError::Io(format!(
+                    "{}: another process has this database open",
+                    directory.display()
+                )));
+            }
+            Err(error) => {
+                return Err(StoreError::Io(format!("{}: {error}", directory.display())));
+            }
+        }
+    }
+}
+
+/// sled wraps the refusal in an error of kind `Other`, so that its text is all there is to tell it by.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(inner) if inner.to_string().contains("could not acquire lock"))
+}
+
 impl Engine {
     /// Opens or creates the database under `directory` and replays its journal. `names_key`: what hashes names
     /// where it is sealed for the first time; else one is drawn.
@@ -87,15 +127,7 @@ impl Engine {
             .cache_capacity(cache_octets)
             .segment_size(SEGMENT_OCTETS)
             .flush_every_ms(Some(1_000));
-        // sled panics on some kinds of damage; that must end in a message, not in an abort.
-        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
-        let db = opened
-            .map_err(|_| {
-                StoreError::Corrupt(
-                    "sled could not recover its log: restore a copy of the directory".into(),
-                )
-            })?
-            .map_err(|e| StoreError::Io(format!("{}: {e}", directory.display())))?;
+        let db = open_database(&config, directory)?;
         let header = Header::read(&db)?;
         let seals = match (&header, seals) {
             (Some(header), None) => return Err(header.locked()),

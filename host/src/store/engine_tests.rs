@@ -58,6 +58,29 @@ fn a_commit_is_there_after_reopening_and_an_unfinished_one_is_not() {
 }
 
 #[test]
+fn a_database_that_is_just_being_left_is_waited_for_and_one_that_is_kept_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = open(directory.path());
+    let refused = Engine::open(
+        directory.path(),
+        8 << 20,
+        true,
+        Probes::default(),
+        None,
+        None,
+    );
+    let refused = refused.err().expect("two have it open").to_string();
+    assert!(refused.contains("another process"), "{refused}");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(LOCK_LOOK * 5);
+            drop(kept);
+        });
+        open(directory.path());
+    });
+}
+
+#[test]
 fn a_commit_of_many_chunks_is_replayed_whole() {
     let directory = tempfile::tempdir().unwrap();
     let large = "x".repeat(10_000);
