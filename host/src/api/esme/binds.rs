@@ -44,21 +44,31 @@ impl Bound {
         *self.rests_until.lock() = Some(until);
     }
 
-    fn room(&self, now: Instant) -> usize {
+    fn receives(&self) -> bool {
+        self.mode.receives() && self.link.is_bound()
+    }
+
+    /// deliver_sm that it takes at once, under way or not.
+    fn window(&self, now: Instant) -> usize {
         let rests = self.rests_until.lock().is_some_and(|until| now < until);
-        if rests || !self.mode.receives() || !self.link.is_bound() {
-            return 0;
+        match self.receives() && !rests {
+            true => self.system.spec.deliver_window,
+            false => 0,
         }
-        let window = self.system.spec.deliver_window;
-        window.saturating_sub(self.delivering())
+    }
+
+    fn room(&self, now: Instant) -> usize {
+        self.window(now).saturating_sub(self.delivering())
     }
 }
 
 /// All sessions of one system_id.
 pub struct Party {
     pub system: Arc<System>,
-    /// Told when a session comes or goes, or has room again.
+    /// Told when a session comes or goes.
     pub changed: Notify,
+    /// Told when a session comes or goes, or has room again.
+    pub freed: Notify,
     places: AtomicUsize,
     sessions: Mutex<Sessions>,
 }
@@ -88,7 +98,7 @@ pub struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.bound.delivering.fetch_sub(1, Ordering::Relaxed);
-        self.party.changed.notify_one();
+        self.party.freed.notify_one();
     }
 }
 
@@ -97,6 +107,7 @@ impl Party {
         Party {
             system,
             changed: Notify::new(),
+            freed: Notify::new(),
             places: AtomicUsize::new(0),
             sessions: Mutex::default(),
         }
@@ -115,6 +126,18 @@ impl Party {
     pub fn room(&self, now: Instant) -> usize {
         let sessions = self.sessions.lock();
         sessions.all.iter().map(|bound| bound.room(now)).sum()
+    }
+
+    /// How many deliver_sm the sessions take at once, whether they are under way or not.
+    pub fn window(&self, now: Instant) -> usize {
+        let sessions = self.sessions.lock();
+        sessions.all.iter().map(|bound| bound.window(now)).sum()
+    }
+
+    /// Whether there is a session that deliveries can go to, now or once it has rested.
+    pub fn receives(&self) -> bool {
+        let sessions = self.sessions.lock();
+        sessions.all.iter().any(|bound| bound.receives())
     }
 
     /// When the first session that rests goes on, where one does.
@@ -172,6 +195,7 @@ impl Party {
         let only = sessions.all.len() == 1;
         drop(sessions);
         self.changed.notify_one();
+        self.freed.notify_one();
         only
     }
 
@@ -182,6 +206,7 @@ impl Party {
         let none = sessions.all.is_empty();
         drop(sessions);
         self.changed.notify_one();
+        self.freed.notify_one();
         none
     }
 }

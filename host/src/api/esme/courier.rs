@@ -1,11 +1,14 @@
 //! Brings receipts and mobile-originated messages to their ESME: claims what is owed while there is a
-//! session with room, sends in turn over all of them, and settles each by its deliver_sm_resp. With
-//! no session it sleeps; what is owed stays in the store.
+//! session, sends in turn over all of them as they have room, and settles each by its deliver_sm_resp.
+//! With no session it sleeps; what is owed stays in the store.
 
+use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::futures::Notified;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -18,8 +21,8 @@ use crate::smpp::link::{Answer, Requests};
 use crate::smpp::status::{self, Class};
 use crate::store::{OutboxEntry, OutboxKind, StoreError, WebhookOutcome};
 
-/// Entries claimed at once, where the sessions have room: a claim is answered with a commit, so small
-/// ones would bound the rate.
+/// Entries claimed at once, where the sessions' windows are that large: a claim is answered with a
+/// commit, so small ones would bound the rate. As many wait at most for a session to have room.
 const CLAIM_MAX: usize = 512;
 /// Waits between the attempts of one delivery; the last one repeats until it is given up.
 const SCHEDULE: [Duration; 6] = [
@@ -48,36 +51,23 @@ pub async fn run(
         give_up,
     });
     let mut under_way = JoinSet::new();
+    let mut held = VecDeque::new();
+    let mut batch = pin!(courier.batch());
     loop {
         while under_way.try_join_next().is_some() {}
-        let entries = tokio::select! {
+        courier.send(&mut held, &mut under_way);
+        tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
-            entries = courier.claim() => entries,
-        };
-        let parcels = match courier.parcels(&entries).await {
-            Ok(parcels) => parcels,
-            Err(error) => {
-                tracing::warn!(system_id = %courier.party.system.id, %error, "deliveries cannot be read");
-                for entry in entries {
-                    courier.put_back(entry).await;
-                }
-                tokio::time::sleep(STORE_PAUSE).await;
-                continue;
+            // A claim is answered with a commit: what is held meanwhile keeps the sessions busy.
+            more = &mut batch, if held.len() < CLAIM_MAX => {
+                courier.take_in(more, &mut held, &mut under_way);
+                batch.set(courier.batch());
             }
-        };
-        for (entry, parcel) in entries.into_iter().zip(parcels) {
-            match (parcel, courier.party.take_turn(now())) {
-                (Parcel::Nothing, _) => courier.settle(entry, WebhookOutcome::Done).await,
-                (Parcel::Unsendable, _) => courier.bury(entry).await,
-                (Parcel::Send(_), None) => courier.put_back(entry).await,
-                (Parcel::Send(requests), Some(turn)) => {
-                    let courier = courier.clone();
-                    under_way.spawn(async move { courier.deliver(entry, requests, turn).await });
-                }
-            }
+            () = courier.room_or_nobody(), if !held.is_empty() => {}
         }
     }
+    courier.put_all_back(&mut held, &mut under_way);
     while under_way.join_next().await.is_some() {}
 }
 
@@ -101,36 +91,118 @@ fn now() -> std::time::Instant {
 }
 
 impl Courier {
-    /// Waits for room and for something to deliver.
+    /// Waits for a session and for something to deliver.
+    async fn batch(&self) -> Vec<(OutboxEntry, Parcel)> {
+        loop {
+            let entries = self.claim().await;
+            match self.parcels(&entries).await {
+                Ok(parcels) => return entries.into_iter().zip(parcels).collect(),
+                Err(error) => {
+                    tracing::warn!(system_id = %self.party.system.id, %error, "deliveries cannot be read");
+                    for entry in entries {
+                        self.put_back(entry).await;
+                    }
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+            }
+        }
+    }
+
     async fn claim(&self) -> Vec<OutboxEntry> {
         let store = &self.pipeline.store;
+        let party = &self.party;
         loop {
-            let changed = self.party.changed.notified();
-            let room = self.party.room(now());
-            if room == 0 {
-                match self.party.rests_until(now()) {
-                    None => changed.await,
-                    Some(until) => tokio::select! {
-                        () = changed => {}
-                        () = tokio::time::sleep_until(until.into()) => {}
-                    },
-                }
+            let changed = party.changed.notified();
+            let window = party.window(now());
+            if window == 0 {
+                self.changed_or_rested(changed).await;
                 continue;
             }
-            let claimed = store.claim_deliveries(&self.party.system.id, room.min(CLAIM_MAX));
+            let claimed = store.claim_deliveries(&party.system.id, window.min(CLAIM_MAX));
             tokio::pin!(changed, claimed);
             loop {
                 tokio::select! {
                     entries = &mut claimed => return entries,
-                    // Room that opened may be used with the next claim; room that is gone must not be.
+                    // What nobody is there for is not to be claimed.
                     () = &mut changed => {
-                        if self.party.room(now()) == 0 {
+                        if !party.receives() {
                             break;
                         }
-                        changed.set(self.party.changed.notified());
+                        changed.set(party.changed.notified());
                     }
                 }
             }
+        }
+    }
+
+    /// Waits until a session has room, or until there is none at all.
+    async fn room_or_nobody(&self) {
+        loop {
+            let freed = self.party.freed.notified();
+            if self.party.room(now()) > 0 || !self.party.receives() {
+                return;
+            }
+            self.changed_or_rested(freed).await;
+        }
+    }
+
+    async fn changed_or_rested(&self, changed: Notified<'_>) {
+        match self.party.rests_until(now()) {
+            None => changed.await,
+            Some(until) => tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep_until(until.into()) => {}
+            },
+        }
+    }
+
+    fn take_in(
+        self: &Arc<Courier>,
+        batch: Vec<(OutboxEntry, Parcel)>,
+        held: &mut VecDeque<(OutboxEntry, Requests)>,
+        under_way: &mut JoinSet<()>,
+    ) {
+        for (entry, parcel) in batch {
+            let courier = self.clone();
+            match parcel {
+                Parcel::Send(requests) => held.push_back((entry, requests)),
+                Parcel::Nothing => {
+                    under_way
+                        .spawn(async move { courier.settle(entry, WebhookOutcome::Done).await });
+                }
+                Parcel::Unsendable => {
+                    under_way.spawn(async move { courier.bury(entry).await });
+                }
+            }
+        }
+    }
+
+    /// Sends what the sessions have room for. Without a session, what is held goes back.
+    fn send(
+        self: &Arc<Courier>,
+        held: &mut VecDeque<(OutboxEntry, Requests)>,
+        under_way: &mut JoinSet<()>,
+    ) {
+        while !held.is_empty()
+            && let Some(turn) = self.party.take_turn(now())
+            && let Some((entry, requests)) = held.pop_front()
+        {
+            let courier = self.clone();
+            under_way.spawn(async move { courier.deliver(entry, requests, turn).await });
+        }
+        if !self.party.receives() {
+            self.put_all_back(held, under_way);
+        }
+    }
+
+    fn put_all_back(
+        self: &Arc<Courier>,
+        held: &mut VecDeque<(OutboxEntry, Requests)>,
+        under_way: &mut JoinSet<()>,
+    ) {
+        for (entry, _) in held.drain(..) {
+            let courier = self.clone();
+            under_way.spawn(async move { courier.put_back(entry).await });
         }
     }
 
@@ -179,6 +251,7 @@ impl Courier {
     async fn deliver(&self, entry: OutboxEntry, requests: Requests, turn: Turn) {
         let count = requests.len() as u64;
         let answers = turn.bound.link.send(requests).await;
+        let bound = turn.bound.clone();
         let worst = answers.into_iter().max_by_key(rank);
         let counters = &self.party.system.counters;
         match worst {
@@ -190,11 +263,12 @@ impl Courier {
                         OutboxKind::Status(_) => &counters.intermediate,
                     };
                     counter.fetch_add(1, Ordering::Relaxed);
-                    turn.bound.delivered.fetch_add(count, Ordering::Relaxed);
+                    bound.delivered.fetch_add(count, Ordering::Relaxed);
+                    drop(turn);
                     self.settle(entry, WebhookOutcome::Done).await;
                 }
                 Class::Throttled => {
-                    turn.bound.rest(now() + THROTTLED);
+                    bound.rest(now() + THROTTLED);
                     self.later(entry).await;
                 }
                 Class::Temporary => self.later(entry).await,
@@ -206,7 +280,6 @@ impl Courier {
             Some(Answer::TimedOut | Answer::Lost) => self.later(entry).await,
             Some(Answer::Unsent) | None => self.put_back(entry).await,
         }
-        drop(turn);
     }
 
     async fn later(&self, entry: OutboxEntry) {
