@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use heliograph::carrier::simulator::Mo;
 use heliograph::clock::{Clock, Timestamp};
 use heliograph::domain::text::Alphabet;
 use heliograph::domain::{
@@ -173,6 +174,103 @@ async fn a_replay_of_the_policy_in_force_changes_nothing_and_a_candidate_shows_w
     assert_eq!(in_force(&rig).await["default_route"], json!(["sim0"]));
     assert!(rig.taken(1).is_empty());
 }
+
+const ANSWERING: &str = r#"
+default_route = ["sim0"]
+[[plugin]]
+name = "responder"
+path = "{plugins}/keyword-responder.wasm"
+grants = { state = {} }
+config = { brand = "Acme", max_replies_per_hour = 3 }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_covers_what_handlers_made_of_mobile_originated_messages() {
+    const ASKING: &str = "447700900123";
+    let rig = Rig::start(Plan {
+        policy: ANSWERING.to_owned(),
+        ..Plan::default()
+    })
+    .await;
+    // Of five questions of one phone three are answered: that is in the plugin's state.
+    let mut texts = vec![(ASKING, "HELP"); 5];
+    texts.extend([("447700900201", "STOP"), ("447700900202", "STOP")]);
+    texts.push(("447700900301", "hello"));
+    for (n, (from, text)) in texts.iter().enumerate() {
+        let mo = Mo {
+            from: (*from).to_owned(),
+            to: "60777".to_owned(),
+            text: (*text).to_owned(),
+            ..Mo::default()
+        };
+        rig.text_in(&mo).await;
+        eventually("the text is stored", async || {
+            (rig.items("/v1/inbound").await.len() > n).then_some(())
+        })
+        .await;
+    }
+    eventually("the replies are out", async || {
+        (rig.taken(0).len() == 5).then_some(())
+    })
+    .await;
+
+    let replay = async |toml: &str| {
+        let body = json!({ "policy": candidate(&rig, toml) });
+        let (status, report) = rig.admin("POST", "/v1/policy/replay", Some(body)).await;
+        assert_eq!(status, 200, "{report}");
+        for private in ["447700900", "Apex", "Acme"] {
+            assert!(
+                !report.to_string().contains(private),
+                "{private}: {report:#}"
+            );
+        }
+        report
+    };
+    let same = replay(ANSWERING).await;
+    assert_eq!(same["inbound"]["replayed"], 8, "{same:#}");
+    assert!(same["replayed"].as_u64() >= Some(8 + 5), "{same:#}");
+    assert_eq!(same["different"], 0, "{same:#}");
+
+    let other_words = replay(&ANSWERING.replace("Acme", "Apex")).await;
+    assert_eq!(other_words["different"], 5, "{other_words:#}");
+    assert_eq!(other_words["by_change"], json!({ "reply": 5 }));
+    assert_eq!(other_words["inbound"]["different"], 5);
+
+    let keyword =
+        r#"max_replies_per_hour = 3, keywords = [{ words = ["hello"], label = "greeting" }]"#;
+    let greeting = replay(&ANSWERING.replace("max_replies_per_hour = 3", keyword)).await;
+    assert_eq!(greeting["by_change"], json!({ "label": 1 }), "{greeting:#}");
+    assert_eq!(
+        greeting["inbound"]["actions"],
+        json!([{ "before": "nothing", "after": "label", "count": 1 }])
+    );
+    let example = &greeting["examples"][0];
+    assert_eq!(text(&example["class"]), "inbound", "{greeting:#}");
+    assert_eq!(text(&example["after"]["reason"]), "label greeting");
+
+    let silent = replay(IN_FORCE_ALONE).await;
+    assert_eq!(silent["inbound"]["different"], 7, "{silent:#}");
+    let url = format!("http://{}", rig.address);
+    let key = heliograph_tests::ADMIN_KEY;
+    let told = [
+        "policy",
+        "replay",
+        "--expect-same",
+        "--url",
+        &url,
+        "--key",
+        key,
+    ];
+    let (code, out, err) = rig.run(&told).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(
+        out.contains("8 of them about mobile-originated messages, of which 0 would change"),
+        "{out}"
+    );
+}
+
+/// Nobody answers.
+const IN_FORCE_ALONE: &str = "default_route = [\"sim0\"]\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replays_work_from_the_command_line_and_survive_a_restart() {

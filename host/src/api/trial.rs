@@ -226,6 +226,11 @@ fn replay_view(report: &ReplayReport) -> Value {
         "first": report.first.map(time),
         "last": report.last.map(time),
         "recorded_by": report.sets,
+        "inbound": {
+            "replayed": report.tally.inbound.compared,
+            "different": report.tally.inbound.different,
+            "actions": moves_view(&report.tally.inbound.actions),
+        },
     });
     merge(&mut view, tally_view(&report.tally));
     view

@@ -324,7 +324,21 @@ fn replay_text(report: &Value) -> String {
             "\n{damaged} blocks of the recording cannot be read"
         ));
     }
+    let inbound = &report["inbound"];
+    if let Some(replayed) = inbound["replayed"].as_u64().filter(|n| *n > 0) {
+        out.push_str(&format!(
+            "\n{replayed} of them about mobile-originated messages, of which {} would change",
+            inbound["different"]
+        ));
+    }
     out.push_str(&tally_text(report));
+    for moved in items(inbound, "actions") {
+        let (before, after) = (text(moved, "before"), text(moved, "after"));
+        out.push_str(&format!(
+            "\n  inbound     {before} -> {after}: {}",
+            moved["count"]
+        ));
+    }
     out
 }
 

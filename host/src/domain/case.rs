@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use super::address::Network;
-use super::decision::{Context, Hook, HookCall, RecipientProfile, Refusal, SetId};
-use super::message::{Body, CarrierId, Message};
+use super::decision::{
+    Context, Hook, HookCall, Inbound, InboundAction, RecipientProfile, Refusal, SetId,
+};
+use super::message::{AccountId, Body, CarrierId, Message};
 use super::text::TextStyle;
 use crate::clock::Timestamp;
 
@@ -188,5 +190,54 @@ impl Case {
     /// The body as the decision left it.
     pub fn body(&self) -> &Body {
         &self.message.body
+    }
+}
+
+/// What an inbound handler asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub action: InboundAction,
+    /// The operator's own entry did, and not an account's.
+    pub of_operator: bool,
+}
+
+/// A recorded decision about a mobile-originated message.
+#[derive(Clone, Debug)]
+pub struct InboundCase {
+    pub inbound: Inbound,
+    /// The set that decided.
+    pub set: SetId,
+    pub context: Context,
+    /// Whose number was texted.
+    pub owner: Option<AccountId>,
+    /// What came of it, in the order of the entries.
+    pub asked: Vec<Asked>,
+    pub calls: Vec<HookCall>,
+    pub heard: Vec<Heard>,
+}
+
+/// The same, lent.
+#[derive(Clone, Copy, Debug)]
+pub struct InboundCaseRef<'a> {
+    pub inbound: &'a Inbound,
+    pub set: SetId,
+    pub context: Context,
+    pub owner: Option<&'a AccountId>,
+    pub asked: &'a [Asked],
+    pub calls: &'a [HookCall],
+    pub heard: &'a [Heard],
+}
+
+impl InboundCase {
+    pub fn lent(&self) -> InboundCaseRef<'_> {
+        InboundCaseRef {
+            inbound: &self.inbound,
+            set: self.set,
+            context: self.context,
+            owner: self.owner.as_ref(),
+            asked: &self.asked,
+            calls: &self.calls,
+            heard: &self.heard,
+        }
     }
 }

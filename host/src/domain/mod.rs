@@ -15,7 +15,10 @@ pub mod wap_push;
 
 pub use address::{Address, Network, NetworkSource, NumberingPlan, TypeOfNumber};
 pub use availability::Returned;
-pub use case::{CarrierView, Case, CaseRef, Facts, Heard, HostAnswer, Outcome};
+pub use case::{
+    Asked, CarrierView, Case, CaseRef, Facts, Heard, HostAnswer, InboundCase, InboundCaseRef,
+    Outcome,
+};
 pub use cut::Cut;
 pub use decision::{
     CallOutcome, Context, Decision, Enriched, Hook, HookCall, Hop, Inbound, InboundAction, Phase,

@@ -4,8 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use super::inbound_hooks::Answered;
 use super::rehearse::{Rehearsed, faulted};
-use crate::domain::{Address, CallOutcome, Case, HookCall, Message, Outcome, TypeOfNumber};
+use crate::domain::{
+    Address, Asked, CallOutcome, Case, HookCall, InboundAction, InboundCase, Message, Outcome,
+    TypeOfNumber, WishScope,
+};
 use crate::plugin::PolicySet;
 
 /// Groups of one kind; what is beyond them is summed under [`OTHERS`].
@@ -32,6 +36,14 @@ pub enum Change {
     Body,
     /// Deferred both times, to another time.
     Until,
+    /// A mobile-originated message is answered otherwise.
+    Reply,
+    /// It opts its sender out, or in, otherwise.
+    Wish,
+    /// It is labelled otherwise, and with that perhaps another account's.
+    Label,
+    /// It is kept from its account, or not.
+    Consume,
 }
 
 impl Change {
@@ -46,6 +58,10 @@ impl Change {
             Change::Segments => "segments",
             Change::Body => "body",
             Change::Until => "until",
+            Change::Reply => "reply",
+            Change::Wish => "wish",
+            Change::Label => "label",
+            Change::Consume => "consume",
         }
     }
 }
@@ -151,6 +167,48 @@ pub fn changes(before: &Side<'_>, after: &Side<'_>) -> Vec<Change> {
     found
 }
 
+/// All that differs in what inbound handlers ask for, kind by kind: one kind's order means something, that of
+/// kinds does not.
+pub fn inbound_changes(before: &[Asked], after: &[Asked]) -> Vec<Change> {
+    let of = |asked: &[Asked], change: Change| -> Vec<Asked> {
+        let all = asked.iter().filter(|a| change_of(&a.action) == change);
+        all.cloned().collect()
+    };
+    let kinds = [Change::Reply, Change::Wish, Change::Label, Change::Consume];
+    let differ = |change: &Change| of(before, *change) != of(after, *change);
+    kinds.into_iter().filter(differ).collect()
+}
+
+fn change_of(action: &InboundAction) -> Change {
+    match action {
+        InboundAction::Reply(_) => Change::Reply,
+        InboundAction::OptOut(_) | InboundAction::OptIn(_) => Change::Wish,
+        InboundAction::Label(_) => Change::Label,
+        InboundAction::Consume => Change::Consume,
+    }
+}
+
+/// What is asked for, without the words of a reply.
+fn action_name(action: &InboundAction) -> &'static str {
+    match action {
+        InboundAction::Reply(_) => "reply",
+        InboundAction::OptOut(_) => "opt-out",
+        InboundAction::OptIn(_) => "opt-in",
+        InboundAction::Label(_) => "label",
+        InboundAction::Consume => "consume",
+    }
+}
+
+/// Names in their order, each once.
+fn actions_name(asked: &[Asked]) -> String {
+    let mut names: Vec<&str> = asked.iter().map(|a| action_name(&a.action)).collect();
+    names.dedup();
+    match names.is_empty() {
+        true => "nothing".to_owned(),
+        false => names.join(" + "),
+    }
+}
+
 /// From one value to another, how often.
 pub type Moves = BTreeMap<(String, String), u64>;
 
@@ -168,9 +226,19 @@ pub struct Tally {
     pub price_after_micros: u64,
     pub segments_before: u64,
     pub segments_after: u64,
+    /// Decisions about mobile-originated messages, which the sums above count too.
+    pub inbound: InboundTally,
     /// Faults of the candidate by entry and what the trace says.
     pub faults: BTreeMap<(String, String), u64>,
     pub examples: Vec<Example>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct InboundTally {
+    pub compared: u64,
+    pub different: u64,
+    /// What the handlers ask for.
+    pub actions: Moves,
 }
 
 /// One difference, for a person.
@@ -179,7 +247,7 @@ pub struct Example {
     pub id: String,
     pub account: String,
     pub class: &'static str,
-    /// Leading digits and the last two.
+    /// The phone: leading digits and the last two.
     pub recipient: String,
     pub changes: Vec<Change>,
     pub before: Told,
@@ -208,7 +276,7 @@ impl Tally {
     ) {
         let (before, after) = (Side::of_case(case), Side::of_rehearsal(rehearsed));
         self.compared += 1;
-        self.note_faults(rehearsed, candidate);
+        self.note_faults(&rehearsed.calls, candidate);
         if faulted(before.calls) {
             self.not_comparable += 1;
             return;
@@ -239,13 +307,7 @@ impl Tally {
         if before.code() != after.code() {
             note(&mut self.codes, before.code(), after.code());
         }
-        // The first of each kind of change tell more than many of one.
-        let told = self
-            .examples
-            .iter()
-            .filter(|e| e.changes == changes)
-            .count();
-        if self.examples.len() < examples && told < (examples / 4).max(1) {
+        if self.has_room(&changes, examples) {
             self.examples.push(Example {
                 id: case.message.id.to_string(),
                 account: case.message.account.to_string(),
@@ -258,8 +320,56 @@ impl Tally {
         }
     }
 
-    fn note_faults(&mut self, rehearsed: &Rehearsed, candidate: &PolicySet) {
-        for call in &rehearsed.calls {
+    /// Adds one comparison of what inbound handlers ask for.
+    pub fn add_inbound(
+        &mut self,
+        case: &InboundCase,
+        answered: &Answered,
+        candidate: &PolicySet,
+        examples: usize,
+    ) {
+        self.compared += 1;
+        self.inbound.compared += 1;
+        self.note_faults(&answered.calls, candidate);
+        if faulted(&case.calls) {
+            self.not_comparable += 1;
+            return;
+        }
+        let changes = inbound_changes(&case.asked, &answered.asked);
+        if changes.is_empty() {
+            return;
+        }
+        self.different += 1;
+        self.inbound.different += 1;
+        for change in &changes {
+            *self.by_change.entry(*change).or_default() += 1;
+        }
+        let (before, after) = (actions_name(&case.asked), actions_name(&answered.asked));
+        if before != after {
+            note(&mut self.inbound.actions, &before, &after);
+        }
+        if self.has_room(&changes, examples) {
+            let owner = case.owner.as_ref();
+            self.examples.push(Example {
+                id: case.inbound.id.to_string(),
+                account: owner.map(ToString::to_string).unwrap_or_default(),
+                class: "inbound",
+                recipient: masked(&case.inbound.originator),
+                changes,
+                before: told_of_inbound(&case.asked),
+                after: told_of_inbound(&answered.asked),
+            });
+        }
+    }
+
+    /// The first of each kind of change tell more than many of one.
+    fn has_room(&self, changes: &[Change], examples: usize) -> bool {
+        let alike = self.examples.iter().filter(|e| e.changes == changes);
+        self.examples.len() < examples && alike.count() < (examples / 4).max(1)
+    }
+
+    fn note_faults(&mut self, calls: &[HookCall], candidate: &PolicySet) {
+        for call in calls {
             if matches!(call.outcome, CallOutcome::Fault | CallOutcome::Skipped) {
                 let entry = candidate.all().iter().find(|e| e.index() == call.entry);
                 let name = entry.map_or("", |e| e.name());
@@ -297,6 +407,30 @@ fn told_of(side: &Side<'_>) -> Told {
             .next_back()
             .map(|c| c.why.clone())
             .unwrap_or_default(),
+    }
+}
+
+/// What is asked for; a reply's words are as private as the text that it answers.
+fn told_of_inbound(asked: &[Asked]) -> Told {
+    let scope = |scope: &WishScope| match scope {
+        WishScope::Number => "number",
+        WishScope::Account => "account",
+        WishScope::Everything => "everything",
+    };
+    let told = asked.iter().map(|a| match &a.action {
+        InboundAction::Reply(text) => format!("reply of {} characters", text.chars().count()),
+        InboundAction::OptOut(s) => format!("opt-out of {}", scope(s)),
+        InboundAction::OptIn(s) => format!("opt-in to {}", scope(s)),
+        InboundAction::Label(label) => format!("label {label}"),
+        InboundAction::Consume => "consume".to_owned(),
+    });
+    Told {
+        outcome: if asked.is_empty() { "nothing" } else { "asked" },
+        code: String::new(),
+        carriers: Vec::new(),
+        price_micros: None,
+        segments: 0,
+        reason: told.collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -1,21 +1,23 @@
 //! Mobile-originated messages: put together from their parts, given to the account they are for, shown
 //! to the inbound hooks, tied to what they answer, stored. How parts meet is `reassembly.rs`, whose a
-//! message is `inbound_routes.rs`.
+//! message is `inbound_routes.rs`, what the hooks ask for `inbound_hooks.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Pipeline;
 use super::account::Account;
+use super::inbound_hooks;
 use super::reassembly::{Added, Joined, Prospect, Reassembly};
 use super::submit::SubmitError;
 use crate::carrier::InboundPart;
 use crate::clock::Timestamp;
 use crate::domain::text::{self, Concat};
 use crate::domain::{
-    AccountId, Body, CarrierId, Context, Hook, Inbound, InboundAction, MessageId, Phase, WishScope,
+    AccountId, Asked, Body, CarrierId, Context, Inbound, InboundAction, InboundCaseRef, MessageId,
+    Phase, WishScope,
 };
-use crate::plugin::Entry;
+use crate::plugin::Witness;
 use crate::store::{Fragment, InboundRecord, OptOutScope, StoreError};
 
 /// Labels on one mobile-originated message at most.
@@ -222,9 +224,10 @@ impl Pipeline {
             labels.push(INCOMPLETE.to_owned());
         }
         let mut actions = Vec::with_capacity(answers.len());
-        for (of_operator, action) in answers {
-            match action {
+        for asked in answers {
+            match asked.action {
                 InboundAction::Label(label) => {
+                    let of_operator = asked.of_operator;
                     let named = label.strip_prefix(ROUTE_LABEL).filter(|_| of_operator);
                     let named = named.and_then(|id| self.accounts.get(&AccountId::from(id)));
                     if let Some(named) = named {
@@ -353,39 +356,36 @@ impl Pipeline {
         }
     }
 
-    /// `owner` is the account that the text is for. True where the operator's own entry says so, and
-    /// not an account's.
-    async fn ask_inbound_hooks(
-        &self,
-        inbound: &Inbound,
-        owner: Option<&AccountId>,
-    ) -> Vec<(bool, InboundAction)> {
+    /// Asks the handlers of the policy in force, and shows what came of it to whoever records.
+    async fn ask_inbound_hooks(&self, inbound: &Inbound, owner: Option<&AccountId>) -> Vec<Asked> {
         let set = self.policy.active();
         let context = Context {
             now: inbound.received_at,
             random: self.random_u64(),
             phase: Phase::Admission,
         };
-        let mut actions = Vec::new();
-        for entry in set.entries_for(Hook::InboundHandler, owner) {
-            let mut asked = Some(entry);
-            while let Some(entry) = asked {
-                match entry.receive(inbound, &context).await.0 {
-                    Ok(more) => {
-                        let of_operator = entry.account().is_none();
-                        let more = more.into_iter().map(|a| within_reach(entry, a));
-                        actions.extend(more.map(|action| (of_operator, action)));
-                        break;
-                    }
-                    // Inbound hooks are open by nature: the message is stored whatever they do.
-                    Err(fault) => {
-                        tracing::warn!(plugin = entry.name(), version = entry.plugin().1, inbound = %inbound.id, %fault, "an inbound hook failed");
-                    }
-                }
-                asked = entry.previous();
-            }
+        let mut witness = match self.observers.recorder() {
+            Some(_) => Witness::listening(),
+            None => Witness::absent(),
+        };
+        let answered = inbound_hooks::ask(&set, inbound, owner, &context, &mut witness).await;
+        for call in answered.calls.iter().filter(|c| !c.why.is_empty()) {
+            let entry = set.all().iter().find(|e| e.index() == call.entry);
+            let (plugin, fault) = (entry.map_or("", |e| e.name()), call.why.as_str());
+            tracing::warn!(plugin, inbound = %inbound.id, fault, "an inbound hook failed");
         }
-        actions
+        if let Some(recorder) = self.observers.recorder() {
+            recorder.record_inbound(&InboundCaseRef {
+                inbound,
+                set: set.id(),
+                context,
+                owner,
+                asked: &answered.asked,
+                calls: &answered.calls,
+                heard: &witness.into_heard(),
+            });
+        }
+        answered.asked
     }
 
     /// Parts that waited when the last process ended.
@@ -430,19 +430,6 @@ impl Pipeline {
                 assembly.lock().put_back(joined, None);
             }
         }
-    }
-}
-
-/// What an account's own plugin asks for reaches no further than the account.
-fn within_reach(entry: &Entry, action: InboundAction) -> InboundAction {
-    match (entry.account(), action) {
-        (Some(_), InboundAction::OptOut(WishScope::Everything)) => {
-            InboundAction::OptOut(WishScope::Account)
-        }
-        (Some(_), InboundAction::OptIn(WishScope::Everything)) => {
-            InboundAction::OptIn(WishScope::Account)
-        }
-        (Some(_) | None, action) => action,
     }
 }
 

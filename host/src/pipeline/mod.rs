@@ -16,6 +16,7 @@ pub mod events;
 pub mod exchange;
 mod gate;
 pub mod inbound;
+pub mod inbound_hooks;
 pub mod inbound_routes;
 pub mod judge;
 mod lease;

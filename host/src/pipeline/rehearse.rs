@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use super::inbound_hooks::{self, Answered};
 use super::judge::judge;
 use crate::clock::Clock;
-use crate::domain::{CallOutcome, Case, HookCall, Message, Outcome};
+use crate::domain::{CallOutcome, Case, HookCall, InboundCase, Message, Outcome};
 use crate::plugin::{MemoryState, PolicySet, Witness};
 
 /// State that a candidate asks for and the recorded decision did not, kept over the cases of one
@@ -68,6 +69,14 @@ pub async fn rehearse(set: &PolicySet, case: &Case, stage: &Stage) -> Rehearsed 
         outcome: judgement.outcome,
         calls: judgement.calls,
     }
+}
+
+/// Asks the handlers again. The same set asks for the same.
+pub async fn rehearse_inbound(set: &PolicySet, case: &InboundCase, stage: &Stage) -> Answered {
+    stage.clock.set(case.context.now);
+    let mut witness = Witness::recalling(case.heard.clone(), stage.state.clone());
+    let (inbound, owner) = (&case.inbound, case.owner.as_ref());
+    inbound_hooks::ask(set, inbound, owner, &case.context, &mut witness).await
 }
 
 fn same_originators(case: &Case, now: &Message) -> bool {

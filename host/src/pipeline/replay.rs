@@ -9,16 +9,16 @@ use tokio::sync::mpsc;
 use super::Pipeline;
 use super::compare::Tally;
 use super::policy::PolicyError;
-use super::rehearse::{Stage, rehearse};
+use super::rehearse::{Stage, rehearse, rehearse_inbound};
 use crate::clock::Timestamp;
-use crate::domain::{Case, SetId};
+use crate::domain::SetId;
 use crate::plugin::{PolicySet, PolicySpec};
-use crate::store::{self, Recorded, Seals};
+use crate::store::{self, Recorded, RecordedBlock, Seals};
 
 /// Blocks that are read ahead.
 const AHEAD: usize = 2;
 /// Cases after which others get their turn.
-const TURN: usize = 32;
+const TURN: u64 = 32;
 
 /// What to replay.
 #[derive(Clone, Debug)]
@@ -43,6 +43,21 @@ pub struct ReplayReport {
     pub first: Option<Timestamp>,
     pub last: Option<Timestamp>,
     pub tally: Tally,
+}
+
+impl ReplayReport {
+    /// Notes by whom and when the next case was decided.
+    fn begin(&mut self, set: SetId, at: Option<Timestamp>) {
+        self.first = self.first.or(at);
+        self.last = at.or(self.last);
+        *self.sets.entry(set.to_string()).or_default() += 1;
+    }
+}
+
+async fn give_way(done: u64) {
+    if done.is_multiple_of(TURN) {
+        tokio::task::yield_now().await;
+    }
 }
 
 impl Pipeline {
@@ -91,7 +106,7 @@ pub async fn replay(
         last: None,
         tally: Tally::default(),
     };
-    let (blocks, mut read) = mpsc::channel::<Vec<Case>>(AHEAD);
+    let (blocks, mut read) = mpsc::channel::<RecordedBlock>(AHEAD);
     let reader = tokio::task::spawn_blocking(move || {
         while let Some(block) = cases.next_block() {
             if blocks.blocking_send(block).is_err() {
@@ -101,18 +116,24 @@ pub async fn replay(
         cases.damaged
     });
     let stage = Stage::new();
-    let mut done = 0usize;
     while let Some(block) = read.recv().await {
-        for case in block {
-            let at = case.message.decisions.last().map(|d| d.at);
-            report.first = report.first.or(at);
-            report.last = at.or(report.last);
-            *report.sets.entry(case.set.to_string()).or_default() += 1;
-            let rehearsed = rehearse(set, &case, &stage).await;
-            report.tally.add(&case, &rehearsed, set, request.examples);
-            done += 1;
-            if done.is_multiple_of(TURN) {
-                tokio::task::yield_now().await;
+        match block {
+            RecordedBlock::Messages(cases) => {
+                for case in &cases {
+                    report.begin(case.set, case.message.decisions.last().map(|d| d.at));
+                    let rehearsed = rehearse(set, case, &stage).await;
+                    report.tally.add(case, &rehearsed, set, request.examples);
+                    give_way(report.tally.compared).await;
+                }
+            }
+            RecordedBlock::Inbound(cases) => {
+                for case in &cases {
+                    report.begin(case.set, Some(case.context.now));
+                    let answered = rehearse_inbound(set, case, &stage).await;
+                    let tally = &mut report.tally;
+                    tally.add_inbound(case, &answered, set, request.examples);
+                    give_way(report.tally.compared).await;
+                }
             }
         }
     }

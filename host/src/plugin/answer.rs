@@ -427,13 +427,49 @@ pub(super) fn reason(text: String) -> String {
     shortened(text, REASON_CHARS_MAX)
 }
 
+/// Whether no octet of it may belong to an unprintable character: what nearly all texts are, told without
+/// taking them apart. The lead octets are those of U+061C, U+2000 to U+2FFF and U+F000 to U+FFFF.
+fn is_plain(text: &str) -> bool {
+    let mut before = 0;
+    text.bytes().all(|octet| {
+        let is_control = octet < 0x20 || octet == 0x7f || (before == 0xc2 && octet < 0xa0);
+        before = octet;
+        !is_control && !matches!(octet, 0xd8 | 0xe2 | 0xef)
+    })
+}
+
 /// At most `chars` characters, without control characters: it will be shown to people.
 fn shortened(text: String, chars: usize) -> String {
-    if text.len() <= chars && !text.chars().any(is_unprintable) {
+    if text.len() <= chars && is_plain(&text) {
         return text;
     }
     text.chars()
         .take(chars)
         .map(|c| if is_unprintable(c) { ' ' } else { c })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_unprintable_character_looks_plain() {
+        for c in (0..=0x10_ffff).filter_map(char::from_u32) {
+            let text = format!("ab{c}é");
+            assert!(
+                !(is_plain(&text) && is_unprintable(c)),
+                "{:x}",
+                u32::from(c)
+            );
+        }
+        assert!(is_plain("cheapest of 3: north 4200µ, naïve"));
+        assert!(!is_plain("\u{85}"));
+    }
+
+    #[test]
+    fn what_is_shown_has_no_control_characters_and_is_short() {
+        assert_eq!(shortened("a\r\nb\u{202e}–".into(), 10), "a  b –");
+        assert_eq!(shortened("naïve".into(), 3), "naï");
+    }
 }

@@ -270,9 +270,9 @@ impl Entry {
         &self,
         inbound: &Inbound,
         context: &Context,
+        witness: &mut Witness,
     ) -> Called<Vec<InboundAction>> {
         let (pool, hook, started) = (&self.pool, Hook::InboundHandler, now());
-        let witness = &mut Witness::absent();
         let counted = !witness.recalls();
         let bill = pool.bill(hook, counted);
         let call = pin!(async {

@@ -532,7 +532,10 @@ async fn the_other_hooks_are_called_and_answer() {
     };
     let receive = set.entries(Hook::InboundHandler).next().unwrap();
     assert_eq!(
-        receive.receive(&inbound, &context()).await.0,
+        receive
+            .receive(&inbound, &context(), &mut Witness::absent())
+            .await
+            .0,
         Ok(Vec::<InboundAction>::new())
     );
 }

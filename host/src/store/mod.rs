@@ -67,7 +67,7 @@ use shared::Shared;
 pub use audit::{Act, AuditLog, Sound, Unsound, verify as verify_audit};
 pub use erase::{EraseFrom, Erased};
 pub use recording::{
-    Cases, Forgotten, Recorded, Recorder, RecordingOptions, RecordingStats, cases,
+    Cases, Forgotten, Recorded, RecordedBlock, Recorder, RecordingOptions, RecordingStats, cases,
 };
 pub use sealing::{KeyUse, SealingKey, Seals};
 pub use threads::TwoWay;

@@ -125,7 +125,11 @@ async fn call(entry: &Entry, message: &Message, carriers: &[CarrierView]) -> Res
             let answer = entry.route(message, carriers, &context, &mut witness);
             timed(answer.await)
         }
-        Hook::InboundHandler => timed(entry.receive(&inbound(message), &context).await),
+        Hook::InboundHandler => {
+            let inbound = inbound(message);
+            let answer = entry.receive(&inbound, &context, &mut witness);
+            timed(answer.await)
+        }
         Hook::CarrierAdapter => Ok(0),
     }
 }

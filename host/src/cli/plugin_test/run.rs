@@ -344,7 +344,9 @@ async fn one_call(entry: &Entry, case: &Case) -> Called<Value> {
             decision::called_back,
         ),
         (Input::Inbound(inbound), _) => {
-            let (answer, nanos) = entry.receive(inbound, &context).await;
+            let (answer, nanos) = entry
+                .receive(inbound, &context, &mut Witness::absent())
+                .await;
             (answer.map(|actions| decision::received(&actions)), nanos)
         }
     }

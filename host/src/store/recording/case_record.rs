@@ -1,6 +1,6 @@
 //! Octets of recorded decisions. A block holds many; what recurs in it, the carriers' figures of a
 //! moment above all, is written once. The order of the fields is the format: a change of it is a new
-//! [`VERSION`].
+//! version of a block.
 
 use std::sync::Arc;
 
@@ -12,8 +12,6 @@ use crate::domain::{
     CarrierId, CarrierView, Case, CaseRef, Context, Facts, Heard, Hook, HostAnswer, Outcome, Phase,
     RecipientProfile, Refusal, SetId,
 };
-
-pub const VERSION: u8 = 1;
 
 /// What earlier cases of a block have said already.
 #[derive(Default)]
@@ -191,7 +189,7 @@ fn read_outcome(r: &mut Reader<'_>, base: u64) -> Result<Outcome, Damage> {
     })
 }
 
-fn put_heard(out: &mut Vec<u8>, heard: &Heard) {
+pub fn put_heard(out: &mut Vec<u8>, heard: &Heard) {
     put_str(out, &heard.entry);
     out.push(heard.hook as u8);
     put_list(out, &heard.answers, |out, answer| match answer {
@@ -213,7 +211,7 @@ fn put_heard(out: &mut Vec<u8>, heard: &Heard) {
     });
 }
 
-fn read_heard(r: &mut Reader<'_>) -> Result<Heard, Damage> {
+pub fn read_heard(r: &mut Reader<'_>) -> Result<Heard, Damage> {
     Ok(Heard {
         entry: r.string("heard.entry")?,
         hook: Hook::from_u8(r.u8()?).ok_or(Damage::Field("heard.hook"))?,

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use super::super::sealing::Seals;
 use super::case_record::{self, Said};
-use super::file::{self, Found};
-use super::{BLOCK_OCTETS, Block};
+use super::file::{self, Found, RecordedBlock};
+use super::{BLOCK_OCTETS, Block, Kind, inbound_record};
 use crate::clock::Timestamp;
-use crate::domain::Case;
+use crate::domain::{Case, InboundCase};
 
 /// What one file's turn came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,10 +51,22 @@ pub fn forget(
     let mut left = Vec::new();
     let mut cases = file::cases_of(&found.path, seals.clone())?;
     while let Some(block) = cases.next_block() {
-        let before = block.len();
-        let kept: Vec<Case> = block.into_iter().filter(|c| !concerns(c, number)).collect();
-        decisions += (before - kept.len()) as u64;
-        encode(&kept, seals.as_ref(), &mut left)?;
+        let (forgotten, block) = match block {
+            RecordedBlock::Messages(mut cases) => {
+                let before = cases.len();
+                cases.retain(|c| !c.message.concerns(number));
+                (before - cases.len(), encoded(&cases))
+            }
+            RecordedBlock::Inbound(mut cases) => {
+                let before = cases.len();
+                cases.retain(|c| !c.inbound.concerns(number));
+                (before - cases.len(), encoded_inbound(&cases))
+            }
+        };
+        decisions += forgotten as u64;
+        if block.count > 0 {
+            file::put_block(&block, seals.as_ref(), &mut left)?;
+        }
     }
     if decisions > 0 {
         replace(&found.path, &left)?;
@@ -65,26 +77,36 @@ pub fn forget(
     })
 }
 
-fn concerns(case: &Case, number: &str) -> bool {
-    case.message.concerns(number)
-}
-
-fn encode(cases: &[Case], seals: Option<&Seals>, out: &mut Vec<u8>) -> io::Result<()> {
-    if cases.is_empty() {
-        return Ok(());
-    }
+fn encoded(cases: &[Case]) -> Block {
     let at = |c: &Case| c.message.decisions.last().map_or(Timestamp(0), |d| d.at);
-    let mut block = Block {
-        raw: Vec::with_capacity(BLOCK_OCTETS),
-        count: u32::try_from(cases.len()).map_err(io::Error::other)?,
-        first: cases.first().map_or(Timestamp(0), at),
-        last: cases.last().map_or(Timestamp(0), at),
-    };
+    let span = (cases.first().map(at), cases.last().map(at));
+    let mut block = begun(Kind::Messages, cases.len(), span);
     let mut said = Said::default();
     for case in cases {
         case_record::write(&case.lent(), &mut said, &mut block.raw);
     }
-    file::put_block(&block, seals, out)
+    block
+}
+
+fn encoded_inbound(cases: &[InboundCase]) -> Block {
+    let at = |c: &InboundCase| c.context.now;
+    let span = (cases.first().map(at), cases.last().map(at));
+    let mut block = begun(Kind::Inbound, cases.len(), span);
+    for case in cases {
+        inbound_record::write(&case.lent(), &mut block.raw);
+    }
+    block
+}
+
+fn begun(kind: Kind, count: usize, (first, last): (Option<Timestamp>, Option<Timestamp>)) -> Block {
+    Block {
+        kind,
+        raw: Vec::with_capacity(BLOCK_OCTETS),
+        // As many as there were in a block, whose count has that size.
+        count: u32::try_from(count).unwrap_or(u32::MAX),
+        first: first.unwrap_or_default(),
+        last: last.unwrap_or_default(),
+    }
 }
 
 fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {

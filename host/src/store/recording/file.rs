@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::super::bytes::Reader;
 use super::super::sealing::Seals;
 use super::case_record::{self, Said};
-use super::{Block, RecordingOptions};
+use super::{Block, Kind, RecordingOptions, inbound_record};
 use crate::clock::{Clock, Timestamp};
-use crate::domain::Case;
+use crate::domain::{Case, InboundCase};
 
 const MAGIC: [u8; 4] = *b"HGRC";
 /// Magic, version, whether it is sealed, two zero octets, count, first, last, raw length, stored length, checksum.
@@ -22,11 +22,35 @@ const FILE_TIME: Duration = Duration::from_secs(3_600);
 /// A block is at most its limit and one decision more; a decision is bounded by its message.
 const RAW_MAX: usize = 4 << 20;
 const ENDING: &str = "rec";
+/// In the name of a file with decisions about mobile-originated messages, before the ending.
+const INBOUND_MARK: &str = "-inbound";
+
+impl Kind {
+    /// The version octet of its blocks' headers. A reader that does not know one leaves the rest of the file.
+    fn version(self) -> u8 {
+        match self {
+            Kind::Messages => 1,
+            Kind::Inbound => 2,
+        }
+    }
+
+    fn of_version(version: u8) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|k| k.version() == version)
+    }
+
+    fn mark(self) -> &'static str {
+        match self {
+            Kind::Messages => "",
+            Kind::Inbound => INBOUND_MARK,
+        }
+    }
+}
 
 pub struct Writer {
     options: RecordingOptions,
     clock: Clock,
-    current: Option<Current>,
+    /// By [`Kind`].
+    current: [Option<Current>; Kind::ALL.len()],
 }
 
 struct Current {
@@ -40,7 +64,7 @@ impl Writer {
         Writer {
             options,
             clock,
-            current: None,
+            current: [None, None],
         }
     }
 
@@ -52,17 +76,19 @@ impl Writer {
         let mut octets = Vec::new();
         put_block(block, self.options.seals.as_ref(), &mut octets)?;
         let now = self.clock.now();
-        let over = self.current.as_ref().is_none_or(|c| {
+        let over = self.current[block.kind as usize].as_ref().is_none_or(|c| {
             c.octets >= FILE_OCTETS || now.since(c.begun) >= FILE_TIME || now < c.begun
         });
         if over {
-            self.current = Some(self.begin(now, block.first)?);
+            let begun = self.begin(now, block.kind, block.first)?;
+            self.current[block.kind as usize] = Some(begun);
             self.drop_old(now);
         }
-        if let Some(current) = &mut self.current {
+        let held = &mut self.current[block.kind as usize];
+        if let Some(current) = held {
             if let Err(error) = current.file.write_all(&octets) {
                 // What follows a torn block in its file would not be found: the next one begins anew.
-                self.current = None;
+                *held = None;
                 return Err(error);
             }
             current.octets += octets.len() as u64;
@@ -72,13 +98,13 @@ impl Writer {
 
     /// What follows begins a file of its own; those that there are do not change any more.
     pub fn close(&mut self) {
-        self.current = None;
+        self.current = [None, None];
     }
 
-    fn begin(&self, now: Timestamp, first: Timestamp) -> io::Result<Current> {
+    fn begin(&self, now: Timestamp, kind: Kind, first: Timestamp) -> io::Result<Current> {
         fs::create_dir_all(&self.options.folder)?;
         for attempt in 0..1_000u32 {
-            let name = format!("{:015}-{attempt:03}.{ENDING}", first.0);
+            let name = format!("{:015}-{attempt:03}{}.{ENDING}", first.0, kind.mark());
             let mut options = OpenOptions::new();
             // Texts and numbers are in it.
             options.create_new(true).append(true).mode(0o600);
@@ -104,11 +130,13 @@ impl Writer {
         };
         let mut total: u64 = files.iter().map(|f| f.octets).sum();
         for (n, file) in files.iter().enumerate() {
-            // All of it is older than what the next file begins with.
-            let Some(next) = files.get(n + 1) else { return };
+            // All of it is older than what the next file of its kind begins with.
+            let Some(next) = next_alike(&files, n) else {
+                continue;
+            };
             let old = now.since(next.first) > self.options.retain;
             if !old && total <= self.options.max_octets {
-                return;
+                continue;
             }
             if let Err(error) = fs::remove_file(&file.path) {
                 tracing::warn!(%error, file = %file.path.display(), "an old recording stays");
@@ -123,13 +151,14 @@ pub fn put_block(block: &Block, seals: Option<&Seals>, out: &mut Vec<u8>) -> io:
     let mut stored = lz4_flex::block::compress(&block.raw);
     if let Some(seals) = seals {
         let plain = std::mem::take(&mut stored);
-        let sealed = seals.seal(&place(block.first, block.last), &plain, &mut stored);
+        let place = place(block.kind, block.first, block.last);
+        let sealed = seals.seal(&place, &plain, &mut stored);
         sealed.map_err(io::Error::other)?;
     }
     let start = out.len();
     out.reserve(HEADER + stored.len());
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[case_record::VERSION, u8::from(seals.is_some()), 0, 0]);
+    out.extend_from_slice(&[block.kind.version(), u8::from(seals.is_some()), 0, 0]);
     out.extend_from_slice(&block.count.to_be_bytes());
     out.extend_from_slice(&block.first.0.to_be_bytes());
     out.extend_from_slice(&block.last.0.to_be_bytes());
@@ -144,8 +173,15 @@ pub fn put_block(block: &Block, seals: Option<&Seals>, out: &mut Vec<u8>) -> io:
 }
 
 /// What a sealed block stands for.
-fn place(first: Timestamp, last: Timestamp) -> Vec<u8> {
-    [&MAGIC[..], &first.0.to_be_bytes(), &last.0.to_be_bytes()].concat()
+fn place(kind: Kind, first: Timestamp, last: Timestamp) -> Vec<u8> {
+    let mark = kind.mark().as_bytes();
+    [
+        &MAGIC[..],
+        &first.0.to_be_bytes(),
+        &last.0.to_be_bytes(),
+        mark,
+    ]
+    .concat()
 }
 
 fn checksum(header: &[u8], stored: &[u8]) -> u32 {
@@ -157,6 +193,7 @@ fn checksum(header: &[u8], stored: &[u8]) -> u32 {
 
 pub struct Found {
     pub path: PathBuf,
+    kind: Kind,
     first: Timestamp,
     octets: u64,
 }
@@ -170,10 +207,15 @@ pub fn files(folder: &Path) -> io::Result<Vec<Found>> {
         let first = name
             .and_then(|n| n.split('-').next())
             .and_then(|n| n.parse().ok());
+        let kind = match name.is_some_and(|n| n.ends_with(INBOUND_MARK)) {
+            true => Kind::Inbound,
+            false => Kind::Messages,
+        };
         if let (Some(first), true) = (first, path.extension().is_some_and(|e| e == ENDING)) {
             let octets = fs::metadata(&path).map_or(0, |m| m.len());
             found.push(Found {
                 path,
+                kind,
                 first: Timestamp(first),
                 octets,
             });
@@ -183,9 +225,17 @@ pub fn files(folder: &Path) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
+/// The file that was begun when the one at `n` was full.
+fn next_alike(files: &[Found], n: usize) -> Option<&Found> {
+    let kind = files.get(n)?.kind;
+    files.iter().skip(n + 1).find(|f| f.kind == kind)
+}
+
 /// Where a block lies.
 struct Place {
     path: PathBuf,
+    kind: Kind,
+    first: Timestamp,
     offset: u64,
     count: u32,
     raw: usize,
@@ -233,13 +283,13 @@ pub fn cases(
         Err(error) => return Err(error),
     };
     for (n, file) in files.iter().enumerate() {
-        let ended = files
-            .get(n + 1)
-            .is_some_and(|next| next.first.plus(FILE_TIME) < since);
+        let ended = next_alike(&files, n).is_some_and(|next| next.first.plus(FILE_TIME) < since);
         if file.first < until && !ended {
             damaged += u64::from(!scan(&file.path, since, until, &mut places)?);
         }
     }
+    // Files of both kinds stand side by side; within a file the order is that of the blocks.
+    places.sort_by_key(|p| p.first);
     let decisions: u64 = places.iter().map(|p| u64::from(p.count)).sum();
     let to_read = decisions.min(limit);
     Ok(Cases {
@@ -310,7 +360,10 @@ fn scan(
                 (sealed != 0, raw, stored),
             ))
         })();
-        let Ok(((MAGIC, case_record::VERSION), span, lengths)) = fields else {
+        let Ok(((MAGIC, version), span, lengths)) = fields else {
+            return Ok(false);
+        };
+        let Some(kind) = Kind::of_version(version) else {
             return Ok(false);
         };
         let ((count, first, last), (sealed, raw, stored)) = (span, lengths);
@@ -321,11 +374,13 @@ fn scan(
         if last >= since && first < until {
             places.push(Place {
                 path: path.to_owned(),
+                kind,
+                first,
                 offset,
                 count,
                 raw,
                 stored,
-                sealed: sealed.then(|| place(first, last)),
+                sealed: sealed.then(|| place(kind, first, last)),
                 header,
             });
         }
@@ -334,9 +389,34 @@ fn scan(
     Ok(true)
 }
 
+/// The decisions of one block.
+pub enum RecordedBlock {
+    Messages(Vec<Case>),
+    /// About mobile-originated messages.
+    Inbound(Vec<InboundCase>),
+}
+
+impl RecordedBlock {
+    /// Without the first `skipped`, and without what was not decided from `since` until before `until`.
+    fn narrow(&mut self, skipped: usize, since: Timestamp, until: Timestamp) {
+        let span = since..until;
+        match self {
+            RecordedBlock::Messages(cases) => {
+                cases.drain(..skipped.min(cases.len()));
+                let at = |c: &Case| c.message.decisions.last().map_or(Timestamp(0), |d| d.at);
+                cases.retain(|c| span.contains(&at(c)));
+            }
+            RecordedBlock::Inbound(cases) => {
+                cases.drain(..skipped.min(cases.len()));
+                cases.retain(|c| span.contains(&c.context.now));
+            }
+        }
+    }
+}
+
 impl Cases {
-    /// The next block's decisions, none at the end. Blocks; a damaged one is counted and left out.
-    pub fn next_block(&mut self) -> Option<Vec<Case>> {
+    /// The next block's decisions, none at the end. A damaged block is counted and left out.
+    pub fn next_block(&mut self) -> Option<RecordedBlock> {
         loop {
             let place = self.places.next()?;
             let count = u64::from(place.count);
@@ -345,20 +425,17 @@ impl Cases {
                 continue;
             }
             let skipped = usize::try_from(std::mem::take(&mut self.skip)).unwrap_or(usize::MAX);
-            let Some(mut cases) = read_block(&place, self.seals.as_ref()) else {
+            let Some(mut block) = read_block(&place, self.seals.as_ref()) else {
                 self.damaged += 1;
                 continue;
             };
-            cases.drain(..skipped.min(cases.len()));
-            let (since, until) = (self.since, self.until);
-            let at = |c: &Case| c.message.decisions.last().map_or(Timestamp(0), |d| d.at);
-            cases.retain(|c| (since..until).contains(&at(c)));
-            return Some(cases);
+            block.narrow(skipped, self.since, self.until);
+            return Some(block);
         }
     }
 }
 
-fn read_block(place: &Place, seals: Option<&Seals>) -> Option<Vec<Case>> {
+fn read_block(place: &Place, seals: Option<&Seals>) -> Option<RecordedBlock> {
     let mut file = File::open(&place.path).ok()?;
     file.seek(SeekFrom::Start(place.offset + HEADER as u64))
         .ok()?;
@@ -372,10 +449,21 @@ fn read_block(place: &Place, seals: Option<&Seals>) -> Option<Vec<Case>> {
         stored = seals?.open(sealed_for, &stored).ok()?;
     }
     let raw = lz4_flex::block::decompress(&stored, place.raw).ok()?;
-    let (mut reader, mut said) = (Reader::new(&raw), Said::default());
-    let mut cases = Vec::new();
-    while !reader.is_empty() {
-        cases.push(case_record::read(&mut reader, &mut said).ok()?);
-    }
-    Some(cases)
+    let mut reader = Reader::new(&raw);
+    Some(match place.kind {
+        Kind::Messages => {
+            let (mut said, mut cases) = (Said::default(), Vec::new());
+            while !reader.is_empty() {
+                cases.push(case_record::read(&mut reader, &mut said).ok()?);
+            }
+            RecordedBlock::Messages(cases)
+        }
+        Kind::Inbound => {
+            let mut cases = Vec::new();
+            while !reader.is_empty() {
+                cases.push(inbound_record::read(&mut reader).ok()?);
+            }
+            RecordedBlock::Inbound(cases)
+        }
+    })
 }

@@ -6,6 +6,7 @@
 mod case_record;
 mod erase;
 mod file;
+mod inbound_record;
 #[cfg(test)]
 mod tests;
 
@@ -20,11 +21,11 @@ use tokio::sync::oneshot;
 
 use super::sealing::Seals;
 use crate::clock::{Clock, Timestamp};
-use crate::domain::CaseRef;
+use crate::domain::{CaseRef, InboundCaseRef};
 use case_record::Said;
 
 pub use erase::Forgotten;
-pub use file::{Cases, Recorded, cases};
+pub use file::{Cases, Recorded, RecordedBlock, cases};
 
 /// Octets of a block before it is compressed.
 const BLOCK_OCTETS: usize = 256 << 10;
@@ -65,7 +66,8 @@ struct Inner {
 }
 
 struct Shared {
-    filling: Mutex<Filling>,
+    /// By [`Kind`].
+    filling: [Mutex<Filling>; Kind::ALL.len()],
     recorded: AtomicU64,
     dropped: AtomicU64,
     octets: AtomicU64,
@@ -80,8 +82,20 @@ enum Work {
     Close(oneshot::Sender<()>),
 }
 
+/// What decisions are about. A block, and a file, holds one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Messages = 0,
+    /// Mobile-originated messages.
+    Inbound = 1,
+}
+
+impl Kind {
+    const ALL: [Kind; 2] = [Kind::Messages, Kind::Inbound];
+}
+
 /// The block that is being filled.
-#[derive(Default)]
 struct Filling {
     block: Block,
     said: Said,
@@ -90,16 +104,34 @@ struct Filling {
 /// Decisions in their octets.
 #[derive(Default)]
 struct Block {
+    kind: Kind,
     raw: Vec<u8>,
     count: u32,
     first: Timestamp,
     last: Timestamp,
 }
 
+impl Block {
+    fn empty(kind: Kind) -> Block {
+        Block {
+            kind,
+            ..Block::default()
+        }
+    }
+}
+
 impl Filling {
+    fn new(kind: Kind) -> Filling {
+        Filling {
+            block: Block::empty(kind),
+            said: Said::default(),
+        }
+    }
+
     fn take(&mut self) -> Block {
         self.said = Said::default();
-        std::mem::take(&mut self.block)
+        let next = Block::empty(self.block.kind);
+        std::mem::replace(&mut self.block, next)
     }
 }
 
@@ -108,7 +140,7 @@ impl Recorder {
     pub fn open(options: RecordingOptions, clock: Clock) -> std::io::Result<Recorder> {
         std::fs::create_dir_all(&options.folder)?;
         let shared = Arc::new(Shared {
-            filling: Mutex::default(),
+            filling: Kind::ALL.map(|kind| Mutex::new(Filling::new(kind))),
             recorded: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             octets: AtomicU64::new(0),
@@ -125,14 +157,34 @@ impl Recorder {
 
     /// Keeps one decision. Never waits for the disk.
     pub fn record(&self, case: &CaseRef<'_>, at: Timestamp) {
+        self.add(Kind::Messages, at, BLOCK_OCTETS, |said, raw| {
+            case_record::write(case, said, raw);
+        });
+    }
+
+    /// Keeps one decision about a mobile-originated message.
+    pub fn record_inbound(&self, case: &InboundCaseRef<'_>) {
+        self.add(Kind::Inbound, case.context.now, 0, |_, raw| {
+            inbound_record::write(case, raw);
+        });
+    }
+
+    /// `room`: what a block that begins is given at once.
+    fn add(
+        &self,
+        kind: Kind,
+        at: Timestamp,
+        room: usize,
+        write: impl FnOnce(&mut Said, &mut Vec<u8>),
+    ) {
         let full = {
-            let mut filling = self.0.shared.filling.lock();
+            let mut filling = self.0.shared.filling[kind as usize].lock();
             let Filling { block, said } = &mut *filling;
             if block.count == 0 {
-                block.raw.reserve(BLOCK_OCTETS + (BLOCK_OCTETS >> 4));
+                block.raw.reserve(room + (room >> 4));
                 (block.first, block.last) = (at, at);
             }
-            case_record::write(case, said, &mut block.raw);
+            write(said, &mut block.raw);
             block.count += 1;
             (block.first, block.last) = (block.first.min(at), block.last.max(at));
             (block.raw.len() >= BLOCK_OCTETS).then(|| filling.take())
@@ -217,8 +269,10 @@ fn write_all(shared: &Shared, work: &Receiver<Work>, mut writer: file::Writer) {
             }
             other => other,
         };
-        let rest = shared.filling.lock().take();
-        write(&mut writer, rest);
+        for filling in &shared.filling {
+            let rest = filling.lock().take();
+            write(&mut writer, rest);
+        }
         match work {
             Ok(Work::Close(done)) => {
                 writer.close();

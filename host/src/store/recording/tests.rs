@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::*;
 use crate::domain::text::Alphabet;
 use crate::domain::{
-    AccountId, Address, Body, CarrierId, CarrierView, Case, Context, Decision, Facts, Heard, Hook,
-    HostAnswer, Message, MessageId, Network, OnUnknown, Outcome, Phase, Plan, RecipientProfile,
-    Refusal, SetId, State, TrafficClass,
+    AccountId, Address, Asked, Body, CallOutcome, CarrierId, CarrierView, Case, Context, Decision,
+    Facts, Heard, Hook, HookCall, HostAnswer, Inbound, InboundAction, InboundCase, Message,
+    MessageId, Network, OnUnknown, Outcome, Phase, Plan, RecipientProfile, Refusal, SetId, State,
+    TrafficClass, WishScope,
 };
 
 fn options(folder: &Path) -> RecordingOptions {
@@ -150,7 +151,66 @@ fn read(folder: &Path, since: u64, until: u64, limit: u64) -> (Vec<Case>, Cases)
     let mut cases = cases(folder, None, Timestamp(since), Timestamp(until), limit).unwrap();
     let mut all = Vec::new();
     while let Some(block) = cases.next_block() {
-        all.extend(block);
+        if let RecordedBlock::Messages(block) = block {
+            all.extend(block);
+        }
+    }
+    (all, cases)
+}
+
+fn inbound_case(n: u64) -> InboundCase {
+    let asked = |action| Asked {
+        action,
+        of_operator: n.is_multiple_of(2),
+    };
+    InboundCase {
+        inbound: Inbound {
+            id: MessageId(n.into()),
+            carrier: CarrierId::from("north"),
+            originator: Address::international("+447700900123").unwrap(),
+            recipient: Address::originator("60777").unwrap(),
+            body: Body::Text(format!("STOP {n}")),
+            received_at: Timestamp(n),
+            opted_out: n.is_multiple_of(3),
+        },
+        set: SetId([9; 16]),
+        context: Context {
+            now: Timestamp(n),
+            random: n.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            phase: Phase::Admission,
+        },
+        owner: n.is_multiple_of(2).then(|| AccountId::from("acme")),
+        asked: vec![
+            asked(InboundAction::Reply("Bye".into())),
+            asked(InboundAction::OptOut(WishScope::Account)),
+            asked(InboundAction::OptIn(WishScope::Everything)),
+            asked(InboundAction::Label("vip".into())),
+            asked(InboundAction::Consume),
+        ],
+        calls: vec![HookCall {
+            entry: 3,
+            outcome: CallOutcome::Fault,
+            why: "a trap".into(),
+            nanos: 1_234,
+        }],
+        heard: vec![Heard {
+            entry: "words".into(),
+            hook: Hook::InboundHandler,
+            answers: vec![HostAnswer::Get {
+                key: "a".into(),
+                value: Some(vec![1, 2]),
+            }],
+        }],
+    }
+}
+
+fn read_inbound(folder: &Path, since: u64, until: u64, limit: u64) -> (Vec<InboundCase>, Cases) {
+    let mut cases = cases(folder, None, Timestamp(since), Timestamp(until), limit).unwrap();
+    let mut all = Vec::new();
+    while let Some(block) = cases.next_block() {
+        if let RecordedBlock::Inbound(block) = block {
+            all.extend(block);
+        }
     }
     (all, cases)
 }
@@ -255,6 +315,7 @@ fn old_files_and_too_many_are_dropped_and_the_newest_stays() {
     for hour in 0..5u64 {
         clock.set(Timestamp(hour * 3_600_000));
         let block = Block {
+            kind: Kind::Messages,
             raw: vec![1; 100],
             count: 1,
             first: clock.now(),
@@ -264,6 +325,83 @@ fn old_files_and_too_many_are_dropped_and_the_newest_stays() {
     }
     // An hour is kept: the file that it began in, and those after it.
     assert_eq!(count(), 3);
+}
+
+#[tokio::test]
+async fn decisions_about_inbound_messages_lie_beside_the_others_and_come_back_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::open(options(folder.path()), Clock::manual(Timestamp(1))).unwrap();
+    let carriers = Arc::new(vec![view("north", 0)]);
+    for n in 1..=2_000 {
+        record(&recorder, &case(n, &carriers));
+        recorder.record_inbound(&inbound_case(n).lent());
+    }
+    recorder.flush().await;
+    assert_eq!(recorder.stats().recorded, 4_000);
+    let (inbound, cases) = read_inbound(folder.path(), 0, u64::MAX, u64::MAX);
+    assert_eq!((inbound.len(), cases.damaged), (2_000, 0));
+    for (n, read) in (1..).zip(&inbound) {
+        assert_eq!(format!("{read:?}"), format!("{:?}", inbound_case(n)));
+    }
+    let (span, _) = read_inbound(folder.path(), 100, 200, u64::MAX);
+    assert_eq!(span.len(), 100);
+    let (messages, cases) = read(folder.path(), 0, u64::MAX, u64::MAX);
+    assert_eq!((messages.len(), cases.recorded.decisions), (2_000, 4_000));
+}
+
+/// What a server of before reads: files that hold nothing but blocks of the first version.
+#[tokio::test]
+async fn no_file_of_decisions_about_messages_holds_another_kind_of_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::open(options(folder.path()), Clock::manual(Timestamp(1))).unwrap();
+    let carriers = Arc::new(vec![view("north", 0)]);
+    for n in 1..=40 {
+        record(&recorder, &case(n, &carriers));
+        recorder.record_inbound(&inbound_case(n).lent());
+        if n.is_multiple_of(10) {
+            recorder.flush().await;
+        }
+    }
+    recorder.flush().await;
+    let mut versions = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let blocks = bytes.windows(5).filter(|w| w.starts_with(b"HGRC"));
+        let mut of_file: Vec<u8> = blocks.map(|w| w[4]).collect();
+        of_file.dedup();
+        versions.push((path.to_string_lossy().contains("-inbound"), of_file));
+    }
+    versions.sort();
+    assert_eq!(versions, [(false, vec![1]), (true, vec![2])]);
+}
+
+#[test]
+fn a_file_of_one_kind_lives_by_the_next_of_its_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Timestamp(0));
+    let mut writer = file::Writer::new(options(folder.path()), clock.clone());
+    let append = |writer: &mut file::Writer, kind| {
+        let block = Block {
+            kind,
+            raw: vec![1; 100],
+            count: 1,
+            first: clock.now(),
+            last: clock.now(),
+        };
+        writer.append(&block).unwrap();
+    };
+    append(&mut writer, Kind::Inbound);
+    for hour in 0..5u64 {
+        clock.set(Timestamp(hour * 3_600_000));
+        append(&mut writer, Kind::Messages);
+    }
+    let count = || std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(count(), 3 + 1, "the newest inbound file stays");
+    append(&mut writer, Kind::Inbound);
+    clock.set(Timestamp(6 * 3_600_000));
+    append(&mut writer, Kind::Messages);
+    assert_eq!(count(), 2 + 1);
 }
 
 #[tokio::test]
@@ -298,6 +436,25 @@ async fn a_number_is_forgotten_file_by_file_and_nothing_else_is_lost() {
 }
 
 #[tokio::test]
+async fn a_number_is_forgotten_in_what_it_wrote_itself() {
+    const NUMBER: &str = "447700900999";
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::open(options(folder.path()), Clock::manual(Timestamp(1))).unwrap();
+    for n in 1..=30 {
+        let mut case = inbound_case(n);
+        if n.is_multiple_of(3) {
+            case.inbound.originator = Address::international(NUMBER).unwrap();
+        }
+        recorder.record_inbound(&case.lent());
+    }
+    let first = recorder.forget("", NUMBER).await.unwrap();
+    assert_eq!(first.decisions, 10);
+    let (left, cases) = read_inbound(folder.path(), 0, u64::MAX, u64::MAX);
+    assert_eq!((left.len(), cases.damaged), (20, 0));
+    assert!(left.iter().all(|c| !c.inbound.concerns(NUMBER)));
+}
+
+#[tokio::test]
 async fn a_sealed_recording_is_read_with_its_key_alone() {
     use super::super::sealing::SealingKey;
     let seals = |octet: u8| {
@@ -314,20 +471,27 @@ async fn a_sealed_recording_is_read_with_its_key_alone() {
     };
     let recorder = Recorder::open(sealed, Clock::manual(Timestamp(1))).unwrap();
     let carriers = Arc::new(vec![view("north", 0)]);
-    (1..=30).for_each(|n| record(&recorder, &case(n, &carriers)));
+    (1..=20).for_each(|n| record(&recorder, &case(n, &carriers)));
+    (21..=30).for_each(|n| recorder.record_inbound(&inbound_case(n).lent()));
     recorder.flush().await;
     let read = |seals: Option<Seals>| {
         let mut cases =
             cases(folder.path(), seals, Timestamp(0), Timestamp::MAX, u64::MAX).unwrap();
         let mut read = 0;
         while let Some(block) = cases.next_block() {
-            read += block.len();
+            read += match block {
+                RecordedBlock::Messages(cases) => cases.len(),
+                RecordedBlock::Inbound(cases) => cases.len(),
+            };
         }
         (read, cases.damaged)
     };
     assert_eq!(read(seals(1)), (30, 0));
-    assert_eq!(read(seals(2)), (0, 1));
-    assert_eq!(read(None), (0, 1));
-    let forgotten = recorder.forget("", "447700900123").await.unwrap();
-    assert_eq!(forgotten.decisions, 30);
+    assert_eq!(read(seals(2)), (0, 2));
+    assert_eq!(read(None), (0, 2));
+    let first = recorder.forget("", "447700900123").await.unwrap();
+    assert_eq!(first.decisions, 20);
+    let second = recorder.forget(&first.file.unwrap(), "447700900123").await;
+    assert_eq!(second.unwrap().decisions, 10);
+    assert_eq!(read(seals(1)), (0, 0));
 }
