@@ -411,11 +411,13 @@ fn recorder(
     clock: &Clock,
 ) -> Result<Option<Recorder>, StartError> {
     let section = &config.recording;
-    if !section.enabled {
+    let folder = data.join("recording");
+    if !section.enabled && !folder.exists() {
         return Ok(None);
     }
     let options = RecordingOptions {
-        folder: data.join("recording"),
+        enabled: section.enabled,
+        folder,
         retain: Duration::from_secs(section.retain_hours * 3_600),
         max_octets: section.max_mib << 20,
         // Recordings end well before submissions are refused.

@@ -613,6 +613,7 @@ async fn a_planted_change_is_found_exactly_in_a_hundred_thousand_recorded_decisi
         set(folder.path(), REFUSING).await,
     );
     let options = RecordingOptions {
+        enabled: true,
         folder: folder.path().join("recording"),
         retain: Duration::from_secs(3_600),
         max_octets: 1 << 30,

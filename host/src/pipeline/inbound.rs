@@ -364,9 +364,9 @@ impl Pipeline {
             random: self.random_u64(),
             phase: Phase::Admission,
         };
-        let mut witness = match self.observers.recorder() {
-            Some(_) => Witness::listening(),
-            None => Witness::absent(),
+        let mut witness = match self.observers.records() {
+            true => Witness::listening(),
+            false => Witness::absent(),
         };
         let answered = inbound_hooks::ask(&set, inbound, owner, &context, &mut witness).await;
         for call in answered.calls.iter().filter(|c| !c.why.is_empty()) {

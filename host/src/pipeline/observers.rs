@@ -22,7 +22,7 @@ pub struct Observers {
 impl Observers {
     pub fn new(recorder: Option<Recorder>, clock: Clock) -> Observers {
         Observers {
-            any: AtomicBool::new(recorder.is_some()),
+            any: AtomicBool::new(recorder.as_ref().is_some_and(Recorder::is_enabled)),
             recorder,
             shadow: RwLock::new(None),
             clock,
@@ -40,6 +40,11 @@ impl Observers {
         self.recorder.as_ref()
     }
 
+    /// Whether decisions are recorded.
+    pub fn records(&self) -> bool {
+        self.recorder.as_ref().is_some_and(Recorder::is_enabled)
+    }
+
     pub fn shadow(&self) -> Option<Arc<Shadow>> {
         self.shadow.read().clone()
     }
@@ -47,8 +52,7 @@ impl Observers {
     /// Puts a shadow in the place of the one before, or in nobody's.
     pub fn set_shadow(&self, shadow: Option<Arc<Shadow>>) -> Option<Arc<Shadow>> {
         let mut held = self.shadow.write();
-        self.any
-            .store(self.recorder.is_some() || shadow.is_some(), Relaxed);
+        self.any.store(self.records() || shadow.is_some(), Relaxed);
         std::mem::replace(&mut *held, shadow)
     }
 

@@ -19,6 +19,10 @@ const MAGIC: [u8; 4] = *b"HGRC";
 const HEADER: usize = 4 + 4 + 4 + 8 + 8 + 4 + 4 + 4;
 const FILE_OCTETS: u64 = 64 << 20;
 const FILE_TIME: Duration = Duration::from_secs(3_600);
+/// A decision is in its file that much after it was made, at the latest.
+const BEHIND: Duration = Duration::from_secs(10);
+/// How often files whose time is over are looked for.
+const LOOK: Duration = Duration::from_secs(60);
 /// A block is at most its limit and one decision more; a decision is bounded by its message.
 const RAW_MAX: usize = 4 << 20;
 const ENDING: &str = "rec";
@@ -51,12 +55,21 @@ pub struct Writer {
     clock: Clock,
     /// By [`Kind`].
     current: [Option<Current>; Kind::ALL.len()],
+    looked_at: Timestamp,
 }
 
 struct Current {
     file: File,
+    path: PathBuf,
     octets: u64,
     begun: Timestamp,
+}
+
+impl Current {
+    /// What comes now goes into another file.
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.octets >= FILE_OCTETS || now.since(self.begun) >= FILE_TIME || now < self.begun
+    }
 }
 
 impl Writer {
@@ -65,6 +78,7 @@ impl Writer {
             options,
             clock,
             current: [None, None],
+            looked_at: Timestamp(0),
         }
     }
 
@@ -76,10 +90,8 @@ impl Writer {
         let mut octets = Vec::new();
         put_block(block, self.options.seals.as_ref(), &mut octets)?;
         let now = self.clock.now();
-        let over = self.current[block.kind as usize].as_ref().is_none_or(|c| {
-            c.octets >= FILE_OCTETS || now.since(c.begun) >= FILE_TIME || now < c.begun
-        });
-        if over {
+        let held = self.current[block.kind as usize].as_ref();
+        if held.is_none_or(|c| c.is_over(now)) {
             let begun = self.begin(now, block.kind, block.first)?;
             self.current[block.kind as usize] = Some(begun);
             self.drop_old(now);
@@ -108,10 +120,12 @@ impl Writer {
             let mut options = OpenOptions::new();
             // Texts and numbers are in it.
             options.create_new(true).append(true).mode(0o600);
-            match options.open(self.options.folder.join(name)) {
+            let path = self.options.folder.join(name);
+            match options.open(&path) {
                 Ok(file) => {
                     return Ok(Current {
                         file,
+                        path,
                         octets: 0,
                         begun: now,
                     });
@@ -123,25 +137,46 @@ impl Writer {
         Err(io::Error::other("too many recordings of one millisecond"))
     }
 
-    /// Removes files whose time is over, and the oldest while all together are too large.
+    /// Ends and drops files whose time is over, whether anything is recorded meanwhile or not.
+    pub fn look_after(&mut self) {
+        let now = self.clock.now();
+        if now >= self.looked_at && now.since(self.looked_at) < LOOK {
+            return;
+        }
+        self.looked_at = now;
+        for current in &mut self.current {
+            current.take_if(|c| c.is_over(now));
+        }
+        self.drop_old(now);
+    }
+
+    /// Removes files whose time is over, and the oldest while all together are too large; never one
+    /// that is being written.
     fn drop_old(&self, now: Timestamp) {
         let Ok(files) = files(&self.options.folder) else {
             return;
         };
         let mut total: u64 = files.iter().map(|f| f.octets).sum();
         for (n, file) in files.iter().enumerate() {
-            // All of it is older than what the next file of its kind begins with.
-            let Some(next) = next_alike(&files, n) else {
-                continue;
-            };
-            let old = now.since(next.first) > self.options.retain;
-            if !old && total <= self.options.max_octets {
+            let being_written = self.current.iter().flatten().any(|c| c.path == file.path);
+            if being_written {
                 continue;
             }
-            if let Err(error) = fs::remove_file(&file.path) {
-                tracing::warn!(%error, file = %file.path.display(), "an old recording stays");
+            let next = next_alike(&files, n).map(|next| next.first);
+            let full = file.first.plus(FILE_TIME + BEHIND);
+            // All of it is older than this.
+            let ended = next.map_or(full, |next| next.min(full));
+            let old = now.since(ended) > self.options.retain;
+            let too_many = total > self.options.max_octets && next.is_some();
+            if !old && !too_many {
+                continue;
             }
-            total -= file.octets;
+            match fs::remove_file(&file.path) {
+                Ok(()) => total -= file.octets,
+                Err(error) => {
+                    tracing::warn!(%error, file = %file.path.display(), "an old recording stays");
+                }
+            }
         }
     }
 }

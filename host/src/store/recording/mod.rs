@@ -37,6 +37,8 @@ const QUIET: Duration = Duration::from_millis(500);
 /// How much is kept.
 #[derive(Clone, Debug)]
 pub struct RecordingOptions {
+    /// False: nothing new is kept. What was recorded before is read, forgotten and dropped all the same.
+    pub enabled: bool,
     pub folder: PathBuf,
     pub retain: Duration,
     /// All files together.
@@ -71,6 +73,7 @@ struct Shared {
     recorded: AtomicU64,
     dropped: AtomicU64,
     octets: AtomicU64,
+    enabled: bool,
     folder: PathBuf,
     seals: Option<Seals>,
 }
@@ -144,6 +147,7 @@ impl Recorder {
             recorded: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             octets: AtomicU64::new(0),
+            enabled: options.enabled,
             folder: options.folder.clone(),
             seals: options.seals.clone(),
         });
@@ -153,6 +157,11 @@ impl Recorder {
             .name("recording".into())
             .spawn(move || write_all(&theirs, &received, file::Writer::new(options, clock)))?;
         Ok(Recorder(Arc::new(Inner { shared, work })))
+    }
+
+    /// Whether new decisions are kept.
+    pub fn is_enabled(&self) -> bool {
+        self.0.shared.enabled
     }
 
     /// Keeps one decision. Never waits for the disk.
@@ -177,6 +186,9 @@ impl Recorder {
         room: usize,
         write: impl FnOnce(&mut Said, &mut Vec<u8>),
     ) {
+        if !self.is_enabled() {
+            return;
+        }
         let full = {
             let mut filling = self.0.shared.filling[kind as usize].lock();
             let Filling { block, said } = &mut *filling;
@@ -281,7 +293,7 @@ fn write_all(shared: &Shared, work: &Receiver<Work>, mut writer: file::Writer) {
             Ok(Work::Flush(done)) => {
                 let _ = done.send(());
             }
-            Ok(Work::Block(_)) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Work::Block(_)) | Err(RecvTimeoutError::Timeout) => writer.look_after(),
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }

@@ -13,6 +13,7 @@ use crate::domain::{
 
 fn options(folder: &Path) -> RecordingOptions {
     RecordingOptions {
+        enabled: true,
         folder: folder.to_owned(),
         retain: Duration::from_secs(3_600),
         max_octets: 1 << 30,
@@ -325,6 +326,74 @@ fn old_files_and_too_many_are_dropped_and_the_newest_stays() {
     }
     // An hour is kept: the file that it began in, and those after it.
     assert_eq!(count(), 3);
+}
+
+#[tokio::test]
+async fn what_is_too_old_goes_though_nothing_more_is_recorded_of_its_kind_or_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let hour = |n: u64| Timestamp(n * 3_600_000);
+    let clock = Clock::manual(hour(1));
+    let mut writer = file::Writer::new(options(folder.path()), clock.clone());
+    let block = |kind| Block {
+        kind,
+        raw: vec![1; 100],
+        count: 1,
+        first: clock.now(),
+        last: clock.now(),
+    };
+    let count = || std::fs::read_dir(folder.path()).unwrap().count();
+    writer.append(&block(Kind::Inbound)).unwrap();
+    writer.append(&block(Kind::Messages)).unwrap();
+    clock.set(hour(2));
+    writer.look_after();
+    writer.append(&block(Kind::Messages)).unwrap();
+    // The last that these two may hold is an hour old, and no more than that.
+    clock.set(hour(3));
+    writer.look_after();
+    assert_eq!(count(), 3);
+    clock.set(Timestamp(hour(3).0 + 60_000));
+    writer.look_after();
+    assert_eq!(count(), 1);
+    clock.set(Timestamp(hour(4).0 + 120_000));
+    writer.look_after();
+    assert_eq!(count(), 0);
+    writer.append(&block(Kind::Inbound)).unwrap();
+    assert_eq!(count(), 1);
+}
+
+#[tokio::test]
+async fn a_recording_that_is_over_is_read_and_forgotten_and_grows_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let carriers = Arc::new(vec![view("north", 0)]);
+    let clock = Clock::manual(Timestamp(1));
+    let recorder = Recorder::open(options(folder.path()), clock.clone()).unwrap();
+    record(&recorder, &case(1, &carriers));
+    recorder.record_inbound(&inbound_case(1).lent());
+    recorder.flush().await;
+    drop(recorder);
+    let over = RecordingOptions {
+        enabled: false,
+        ..options(folder.path())
+    };
+    let recorder = Recorder::open(over, clock).unwrap();
+    record(&recorder, &case(2, &carriers));
+    recorder.record_inbound(&inbound_case(2).lent());
+    recorder.flush().await;
+    let (messages, cases) = read(folder.path(), 0, u64::MAX, u64::MAX);
+    assert_eq!((messages.len(), cases.recorded.decisions), (1, 2));
+    let number = messages[0].message.recipient.value.clone();
+    let (mut after, mut forgotten) = (String::new(), 0);
+    loop {
+        let turn = recorder.forget(&after, &number).await.unwrap();
+        forgotten += turn.decisions;
+        match turn.file {
+            Some(file) => after = file,
+            None => break,
+        }
+    }
+    assert!(forgotten > 0, "{number}");
+    let (messages, _) = read(folder.path(), 0, u64::MAX, u64::MAX);
+    assert_eq!(messages.len(), 0);
 }
 
 #[tokio::test]
