@@ -117,6 +117,8 @@ const OUTPUT_HIGH: usize = 256 * 1024;
 /// How a message centre of ours names itself in a bind's response (SMPP 3.4, 4.1.2).
 const SMSC_SYSTEM_ID: &[u8] = b"heliograph";
 const REPLIES_BATCH: usize = 256;
+/// With fewer octets than this to write, the write waits for what others have for it already.
+const GATHER_OCTETS: usize = 16 * 1024;
 
 /// One turn: deal with what is there, then wait for the next thing to happen.
 async fn turn<I: Inlet>(
@@ -128,6 +130,7 @@ async fn turn<I: Inlet>(
     let mut replies = Vec::new();
     let sleep = tokio::time::sleep(Duration::from_secs(1));
     tokio::pin!(sleep);
+    let mut gathered = false;
     loop {
         let now = now();
         engine.parse(now);
@@ -153,11 +156,25 @@ async fn turn<I: Inlet>(
         let output = session.output();
         let spare = buffer.capacity() - buffer.len();
         let owed = !output.is_empty() || *unflushed;
+        if owed && !gathered && output.len() < GATHER_OCTETS {
+            // A commit answers many requests and a window opens for many messages, each by a task of its
+            // own: those that are ready run first, so that one write carries what they have to say.
+            gathered = true;
+            tokio::task::yield_now().await;
+            while replies.len() < REPLIES_BATCH
+                && let Ok(reply) = control.replies.try_recv()
+            {
+                replies.push(reply);
+            }
+            engine.reply(&mut replies);
+            continue;
+        }
         tokio::select! {
             biased;
             written = write(writer, output), if owed => match written {
                 Ok(Written { octets: 0, flushed: false }) => engine.session.close(CloseReason::ClosedByPeer),
                 Ok(Written { octets, flushed }) => {
+                    gathered = false;
                     engine.session.wrote(octets);
                     engine.unflushed = !flushed;
                     engine.write_stalled = None;
