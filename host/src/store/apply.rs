@@ -327,7 +327,7 @@ impl Committer {
                 });
             }
         }
-        self.journal.put_record(new.id, new.record);
+        self.put_record(new.id, new.record);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::apply::damage;
+use super::cleaning::{self, clean_where_due};
 use super::commit::Command;
 use super::engine::{Engine, Value};
 use super::keys::{self, Key};
@@ -75,8 +76,17 @@ pub(super) struct Rounds {
     swept_at: Instant,
     manifest_at: Instant,
     retention_at: Option<Timestamp>,
-    settled_days: Option<oneshot::Receiver<Vec<u32>>>,
+    retiring: Option<Retiring>,
     settled: SettledLog,
+}
+
+/// How far the end of days' retention has come. The committer is asked twice, and what it is asked is not waited
+/// for: it may be waiting for this thread.
+enum Retiring {
+    /// Which of them have no live message.
+    Settled(oneshot::Receiver<Vec<u32>>),
+    /// Which of them nothing was written to since, and nobody reads any more.
+    Retired(oneshot::Receiver<Vec<u32>>),
 }
 
 impl Rounds {
@@ -88,7 +98,7 @@ impl Rounds {
             swept_at: now,
             manifest_at: now,
             retention_at: None,
-            settled_days: None,
+            retiring: None,
         })
     }
 }
@@ -129,6 +139,10 @@ impl Behind {
         }
         rounds.swept_at = Instant::now();
         self.check_free_space();
+        if self.shared.check_running().is_ok() {
+            let free_min = self.free_octets_min;
+            clean_where_due(&self.engine, &self.shared, &cleaning::LIMITS, free_min);
+        }
         if let Err(error) = self.sweep(&mut rounds.cursors) {
             tracing::error!(%error, "a sweep of the store failed");
         }
@@ -140,14 +154,13 @@ impl Behind {
         let now = self.clock.now();
         let retention_at = rounds.retention_at;
         // An answer that is on its way is waited for: asked for anew by every round, none would ever be read.
-        if rounds.settled_days.is_none()
+        if rounds.retiring.is_none()
             && retention_at.is_none_or(|at| now.since(at) >= RETENTION_EVERY)
         {
             rounds.retention_at = Some(now);
-            rounds.settled_days = self.ask_for_settled_days();
+            rounds.retiring = self.ask_for_settled_days();
         }
-        let settled_days = rounds.settled_days.take();
-        rounds.settled_days = settled_days.and_then(|answer| self.drop_days(answer));
+        rounds.retiring = rounds.retiring.take().and_then(|r| self.retire(r));
     }
 
     fn may_write(&self) -> bool {
@@ -298,19 +311,25 @@ impl Behind {
         }
     }
 
-    /// Asks which days older than messages are kept have none that is live. The answer is not waited
-    /// for: the committer may be waiting for this thread.
-    fn ask_for_settled_days(&self) -> Option<oneshot::Receiver<Vec<u32>>> {
+    fn ask_for_settled_days(&self) -> Option<Retiring> {
         let oldest = self.oldest_day();
         let mut days = self.engine.days();
         days.retain(|d| *d < oldest);
+        self.ask_of(days, Command::SettledDays)
+            .map(Retiring::Settled)
+    }
+
+    fn ask_of(
+        &self,
+        days: Vec<u32>,
+        command: impl Fn(Vec<u32>, oneshot::Sender<Vec<u32>>) -> Command,
+    ) -> Option<oneshot::Receiver<Vec<u32>>> {
         if days.is_empty() {
             return None;
         }
-        let (reply, settled) = oneshot::channel();
-        let commands = self.commands.upgrade()?;
-        let asked = commands.try_send(Command::SettledDays(days, reply));
-        asked.is_ok().then_some(settled)
+        let (reply, answer) = oneshot::channel();
+        let asked = self.commands.upgrade()?.try_send(command(days, reply));
+        asked.is_ok().then_some(answer)
     }
 
     /// The first day that is kept.
@@ -341,43 +360,53 @@ impl Behind {
         Ok(days)
     }
 
-    /// Drops the days of an answer that has come; gives back one that has not. A day of millions takes
-    /// seconds, in which this thread has what is committed to write: another one does it.
-    fn drop_days(
-        &self,
-        mut answer: oneshot::Receiver<Vec<u32>>,
-    ) -> Option<oneshot::Receiver<Vec<u32>>> {
-        let settled = match answer.try_recv() {
-            Ok(settled) => settled,
-            Err(oneshot::error::TryRecvError::Empty) => return Some(answer),
-            Err(oneshot::error::TryRecvError::Closed) => return None,
-        };
-        let settled = match self.without_owed(settled) {
-            Ok(settled) => settled,
-            Err(error) => {
-                tracing::error!(%error, "days whose retention has ended are dropped a minute later");
-                return None;
-            }
-        };
-        let (engine, shared) = (self.engine.clone(), self.shared.clone());
-        let dropping = std::thread::Builder::new().name("store-retention".into());
-        let dropping = dropping.spawn(move || drop_settled(&engine, &shared, &settled));
-        if let Err(error) = dropping {
-            tracing::error!(%error, "days whose retention has ended are dropped a minute later");
+    /// Goes a step on where an answer has come. What cannot be dropped now is looked at again a minute later.
+    fn retire(&self, retiring: Retiring) -> Option<Retiring> {
+        match retiring {
+            Retiring::Settled(mut answer) => match answer.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => Some(Retiring::Settled(answer)),
+                Err(oneshot::error::TryRecvError::Closed) => None,
+                Ok(settled) => match self.without_owed(settled) {
+                    Ok(days) => self
+                        .ask_of(days, Command::RetireDays)
+                        .map(Retiring::Retired),
+                    Err(error) => {
+                        tracing::error!(%error, "days whose retention has ended are not dropped yet");
+                        None
+                    }
+                },
+            },
+            Retiring::Retired(mut answer) => match answer.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => Some(Retiring::Retired(answer)),
+                Err(oneshot::error::TryRecvError::Closed) => None,
+                Ok(retired) => {
+                    self.drop_days(retired);
+                    None
+                }
+            },
         }
-        None
+    }
+
+    /// A day of millions takes seconds, in which this thread has what is committed to write: another one does it.
+    fn drop_days(&self, days: Vec<u32>) {
+        let (engine, shared) = (self.engine.clone(), self.shared.clone());
+        let (of_thread, of_shared, of_days) = (engine.clone(), shared.clone(), days.clone());
+        let dropping = std::thread::Builder::new().name("store-retention".into());
+        let dropping = dropping.spawn(move || drop_retired(&of_thread, &of_shared, &of_days));
+        if dropping.is_err() {
+            drop_retired(&engine, &shared, &days);
+        }
     }
 }
 
 /// Nobody writes to these days any more, and a reader that meets one half gone finds nothing there.
-fn drop_settled(engine: &Engine, shared: &Shared, days: &[u32]) {
+fn drop_retired(engine: &Engine, shared: &Shared, days: &[u32]) {
     for day in days {
         match engine.drop_day(*day) {
-            Ok(true) => {
+            Ok(()) => {
                 shared.days_dropped.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(day, "dropped a day whose retention has ended");
             }
-            Ok(false) => {}
             Err(error) => {
                 tracing::error!(day, %error, "a day whose retention has ended could not be dropped")
             }

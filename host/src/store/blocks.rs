@@ -144,7 +144,9 @@ pub(super) fn before(
     let mut finished = None;
     let end = key(bucket(before), CHAIN_MAX - 1);
     for item in tree.range(key(0, 0)..=end).rev() {
-        let (key, octets) = item.map_err(sled_error)?;
+        let Some((key, octets)) = gone_is_none(item.map(Some))? else {
+            return Ok(left == 0);
+        };
         let at = millis(&key);
         // A millisecond is handed over whole, because its blocks are not in order of ids.
         if left == 0 && finished != Some(at) || at < bucket(since) {

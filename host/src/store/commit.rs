@@ -2,7 +2,7 @@
 //! serves the claims, commits once and then answers all of them. What a command does to messages is
 //! in `apply.rs`, to the outbox in `outbox.rs`; how a commit reaches the disk in `engine.rs`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -95,6 +95,8 @@ pub(super) enum Command {
     DeadOverdue(Vec<Key>),
     /// Which days hold no live message.
     SettledDays(Vec<u32>, oneshot::Sender<Vec<u32>>),
+    /// Of those, which were left alone since and are therefore not read any more.
+    RetireDays(Vec<u32>, oneshot::Sender<Vec<u32>>),
     /// Something waits outside of the channel: plugin state.
     Nudge,
     Shutdown(oneshot::Sender<()>),
@@ -206,6 +208,8 @@ pub(super) struct Committer {
     pub generation_since: Instant,
     pub commit_began: Instant,
     pub behind: Hand,
+    /// Days that are about to be dropped, as long as nothing of them is written.
+    pub retiring: BTreeSet<u32>,
     /// What is to be brought back before anything is handed out.
     pub corrections: Vec<Correction>,
     /// What the clock said when that was last noted.
@@ -384,11 +388,20 @@ impl Committer {
                 Ok(())
             }
             Command::SettledDays(days, reply) => {
-                let settled = days
-                    .into_iter()
+                let settled = days.into_iter();
+                self.retiring = settled
                     .filter(|d| !self.ledger.live.contains_key(d))
                     .collect();
-                let _ = reply.send(settled);
+                let _ = reply.send(self.retiring.iter().copied().collect());
+                Ok(())
+            }
+            Command::RetireDays(days, reply) => {
+                let left_alone = std::mem::take(&mut self.retiring);
+                let retired = days
+                    .into_iter()
+                    .filter(|d| left_alone.contains(d) && self.engine.retire_day(*d))
+                    .collect();
+                let _ = reply.send(retired);
                 Ok(())
             }
             Command::Nudge => Ok(()),
@@ -401,6 +414,19 @@ impl Committer {
             self.shared.stop(&error.to_string());
         }
         None
+    }
+
+    /// Every record goes this way.
+    pub fn put_record(&mut self, id: MessageId, record: Value) {
+        self.keep_day_of(id);
+        self.journal.put_record(id, record);
+    }
+
+    /// Something of this message is written: its day is not left alone.
+    pub fn keep_day_of(&mut self, id: MessageId) {
+        if !self.retiring.is_empty() {
+            self.retiring.remove(&id.timestamp().day());
+        }
     }
 
     fn write(

@@ -10,7 +10,7 @@
 //! one millisecond share a block, because sled's cost is per key.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::blocks::{self, Block};
+use super::cleaning::Cleaning;
 use super::journal::Journal;
 use super::keys::{self, Key};
 use super::overlay::{Generation, Overlay};
@@ -43,7 +44,9 @@ pub(super) struct Engine {
     pub main: sled::Tree,
     /// The generation that holds what was replayed.
     replayed: AtomicU64,
-    days: Mutex<BTreeMap<u32, sled::Tree>>,
+    days: Mutex<Days>,
+    /// Told when a day's tree is gone.
+    dropped: Condvar,
     pub overlay: RwLock<Overlay>,
     /// Told when the overlay has become smaller.
     pub written_behind: Condvar,
@@ -51,7 +54,14 @@ pub(super) struct Engine {
     probes: Probes,
     sync: bool,
     pub disk_octets: AtomicU64,
+    pub cleaning: Cleaning,
     directory: PathBuf,
+}
+
+/// The trees of days, and those days whose tree is being dropped: nothing of them is read any more.
+struct Days {
+    trees: BTreeMap<u32, sled::Tree>,
+    going: BTreeSet<u32>,
 }
 
 pub(super) fn sled_error(error: sled::Error) -> StoreError {
@@ -140,7 +150,11 @@ impl Engine {
             names: Names::default(),
             replayed: AtomicU64::new(0),
             main,
-            days: Mutex::new(day_trees(&db)?),
+            days: Mutex::new(Days {
+                trees: day_trees(&db)?,
+                going: BTreeSet::new(),
+            }),
+            dropped: Condvar::new(),
             file,
             overlay: RwLock::default(),
             written_behind: Condvar::new(),
@@ -148,6 +162,7 @@ impl Engine {
             probes,
             sync,
             disk_octets: AtomicU64::new(0),
+            cleaning: Cleaning::default(),
             directory: directory.to_owned(),
             db,
         };
@@ -317,6 +332,7 @@ impl Engine {
         let trees: Vec<sled::Tree> = self
             .days
             .lock()
+            .trees
             .range(..=last_day)
             .rev()
             .map(|(_, t)| t.clone())
@@ -352,15 +368,26 @@ impl Engine {
 
     /// Days that have a tree.
     pub fn days(&self) -> Vec<u32> {
-        self.days.lock().keys().copied().collect()
+        self.days.lock().trees.keys().copied().collect()
     }
 
-    /// Drops a day whole; false where there is none, or somebody else drops it.
-    pub fn drop_day(&self, day: u32) -> Result<bool, StoreError> {
-        match self.days.lock().remove(&day) {
-            Some(_) => self.db.drop_tree(day_name(day)).map_err(sled_error),
-            None => Ok(false),
+    /// Takes a day out of reading, before it is dropped; false where it has no tree, or where something of it
+    /// waits to be written: that would bring it back.
+    pub fn retire_day(&self, day: u32) -> bool {
+        let overlay = self.overlay.read();
+        if overlay.holds(day) {
+            return false;
         }
+        let mut days = self.days.lock();
+        days.trees.remove(&day).is_some() && days.going.insert(day)
+    }
+
+    /// Drops a day that is retired, whole.
+    pub fn drop_day(&self, day: u32) -> Result<(), StoreError> {
+        let dropped = self.db.drop_tree(day_name(day)).map_err(sled_error);
+        self.days.lock().going.remove(&day);
+        self.dropped.notify_all();
+        dropped.map(|_| ())
     }
 
     /// A generation is complete and waits to be written to the trees.
@@ -414,6 +441,7 @@ impl Engine {
                 None => self.main.remove(&*key).map_err(sled_error)?,
             };
         }
+        self.cleaning.note_written(generation.octets);
         self.make_durable()?;
         self.overlay.write().frozen = None;
         drop(self.waiting.lock());
@@ -422,6 +450,11 @@ impl Engine {
             self.db.drop_tree(name).map_err(sled_error)?;
         }
         Ok(())
+    }
+
+    /// sled's file alone.
+    pub fn file_octets(&self) -> u64 {
+        self.file.metadata().map_or(0, |m| m.len())
     }
 
     pub fn overlay_octets(&self) -> usize {
@@ -482,14 +515,18 @@ impl Engine {
 
     pub fn day(&self, day: u32, create: bool) -> Result<Option<sled::Tree>, StoreError> {
         let mut days = self.days.lock();
-        if let Some(tree) = days.get(&day) {
+        if let Some(tree) = days.trees.get(&day) {
             return Ok(Some(tree.clone()));
         }
         if !create {
             return Ok(None);
         }
+        // A clock that was set back accepts messages of a day that is just going: they are of its next life.
+        while days.going.contains(&day) {
+            self.dropped.wait(&mut days);
+        }
         let tree = self.db.open_tree(day_name(day)).map_err(sled_error)?;
-        days.insert(day, tree.clone());
+        days.trees.insert(day, tree.clone());
         Ok(Some(tree))
     }
 }

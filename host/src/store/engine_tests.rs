@@ -249,9 +249,55 @@ fn a_dropped_day_is_gone_and_the_others_stay() {
     journal.commit().unwrap();
     settle(&engine, &mut journal);
     assert_eq!(engine.days(), vec![1, 2]);
-    engine.drop_day(1).unwrap();
+    assert!(engine.retire_day(1));
     assert_eq!(engine.record(id(day, 1)).unwrap(), None);
+    engine.drop_day(1).unwrap();
     assert!(engine.record(id(2 * day, 1)).unwrap().is_some());
+    assert!(!engine.retire_day(1), "it has no tree any more");
+}
+
+#[test]
+fn a_day_of_which_something_waits_to_be_written_is_not_retired() {
+    let directory = tempfile::tempdir().unwrap();
+    let (engine, mut journal) = open(directory.path());
+    let day = 86_400_000;
+    journal.put_record(id(day, 1), value("old"));
+    journal.commit().unwrap();
+    settle(&engine, &mut journal);
+    journal.put_record(id(2 * day - 1, 2), value("late"));
+    journal.commit().unwrap();
+    assert!(
+        !engine.retire_day(1),
+        "it would come back with the late one"
+    );
+    settle(&engine, &mut journal);
+    assert!(engine.retire_day(1));
+    engine.drop_day(1).unwrap();
+    assert_eq!(engine.days(), Vec::<u32>::new());
+}
+
+#[test]
+fn a_day_that_is_going_takes_what_is_accepted_on_it_once_it_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (engine, mut journal) = open(directory.path());
+    let day = 86_400_000;
+    journal.put_record(id(day, 1), value("old"));
+    journal.commit().unwrap();
+    settle(&engine, &mut journal);
+    assert!(engine.retire_day(1));
+    // The clock was set back.
+    journal.put_record(id(day, 2), value("new"));
+    journal.commit().unwrap();
+    std::thread::scope(|scope| {
+        let dropping = scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(20));
+            engine.drop_day(1).unwrap();
+        });
+        settle(&engine, &mut journal);
+        dropping.join().unwrap();
+    });
+    assert_eq!(engine.record(id(day, 1)).unwrap(), None);
+    assert!(engine.record(id(day, 2)).unwrap().is_some());
 }
 
 #[test]

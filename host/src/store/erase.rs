@@ -284,7 +284,7 @@ impl Committer {
         record.webhook_url = None;
         let mut bytes = Vec::with_capacity(128);
         records::encode_inbound(&record, &mut bytes);
-        self.journal.put_record(record.inbound.id, bytes.into());
+        self.put_record(record.inbound.id, bytes.into());
         Ok(())
     }
 }

@@ -252,6 +252,7 @@ impl Journal {
             }
         };
         open.octets += chunk.len();
+        self.engine.cleaning.note_written(chunk.len());
         let key = u32::try_from(open.chunks).unwrap_or(u32::MAX).to_be_bytes();
         open.chunks += 1;
         open.tree.insert(key, chunk).map_err(sled_error)?;

@@ -2,7 +2,7 @@
 //! what was in flight, starts the two threads. Closing is here too, because it is the same in
 //! reverse.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::mpsc as thread_channel;
@@ -131,6 +131,7 @@ pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, 
         generation_since: Instant::now(),
         commit_began: Instant::now(),
         behind: hand,
+        retiring: BTreeSet::new(),
         corrections,
         time_noted: Timestamp(0),
     };

@@ -101,6 +101,7 @@ impl OutboxTarget {
 impl Committer {
     /// Written with the commit of what it tells about.
     pub fn owe(&mut self, entry: &OutboxEntry) {
+        self.keep_day_of(entry.message);
         self.scratch.clear();
         records::encode_outbox(entry, &mut self.scratch);
         let value = Value::from(self.scratch.as_slice());

@@ -8,6 +8,7 @@ use super::engine::Value;
 use super::keys::Key;
 use crate::domain::MessageId;
 
+const DAY_MS: u64 = 86_400_000;
 /// What an overlay entry costs besides its octets.
 const ENTRY_OVERHEAD: usize = 96;
 
@@ -39,6 +40,14 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
+    /// Whether a record that was accepted on this day is among what waits to be written.
+    pub fn holds(&self, day: u32) -> bool {
+        let first = MessageId((u128::from(day) * u128::from(DAY_MS)) << 80);
+        let after = MessageId(((u128::from(day) + 1) * u128::from(DAY_MS)) << 80);
+        let mut generations = self.frozen.as_deref().into_iter().chain([&self.active]);
+        generations.any(|g| g.records.range(first..after).next().is_some())
+    }
+
     /// `Some(None)`: removed.
     pub fn find(&self, key: &[u8]) -> Option<Option<Value>> {
         let entry = self

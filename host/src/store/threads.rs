@@ -110,7 +110,7 @@ impl Committer {
         entries: Vec<(Key, Value)>,
         parts: &[Key],
     ) {
-        self.journal.put_record(id, record);
+        self.put_record(id, record);
         for (key, value) in entries {
             self.journal.put(key, value, false);
         }
