@@ -1,6 +1,6 @@
-//! The allocator of a component. Every string that crosses the border is an allocation, some thirty in a
-//! call, and the standard library's takes longer over them than many a plugin over its decision: small blocks
-//! come from lists by size here, and only what is large goes there.
+//! The allocator of a component. Every string of a call and of its answer is an allocation, some thirty in all,
+//! and the standard library's takes longer over them than many a plugin over its decision: small blocks come from
+//! lists by size here, the call itself among them, and only what is large goes there.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -9,7 +9,7 @@ use std::ptr;
 
 /// Sizes are rounded up to a multiple of this, which is also how blocks are aligned.
 const STEP: usize = 16;
-const CLASSES: usize = 32;
+const CLASSES: usize = 64;
 /// Small blocks are cut out of pieces of so many bytes, which are never given back.
 const PIECE: usize = 8 << 10;
 

@@ -1,5 +1,5 @@
 //! Between the traits that an author implements and the exports that the host calls: the configured plugin is
-//! kept for the life of the instance, and what the canonical ABI lifted is lent to it, never copied.
+//! kept for the life of the instance, and what the host packed is read and lent to it.
 
 use std::cell::OnceCell;
 use std::marker::PhantomData;
@@ -8,11 +8,12 @@ use crate::bindings::{
     carrier_adapter::exports::heliograph::sms::carrier_adapter,
     compliance_check::exports::heliograph::sms::compliance_check,
     content_filter::exports::heliograph::sms::content_filter,
-    enrichment::exports::heliograph::sms::enrichment, host::heliograph::sms::types as wire,
+    enrichment::exports::heliograph::sms::enrichment,
     inbound_handler::exports::heliograph::sms::inbound_handler,
     plugin::exports::heliograph::sms::plugin,
     routing_policy::exports::heliograph::sms::routing_policy,
 };
+use crate::packed::Packed;
 use crate::*;
 
 /// Builds a plugin from configuration JSON exactly as the host does. The error names the place in the
@@ -71,51 +72,53 @@ impl<P: Slot> plugin::Guest for Glue<P> {
 }
 
 impl<P: Slot + Enrichment> enrichment::Guest for Glue<P> {
-    fn enrich(message: wire::Message, context: Context) -> enrichment::Enriched {
-        Self::call(|plugin| plugin.enrich(&message.into(), &context).into())
+    fn enrich(call: Vec<u8>) -> enrichment::Enriched {
+        let (message, context): (Message, Context) = Packed::new(&call).read();
+        Self::call(|plugin| plugin.enrich(&message, &context).into())
     }
 }
 
 impl<P: Slot + ContentFilter> content_filter::Guest for Glue<P> {
-    fn inspect(message: wire::Message, context: Context) -> Verdict {
-        Self::call(|plugin| plugin.inspect(&message.into(), &context))
+    fn inspect(call: Vec<u8>) -> Verdict {
+        let (message, context): (Message, Context) = Packed::new(&call).read();
+        Self::call(|plugin| plugin.inspect(&message, &context))
     }
 }
 
 impl<P: Slot + ComplianceCheck> compliance_check::Guest for Glue<P> {
-    fn check(message: wire::Message, recipient: RecipientProfile, context: Context) -> Ruling {
-        Self::call(|plugin| plugin.check(&message.into(), &recipient, &context))
+    fn check(call: Vec<u8>) -> Ruling {
+        let call = &mut Packed::new(&call);
+        let (message, recipient): (Message, RecipientProfile) = call.read();
+        let context: Context = call.read();
+        Self::call(|plugin| plugin.check(&message, &recipient, &context))
     }
 }
 
 impl<P: Slot + RoutingPolicy> routing_policy::Guest for Glue<P> {
-    fn route(
-        message: wire::Message,
-        carriers: Vec<routing_policy::Carrier>,
-        context: Context,
-    ) -> routing_policy::Routing {
-        let carriers: Vec<Carrier> = carriers.into_iter().map(Into::into).collect();
-        Self::call(|plugin| {
-            plugin
-                .route(&message.into(), &carriers, &context)
-                .among(&carriers)
-        })
+    fn route(call: Vec<u8>) -> routing_policy::Routing {
+        let call = &mut Packed::new(&call);
+        let (message, carriers): (Message, Vec<Carrier>) = call.read();
+        let context: Context = call.read();
+        Self::call(|plugin| plugin.route(&message, &carriers, &context).among(&carriers))
     }
 }
 
 impl<P: Slot + CarrierAdapter> carrier_adapter::Guest for Glue<P> {
-    fn submit(message: wire::Message, context: Context) -> Result<Vec<String>, SubmitError> {
-        Self::call(|plugin| plugin.submit(&message.into(), &context))
+    fn submit(call: Vec<u8>) -> Result<Vec<String>, SubmitError> {
+        let (message, context): (Message, Context) = Packed::new(&call).read();
+        Self::call(|plugin| plugin.submit(&message, &context))
     }
 
-    fn callback(request: HttpRequest, context: Context) -> Result<CallbackAnswer, String> {
+    fn callback(call: Vec<u8>) -> Result<CallbackAnswer, String> {
+        let (request, context): (HttpRequest, Context) = Packed::new(&call).read();
         Self::call(|plugin| plugin.callback(&request, &context))
     }
 }
 
 impl<P: Slot + InboundHandler> inbound_handler::Guest for Glue<P> {
-    fn receive(inbound: inbound_handler::Inbound, context: Context) -> Vec<Action> {
-        Self::call(|plugin| plugin.receive(&inbound.into(), &context))
+    fn receive(call: Vec<u8>) -> Vec<Action> {
+        let (inbound, context): (Inbound, Context) = Packed::new(&call).read();
+        Self::call(|plugin| plugin.receive(&inbound, &context))
     }
 }
 

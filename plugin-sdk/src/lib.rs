@@ -1,6 +1,6 @@
 //! Write Heliograph plugins in Rust: one trait and one macro per hook, typed configuration, capabilities as
 //! functions, and a fake host so that a plugin's logic runs under native `cargo test`.
-//! The crate knows the plugin contract (`wit/v0.2/sms.wit`) and nothing of the host behind it.
+//! The crate knows the plugin contract (`wit/v0.3/sms.wit`) and nothing of the host behind it.
 //!
 //! ```ignore
 //! use heliograph_plugin::{Context, ContentFilter, Message, Plugin, Verdict};
@@ -35,8 +35,10 @@ mod bindings;
 mod glue;
 pub mod http;
 pub mod log;
+mod packed;
 mod place;
 mod reason;
+mod short;
 pub mod state;
 pub mod tables;
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Reasons for the trace, written piece by piece. The standard formatter does the same for any type and any
 //! width; a router that explains itself at each message spends more on it than on its choice.
 
+use crate::short::push;
+
 /// A line that grows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reason(String);
 
-/// Octets of the longest number.
-const NUMBER_MAX: usize = 20;
 /// More decimals than an `f32` has.
 const PLACES_MAX: u32 = 9;
 
@@ -16,8 +16,10 @@ impl Reason {
         Self(String::with_capacity(octets))
     }
 
+    // What is literal becomes a store or two where it is written.
+    #[inline(always)]
     pub fn text(&mut self, text: &str) -> &mut Self {
-        self.0.push_str(text);
+        push(&mut self.0, text);
         self
     }
 
@@ -41,22 +43,17 @@ impl Reason {
         }
         self.number(scaled / one);
         if places > 0 {
-            self.text(".").digits(scaled % one, places as usize);
+            self.text(".").digits(scaled % one, places);
         }
         self
     }
 
-    fn digits(&mut self, number: u64, least: usize) -> &mut Self {
-        let mut rest = number;
-        let mut digits = [0u8; NUMBER_MAX];
-        let mut start = NUMBER_MAX;
-        while rest > 0 || NUMBER_MAX - start < least {
-            start -= 1;
-            digits[start] = b'0' + (rest % 10) as u8;
-            rest /= 10;
+    fn digits(&mut self, number: u64, least: u32) -> &mut Self {
+        if number >= 10 || least > 1 {
+            self.digits(number / 10, least.saturating_sub(1));
         }
-        // Digits alone, so they are text.
-        self.text(std::str::from_utf8(&digits[start..]).unwrap_or_default())
+        self.0.push(char::from(b'0' + (number % 10) as u8));
+        self
     }
 
     pub fn is_empty(&self) -> bool {

@@ -2,7 +2,7 @@
 //! export is never changed by accident. The rules of change are in `wit/README.md`.
 
 use heliograph::carrier::simulator::Mo;
-use heliograph_tests::guests::{CONTRACT, CONTRACT_0_2};
+use heliograph_tests::guests::{CONTRACT, CONTRACT_0_2, CONTRACT_0_3};
 use heliograph_tests::{Plan, Rig, eventually, sms};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -25,7 +25,7 @@ const V0_1_MINIMAL: &[u8] = include_bytes!("v0_1_minimal.wasm");
 
 /// A plugin of each hook as it was built with the plugin author's crate of its day, from the template that
 /// `heliograph plugin new` wrote then. Version of the contract, hook, configuration, capabilities, component.
-const FROZEN: [(&str, &str, &str, &str, &[u8]); 11] = [
+const FROZEN: [(&str, &str, &str, &str, &[u8]); 17] = [
     frozen!("0.1.0", "content-filter", r#"{ word = "prize" }"#, ""),
     frozen!("0.1.0", "compliance-check", "{ daily_limit = 3 }", ""),
     frozen!("0.1.0", "routing-policy", r#"{ order = ["sim0"] }"#, ""),
@@ -57,11 +57,27 @@ const FROZEN: [(&str, &str, &str, &str, &[u8]); 11] = [
         r#"{ keyword = "info", answer = "Thank you" }"#,
         ""
     ),
+    frozen!("0.3.0", "enrichment", r#"{ table = "networks" }"#, "tables"),
+    frozen!("0.3.0", "content-filter", r#"{ word = "prize" }"#, ""),
+    frozen!("0.3.0", "compliance-check", "{ daily_limit = 3 }", ""),
+    frozen!("0.3.0", "routing-policy", r#"{ order = ["sim0"] }"#, ""),
+    frozen!(
+        "0.3.0",
+        "carrier-adapter",
+        r#"{ url = "https://carrier.example/sms" }"#,
+        "http"
+    ),
+    frozen!(
+        "0.3.0",
+        "inbound-handler",
+        r#"{ keyword = "info", answer = "Thank you" }"#,
+        ""
+    ),
 ];
 
 /// Every version of the contract, and [`exported_by_guests`] of it. What is here never changes: a new
 /// version of the package is a new line, and the old one is kept beside it.
-const EXPORTS: [(&str, &str, &str); 2] = [
+const EXPORTS: [(&str, &str, &str); 3] = [
     (
         "0.1.0",
         CONTRACT,
@@ -71,6 +87,11 @@ const EXPORTS: [(&str, &str, &str); 2] = [
         "0.2.0",
         CONTRACT_0_2,
         "30ef2e6cee9ab94b7d56c13ba56028cb861a2fd282a6547e1ba2f2c2470da4c6",
+    ),
+    (
+        "0.3.0",
+        CONTRACT_0_3,
+        "0a581a8280f65d7fc743107a4b8b54628894e53b6bd158f632d67a2826d38ad1",
     ),
 ];
 
@@ -243,10 +264,13 @@ async fn plugins_of_every_hook_and_version_are_active_in_one_set_and_decide_one_
         said,
         [
             ("enrichment-0-2-0", "enrich"),
+            ("enrichment-0-3-0", "enrich"),
             ("content-filter-0-1-0", "pass"),
             ("content-filter-0-2-0", "pass"),
+            ("content-filter-0-3-0", "pass"),
             ("compliance-check-0-1-0", "allow"),
             ("compliance-check-0-2-0", "allow"),
+            ("compliance-check-0-3-0", "allow"),
             ("routing-policy-0-1-0", "send"),
         ]
     );
@@ -256,7 +280,7 @@ async fn plugins_of_every_hook_and_version_are_active_in_one_set_and_decide_one_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_plugin_of_each_version_refuses_and_routes_by_itself() {
-    for version in ["0.1.0", "0.2.0"] {
+    for version in ["0.1.0", "0.2.0", "0.3.0"] {
         let own = FROZEN.iter().filter(|f| f.0 == version);
         let entries: String = own
             .map(|(v, hook, config, wants, _)| entry(v, hook, config, wants))

@@ -9,8 +9,9 @@ use wit_parser::Resolve;
 
 /// The contract that guests are written for here. This release serves it beside later ones.
 pub const CONTRACT: &str = include_str!("../../wit/v0.1/sms.wit");
-/// The latest contract.
 pub const CONTRACT_0_2: &str = include_str!("../../wit/v0.2/sms.wit");
+/// The latest contract.
+pub const CONTRACT_0_3: &str = include_str!("../../wit/v0.3/sms.wit");
 
 /// Address of 256 zero octets: `pass` of a content filter, `allow`, an empty list, `ok`.
 pub const ZERO: u32 = 2048;

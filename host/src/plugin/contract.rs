@@ -13,7 +13,7 @@ use super::player::{Player, raised};
 use super::view::Disclosure;
 use super::{
     CallbackAnswer, CarrierView, HttpRequest, SubmitError, contract_v0_1 as v0_1,
-    contract_v0_2 as v0_2,
+    contract_v0_2 as v0_2, contract_v0_3 as v0_3,
 };
 use crate::domain::{
     Context, Enriched, Hook, Inbound, InboundAction, Message, RecipientProfile, Routing, Ruling,
@@ -28,18 +28,20 @@ pub(super) const PACKAGE: &str = "heliograph:sms";
 pub enum WitVersion {
     V0_1,
     V0_2,
+    V0_3,
 }
 
 impl WitVersion {
-    pub const ALL: [WitVersion; 2] = [WitVersion::V0_1, WitVersion::V0_2];
+    pub const ALL: [WitVersion; 3] = [WitVersion::V0_1, WitVersion::V0_2, WitVersion::V0_3];
     /// What plugins are written for today.
-    pub const LATEST: WitVersion = WitVersion::V0_2;
+    pub const LATEST: WitVersion = WitVersion::V0_3;
 
     /// As it was published.
     pub fn name(self) -> &'static str {
         match self {
             WitVersion::V0_1 => "0.1.0",
             WitVersion::V0_2 => "0.2.0",
+            WitVersion::V0_3 => "0.3.0",
         }
     }
 
@@ -66,9 +68,10 @@ impl WitVersion {
         }
     }
 
-    /// All that are served, for people: `0.1 and 0.2`.
+    /// All that are served, for people.
     pub fn served() -> String {
-        WitVersion::ALL.map(|v| v.name()).join(" and ")
+        let [earlier @ .., latest] = WitVersion::ALL.map(WitVersion::name);
+        format!("{} and {latest}", earlier.join(", "))
     }
 }
 
@@ -111,6 +114,7 @@ pub(super) fn link(
     match version {
         WitVersion::V0_1 => v0_1::link(linker, granted),
         WitVersion::V0_2 => v0_2::link(linker, granted),
+        WitVersion::V0_3 => v0_3::link(linker, granted),
     }
 }
 
@@ -119,12 +123,14 @@ pub(super) fn link(
 pub(super) enum Exports {
     V0_1(v0_1::Exports),
     V0_2(v0_2::Exports),
+    V0_3(v0_3::Exports),
 }
 
 /// The functions of one instance.
 pub(super) enum Guest {
     V0_1(v0_1::Guest),
     V0_2(v0_2::Guest),
+    V0_3(v0_3::Guest),
     Played(Arc<dyn Player>),
 }
 
@@ -138,6 +144,7 @@ impl Exports {
         Ok(match version {
             WitVersion::V0_1 => Exports::V0_1(v0_1::Exports::find(pre, hooks)?),
             WitVersion::V0_2 => Exports::V0_2(v0_2::Exports::find(pre, hooks)?),
+            WitVersion::V0_3 => Exports::V0_3(v0_3::Exports::find(pre, hooks)?),
         })
     }
 
@@ -150,6 +157,7 @@ impl Exports {
         Ok(match self {
             Exports::V0_1(exports) => Guest::V0_1(exports.load(store, instance)?),
             Exports::V0_2(exports) => Guest::V0_2(exports.load(store, instance)?),
+            Exports::V0_3(exports) => Guest::V0_3(exports.load(store, instance)?),
         })
     }
 }
@@ -166,6 +174,7 @@ impl Guest {
         match self {
             Guest::V0_1(guest) => guest.describe(store).await,
             Guest::V0_2(guest) => guest.describe(store).await,
+            Guest::V0_3(guest) => guest.describe(store).await,
             Guest::Played(_) => Err(wasmtime::Error::msg(PLAYED)),
         }
     }
@@ -179,6 +188,7 @@ impl Guest {
         match self {
             Guest::V0_1(guest) => guest.configure(store, config).await,
             Guest::V0_2(guest) => guest.configure(store, config).await,
+            Guest::V0_3(guest) => guest.configure(store, config).await,
             Guest::Played(_) => Ok(Ok(())),
         }
     }
@@ -193,6 +203,7 @@ impl Guest {
         match self {
             Guest::V0_1(_) => Err(absent(Hook::Enrichment)),
             Guest::V0_2(guest) => guest.enrich(store, message, disclosure, context).await,
+            Guest::V0_3(guest) => guest.enrich(store, message, disclosure, context).await,
             Guest::Played(player) => raised(player.enrich(message, context)).await,
         }
     }
@@ -207,6 +218,7 @@ impl Guest {
         match self {
             Guest::V0_1(guest) => guest.inspect(store, message, disclosure, context).await,
             Guest::V0_2(guest) => guest.inspect(store, message, disclosure, context).await,
+            Guest::V0_3(guest) => guest.inspect(store, message, disclosure, context).await,
             Guest::Played(player) => raised(player.inspect(message, context)).await,
         }
     }
@@ -226,6 +238,11 @@ impl Guest {
                     .await
             }
             Guest::V0_2(guest) => {
+                guest
+                    .check(store, message, disclosure, recipient, context)
+                    .await
+            }
+            Guest::V0_3(guest) => {
                 guest
                     .check(store, message, disclosure, recipient, context)
                     .await
@@ -253,6 +270,11 @@ impl Guest {
                     .route(store, message, disclosure, carriers, context)
                     .await
             }
+            Guest::V0_3(guest) => {
+                guest
+                    .route(store, message, disclosure, carriers, context)
+                    .await
+            }
             Guest::Played(player) => raised(player.route(message, carriers, context)).await,
         }
     }
@@ -267,6 +289,7 @@ impl Guest {
         match self {
             Guest::V0_1(guest) => guest.receive(store, inbound, disclosure, context).await,
             Guest::V0_2(guest) => guest.receive(store, inbound, disclosure, context).await,
+            Guest::V0_3(guest) => guest.receive(store, inbound, disclosure, context).await,
             Guest::Played(player) => raised(player.receive(inbound, context)).await,
         }
     }
@@ -281,6 +304,7 @@ impl Guest {
         match self {
             Guest::V0_1(guest) => guest.submit(store, message, disclosure, context).await,
             Guest::V0_2(guest) => guest.submit(store, message, disclosure, context).await,
+            Guest::V0_3(guest) => guest.submit(store, message, disclosure, context).await,
             Guest::Played(_) => Err(absent(Hook::CarrierAdapter)),
         }
     }
@@ -294,6 +318,7 @@ impl Guest {
         match self {
             Guest::V0_1(guest) => guest.callback(store, request, context).await,
             Guest::V0_2(guest) => guest.callback(store, request, context).await,
+            Guest::V0_3(guest) => guest.callback(store, request, context).await,
             Guest::Played(_) => Err(absent(Hook::CarrierAdapter)),
         }
     }
@@ -307,7 +332,7 @@ mod tests {
     fn a_patch_release_is_its_minor_versions_contract() {
         assert_eq!(WitVersion::of("0.1.0"), Some(WitVersion::V0_1));
         assert_eq!(WitVersion::of("0.2.17"), Some(WitVersion::V0_2));
-        for unserved in ["0.3.0", "1.0.0", "0.1", "0.2.0-rc", "0.2.", "", "0.20.0"] {
+        for unserved in ["0.4.0", "1.0.0", "0.1", "0.2.0-rc", "0.2.", "", "0.20.0"] {
             assert_eq!(WitVersion::of(unserved), None, "{unserved}");
         }
     }

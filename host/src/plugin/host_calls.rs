@@ -668,12 +668,18 @@ fn write_log(
 }
 
 /// Characters that move a terminal's cursor, break a log line or turn its direction.
+#[inline]
 pub(super) fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{61c}'
-        )
+    match c.is_ascii() {
+        true => c.is_ascii_control(),
+        false => {
+            c.is_control()
+                || matches!(
+                    c,
+                    '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{61c}'
+                )
+        }
+    }
 }
 
 /// One line of inert text: whatever a terminal or a log reader would act on is written as an escape.

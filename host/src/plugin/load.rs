@@ -529,10 +529,10 @@ mod tests {
             format!(r#"(instance $i) (export "heliograph:sms/plugin@{version}" (instance $i))"#)
         };
         assert!(refused(&component("")).await.contains("does not export"));
-        let newer = refused(&component(&wants("0.3.0"))).await;
+        let newer = refused(&component(&wants("0.4.0"))).await;
         assert_eq!(
             newer,
-            "wants heliograph:sms@0.3.0; this host serves 0.1.0 and 0.2.0"
+            "wants heliograph:sms@0.4.0; this host serves 0.1.0, 0.2.0 and 0.3.0"
         );
         assert!(
             refused(&component(&wants("0.1.0-rc")))

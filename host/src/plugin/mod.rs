@@ -12,6 +12,7 @@ mod contract;
 mod contract_tests;
 mod contract_v0_1;
 mod contract_v0_2;
+mod contract_v0_3;
 mod engine;
 mod entry;
 mod entry_check;

@@ -78,6 +78,7 @@ pub(super) fn build(guest: &Guest) -> Vec<u8> {
     let contract = match guest.contract {
         WitVersion::V0_1 => include_str!("../../../wit/v0.1/sms.wit"),
         WitVersion::V0_2 => include_str!("../../../wit/v0.2/sms.wit"),
+        WitVersion::V0_3 => include_str!("../../../wit/v0.3/sms.wit"),
     };
     resolve.push_source("sms.wit", contract).unwrap();
     resolve

@@ -227,10 +227,10 @@ impl LeastCostRouter {
             hops: hops
                 .iter()
                 .map(|hop| Hop {
-                    carrier: hop.carrier.id.clone(),
                     originator: hop.policy.originator(country).cloned(),
                     price_micros: hop.price,
                     tlvs: hop.policy.tlvs.clone(),
+                    ..hop.carrier.hop()
                 })
                 .collect(),
         }

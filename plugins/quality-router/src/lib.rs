@@ -202,7 +202,7 @@ impl QualityRouter {
         }
         let hop = |c: &Candidate<'_>| Hop {
             price_micros: c.price,
-            ..Hop::to(c.carrier.id.as_str())
+            ..c.carrier.hop()
         };
         Plan {
             hops: hops.iter().map(hop).collect(),

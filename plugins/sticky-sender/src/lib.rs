@@ -150,7 +150,7 @@ impl Sender {
 fn hops(sender: &Sender, order: &[&Carrier], message: &Message) -> Vec<Hop> {
     let hop = |carrier: &&Carrier| Hop {
         originator: Some(sender.address.clone()),
-        ..Hop::to(carrier.id.as_str())
+        ..carrier.hop()
     };
     let own = || order.iter().filter(|carrier| sender.carries(&carrier.id));
     let ready = own().filter(|carrier| stands_ready(carrier, message));

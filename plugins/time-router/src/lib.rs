@@ -185,10 +185,7 @@ impl Timed {
         let mut listed: Vec<&Carrier> = self.rule.carriers.iter().filter_map(find).collect();
         listed.sort_by_key(|carrier| !carrier.connected);
         listed.truncate(HOPS_MAX);
-        let hops: Vec<Hop> = listed
-            .into_iter()
-            .map(|carrier| Hop::to(carrier.id.as_str()))
-            .collect();
+        let hops: Vec<Hop> = listed.into_iter().map(Carrier::hop).collect();
         (!hops.is_empty()).then(|| Plan {
             hops,
             reason: format!("rule {} by {}", self.rule.name, self.window.zone.name),
