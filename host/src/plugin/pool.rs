@@ -89,8 +89,7 @@ pub(super) struct Pool {
     linked: Mutex<Arc<Linked>>,
     /// Counts up with `linked`.
     generation: AtomicU32,
-    /// Boxed: an instance is handed on at every call, and is some hundred octets large.
-    idle: Mutex<Vec<Box<Warm>>>,
+    idle: Mutex<Vec<Warm>>,
     permits: Semaphore,
     /// Whoever decides again about what is queued has half of the instances, so that a queue that is decided
     /// anew at once, as after a change of policy, keeps nobody waiting at the door.
@@ -135,7 +134,8 @@ struct Linked {
 /// A configured instance.
 pub(super) struct Warm {
     pub store: Store<CallState>,
-    pub guest: Guest,
+    /// Boxed: an instance is handed on several times at every call.
+    pub guest: Box<Guest>,
     calls_left: u32,
     /// Of [`Linked`].
     generation: u32,
@@ -144,7 +144,7 @@ pub(super) struct Warm {
 /// A call under way. Dropped before [`Pool::end`], it takes the instance with it: a guest that was
 /// left in the middle of something is not called again.
 pub(super) struct Run<'p> {
-    pub warm: Box<Warm>,
+    pub warm: Warm,
     _permit: SemaphorePermit<'p>,
     _queued: Option<SemaphorePermit<'p>>,
     _of_account: Option<SemaphorePermit<'p>>,
@@ -456,24 +456,24 @@ impl Pool {
         (answer, short)
     }
 
-    async fn make(&self) -> Result<Box<Warm>, NotConfigured> {
+    async fn make(&self) -> Result<Warm, NotConfigured> {
         let linked = self.linked.lock().clone();
         self.make_of(&linked).await
     }
 
-    async fn make_of(&self, linked: &Linked) -> Result<Box<Warm>, NotConfigured> {
+    async fn make_of(&self, linked: &Linked) -> Result<Warm, NotConfigured> {
         let mut store = new_store(
             linked.pre.engine(),
             self.grants.clone(),
             self.bounds.memory_bytes,
         );
         if let Some(player) = &self.player {
-            return Ok(Box::new(Warm {
+            return Ok(Warm {
                 store,
-                guest: Guest::Played(player.clone()),
+                guest: Box::new(Guest::Played(player.clone())),
                 calls_left: self.bounds.calls,
                 generation: linked.generation,
-            }));
+            });
         }
         let ticks = self.bounds.configure_ms;
         store.data_mut().begin_making(ticks);
@@ -487,12 +487,12 @@ impl Pool {
             }
         };
         match answer {
-            Ok(()) => Ok(Box::new(Warm {
+            Ok(()) => Ok(Warm {
                 store,
-                guest,
+                guest: Box::new(guest),
                 calls_left: self.bounds.calls,
                 generation: linked.generation,
-            })),
+            }),
             Err(why) => Err(NotConfigured::Refused(why)),
         }
     }
@@ -508,7 +508,7 @@ impl Pool {
         Ok((guest, answer))
     }
 
-    fn put_back(&self, warm: Box<Warm>) {
+    fn put_back(&self, warm: Warm) {
         if warm.generation == self.generation.load(Relaxed) {
             self.idle.lock().push(warm);
         }

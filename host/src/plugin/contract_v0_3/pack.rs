@@ -103,7 +103,9 @@ impl Call {
         self.address(&of.originator, disclosure);
         self.address(&of.recipient, disclosure);
         self.option(of.network.country, |call, letters| {
-            letters.map(|letter| call.u32(letter.into()));
+            for letter in letters {
+                call.u32(letter.into());
+            }
         });
         self.option(of.network.mcc, Call::u16);
         self.option(of.network.mnc, Call::u16);
