@@ -131,7 +131,8 @@ impl Clock {
         match &self.0 {
             // This one goes twice as fast as time passes at most.
             Source::Steady(steady) => {
-                (left / (2 * steady.times.pace())).clamp(SLEEP_MIN, SLEEP_MAX)
+                let cautious = (left / (2 * steady.times.pace())).clamp(SLEEP_MIN, SLEEP_MAX);
+                cautious.max(steady.undisturbed_until(left))
             }
             // This one is set at any time.
             Source::Manual(_) => left.clamp(SLEEP_MIN, SLEEP_MAX / 20),
@@ -160,6 +161,10 @@ pub trait Times: Send + Sync {
     /// How many times faster than the runtime's timers `steady` goes.
     fn pace(&self) -> u32 {
         1
+    }
+    /// For how long, by the runtime's timers, nobody moves `wall`. A machine cannot know; who simulates one does.
+    fn undisturbed(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -252,6 +257,21 @@ impl Steady {
             false => apart.min(passed / 2).wrapping_neg(),
         };
         self.base.fetch_add(step, Ordering::Relaxed);
+    }
+
+    /// The part of `left` that nobody disturbs, by the runtime's timers: none where that is not known.
+    fn undisturbed_until(&self, left: Duration) -> Duration {
+        let undisturbed = self.times.undisturbed();
+        if undisturbed.is_zero() || self.astray.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        let behind = self.times.wall().saturating_sub(self.now());
+        // It makes up for what it is behind by going twice as fast, and goes no faster than time otherwise.
+        let made_up = match behind {
+            0..=SLACK_MS => Duration::ZERO,
+            behind => Duration::from_millis(behind).min(left / 2),
+        };
+        undisturbed.min((left - made_up) / self.times.pace())
     }
 
     fn tell(&self, wall: u64, now: u64) {
@@ -379,6 +399,52 @@ mod tests {
             }
             assert!(clock.ahead().unsigned_abs() <= SLACK_MS, "{jump}");
         }
+    }
+
+    /// Times that stay as they are until they are set again.
+    #[derive(Clone)]
+    struct Left(Set);
+
+    impl Times for Left {
+        fn wall(&self) -> u64 {
+            self.0.wall()
+        }
+
+        fn steady(&self) -> u64 {
+            self.0.steady()
+        }
+
+        fn undisturbed(&self) -> Duration {
+            Duration::from_secs(10_000)
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_left_alone_is_waited_for_at_once_and_never_beyond() {
+        for jump in [0, 1, 40, 700, 100_000, -1, -40, -700, -100_000] {
+            let (set, _) = Set::at(START);
+            let clock = Clock::of(Left(set.clone()));
+            clock.now();
+            set.jump(jump);
+            let at = clock.now().plus(Duration::from_millis(1_000));
+            let mut sleeps = 0;
+            while clock.now() < at {
+                let sleep = clock.sleep_until(at).as_millis();
+                set.pass(u64::try_from(sleep).unwrap());
+                assert!(clock.now() <= at.plus(SLEEP_MIN), "{jump}");
+                sleeps += 1;
+            }
+            assert!(sleeps <= 16, "{jump}: {sleeps}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_may_be_set_is_looked_at_on_the_way() {
+        let (set, _) = Set::at(START);
+        let clock = Clock::of(set.clone());
+        let at = clock.now().plus(Duration::from_millis(1_000));
+        assert_eq!(clock.sleep_until(at), Duration::from_millis(500));
+        assert_eq!(clock.sleep_until(Timestamp::MAX), SLEEP_MAX);
     }
 
     #[test]

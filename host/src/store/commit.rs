@@ -35,6 +35,8 @@ use crate::domain::{Lane, Message, MessageId};
 const ROOM_POLL: Duration = Duration::from_millis(20);
 /// How soon an abandoned claim goes back to its queue.
 const TICKET_POLL: Duration = Duration::from_millis(5);
+/// How often to look round where nothing is due.
+const IDLE_POLL: Duration = Duration::from_secs(1);
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -558,10 +560,17 @@ impl Committer {
             .filter(|q| !q.waiters.is_empty())
             .map(|q| q.ready.next_due());
         let due = waited_for.flatten().chain(self.outbox.next_due()).min();
-        match due {
+        let wait = match due {
             Some(at) => self.clock.sleep_until(at),
-            None => Duration::from_secs(1),
+            None => self.clock.sleep_until(Timestamp::MAX).max(IDLE_POLL),
+        };
+        if wait <= IDLE_POLL {
+            return wait;
         }
+        // Only where the clock is known to go steadily.
+        let generation = self.options.generation_age;
+        let left = generation.saturating_sub(self.generation_since.elapsed());
+        wait.min(left.max(IDLE_POLL))
     }
 
     /// The number of a lane; a new lane's name is written with the commit that first uses it.
