@@ -75,6 +75,8 @@ pub(super) struct Rounds {
     cursors: Cursors,
     swept_at: Instant,
     manifest_at: Instant,
+    /// As it was last written.
+    manifest: Option<Manifest>,
     retention_at: Option<Timestamp>,
     retiring: Option<Retiring>,
     settled: SettledLog,
@@ -97,6 +99,7 @@ impl Rounds {
             cursors: Cursors::default(),
             swept_at: now,
             manifest_at: now,
+            manifest: None,
             retention_at: None,
             retiring: None,
         })
@@ -148,7 +151,10 @@ impl Behind {
         }
         if rounds.manifest_at.elapsed() >= MANIFEST_EVERY {
             rounds.manifest_at = Instant::now();
-            self.write_manifest(false);
+            let manifest = self.manifest(false);
+            if rounds.manifest != Some(manifest) {
+                rounds.manifest = self.write(manifest).then_some(manifest);
+            }
             self.engine.measure_disk();
         }
         let now = self.clock.now();
@@ -169,14 +175,24 @@ impl Behind {
     }
 
     pub fn write_manifest(&self, clean: bool) {
-        let manifest = Manifest {
+        self.write(self.manifest(clean));
+    }
+
+    fn manifest(&self, clean: bool) -> Manifest {
+        Manifest {
             sequence: self.shared.sequence.load(Ordering::Relaxed),
             accepted: self.shared.accepted.load(Ordering::Relaxed),
             clean,
-        };
-        if let Err(error) = manifest.write(&self.directory) {
+        }
+    }
+
+    /// Whether it could be.
+    fn write(&self, manifest: Manifest) -> bool {
+        let written = manifest.write(&self.directory);
+        if let Err(error) = &written {
             tracing::error!(%error, "the store's manifest could not be written");
         }
+        written.is_ok()
     }
 
     pub fn check_free_space(&self) {

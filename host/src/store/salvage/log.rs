@@ -392,14 +392,27 @@ fn scan(
     }
 }
 
+/// What is told to be zero at once.
+const PIECE: usize = 256;
+
+fn is_zero(octets: &[u8]) -> bool {
+    octets.iter().fold(0, |all, octet| all | octet) == 0
+}
+
 /// The next whole message from `at` on, of a segment that is `wanted`.
 fn next_message(
     slot: &[u8],
     at: usize,
     wanted: impl Fn(u64) -> bool,
 ) -> Option<(usize, page::Message<'_>)> {
+    let end = slot.len().saturating_sub(MESSAGE_HEADER_MAX);
     // Most of what is looked through is nothing but zeros.
-    let mut starts = (at..slot.len().saturating_sub(MESSAGE_HEADER_MAX))
+    let pieces = (at..end)
+        .step_by(PIECE)
+        .map(|from| from..end.min(from + PIECE));
+    let mut starts = pieces
+        .filter(|piece| !is_zero(&slot[piece.start + page::KIND_AT..piece.end + page::KIND_AT]))
+        .flatten()
         .filter(|start| page::is_kind(slot[start + page::KIND_AT]));
     starts.find_map(|start| {
         let header = page::header(&slot[start..])?;
