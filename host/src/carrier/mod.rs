@@ -21,6 +21,7 @@ pub mod smpp;
 mod smpp_config;
 mod smpp_hosts;
 mod smpp_inbound;
+mod smpp_network;
 mod smpp_outbind;
 mod smpp_parameters;
 mod smpp_query;

@@ -18,6 +18,8 @@ pub use super::smpp_config::Supports;
 pub use super::smpp_config::{Binding, ConfigError, SmppConfig, SmppCounters, TlsConfig};
 pub use super::smpp_hosts::HostOrder;
 use super::smpp_hosts::Hosts;
+use super::smpp_network::Tcp;
+pub use super::smpp_network::{ConnectError, Network, Octets};
 use super::smpp_outbind;
 pub use super::smpp_outbind::OutbindConfig;
 use super::smpp_parameters::wire_address;
@@ -48,6 +50,7 @@ pub struct SmppCarrier {
 
 pub(super) struct Inner {
     pub(super) config: SmppConfig,
+    pub(super) network: Arc<dyn Network>,
     style: SubmitStyle,
     /// One for each session that may submit.
     pub(super) slots: Vec<Slot>,
@@ -98,6 +101,16 @@ impl SmppCarrier {
         seed: u64,
         events: mpsc::Sender<CarrierEvent>,
     ) -> Result<Arc<SmppCarrier>, ConfigError> {
+        SmppCarrier::start_over(Arc::new(Tcp), config, seed, events)
+    }
+
+    /// The same over another network than the machine's.
+    pub fn start_over(
+        network: Arc<dyn Network>,
+        config: SmppConfig,
+        seed: u64,
+        events: mpsc::Sender<CarrierEvent>,
+    ) -> Result<Arc<SmppCarrier>, ConfigError> {
         config.check()?;
         if config.system_id.len() > SYSTEM_ID_MAX || config.password.len() > PASSWORD_MAX {
             debug!(carrier = %config.id, "system_id or password is longer than SMPP 3.4 has it; sent as it is");
@@ -133,6 +146,7 @@ impl SmppCarrier {
             turnover: Arc::default(),
             down_since,
             counters: Arc::new(SmppCounters::default()),
+            network,
             config,
         });
         let (stop, stopped) = watch::channel(false);

@@ -102,7 +102,7 @@ pub(super) async fn listen(
                     let place = Place { slot, mode: config.mode, host: None };
                     let (inner, events, mut stop) = (inner.clone(), events.clone(), stop.clone());
                     tasks.spawn(async move {
-                        place.occupy(&inner, stream, &events, &mut stop, || ()).await;
+                        place.occupy(&inner, Box::new(stream), &events, &mut stop, || ()).await;
                         Ended::Session(slot)
                     });
                 }

@@ -1,27 +1,23 @@
 //! One session's place at an SMPP carrier: chosen host, connection, TLS, bind, life and end; then
 //! filled again. Knows hosts and links, not what is submitted.
 
-use std::fmt;
-use std::io;
 use std::sync::{Arc, PoisonError};
 
 use rand::Rng;
 use rand::rngs::StdRng;
-use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::CarrierEvent;
 use super::smpp::{Inner, SmppConfig, SmppCounters};
-use super::smpp_config::TlsConfig;
 use super::smpp_hosts::Trouble;
 use super::smpp_inbound::Inbox;
+use super::smpp_network::Octets;
 use crate::domain::receipt::ReceiptStyle;
 use crate::smpp::link::{Link, LinkSettings, LinkState, link};
 use crate::smpp::session::{BindMode, CloseReason, Credentials, Role};
 use crate::smpp::status;
-use crate::tls::{HandshakeError, Stream, server_name};
 
 /// Fills its place for as long as the carrier runs.
 pub(super) struct Seat {
@@ -51,8 +47,9 @@ impl Seat {
                 let spread = choice.wait.min(self.inner.config.reconnect_min);
                 let wait = choice.wait + spread.mul_f64(self.random.random_range(0.0..=1.0));
                 tokio::select! {
-                    () = sleep(wait) => {}
+                    biased;
                     () = told_to_stop(&mut stop) => return,
+                    () = sleep(wait) => {}
                 }
                 // Another session may have found out more meanwhile.
                 continue;
@@ -82,8 +79,9 @@ impl Seat {
         let address = inner.hosts().address(host).to_owned();
         // Few at a time: a message centre that has just come up is not stormed.
         let permit = tokio::select! {
-            permit = inner.connecting.acquire() => permit,
+            biased;
             () = told_to_stop(stop) => return End::Told,
+            permit = inner.connecting.acquire() => permit,
         };
         // While this one waited, another may have found the host away.
         let again = inner.hosts().choose(self.slot, now());
@@ -91,8 +89,9 @@ impl Seat {
             return End::Moved;
         }
         let connected = tokio::select! {
-            connected = connect(config, &address) => connected,
+            biased;
             () = told_to_stop(stop) => return End::Told,
+            connected = inner.network.connect(config, &address) => connected,
         };
         let stream = match connected {
             Ok(stream) => stream,
@@ -134,7 +133,7 @@ impl Place {
     pub(super) async fn occupy(
         &self,
         inner: &Arc<Inner>,
-        stream: Stream,
+        stream: Box<dyn Octets>,
         events: &mpsc::Sender<CarrierEvent>,
         stop: &mut watch::Receiver<bool>,
         settled: impl FnOnce(),
@@ -191,8 +190,9 @@ impl Place {
     ) -> bool {
         let config = &inner.config;
         let bound = tokio::select! {
-            state = link.settled() => state == LinkState::Bound,
+            biased;
             () = told_to_stop(stop) => false,
+            state = link.settled() => state == LinkState::Bound,
         };
         settled();
         if !bound {
@@ -210,6 +210,7 @@ impl Place {
         };
         offer(Some(link.clone()));
         let moved = tokio::select! {
+            biased;
             _ = link.closed() => false,
             () = told_to_stop(stop) => false,
             () = self.better_host(inner) => true,
@@ -242,7 +243,7 @@ impl Place {
                 continue;
             };
             let address = inner.hosts().address(better).to_owned();
-            match connect(config, &address).await {
+            match inner.network.connect(config, &address).await {
                 Ok(_) => {
                     info!(carrier = %config.id, address, "a better host is back");
                     return;
@@ -253,82 +254,6 @@ impl Place {
             }
         }
     }
-}
-
-/// Why no connection came about.
-#[derive(Debug)]
-enum ConnectError {
-    Resolve(io::Error),
-    NoAddress,
-    Connect(io::Error),
-    Timeout,
-    Tls(HandshakeError),
-    Name(String),
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConnectError::Resolve(error) => write!(f, "the name cannot be resolved: {error}"),
-            ConnectError::NoAddress => write!(f, "the name has no address"),
-            ConnectError::Connect(error) => write!(f, "{error}"),
-            ConnectError::Timeout => write!(f, "no connection in time"),
-            ConnectError::Tls(error) => write!(f, "{error}"),
-            ConnectError::Name(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-/// A connection to `host:port`, its name resolved anew, its addresses tried in turn.
-async fn connect(config: &SmppConfig, address: &str) -> Result<Stream, ConnectError> {
-    let until = Instant::now() + config.bind_timeout;
-    let resolved = timeout(config.bind_timeout, lookup_host(address)).await;
-    let addresses: Vec<_> = resolved
-        .map_err(|_| ConnectError::Timeout)?
-        .map_err(ConnectError::Resolve)?
-        .take(ADDRESSES_TRIED)
-        .collect();
-    let mut last = ConnectError::NoAddress;
-    for (i, socket_address) in addresses.iter().enumerate() {
-        let left = u32::try_from(addresses.len() - i).unwrap_or(1);
-        let share = until.saturating_duration_since(Instant::now()) / left;
-        match timeout(share, TcpStream::connect(socket_address)).await {
-            Ok(Ok(stream)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    debug!(carrier = %config.id, %error, "TCP_NODELAY");
-                }
-                return secure(config.tls.as_ref(), stream, address).await;
-            }
-            Ok(Err(error)) => last = ConnectError::Connect(error),
-            Err(_) => last = ConnectError::Timeout,
-        }
-    }
-    Err(last)
-}
-
-/// Of those that a name resolves to.
-const ADDRESSES_TRIED: usize = 8;
-
-async fn secure(
-    tls: Option<&TlsConfig>,
-    stream: TcpStream,
-    address: &str,
-) -> Result<Stream, ConnectError> {
-    let Some(tls) = tls else {
-        return Ok(Stream::Plain(stream));
-    };
-    let name = match &tls.server_name {
-        Some(name) => name.clone(),
-        None => server_name(host_of(address)).map_err(|e| ConnectError::Name(e.to_string()))?,
-    };
-    let connecting = tls.connector.connect(stream, name);
-    connecting.await.map_err(ConnectError::Tls)
-}
-
-/// `smsc.example` of `smsc.example:2775`, `::1` of `[::1]:2775`.
-pub(super) fn host_of(address: &str) -> &str {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 fn credentials(config: &SmppConfig, mode: BindMode) -> Credentials {
