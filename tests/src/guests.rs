@@ -90,10 +90,14 @@ impl Guest {
     /// The component.
     pub fn build(&self) -> Vec<u8> {
         let versioned = |text: &str| text.replace("@0.1.0", &format!("@{}", self.contract));
+        let contract = match self.contract {
+            "0.2.0" => CONTRACT_0_2,
+            _ => CONTRACT,
+        };
         let mut module = wat::parse_str(versioned(&self.module())).expect("a core module");
         let mut resolve = Resolve::default();
         resolve
-            .push_source("sms.wit", &versioned(CONTRACT))
+            .push_source("sms.wit", &versioned(contract))
             .expect("the contract");
         let package = resolve
             .push_source("guest.wit", &versioned(&self.world()))

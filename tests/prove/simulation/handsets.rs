@@ -5,20 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use heliograph::carrier::{Ack, CarrierEvent, InboundPart};
+use heliograph::carrier::{Carrier as _, InboundPart};
 use heliograph::clock::Clock;
 use heliograph::domain::text::Concat;
-use heliograph::domain::{Address, Body, CarrierId, MessageId};
+use heliograph::domain::{Address, Body, MessageId};
 use heliograph::pipeline::inbound::INCOMPLETE;
 use heliograph::store::{InboundFilter, InboundRecord, Store, StoreError, WebhookOutcome};
-use tokio::sync::{mpsc, oneshot};
 
 use super::life::HOUR_MS;
+use super::smsc::SimCarrier;
 use super::world::{State, World};
 
 pub const ESME: &str = "esme";
 const TEXTS_MAX: usize = 40;
-const RESPONSE_TIMEOUT_MS: u64 = 10_000;
 
 /// When a part is sent, and a number that makes it the only one then.
 type Due = (u64, u64);
@@ -189,11 +188,7 @@ fn parts_of(text: &str) -> Vec<(usize, u8)> {
 }
 
 /// Handsets write, and a carrier hands on what they wrote.
-pub async fn write(
-    world: World,
-    (carrier, id): (usize, CarrierId),
-    events: mpsc::Sender<CarrierEvent>,
-) {
+pub async fn write(world: World, carrier: usize, way: Arc<SimCarrier>) {
     let writing = async {
         loop {
             world.pause(5_000..400_000).await;
@@ -205,14 +200,13 @@ pub async fn write(
     };
     let sending = async {
         loop {
-            let up = world.lock().smscs[carrier].up;
-            let due = match up {
+            let due = match way.reaches() {
                 true => world.lock().due_part(carrier),
                 false => Err(1_000),
             };
             match due {
                 Ok((key, part)) => {
-                    hand_on(&world, (carrier, &id), part, &events).await;
+                    hand_on(&world, carrier, &way, part).await;
                     world.lock().handsets.under_way[carrier].remove(&key);
                 }
                 Err(ms) => world.sleep(ms).await,
@@ -226,42 +220,29 @@ pub async fn write(
     }
 }
 
-async fn hand_on(
-    world: &World,
-    (carrier, id): (usize, &CarrierId),
-    (n, index): (usize, u8),
-    events: &mpsc::Sender<CarrierEvent>,
-) {
-    let (ack, answer) = oneshot::channel();
-    let event = {
+async fn hand_on(world: &World, carrier: usize, way: &SimCarrier, (n, index): (usize, u8)) {
+    let id = way.id();
+    let (part, provider_id) = {
         let mut world = world.lock();
         world.note(format_args!("{id} -> part {index} of text {n}"));
         let text = &mut world.handsets.texts[n];
         text.parts[usize::from(index) - 1].sent += 1;
         let total = u8::try_from(text.parts.len()).unwrap_or(1);
-        CarrierEvent::Inbound {
-            carrier: id.clone(),
-            part: InboundPart {
-                originator: Address::international(&text.handset).expect("a number"),
-                recipient: Address::originator("60777").expect("a number"),
-                data_coding: 0,
-                udh: Vec::new(),
-                payload: Text::words(n, index).into_bytes(),
-                concat: (total > 1).then_some(Concat {
-                    reference: text.reference,
-                    total,
-                    index,
-                }),
-            },
-            provider_id: text.has_id.then(|| format!("text-{n}-{index}")),
-            ack,
-        }
+        let part = InboundPart {
+            originator: Address::international(&text.handset).expect("a number"),
+            recipient: Address::originator("60777").expect("a number"),
+            data_coding: 0,
+            udh: Vec::new(),
+            payload: Text::words(n, index).into_bytes(),
+            concat: (total > 1).then_some(Concat {
+                reference: text.reference,
+                total,
+                index,
+            }),
+        };
+        (part, text.has_id.then(|| format!("text-{n}-{index}")))
     };
-    if events.send(event).await.is_err() {
-        return std::future::pending().await;
-    }
-    let answer = tokio::time::timeout(Duration::from_millis(RESPONSE_TIMEOUT_MS), answer).await;
-    let taken = matches!(answer, Ok(Ok(Ack::Taken)));
+    let taken = way.deliver_part(part, provider_id).await;
     let mut world = world.lock();
     world.note(format_args!("{id} <- part {index} of text {n}: {taken}"));
     world.handsets.texts[n].parts[usize::from(index) - 1].taken |= taken;

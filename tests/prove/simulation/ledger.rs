@@ -8,6 +8,7 @@ use heliograph::domain::{
     State as MessageState,
 };
 
+use super::plugins::LABEL;
 use super::world::State;
 
 /// So long after its answer came a submission is surely written down, where the disk works.
@@ -39,6 +40,8 @@ pub struct Entry {
     /// A plugin refused or dropped it.
     pub refused_by_policy: bool,
     pub text: String,
+    /// A plugin's answer to a handset: no client sent it.
+    pub is_reply: bool,
     /// What plugins put in the place of its text.
     pub rewrites: Vec<String>,
     pub cancel_asked: bool,
@@ -94,6 +97,15 @@ impl State {
         self.ledger.entries.len() - 1
     }
 
+    /// A plugin answers a handset. What it says tells which answer it is.
+    pub fn replying(&mut self) -> String {
+        let n = self.ledger.entries.len();
+        let text = format!("{REPLY}{n}");
+        self.submitting(0, false, &text);
+        self.ledger.entries[n].is_reply = true;
+        text
+    }
+
     pub fn acknowledged(&mut self, n: usize, id: MessageId) {
         let known = self.ledger.entries[n].id.replace(id);
         if known.is_some_and(|known| known != id) {
@@ -138,6 +150,11 @@ impl State {
             let default_route = last.entry == HookCall::HOST && last.why == "default_route";
             default_route || last.outcome == CallOutcome::Send
         });
+        let enriched = |c: &HookCall| c.outcome == CallOutcome::Enrich;
+        let labelled = message.metadata.iter().any(|(name, _)| name == LABEL);
+        if calls.iter().any(enriched) && !labelled {
+            self.fault(format!("message {n} is enriched, and has no label"));
+        }
         let changed = |c: &HookCall| matches!(c.outcome, CallOutcome::Replace | CallOutcome::Amend);
         let changed = calls.iter().any(changed);
         let entry = &self.ledger.entries[n];
@@ -191,6 +208,13 @@ impl State {
         let copy = &mut self.ledger.entries[n].copies[copy];
         copy.answered_ms = Some(now);
         copy.forgotten = faulty;
+    }
+
+    /// The same of an answer that may have been told before.
+    pub fn answered_once(&mut self, n: usize, copy: usize) {
+        if self.ledger.entries[n].copies[copy].answered_ms.is_none() {
+            self.answered(n, copy);
+        }
     }
 
     /// The server has ended without warning.
@@ -316,7 +340,23 @@ impl State {
     }
 }
 
-/// Clients number their messages.
+const REPLY: &str = "reply ";
+
+/// Clients number their messages, and plugins their answers.
 pub fn number_of(message: &Message) -> Option<usize> {
-    message.reference.parse().ok()
+    let known = message.reference.parse().ok();
+    known.or_else(
+        || match message.submitted_body.as_ref().unwrap_or(&message.body) {
+            Body::Text(text) => number_in(text),
+            Body::Binary { .. } => None,
+        },
+    )
+}
+
+/// Of which message this is the beginning of a text, where that tells.
+pub fn number_in(text: &str) -> Option<usize> {
+    match text.strip_prefix(REPLY) {
+        Some(number) => number.parse().ok(),
+        None => text.split_once(':')?.0.parse().ok(),
+    }
 }

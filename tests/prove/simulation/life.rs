@@ -27,6 +27,8 @@ use heliograph::store::{
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::centre::numbered;
+use super::defect::Defect;
 use super::handsets;
 use super::ledger::number_of;
 use super::plugins;
@@ -74,7 +76,7 @@ pub async fn live(world: &World, folder: &Path) -> End {
         }
     };
     for carrier in &server.carriers {
-        if !carrier.status().connected {
+        if !carrier.is_up() {
             server.cut_off(carrier);
         }
     }
@@ -128,7 +130,10 @@ impl Server {
         let base = folder.to_owned();
         let policy = Policy::open(host, store.clone(), clock.clone(), names, base).await?;
         plugins::resume(world, &policy).await;
-        let carriers: Vec<_> = (0..2).map(|n| SimCarrier::new(n, world.clone())).collect();
+        let (events, received) = mpsc::channel(64);
+        let carriers: Vec<_> = (0..2)
+            .map(|n| SimCarrier::new(n, world.clone(), events.clone()))
+            .collect();
         let seed = world.lock().pick(0..u64::MAX);
         let mut limits = Limits::default();
         limits.reassembly.patience = Duration::from_secs(world.lock().pick(20..600));
@@ -146,13 +151,9 @@ impl Server {
             webhooks: http,
         });
         let (stop, stopped) = watch::channel(false);
-        let (events, received) = mpsc::channel(64);
-        for carrier in &carriers {
-            tokio::spawn(carrier.clone().report(events.clone()));
-        }
         for (n, carrier) in carriers.iter().enumerate() {
-            let whose = (n, carrier.id().clone());
-            tokio::spawn(handsets::write(world.clone(), whose, events.clone()));
+            tokio::spawn(carrier.clone().report());
+            tokio::spawn(handsets::write(world.clone(), n, carrier.clone()));
         }
         let render: notify::Render = Arc::new(|entry, subject| match (entry.kind, subject) {
             (OutboxKind::Status(state), notify::Subject::Message(message)) => {
@@ -196,6 +197,7 @@ impl Server {
                 return self.rest().await;
             }
             let wait = world.lock().pick(1..240_000).min(until_rest);
+            world.lock().leave_clock_for(wait);
             world.sleep(wait).await;
             let what = world.lock().pick(0..100);
             match what {
@@ -243,8 +245,18 @@ impl Server {
     }
 
     fn cut_off(&self, carrier: &Arc<SimCarrier>) {
+        let (long, silent, ms) = {
+            let mut world = self.world.lock();
+            (
+                world.chance(30),
+                world.chance(30),
+                world.pick(1_000..120_000),
+            )
+        };
+        if silent && carrier.is_up() && carrier.fall_silent(ms) {
+            return;
+        }
         carrier.set_up(false);
-        let long = self.world.lock().chance(30);
         let (world, carrier) = (self.world.clone(), carrier.clone());
         tokio::spawn(async move {
             world.pause(1..if long { 600_000 } else { 10_000 }).await;
@@ -294,6 +306,7 @@ impl Server {
             world.sync_fails = false;
             world.webhooks_fail_until = 0;
             world.plugins_sick_until = 0;
+            world.leave_clock_for(REST_MS);
             world.note(format_args!("calm"));
         }
         for carrier in &self.carriers {
@@ -329,6 +342,9 @@ impl Server {
         self.esme.abort();
         for task in self.work {
             let _ = task.await;
+        }
+        for carrier in &self.carriers {
+            carrier.shutdown().await;
         }
         let _ = self.back.await;
         self.store.shutdown().await;
@@ -474,7 +490,7 @@ async fn client(world: World, pipeline: Arc<Pipeline>) {
             receipt_url: webhook.then(|| "http://hooks.example/".to_owned()),
             reference: n.to_string(),
             metadata: Vec::new(),
-            tlvs: Vec::new(),
+            tlvs: vec![numbered(n)],
             sm: SmParameters::default(),
             source: Source::Http,
             on_unknown,
@@ -555,6 +571,12 @@ impl HttpClient for Target {
             }
             let text = String::from_utf8_lossy(&request.body).into_owned();
             let mut world = world.lock();
+            if world.shows(Defect::WebhookForgotten) {
+                return Ok(HttpResponse {
+                    status: 204,
+                    ..HttpResponse::default()
+                });
+            }
             world.note(format_args!("webhook: {text}"));
             if let Some(id) = text.strip_prefix("text ").and_then(|id| id.parse().ok()) {
                 world.handsets.told.insert(id);

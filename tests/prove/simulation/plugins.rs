@@ -6,13 +6,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use heliograph::domain::{
-    Body, CarrierView, Context, Enriched, Hop, Inbound, InboundAction, Message, Plan,
+    Body, CarrierView, Context, Enriched, Hop, Inbound, InboundAction, Message, Network, Plan,
     RecipientProfile, Refusal, Routing, Ruling, Verdict,
 };
 use heliograph::pipeline::Policy;
 use heliograph::plugin::{
     BreakerSpec, Engine, EngineLimits, Fail, Fault, Played, Player, PluginSpec, PolicySpec,
-    inspect_component,
+    PreviousSpec, inspect_component,
 };
 use serde_json::json;
 
@@ -22,6 +22,10 @@ use crate::guests::{Guest, ROUTE_PASS, ZERO};
 
 const DEADLINE_MS: u32 = 10;
 const FILE: &str = "guest.wasm";
+const ENRICHMENT: &str = "enrichment.wasm";
+const OLDER: &str = "older.wasm";
+/// What an enrichment adds.
+pub const LABEL: &str = "seen-by";
 
 /// Of which policies the server was told, and which one it said is in force.
 #[derive(Default)]
@@ -32,31 +36,43 @@ pub struct Policies {
     asked: Option<String>,
 }
 
-/// Puts the component where the policies look for it.
+/// Puts the components where the policies look for them.
 pub fn provide(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    std::fs::write(folder.join(FILE), component())
+    for (name, component) in components() {
+        std::fs::write(folder.join(name), component)?;
+    }
+    Ok(())
 }
 
-fn component() -> &'static [u8] {
-    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
-    COMPONENT.get_or_init(|| {
+fn components() -> &'static [(&'static str, Vec<u8>)] {
+    static COMPONENTS: OnceLock<Vec<(&str, Vec<u8>)>> = OnceLock::new();
+    COMPONENTS.get_or_init(|| {
         let answer = |at: u32| format!("(i32.const {at})");
-        let guest = Guest {
-            contract: "0.1.0",
+        let decisions = |data| Guest {
             hooks: vec![
                 ("content-filter", "inspect", answer(ZERO)),
                 ("compliance-check", "check", answer(ZERO)),
                 ("routing-policy", "route", answer(ROUTE_PASS)),
                 ("inbound-handler", "receive", answer(ZERO)),
             ],
+            data,
             ..Guest::default()
         };
-        guest.build()
+        let enrichment = Guest {
+            contract: "0.2.0",
+            hooks: vec![("enrichment", "enrich", answer(ZERO))],
+            ..Guest::default()
+        };
+        vec![
+            (FILE, decisions(Vec::new()).build()),
+            (OLDER, decisions(vec![1]).build()),
+            (ENRICHMENT, enrichment.build()),
+        ]
     })
 }
 
-/// The component is compiled once for all seeds, and never run.
+/// The components are compiled once for all seeds, and never run.
 pub fn engine(world: &World) -> Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     let engine = ENGINE.get_or_init(|| {
@@ -65,11 +81,11 @@ pub fn engine(world: &World) -> Engine {
         // A runtime of its own: time stands still in the one that asks.
         let load = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().build();
-            let load = inspect_component(&loading, component().to_vec());
-            runtime
-                .expect("a runtime")
-                .block_on(load)
-                .expect("a plugin");
+            let runtime = runtime.expect("a runtime");
+            for (_, component) in components() {
+                let load = inspect_component(&loading, component.clone());
+                runtime.block_on(load).expect("a plugin");
+            }
         };
         std::thread::spawn(load).join().expect("a plugin is loaded");
         engine
@@ -107,14 +123,31 @@ fn policies() -> [PolicySpec; 2] {
         fail: Some(Fail::Closed),
         ..entry("closed", &["routing-policy"])
     };
+    let renewed = PluginSpec {
+        fail: Some(Fail::Previous),
+        previous: Some(PreviousSpec {
+            path: Some(OLDER.to_owned()),
+            digest: None,
+            config: None,
+        }),
+        ..entry("renewed", &["compliance-check", "inbound-handler"])
+    };
+    let enriching = |fail| PluginSpec {
+        path: Some(ENRICHMENT.to_owned()),
+        fail: Some(fail),
+        ..entry("enriching", &["enrichment"])
+    };
     let policy = |route: &[&str], plugins| PolicySpec {
         default_route: route.iter().map(|r| (*r).to_owned()).collect(),
         plugins,
         ..PolicySpec::default()
     };
     [
-        policy(&["north", "south"], vec![strict]),
-        policy(&["south"], vec![lenient, closed]),
+        policy(&["north", "south"], vec![enriching(Fail::Open), strict]),
+        policy(
+            &["south"],
+            vec![enriching(Fail::Closed), lenient, renewed, closed],
+        ),
     ]
 }
 
@@ -230,11 +263,14 @@ impl Plugins {
 
 /// Another text, of one or two segments.
 fn rewrite(world: &mut State, message: &Message) -> Body {
-    let length = [20, 200][usize::from(world.chance(30))];
-    let text = format!("{:y<length$}", format!("{} ", world.pick(0..1_000_000)));
-    if let Some(n) = number_of(message) {
-        world.ledger.entries[n].rewrites.push(text.clone());
-    }
+    let long = world.chance(30);
+    let Some(n) = number_of(message) else {
+        return message.body.clone();
+    };
+    // Of a part of a reply nothing but its text says whose it is.
+    let length = [20, 200][usize::from(long && !world.ledger.entries[n].is_reply)];
+    let text = format!("{:y<length$}", format!("{n}:{} ", world.pick(0..1_000_000)));
+    world.ledger.entries[n].rewrites.push(text.clone());
     Body::Text(text)
 }
 
@@ -255,8 +291,19 @@ fn later(world: &mut State, context: &Context) -> heliograph::clock::Timestamp {
 }
 
 impl Player for Plugins {
-    fn enrich<'a>(&'a self, _: &'a Message, _: &'a Context) -> Played<'a, Enriched> {
-        Box::pin(async { Ok(Enriched::Pass) })
+    fn enrich<'a>(&'a self, message: &'a Message, _: &'a Context) -> Played<'a, Enriched> {
+        Box::pin(self.answer(30, Enriched::Pass, move |world| {
+            let found = Network {
+                mcc: Some(234),
+                mnc: Some(u16::try_from(world.pick(10..30)).unwrap_or(10)),
+                ..message.network
+            };
+            Enriched::Found {
+                network: world.chance(50).then_some(found),
+                labels: vec![(LABEL.to_owned(), message.id.to_string())],
+                reason: "by the seed".to_owned(),
+            }
+        }))
     }
 
     fn inspect<'a>(&'a self, message: &'a Message, _: &'a Context) -> Played<'a, Verdict> {
@@ -345,12 +392,13 @@ impl Player for Plugins {
         _: &'a Context,
     ) -> Played<'a, Vec<InboundAction>> {
         Box::pin(
-            self.answer(20, Vec::new(), move |world| match world.chance(50) {
-                true => vec![InboundAction::Label("seen".to_owned())],
-                false => {
+            self.answer(20, Vec::new(), move |world| match world.pick(0..3) {
+                0 => vec![InboundAction::Label("seen".to_owned())],
+                1 => {
                     world.handsets.consumed.insert(inbound.id);
                     vec![InboundAction::Consume]
                 }
+                _ => vec![InboundAction::Reply(world.replying())],
             }),
         )
     }

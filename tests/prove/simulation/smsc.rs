@@ -1,23 +1,31 @@
 //! A message centre and the way to it: seeded latency, refusals, throttling, answers and connections that are
-//! lost, and receipts early, late, twice, out of order or never. It outlives the server that talks to it.
+//! lost, and receipts early, late, twice, out of order or never. It outlives the server that talks to it. Some are
+//! spoken to over SMPP (`centre`), the others as an adapter would have it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use heliograph::carrier::smpp::SmppCarrier;
 use heliograph::carrier::{
-    Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, Handed, Outgoing, SendOutcome,
+    Ack, BoxFuture, Carrier, CarrierEvent, CarrierStatus, Handed, InboundPart, Outgoing,
+    SendOutcome,
 };
 use heliograph::domain::receipt::{Evidence, Receipt, ReceiptStyle, Report};
+use heliograph::domain::text::TextStyle;
 use heliograph::domain::{CarrierId, Message, PartState, State as MessageState};
+use heliograph::smpp::status::{ESME_RINVDSTADR, ESME_RSYSERR, ESME_RTHROTTLED};
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::centre::{Centre, Open};
+use super::defect::Defect;
 use super::ledger::number_of;
+use super::life::HOUR_MS;
 use super::world::{State, World};
 
-const RESPONSE_TIMEOUT_MS: u64 = 10_000;
+pub const RESPONSE_TIMEOUT_MS: u64 = 10_000;
 /// An unreachable carrier is down after so long.
 const DOWN_AFTER_MS: u64 = 2_000;
 
@@ -33,23 +41,32 @@ pub struct Smsc {
     pub up: bool,
     /// Counts connections: what was under way on another one is lost.
     connection: u64,
+    pub speaks_smpp: bool,
+    /// Its network is up and lets nothing through.
+    pub silent_until: u64,
     pub window: usize,
+    pub sessions: usize,
     ids: Ids,
     last_id: u64,
     refuses: u64,
-    loses: u64,
-    names_handset: bool,
+    /// Messages of which it takes no segment.
+    doomed: BTreeSet<usize>,
+    pub loses: u64,
+    pub names_handset: bool,
+    /// Which copy an answer is of.
+    pub answers: BTreeMap<String, (usize, usize)>,
+    pub open: Open,
     receipts: BTreeMap<(u64, u64), Pending>,
     last_receipt: u64,
 }
 
 #[derive(Clone)]
-struct Pending {
+pub struct Pending {
     n: usize,
     copy: usize,
-    id: String,
-    state: PartState,
-    handset: String,
+    pub id: String,
+    pub state: PartState,
+    pub handset: String,
     /// It is the last word on its segment.
     counts: bool,
 }
@@ -59,19 +76,25 @@ impl Smsc {
         Smsc {
             up: true,
             connection: 0,
+            speaks_smpp: rng.random_range(0..2) == 0,
+            silent_until: 0,
             window: rng.random_range(1..20),
+            sessions: rng.random_range(1..3),
             ids: [Ids::Decimal, Ids::HexInResponse, Ids::Uuid][rng.random_range(0..3)],
             last_id: (n + 1) * 100_000_000 + rng.random_range(0..1_000_000),
             refuses: [0, 5, 25][rng.random_range(0..3)],
+            doomed: BTreeSet::new(),
             loses: [0, 2, 10][rng.random_range(0..3)],
             names_handset: rng.random_range(0..4) > 0,
+            answers: BTreeMap::new(),
+            open: Open::default(),
             receipts: BTreeMap::new(),
             last_receipt: 0,
         }
     }
 
     /// An id as the response has it and as the receipt has it.
-    fn next_id(&mut self) -> (String, String) {
+    pub fn next_id(&mut self) -> (String, String) {
         self.last_id += 1;
         let id = self.last_id;
         match self.ids {
@@ -90,10 +113,20 @@ pub struct SimCarrier {
     id: CarrierId,
     n: usize,
     world: World,
-    in_flight: parking_lot::Mutex<usize>,
-    changed: Notify,
+    way: Way,
     /// There is another receipt, or another connection.
-    planned: Notify,
+    planned: Arc<Notify>,
+}
+
+enum Way {
+    /// Over SMPP, by the real carrier.
+    Smpp(Arc<Centre>, Arc<SmppCarrier>),
+    /// As an adapter has it: whole messages, and call-backs.
+    Adapter {
+        in_flight: parking_lot::Mutex<usize>,
+        changed: Notify,
+        events: mpsc::Sender<CarrierEvent>,
+    },
 }
 
 /// Gives its place in the window back.
@@ -101,20 +134,39 @@ struct Place<'a>(&'a SimCarrier);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        *self.0.in_flight.lock() -= 1;
-        self.0.changed.notify_waiters();
+        if let Way::Adapter {
+            in_flight, changed, ..
+        } = &self.0.way
+        {
+            *in_flight.lock() -= 1;
+            changed.notify_waiters();
+        }
     }
 }
 
 impl SimCarrier {
-    pub fn new(n: usize, world: World) -> Arc<SimCarrier> {
+    pub fn new(n: usize, world: World, events: mpsc::Sender<CarrierEvent>) -> Arc<SimCarrier> {
+        let id = CarrierId::from(["north", "south"][n]);
+        let planned = Arc::new(Notify::new());
+        let speaks_smpp = world.lock().smscs[n].speaks_smpp;
+        let way = match speaks_smpp {
+            true => {
+                let centre = Centre::new(n, id.clone(), world.clone(), planned.clone());
+                let carrier = centre.carrier(events);
+                Way::Smpp(centre, carrier)
+            }
+            false => Way::Adapter {
+                in_flight: parking_lot::Mutex::new(0),
+                changed: Notify::new(),
+                events,
+            },
+        };
         Arc::new(SimCarrier {
-            id: CarrierId::from(["north", "south"][n]),
+            id,
             n,
             world,
-            in_flight: parking_lot::Mutex::new(0),
-            changed: Notify::new(),
-            planned: Notify::new(),
+            way,
+            planned,
         })
     }
 
@@ -124,31 +176,98 @@ impl SimCarrier {
         world.note(format_args!("{id}: {}", if up { "up" } else { "down" }));
         let smsc = &mut world.smscs[self.n];
         smsc.up = up;
+        smsc.silent_until = 0;
         smsc.connection += 1;
         drop(world);
-        self.changed.notify_waiters();
+        match &self.way {
+            Way::Smpp(centre, _) if !up => centre.cut(),
+            Way::Smpp(..) => {}
+            Way::Adapter { changed, .. } => changed.notify_waiters(),
+        }
         self.planned.notify_one();
     }
 
-    fn is_up(&self) -> bool {
+    /// Nothing goes through the network, and nobody is told. False where nothing can be silent.
+    pub fn fall_silent(&self, ms: u64) -> bool {
+        if matches!(self.way, Way::Adapter { .. }) {
+            return false;
+        }
+        let mut world = self.world.lock();
+        world.note(format_args!("{}: silent for {ms} ms", self.id));
+        world.smscs[self.n].silent_until = world.now_ms() + ms;
+        true
+    }
+
+    pub fn is_up(&self) -> bool {
         self.world.lock().smscs[self.n].up
+    }
+
+    /// Whether the centre can tell the server something.
+    pub fn reaches(&self) -> bool {
+        match &self.way {
+            Way::Smpp(centre, _) => centre.is_bound(),
+            Way::Adapter { .. } => self.is_up(),
+        }
     }
 
     fn connection(&self) -> u64 {
         self.world.lock().smscs[self.n].connection
     }
 
-    async fn deliver(&self, outgoing: &Outgoing<'_>) -> SendOutcome {
+    async fn send(&self, outgoing: Outgoing<'_>) -> Handed {
+        let message = outgoing.message;
+        let Some(n) = number_of(message) else {
+            self.world.fault("a message that nobody sent".to_owned());
+            return SendOutcome::Unavailable.into();
+        };
+        let Way::Smpp(_, carrier) = &self.way else {
+            let handed = self.deliver(n, &outgoing).await.into();
+            return self.world.lock().spoilt(handed);
+        };
+        {
+            let mut world = self.world.lock();
+            world.note(format_args!("{} <- message {n}", self.id));
+            world.on_the_wire(n, message, &self.id);
+            world.ledger.entries[n].unanswered += 1;
+            world.smscs[self.n].open.hand(n);
+        }
+        let mut handed = carrier.send(outgoing).await;
+        if self.world.lock().shows(Defect::PlaceGivenBackEarly) {
+            handed.place = None;
+            self.world.pause(1..50).await;
+        }
+        let mut world = self.world.lock();
+        let outcome = &handed.outcome;
+        world.note(format_args!("{} -> message {n}: {outcome:?}", self.id));
+        let known: Vec<&String> = match outcome {
+            SendOutcome::Sent { ids } => ids.iter().collect(),
+            SendOutcome::Unknown { taken } => taken.iter().flatten().collect(),
+            _ => Vec::new(),
+        };
+        for id in known {
+            match world.smscs[self.n].answers.get(id).copied() {
+                Some((of, copy)) if of == n => world.answered_once(n, copy),
+                other => world.fault(format!("message {n} has the id {id:?} of {other:?}")),
+            }
+        }
+        if !matches!(outcome, SendOutcome::Unknown { .. }) {
+            world.ledger.entries[n].unanswered -= 1;
+        }
+        let syncs = world.syncs;
+        world.smscs[self.n].open.tell(n, syncs);
+        world.spoilt(handed)
+    }
+
+    async fn deliver(&self, n: usize, outgoing: &Outgoing<'_>) -> SendOutcome {
         let message = outgoing.message;
         let connection = self.connection();
+        let Way::Adapter { in_flight, .. } = &self.way else {
+            return SendOutcome::Unavailable;
+        };
         if !self.is_up() {
             return SendOutcome::Unavailable;
         }
-        let Some(n) = number_of(message) else {
-            self.world.fault("a message that nobody sent".to_owned());
-            return SendOutcome::Unavailable;
-        };
-        *self.in_flight.lock() += 1;
+        *in_flight.lock() += 1;
         let _place = Place(self);
         {
             let mut world = self.world.lock();
@@ -276,35 +395,24 @@ impl SimCarrier {
     }
 
     fn refusal(&self, n: usize) -> Option<SendOutcome> {
-        let mut world = self.world.lock();
-        let refuses = world.smscs[self.n].refuses;
-        if world.calm || !world.chance(refuses) {
-            return None;
-        }
-        let refusal = match world.pick(0..10) {
-            0 => {
-                world.ledger.entries[n].refused = true;
-                SendOutcome::Permanent {
-                    status: 0x0B,
-                    detail: String::new(),
-                }
-            }
-            1..=5 => SendOutcome::Throttled {
-                status: 0x58,
-                retry_after_ms: None,
+        let status = self.world.lock().refusal(self.n, n)?;
+        let (detail, retry_after_ms) = (String::new(), None);
+        Some(match status {
+            ESME_RINVDSTADR => SendOutcome::Permanent { status, detail },
+            ESME_RTHROTTLED => SendOutcome::Throttled {
+                status,
+                retry_after_ms,
             },
             _ => SendOutcome::Temporary {
-                status: 0x08,
-                detail: String::new(),
-                retry_after_ms: None,
+                status,
+                detail,
+                retry_after_ms,
             },
-        };
-        world.note(format_args!("{}: refuses message {n}", self.id));
-        Some(refusal)
+        })
     }
 
     /// Hands out the receipts that are due, for as long as the server lives.
-    pub async fn report(self: Arc<Self>, events: mpsc::Sender<CarrierEvent>) {
+    pub async fn report(self: Arc<Self>) {
         loop {
             let due = {
                 let world = self.world.lock();
@@ -313,8 +421,8 @@ impl SimCarrier {
             };
             let now = self.world.now_ms();
             match due {
-                Some((key, pending)) if key.0 <= now && self.is_up() => {
-                    self.report_one(key, pending, &events).await;
+                Some((key, pending)) if key.0 <= now && self.reaches() => {
+                    self.report_one(key, pending).await;
                 }
                 Some((key, _)) if key.0 > now => self.planned_within(key.0 - now).await,
                 _ => self.planned.notified().await,
@@ -328,20 +436,7 @@ impl SimCarrier {
         let _ = tokio::time::timeout(wait, self.planned.notified()).await;
     }
 
-    async fn report_one(
-        &self,
-        key: (u64, u64),
-        pending: Pending,
-        events: &mpsc::Sender<CarrierEvent>,
-    ) {
-        let evidence = Evidence {
-            addresses: match self.world.lock().smscs[self.n].names_handset {
-                true => vec![pending.handset.clone(), "60777".to_owned()],
-                false => Vec::new(),
-            },
-            reference: None,
-        };
-        let (ack, answer) = oneshot::channel();
+    async fn report_one(&self, key: (u64, u64), mut pending: Pending) {
         {
             let mut world = self.world.lock();
             let (n, copy, state) = (pending.n, pending.copy, pending.state);
@@ -351,26 +446,19 @@ impl SimCarrier {
                 state.name()
             ));
             world.receipt_said(n, copy, state);
+            if world.shows(Defect::ReceiptMisread) {
+                pending.state = PartState::Undeliverable;
+            }
         }
-        let event = CarrierEvent::Receipt {
-            carrier: self.id.clone(),
-            receipt: Receipt {
-                id: pending.id.clone(),
-                report: Report::of(pending.state),
-                evidence,
-            },
-            style: ReceiptStyle::default(),
-            ack,
+        let taken = match &self.way {
+            Way::Smpp(centre, _) => centre.deliver_receipt(&pending).await,
+            Way::Adapter { .. } => self.call_back_receipt(&pending).await,
         };
-        if events.send(event).await.is_err() {
-            return std::future::pending().await;
-        }
-        let answer = tokio::time::timeout(Duration::from_millis(RESPONSE_TIMEOUT_MS), answer).await;
         let mut world = self.world.lock();
         let again = world.now_ms() + world.pick(5_000..60_000);
         let smsc = &mut world.smscs[self.n];
         smsc.receipts.remove(&key);
-        if matches!(answer, Ok(Ok(Ack::Taken))) {
+        if taken {
             if pending.counts {
                 world.ledger.entries[pending.n].copies[pending.copy].reported = true;
             }
@@ -380,11 +468,93 @@ impl SimCarrier {
             smsc.receipts.insert((again, number), pending);
         }
     }
+
+    async fn call_back_receipt(&self, pending: &Pending) -> bool {
+        let evidence = Evidence {
+            addresses: match self.world.lock().smscs[self.n].names_handset {
+                true => vec![pending.handset.clone(), "60777".to_owned()],
+                false => Vec::new(),
+            },
+            reference: None,
+        };
+        let receipt = Receipt {
+            id: pending.id.clone(),
+            report: Report::of(pending.state),
+            evidence,
+        };
+        self.call_back(|ack| CarrierEvent::Receipt {
+            carrier: self.id.clone(),
+            receipt,
+            style: ReceiptStyle::default(),
+            ack,
+        })
+        .await
+    }
+
+    /// Whether the server says that it has it.
+    async fn call_back(&self, event: impl FnOnce(oneshot::Sender<Ack>) -> CarrierEvent) -> bool {
+        let Way::Adapter { events, .. } = &self.way else {
+            return false;
+        };
+        let (ack, answer) = oneshot::channel();
+        if events.send(event(ack)).await.is_err() {
+            return std::future::pending().await;
+        }
+        let patience = Duration::from_millis(RESPONSE_TIMEOUT_MS);
+        let answer = tokio::time::timeout(patience, answer).await;
+        matches!(answer, Ok(Ok(Ack::Taken)))
+    }
+
+    /// Hands on a part of a text, and says whether the server has it.
+    pub async fn deliver_part(&self, part: InboundPart, provider_id: Option<String>) -> bool {
+        if self.world.lock().shows(Defect::TextForgotten) {
+            return true;
+        }
+        match &self.way {
+            Way::Smpp(centre, _) => centre.deliver_part(&part).await,
+            Way::Adapter { .. } => {
+                let carrier = self.id.clone();
+                self.call_back(|ack| CarrierEvent::Inbound {
+                    carrier,
+                    part,
+                    provider_id,
+                    ack,
+                })
+                .await
+            }
+        }
+    }
+}
+
+impl State {
+    /// Whether the centre refuses a message or a segment of it, and with which command_status.
+    pub fn refusal(&mut self, smsc: usize, n: usize) -> Option<u32> {
+        if self.smscs[smsc].doomed.contains(&n) {
+            return Some(ESME_RINVDSTADR);
+        }
+        let refuses = self.smscs[smsc].refuses;
+        if self.calm || !self.chance(refuses) {
+            return None;
+        }
+        let entry = &mut self.ledger.entries[n];
+        let status = match self.rng.random_range(0..10) {
+            // Of a message of which something is taken the rest is taken as well, sooner or later.
+            0 if entry.copies.is_empty() => {
+                entry.refused = true;
+                self.smscs[smsc].doomed.insert(n);
+                ESME_RINVDSTADR
+            }
+            0..=5 => ESME_RTHROTTLED,
+            _ => ESME_RSYSERR,
+        };
+        self.note(format_args!("smsc {smsc}: refuses message {n}"));
+        Some(status)
+    }
 }
 
 /// What becomes of a message at its carrier.
 #[derive(Clone, Copy)]
-struct Fate {
+pub struct Fate {
     /// None: its receipts never come.
     state: Option<PartState>,
     /// They overtake the responses.
@@ -392,7 +562,7 @@ struct Fate {
 }
 
 impl Fate {
-    fn drawn(world: &mut State) -> Fate {
+    pub fn drawn(world: &mut State) -> Fate {
         let state = match world.pick(0..100) {
             0..80 => Some(PartState::Delivered),
             80..92 => Some(PartState::Undeliverable),
@@ -403,7 +573,7 @@ impl Fate {
     }
 }
 
-fn plan_receipts(
+pub fn plan_receipts(
     world: &mut State,
     smsc: usize,
     (n, copy): (usize, usize),
@@ -452,19 +622,35 @@ impl Carrier for SimCarrier {
     }
 
     fn status(&self) -> CarrierStatus {
-        CarrierStatus {
-            connected: self.is_up(),
-            in_flight: u32::try_from(*self.in_flight.lock()).unwrap_or(u32::MAX),
-            headroom: 100.0,
+        match &self.way {
+            Way::Smpp(_, carrier) => carrier.status(),
+            Way::Adapter { in_flight, .. } => CarrierStatus {
+                connected: self.is_up(),
+                in_flight: u32::try_from(*in_flight.lock()).unwrap_or(u32::MAX),
+                headroom: 100.0,
+            },
+        }
+    }
+
+    fn text_style(&self) -> TextStyle {
+        match &self.way {
+            Way::Smpp(_, carrier) => carrier.text_style(),
+            Way::Adapter { .. } => TextStyle::default(),
         }
     }
 
     fn ready(&self) -> BoxFuture<'_, usize> {
-        Box::pin(async {
+        let (in_flight, changed) = match &self.way {
+            Way::Smpp(_, carrier) => return carrier.ready(),
+            Way::Adapter {
+                in_flight, changed, ..
+            } => (in_flight, changed),
+        };
+        Box::pin(async move {
             loop {
-                let changed = self.changed.notified();
+                let changed = changed.notified();
                 let window = self.world.lock().smscs[self.n].window;
-                let free = window.saturating_sub(*self.in_flight.lock());
+                let free = window.saturating_sub(*in_flight.lock());
                 if self.is_up() && free > 0 {
                     return free;
                 }
@@ -474,9 +660,13 @@ impl Carrier for SimCarrier {
     }
 
     fn down(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
+        let changed = match &self.way {
+            Way::Smpp(_, carrier) => return carrier.down(),
+            Way::Adapter { changed, .. } => changed,
+        };
+        Box::pin(async move {
             loop {
-                let changed = self.changed.notified();
+                let changed = changed.notified();
                 if self.is_up() {
                     changed.await;
                     continue;
@@ -490,10 +680,19 @@ impl Carrier for SimCarrier {
     }
 
     fn send<'a>(&'a self, outgoing: Outgoing<'a>) -> BoxFuture<'a, Handed> {
-        Box::pin(async move { self.deliver(&outgoing).await.into() })
+        Box::pin(async move {
+            let forgotten = self.world.lock().shows(Defect::LeaseForgotten);
+            if forgotten {
+                self.world.sleep(10 * HOUR_MS).await;
+            }
+            SimCarrier::send(self, outgoing).await
+        })
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {})
+        match &self.way {
+            Way::Smpp(_, carrier) => carrier.shutdown(),
+            Way::Adapter { .. } => Box::pin(async {}),
+        }
     }
 }

@@ -18,6 +18,8 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::time::Instant;
 
 use super::super::lost_pages::{torn, whole};
+use super::centre::Open;
+use super::defect::Defect;
 use super::handsets::Handsets;
 use super::ledger::Ledger;
 use super::plugins::Policies;
@@ -25,6 +27,8 @@ use super::smsc::Smsc;
 
 /// 2026-03-01: where every simulation begins.
 const START_MS: u64 = 1_772_323_200_000;
+/// One life of so many is not told how long nobody sets its clock.
+const LIFE_BY_SECONDS: u32 = 5;
 pub const PLENTY_OCTETS: u64 = 1 << 40;
 
 /// One simulation. A clone is the same one.
@@ -32,7 +36,10 @@ pub const PLENTY_OCTETS: u64 = 1 << 40;
 pub struct World(Arc<Mutex<State>>);
 
 pub struct State {
-    rng: StdRng,
+    pub rng: StdRng,
+    pub defect: Option<Defect>,
+    /// What the store's file held at the last sync that was one, where others only pretend.
+    covered: Option<Vec<u8>>,
     /// Milliseconds that have truly passed when the present life began.
     base_ms: u64,
     life_began: Option<Instant>,
@@ -40,6 +47,8 @@ pub struct State {
     /// How far the machine's clock is off, and whether somebody ever set it ahead.
     pub clock_off_ms: i64,
     pub clock_was_ahead: bool,
+    /// Nobody sets it before this moment of the true time.
+    pub clock_is_left_until_ms: u64,
     /// A server that starts takes the machine's clock as it is: by so much it was set ahead meanwhile.
     clock_at_start_ms: i64,
     pub taken_over_ms: u64,
@@ -72,16 +81,19 @@ pub enum Power {
 }
 
 impl World {
-    pub fn new(seed: u64, keep_trace: bool) -> World {
+    pub fn new(seed: u64, keep_trace: bool, defect: Option<Defect>) -> World {
         let mut rng = StdRng::seed_from_u64(seed);
         let smscs = (0..2).map(|n| Smsc::new(n, &mut rng)).collect();
         World(Arc::new(Mutex::new(State {
             rng,
+            defect,
+            covered: None,
             base_ms: 0,
             life_began: None,
             lives: 0,
             clock_off_ms: 0,
             clock_was_ahead: false,
+            clock_is_left_until_ms: 0,
             clock_at_start_ms: 0,
             taken_over_ms: 0,
             free_octets: PLENTY_OCTETS,
@@ -158,6 +170,18 @@ impl State {
         self.stopped = false;
         self.sync_fails = false;
         self.power = Power::On;
+        self.covered = None;
+        for smsc in &mut self.smscs {
+            smsc.open = Open::default();
+        }
+    }
+
+    /// Nobody sets the clock for so long. Some lives are told and sleep until something happens; the others
+    /// look every second, as they do by a machine's clock.
+    pub fn leave_clock_for(&mut self, ms: u64) {
+        if !self.lives.is_multiple_of(LIFE_BY_SECONDS) {
+            self.clock_is_left_until_ms = self.now_ms() + ms;
+        }
     }
 
     pub fn end_life(&mut self, downtime_ms: u64) {
@@ -204,6 +228,9 @@ impl State {
             return Err(std::io::Error::other("the disk failed"));
         }
         self.syncs += 1;
+        if self.shows(Defect::SyncPretended) {
+            self.covered = Some(whole(file)?);
+        }
         if let Power::Failing(durable) = &mut self.power {
             *durable = Some(whole(file)?);
         }
@@ -216,6 +243,7 @@ impl State {
         let Power::Failing(Some(durable)) = std::mem::replace(&mut self.power, Power::On) else {
             return Ok(());
         };
+        let durable = self.covered.take().unwrap_or(durable);
         let file = File::options()
             .read(true)
             .write(true)
@@ -260,5 +288,11 @@ impl Times for Machine {
 
     fn monotonic(&self) -> std::time::Instant {
         Instant::now().into_std()
+    }
+
+    fn undisturbed(&self) -> Duration {
+        let world = self.world.lock();
+        let left = world.clock_is_left_until_ms.saturating_sub(world.now_ms());
+        Duration::from_millis(left)
     }
 }
