@@ -234,9 +234,9 @@ async fn webhooks(run: Run) -> Outcome {
     // The last receipt of these may be on its way from the carrier still.
     let owed = async || {
         let owed = rig.metric(&["heliograph_webhooks_owed"]).await as usize;
-        (owed >= away.accepted.len()).then_some(())
+        (owed >= away.accepted.len()).then_some(owed)
     };
-    eventually("the receipts wait for the silent target", owed).await;
+    let waiting = eventually("the receipts wait for the silent target", owed).await;
     if !rig.is_running() {
         faults.push("the server has ended".to_owned());
     }
@@ -245,7 +245,7 @@ async fn webhooks(run: Run) -> Outcome {
         "submission to webhook, p99: {:.1} ms beside a good one, {:.1} ms beside it; {} receipts wait",
         before.as_secs_f64() * 1e3,
         with.as_secs_f64() * 1e3,
-        away.accepted.len()
+        waiting
     ))
 }
 
