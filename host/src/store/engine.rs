@@ -83,33 +83,36 @@ pub(super) fn gone_is_none<T>(read: sled::Result<Option<T>>) -> Result<Option<T>
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_LOOK: Duration = Duration::from_millis(20);
 
-/// Opens the database, waiting a moment for whoever has it: a server that is just ending, or a child of
-/// one that was killed and that holds its descriptors until it runs its own program.
-fn open_database(config: &sled::Config, directory: &Path) -> Result<sled::Db, StoreError> {
+/// Attempts to take the database until one finds it free, or `None` after two seconds: who has it may be a
+/// server that is just ending, or a child of one, which holds its descriptors until it runs its own program.
+pub(super) fn wait_for_lock<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let given_up = Instant::now() + LOCK_PATIENCE;
     loop {
-        // sled panics on some kinds of damage; that must end in a message, not in an abort.
-        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
-        let opened = opened.map_err(|_| {
-            StoreError::Corrupt(
-                "sled could not recover its log: restore a copy of the directory".into(),
-            )
-        })?;
-        match opened {
-            Ok(db) => return Ok(db),
-            Err(error) if is_locked(&error) && Instant::now() < given_up => {
-                std::thread::sleep(LOCK_LOOK);
-            }
-            Err(error) if is_locked(&error) => {
-                return Err(StoreError::Io(format!(
-                    "{}: another process has this database open",
-                    directory.display()
-                )));
-            }
-            Err(error) => {
-                return Err(StoreError::Io(format!("{}: {error}", directory.display())));
-            }
+        match attempt() {
+            None if Instant::now() < given_up => std::thread::sleep(LOCK_LOOK),
+            ended => return ended,
         }
+    }
+}
+
+fn open_database(config: &sled::Config, directory: &Path) -> Result<sled::Db, StoreError> {
+    let opened = wait_for_lock(|| {
+        // sled panics on some kinds of damage; that must end in a message, not in an abort.
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open())) {
+            Ok(Err(error)) if is_locked(&error) => None,
+            ended => Some(ended),
+        }
+    });
+    match opened {
+        Some(Ok(Ok(db))) => Ok(db),
+        Some(Ok(Err(error))) => Err(StoreError::Io(format!("{}: {error}", directory.display()))),
+        Some(Err(_)) => Err(StoreError::Corrupt(
+            "sled could not recover its log: restore a copy of the directory".into(),
+        )),
+        None => Err(StoreError::Io(format!(
+            "{}: another process has this database open",
+            directory.display()
+        ))),
     }
 }
 

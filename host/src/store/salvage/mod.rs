@@ -14,6 +14,7 @@ use std::path::Path;
 use fs2::FileExt as _;
 
 use super::apply::damage;
+use super::engine::wait_for_lock;
 use super::keys::{self, Key};
 use super::manifest::Manifest;
 use super::optout;
@@ -423,7 +424,7 @@ fn closed_is_refused(contents: &Contents) -> Result<(), StoreError> {
     }
 }
 
-/// Keeps a server from starting meanwhile; refused where one runs.
+/// Keeps a server from starting meanwhile; refused where one runs and does not end soon.
 fn lock(directory: &Path) -> Result<Option<File>, StoreError> {
     let path = directory.join("sled").join("db");
     let file = match File::open(&path) {
@@ -433,9 +434,14 @@ fn lock(directory: &Path) -> Result<Option<File>, StoreError> {
         }
         Err(error) => return Err(StoreError::Io(format!("{}: {error}", path.display()))),
     };
-    match file.try_lock_exclusive() {
-        Ok(()) => Ok(Some(file)),
-        Err(_) => Err(StoreError::Limit(format!(
+    let locked = wait_for_lock(|| match file.try_lock_exclusive() {
+        Err(error) if error.kind() == fs2::lock_contended_error().kind() => None,
+        ended => Some(ended),
+    });
+    match locked {
+        Some(Ok(())) => Ok(Some(file)),
+        Some(Err(error)) => Err(StoreError::Io(format!("{}: {error}", path.display()))),
+        None => Err(StoreError::Limit(format!(
             "{} is in use: stop the server first, or look at a copy of the directory",
             directory.display()
         ))),

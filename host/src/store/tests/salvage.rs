@@ -91,6 +91,21 @@ async fn a_store_in_use_is_left_alone() {
     assert!(matches!(refused, Err(StoreError::Limit(why)) if why.contains("in use")));
 }
 
+#[tokio::test]
+async fn a_store_that_is_just_being_left_is_waited_for() {
+    let (rig, _) = closed().await;
+    let files = files(&rig);
+    let held = std::fs::File::open(files.path().join("sled/db")).unwrap();
+    fs2::FileExt::lock_exclusive(&held).unwrap();
+    let leaving = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(held);
+    });
+    let checked = salvage::check(files.path(), None);
+    leaving.join().unwrap();
+    assert_eq!(checked.unwrap().messages, 600);
+}
+
 /// Every `step` octets of the log one bit is flipped: each time the store is refused and its files are
 /// left as they are, or nothing is missing.
 #[tokio::test]
