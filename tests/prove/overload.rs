@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::offer::{Answers, Offer, offer};
 use super::{Outcome, Part, Run, Statement, backlog};
+use crate::processors::Split;
 use crate::{KEY, OTHER_KEY, Plan, Rig, sms};
 
 pub const STATEMENT: Statement = Statement {
@@ -116,7 +117,13 @@ async fn greedy(run: Run) -> Outcome {
 
 async fn crowds(run: Run) -> Outcome {
     let time = Duration::from_secs(run.pick(2, 10) as u64);
-    let mut rig = Rig::start(plan(None)).await;
+    // Four thousand clients and a carrier need a processor themselves.
+    let split = if run.long { Split::take() } else { None };
+    let mut rig = Rig::start(Plan {
+        processors: split.as_ref().map(|s| s.server.clone()),
+        ..plan(None)
+    })
+    .await;
     // As many at once as an application would have; each submits again as soon as it is answered.
     let closed = Offer {
         key: KEY,
@@ -129,7 +136,11 @@ async fn crowds(run: Run) -> Outcome {
     let capacity = peak.accepted.len() as f64 / began.elapsed().as_secs_f64();
     let before = rig.rss_mib();
     let mut faults = Vec::new();
-    let mut notes = vec![format!("capacity {capacity:.0}/s")];
+    let alone = match &split {
+        Some(split) => format!("the server on processor {} alone", split.server),
+        None => "clients on the server's processors".to_owned(),
+    };
+    let mut notes = vec![format!("{alone}: capacity {capacity:.0}/s")];
     let mut all = vec![peak];
     for (times, label) in [(2.0, "2x"), (5.0, "5x"), (10.0, "10x")] {
         let crowd = Offer {

@@ -18,6 +18,7 @@ pub mod fuzz;
 pub mod guests;
 pub mod http;
 pub mod pace;
+pub mod processors;
 #[path = "../prove/mod.rs"]
 pub mod prove;
 pub mod registry;
@@ -107,6 +108,8 @@ pub struct Plan {
     pub retention_days: Option<u32>,
     /// Environment variables of the server.
     pub environment: Vec<(String, String)>,
+    /// The processors that the server keeps to, as `taskset --cpu-list` takes them; else all.
+    pub processors: Option<String>,
 }
 
 impl Default for Plan {
@@ -127,6 +130,7 @@ impl Default for Plan {
             pace: None,
             retention_days: None,
             environment: Vec::new(),
+            processors: None,
         }
     }
 }
@@ -139,6 +143,7 @@ pub struct Rig {
     pub webhooks: Webhooks,
     pace: Option<Pace>,
     environment: Vec<(String, String)>,
+    processors: Option<String>,
     server: Option<Child>,
 }
 
@@ -180,6 +185,7 @@ impl Rig {
             webhooks,
             pace: plan.pace,
             environment: plan.environment,
+            processors: plan.processors,
             server: None,
         };
         rig.write_policy(&plan.policy);
@@ -321,10 +327,18 @@ reconnect_max_ms = 500
             .append(true)
             .open(self.dir.path().join("server.log"))
             .expect("the log");
-        let mut command = match self.pace {
-            None => Command::new(binary()),
+        let program = match self.pace {
+            None => binary(),
             // The same server by another clock.
-            Some(_) => Command::new(binary().with_file_name("prove")),
+            Some(_) => binary().with_file_name("prove"),
+        };
+        let mut command = match &self.processors {
+            None => Command::new(program),
+            Some(processors) => {
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", processors]).arg(program);
+                command
+            }
         };
         command.arg("serve");
         match self.pace {

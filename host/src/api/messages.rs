@@ -40,6 +40,9 @@ pub async fn submit(api: Arc<Api>, request: Request) -> Result<Response, Problem
     let caller = api.authorize(&parts, Scope::Send)?;
     let key = idempotency_key(&parts.headers)?;
     let bytes = read_body(&parts.headers, body, body_max::MESSAGE).await?;
+    if api.pipeline.is_full(&caller.account.id) {
+        return Err(store_problem(StoreError::Busy));
+    }
     let idempotency = key.map(|key| idempotency(caller, key.to_owned(), &bytes));
     let submission = api.requests.submission(
         json::parse(&bytes)?,

@@ -106,6 +106,21 @@ impl Gate {
         })
     }
 
+    /// Whether one more of this account would not be let in, before anything is made of it. One that is told so
+    /// counts as refused.
+    pub fn is_full(&self, account: &AccountId) -> bool {
+        let limit = self.limit.load(Relaxed);
+        let full = self.under_way.load(Relaxed) >= limit || {
+            let inner = self.inner.lock();
+            let of_account = inner.by_account.get(account);
+            of_account.is_some_and(|n| *n >= limit / 2)
+        };
+        if full {
+            self.refused.fetch_add(1, Relaxed);
+        }
+        full
+    }
+
     fn leave(&self, account: &AccountId, since: Instant, now: Instant) {
         let before = self.under_way.fetch_sub(1, Relaxed);
         let mut inner = self.inner.lock();
@@ -271,6 +286,9 @@ mod tests {
             .filter_map(|_| gate.enter(&greedy, start))
             .collect();
         assert_eq!(crowd.len(), LIMIT_FIRST / 2);
+        assert!(gate.is_full(&greedy));
+        assert!(!gate.is_full(&modest));
+        assert_eq!(gate.stats().refused, LIMIT_FIRST as u64 / 2 + 1);
         assert!(gate.enter(&modest, start).is_some());
         drop(crowd);
         assert!(gate.enter(&greedy, start).is_some());

@@ -53,6 +53,7 @@ pub use policy::Policy;
 pub use submit::{Preview, Submission, SubmitError, Submitted};
 
 use crate::clock::Clock;
+use crate::domain::AccountId;
 use crate::plugin::HttpClient;
 use crate::store::{Recorder, Store};
 use numbers::Numbers;
@@ -168,6 +169,11 @@ impl Pipeline {
     /// Submissions that are worked on, how many may be, and how many were refused for that.
     pub fn gate(&self) -> gate::GateStats {
         self.gate.stats()
+    }
+
+    /// Whether a submission of this account would find no room: who asks first spares himself the reading of it.
+    pub fn is_full(&self, account: &AccountId) -> bool {
+        self.gate.is_full(account)
     }
 
     fn random_u64(&self) -> u64 {

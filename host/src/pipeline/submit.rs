@@ -96,6 +96,9 @@ impl Pipeline {
         submission: Submission,
         idempotency: Option<Idempotency>,
     ) -> Result<Submitted, SubmitError> {
+        if self.is_full(&account.id) {
+            return Err(SubmitError::Store(StoreError::Busy));
+        }
         let _running = match &idempotency {
             Some(key) => Some(self.hold_key(account, &key.key)?),
             None => None,
