@@ -551,6 +551,10 @@ impl Committer {
 
     /// How long to sleep where no command comes.
     fn next_wake(&self) -> Duration {
+        // What is due is not handed out any more, and would wake this at once for ever.
+        if self.shared.check_running().is_err() {
+            return IDLE_POLL;
+        }
         if !self.handed.is_empty() {
             return TICKET_POLL;
         }
