@@ -114,6 +114,57 @@ async fn a_failed_sync_stops_intake_and_hands_nothing_out_but_reads_go_on() {
     assert!(is_pending(&mut claim).await);
 }
 
+/// A clock that counts how often it is looked at.
+struct Watched {
+    looks: Arc<AtomicU64>,
+    began: std::time::Instant,
+}
+
+impl crate::clock::Times for Watched {
+    fn wall(&self) -> u64 {
+        1_800_000_000_000 + self.steady()
+    }
+
+    fn steady(&self) -> u64 {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        u64::try_from(self.began.elapsed().as_millis()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_has_stopped_is_not_woken_by_what_is_due() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    let broken = Arc::new(AtomicBool::new(false));
+    let switch = broken.clone();
+    options.probes.sync = Arc::new(move |_| match switch.load(Ordering::Relaxed) {
+        true => Err(std::io::Error::other("I/O error")),
+        false => Ok(()),
+    });
+    let looks = Arc::new(AtomicU64::new(0));
+    let clock = Clock::of(Watched {
+        looks: looks.clone(),
+        began: std::time::Instant::now(),
+    });
+    let store = Store::open(options, clock.clone()).unwrap();
+    let due = message(clock.now(), 1);
+    store.accept(due, None).await.unwrap();
+    broken.store(true, Ordering::Relaxed);
+    let refused = store.accept(message(clock.now(), 2), None).await;
+    assert!(
+        matches!(refused, Err(StoreError::Stopped(_))),
+        "{refused:?}"
+    );
+    let north = lane("north");
+    let mut claim = std::pin::pin!(store.claim(&north, 1));
+    assert!(is_pending(&mut claim).await);
+    let before = looks.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let looks = looks.load(Ordering::Relaxed) - before;
+    // It was one a millisecond.
+    assert!(looks < 50, "{looks} looks at the clock in half a second");
+}
+
 #[tokio::test]
 async fn an_emptier_database_than_the_manifest_knows_is_refused() {
     let rig = Rig::new();
