@@ -41,8 +41,8 @@ use crate::pipeline::account::WebhookSecret;
 use crate::pipeline::inbound_routes::InboundRoutes;
 use crate::pipeline::numbers::{Numbers, TableFiles};
 use crate::pipeline::{
-    Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, notify as outbox,
-    phones, receive, trial, watch as watch_plugins,
+    Account, Accounts, Carriers, Limits, Parts, Pipeline, Policy, dispatch, lasting,
+    notify as outbox, phones, receive, trial, watch as watch_plugins,
 };
 use crate::plugin::{
     CodeCache, CompileMode, ComponentLimits, Engine, EngineLimits, Host, HyperClient,
@@ -292,11 +292,10 @@ fn run(
         tokio::spawn(dispatch::run(pipeline.clone(), work_stopped.clone())),
         tokio::spawn(trial::run(pipeline.clone(), work_stopped.clone())),
         tokio::spawn(phones::run(pipeline.clone(), work_stopped.clone())),
-        tokio::spawn(outbox::run(
-            pipeline.clone(),
-            api::webhook_render(),
-            work_stopped.clone(),
-        )),
+        tokio::spawn(lasting({
+            let (pipeline, stopped) = (pipeline.clone(), work_stopped.clone());
+            move || outbox::run(pipeline.clone(), api::webhook_render(), stopped.clone())
+        })),
         tokio::spawn(watch_plugins::run(pipeline.clone(), work_stopped.clone())),
     ];
     let back = vec![tokio::spawn(receive::run(

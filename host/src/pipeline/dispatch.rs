@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::decide::{is_exempt, restore_body};
-use super::lease::Lease;
+use super::lease::{Lease, lasting};
 use super::retry::{self, Step};
 use super::{Pipeline, stopped};
 use crate::carrier::{Carrier, Handed, Outgoing, SendOutcome};
@@ -30,9 +30,6 @@ const DECISION_FRESH: Duration = Duration::from_secs(300);
 /// How long the queue of an unreachable carrier rests when none of its messages could fail over.
 const DRAIN_PAUSE: Duration = Duration::from_secs(1);
 
-/// Before a task that ended in a panic begins anew.
-const PANIC_PAUSE: Duration = Duration::from_secs(1);
-
 /// Runs dispatch until `stop` turns true: a task for each carrier, one for what needs a decision.
 /// Returns when every lease has been given back.
 pub async fn run(pipeline: Arc<Pipeline>, stop: watch::Receiver<bool>) {
@@ -45,21 +42,6 @@ pub async fn run(pipeline: Arc<Pipeline>, stop: watch::Receiver<bool>) {
     }
     tasks.spawn(lasting(move || decide_task(pipeline.clone(), stop.clone())));
     while tasks.join_next().await.is_some() {}
-}
-
-/// Begins a task anew that ended in a panic: one carrier's queue would stand still until the next
-/// restart. What it had in hand is given back by its leases.
-async fn lasting<F>(task: impl Fn() -> F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    while let Err(error) = tokio::spawn(task()).await {
-        if !error.is_panic() {
-            return;
-        }
-        tracing::error!("a task of dispatch panicked; it begins anew");
-        tokio::time::sleep(PANIC_PAUSE).await;
-    }
 }
 
 async fn carrier_task(

@@ -1,6 +1,6 @@
-//! A message that is leased to whoever works on it. One that is dropped without being settled (a task
-//! that panicked, and all that it had in hand) is given back: were it forgotten, it would wait for the
-//! next restart.
+//! What is leased to whoever works on it: a message, or what a client is owed. What is dropped without being
+//! settled (a task that panicked, and all that it had in hand) is given back: were it forgotten, it would wait
+//! for the next restart.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -9,8 +9,11 @@ use std::time::Duration;
 use super::Pipeline;
 use crate::carrier::Place;
 use crate::domain::{Attempt, AttemptOutcome, Lane, Message, MessageId, Reason};
+use crate::store::{OutboxEntry, WebhookOutcome};
 
-/// Before a decision that ended in a panic is tried again.
+/// Before a task that ended in a panic begins anew.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
+/// Before what ended in a panic is tried again: a decision, or the bringing of what is owed.
 const PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) struct Lease {
@@ -81,6 +84,82 @@ impl Drop for Lease {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(self.pipeline.clone().give_back(self.message.id));
         }
+    }
+}
+
+/// A webhook or a deliver_sm that a client is owed.
+pub struct Debt {
+    pipeline: Arc<Pipeline>,
+    entry: OutboxEntry,
+    settled: bool,
+}
+
+impl Pipeline {
+    /// Webhooks that are due, at most `max`; waits until there is one.
+    pub(super) async fn webhooks_due(self: &Arc<Self>, max: usize) -> Vec<Debt> {
+        self.debts(self.store.claim_webhooks(max).await)
+    }
+
+    /// The same of what waits for an ESME.
+    pub async fn deliveries_due(self: &Arc<Self>, system_id: &Arc<str>, max: usize) -> Vec<Debt> {
+        self.debts(self.store.claim_deliveries(system_id, max).await)
+    }
+
+    fn debts(self: &Arc<Self>, entries: Vec<OutboxEntry>) -> Vec<Debt> {
+        let debt = |entry| Debt {
+            pipeline: self.clone(),
+            entry,
+            settled: false,
+        };
+        entries.into_iter().map(debt).collect()
+    }
+}
+
+impl Debt {
+    /// Counts one more attempt and does as `outcome` says; durable with the next commit.
+    pub async fn settle(mut self, outcome: WebhookOutcome) {
+        let settled = self.pipeline.store.settle_owed(self.entry.clone(), outcome);
+        if let Err(error) = settled.await {
+            tracing::warn!(%error, "what came of something owed could not be written; it will be sent again");
+        }
+        self.settled = true;
+    }
+}
+
+impl Drop for Debt {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            tracing::error!(message = %self.entry.message, "what a client is owed was dropped; it is given back");
+            let (store, entry) = (self.pipeline.store.clone(), self.entry.clone());
+            let again = WebhookOutcome::RetryAt(self.pipeline.clock.now().plus(PAUSE));
+            runtime.spawn(async move { store.settle_owed(entry, again).await });
+        }
+    }
+}
+
+impl Deref for Debt {
+    type Target = OutboxEntry;
+
+    fn deref(&self) -> &OutboxEntry {
+        &self.entry
+    }
+}
+
+/// Begins a task anew that ended in a panic: a whole queue would stand still until the next restart. What it had
+/// in hand is given back by its leases.
+pub async fn lasting<F>(task: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    while let Err(error) = tokio::spawn(task()).await {
+        if !error.is_panic() {
+            return;
+        }
+        tracing::error!("a task panicked; it begins anew");
+        tokio::time::sleep(PANIC_PAUSE).await;
     }
 }
 

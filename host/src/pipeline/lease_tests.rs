@@ -13,7 +13,7 @@ use crate::domain::{
 };
 use crate::pipeline::numbers::Numbers;
 use crate::pipeline::submit::Submission;
-use crate::pipeline::{Account, Accounts, Carriers, Limits, Parts, Policy, dispatch};
+use crate::pipeline::{Account, Accounts, Carriers, Limits, Parts, Policy, dispatch, notify};
 use crate::plugin::{Engine, EngineLimits, Host, HyperClient, MemoryState};
 use crate::store::{self, Store};
 
@@ -145,6 +145,10 @@ impl Rig {
     }
 
     async fn submit(&self, to: &str) -> MessageId {
+        self.submit_telling(to, None).await
+    }
+
+    async fn submit_telling(&self, to: &str, receipt_url: Option<&str>) -> MessageId {
         let account = self.pipeline.accounts.get(&AccountId::from("acme"));
         let submission = Submission {
             originator: Address::originator("Acme").unwrap(),
@@ -153,7 +157,7 @@ impl Rig {
             class: None,
             send_at: None,
             validity_seconds: None,
-            receipt_url: None,
+            receipt_url: receipt_url.map(str::to_owned),
             reference: String::new(),
             metadata: Vec::new(),
             tlvs: Vec::new(),
@@ -216,4 +220,38 @@ async fn a_carriers_task_that_panics_begins_anew() {
     let id = rig.submit("447700900123").await;
     let message = rig.reaches(id, State::Enroute).await;
     assert!(!message.duplicate_risk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_whose_task_panics_is_brought_again() {
+    let rig = Rig::start(0, 0).await;
+    let id = rig
+        .submit_telling("447700900123", Some("http://127.0.0.1:9/"))
+        .await;
+    rig.reaches(id, State::Enroute).await;
+    let ended = rig.pipeline.store.update(id, |message| {
+        message.enter(NOW, State::Delivered, Reason::Receipt, "");
+    });
+    ended.await.unwrap();
+    let (panics, (told, mut rendered)) = (AtomicUsize::new(1), tokio::sync::mpsc::channel(8));
+    let render: notify::Render = Arc::new(move |entry, _| {
+        told.try_send(entry.attempts).unwrap();
+        maybe_panic(&panics);
+        Vec::new()
+    });
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(notify::run(rig.pipeline.clone(), render, stopped));
+    assert_eq!(rendered.recv().await, Some(0));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(rendered.is_empty(), "not at once");
+    // Due a while after it was given back, whenever that was.
+    for minutes in 1..1_000 {
+        rig.clock.set(NOW.plus(PAUSE * minutes));
+        let again = tokio::time::timeout(Duration::from_millis(20), rendered.recv());
+        if let Ok(attempts) = again.await {
+            assert_eq!(attempts, Some(1));
+            return;
+        }
+    }
+    panic!("it is never brought again");
 }

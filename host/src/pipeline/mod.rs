@@ -49,6 +49,7 @@ pub use alter::{Changed, Replacement};
 pub use carriers::Carriers;
 pub use events::{EventKind, Events};
 pub use exchange::NotExchanged;
+pub use lease::{Debt, lasting};
 pub use policy::Policy;
 pub use submit::{Preview, Submission, SubmitError, Submitted};
 

@@ -59,7 +59,7 @@ pub async fn run(pipeline: Arc<Pipeline>, render: Render, mut stop: watch::Recei
         let entries = tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
-            entries = pipeline.store.claim_webhooks(all.available_permits().max(1)) => entries,
+            entries = pipeline.webhooks_due(all.available_permits().max(1)) => entries,
         };
         let mut place = Some(place);
         for entry in entries {
@@ -75,16 +75,14 @@ pub async fn run(pipeline: Arc<Pipeline>, render: Render, mut stop: watch::Recei
                 Err(wait) => {
                     let spread = wait.mul_f64(0.5 + pipeline.random_unit());
                     let later = pipeline.clock.now().plus(spread);
-                    pipeline
-                        .settle_webhook(entry, WebhookOutcome::Busy(later))
-                        .await;
+                    entry.settle(WebhookOutcome::Busy(later)).await;
                     continue;
                 }
             };
             let (pipeline, render) = (pipeline.clone(), render.clone());
             tokio::spawn(async move {
                 let outcome = pipeline.deliver(&entry, &render).await;
-                pipeline.settle_webhook(entry, outcome).await;
+                entry.settle(outcome).await;
                 drop((seat, permit));
             });
         }
@@ -94,12 +92,6 @@ pub async fn run(pipeline: Arc<Pipeline>, render: Render, mut stop: watch::Recei
 }
 
 impl Pipeline {
-    async fn settle_webhook(&self, entry: OutboxEntry, outcome: WebhookOutcome) {
-        if let Err(error) = self.store.settle_owed(entry, outcome).await {
-            tracing::warn!(%error, "a webhook's outcome could not be written; it will be sent again");
-        }
-    }
-
     async fn deliver(&self, entry: &OutboxEntry, render: &Render) -> WebhookOutcome {
         let body = match self.body_of(entry, render).await {
             Ok(Some(body)) => body,

@@ -33,7 +33,10 @@ pub async fn run(
         let event = tokio::select! {
             biased;
             _ = sweep.tick() => {
-                pipeline.pass_on_overdue(&assembly).await;
+                // On a task of its own as well: a panic would end the way back.
+                let (pipeline, assembly) = (pipeline.clone(), assembly.clone());
+                let passing = async move { pipeline.pass_on_overdue(&assembly).await };
+                let _ = tokio::spawn(passing).await;
                 continue;
             }
             event = events.recv() => event,

@@ -16,10 +16,10 @@ use super::binds::{Party, Turn};
 use super::{inbound, receipt};
 use crate::clock::Timestamp;
 use crate::domain::{Message, State};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Debt, Pipeline};
 use crate::smpp::link::{Answer, Requests};
 use crate::smpp::status::{self, Class};
-use crate::store::{OutboxEntry, OutboxKind, StoreError, WebhookOutcome};
+use crate::store::{OutboxKind, StoreError, WebhookOutcome};
 
 /// Entries claimed at once, where the sessions' windows are that large: a claim is answered with a
 /// commit, so small ones would bound the rate. As many wait at most for a session to have room.
@@ -67,7 +67,7 @@ pub async fn run(
             () = courier.room_or_nobody(), if !held.is_empty() => {}
         }
     }
-    courier.put_all_back(&mut held, &mut under_way);
+    put_all_back(&mut held, &mut under_way);
     while under_way.join_next().await.is_some() {}
 }
 
@@ -92,7 +92,7 @@ fn now() -> std::time::Instant {
 
 impl Courier {
     /// Waits for a session and for something to deliver.
-    async fn batch(&self) -> Vec<(OutboxEntry, Parcel)> {
+    async fn batch(&self) -> Vec<(Debt, Parcel)> {
         loop {
             let entries = self.claim().await;
             match self.parcels(&entries).await {
@@ -100,7 +100,7 @@ impl Courier {
                 Err(error) => {
                     tracing::warn!(system_id = %self.party.system.id, %error, "deliveries cannot be read");
                     for entry in entries {
-                        self.put_back(entry).await;
+                        put_back(entry).await;
                     }
                     tokio::time::sleep(STORE_PAUSE).await;
                 }
@@ -108,8 +108,7 @@ impl Courier {
         }
     }
 
-    async fn claim(&self) -> Vec<OutboxEntry> {
-        let store = &self.pipeline.store;
+    async fn claim(&self) -> Vec<Debt> {
         let party = &self.party;
         loop {
             let changed = party.changed.notified();
@@ -118,7 +117,8 @@ impl Courier {
                 self.changed_or_rested(changed).await;
                 continue;
             }
-            let claimed = store.claim_deliveries(&party.system.id, window.min(CLAIM_MAX));
+            let max = window.min(CLAIM_MAX);
+            let claimed = self.pipeline.deliveries_due(&party.system.id, max);
             tokio::pin!(changed, claimed);
             loop {
                 tokio::select! {
@@ -158,19 +158,18 @@ impl Courier {
 
     fn take_in(
         self: &Arc<Courier>,
-        batch: Vec<(OutboxEntry, Parcel)>,
-        held: &mut VecDeque<(OutboxEntry, Requests)>,
+        batch: Vec<(Debt, Parcel)>,
+        held: &mut VecDeque<(Debt, Requests)>,
         under_way: &mut JoinSet<()>,
     ) {
         for (entry, parcel) in batch {
-            let courier = self.clone();
             match parcel {
                 Parcel::Send(requests) => held.push_back((entry, requests)),
                 Parcel::Nothing => {
-                    under_way
-                        .spawn(async move { courier.settle(entry, WebhookOutcome::Done).await });
+                    under_way.spawn(entry.settle(WebhookOutcome::Done));
                 }
                 Parcel::Unsendable => {
+                    let courier = self.clone();
                     under_way.spawn(async move { courier.bury(entry).await });
                 }
             }
@@ -180,7 +179,7 @@ impl Courier {
     /// Sends what the sessions have room for. Without a session, what is held goes back.
     fn send(
         self: &Arc<Courier>,
-        held: &mut VecDeque<(OutboxEntry, Requests)>,
+        held: &mut VecDeque<(Debt, Requests)>,
         under_way: &mut JoinSet<()>,
     ) {
         while !held.is_empty()
@@ -191,24 +190,13 @@ impl Courier {
             under_way.spawn(async move { courier.deliver(entry, requests, turn).await });
         }
         if !self.party.receives() {
-            self.put_all_back(held, under_way);
+            put_all_back(held, under_way);
         }
     }
 
-    fn put_all_back(
-        self: &Arc<Courier>,
-        held: &mut VecDeque<(OutboxEntry, Requests)>,
-        under_way: &mut JoinSet<()>,
-    ) {
-        for (entry, _) in held.drain(..) {
-            let courier = self.clone();
-            under_way.spawn(async move { courier.put_back(entry).await });
-        }
-    }
-
-    async fn parcels(&self, entries: &[OutboxEntry]) -> Result<Vec<Parcel>, StoreError> {
+    async fn parcels(&self, entries: &[Debt]) -> Result<Vec<Parcel>, StoreError> {
         let store = &self.pipeline.store;
-        let status = |e: &&OutboxEntry| matches!(e.kind, OutboxKind::Status(_));
+        let status = |e: &&Debt| matches!(e.kind, OutboxKind::Status(_));
         let ids = entries.iter().filter(status).map(|e| e.message).collect();
         let mut messages = store.find_many(ids).await?.into_iter();
         let at = self.pipeline.clock.now();
@@ -248,7 +236,7 @@ impl Courier {
     }
 
     /// Sends one delivery, all of its deliver_sm on one session, and settles it.
-    async fn deliver(&self, entry: OutboxEntry, requests: Requests, turn: Turn) {
+    async fn deliver(&self, entry: Debt, requests: Requests, turn: Turn) {
         let count = requests.len() as u64;
         let answers = turn.bound.link.send(requests).await;
         let bound = turn.bound.clone();
@@ -265,7 +253,7 @@ impl Courier {
                     counter.fetch_add(1, Ordering::Relaxed);
                     bound.delivered.fetch_add(count, Ordering::Relaxed);
                     drop(turn);
-                    self.settle(entry, WebhookOutcome::Done).await;
+                    entry.settle(WebhookOutcome::Done).await;
                 }
                 Class::Throttled => {
                     bound.rest(now() + THROTTLED);
@@ -278,11 +266,11 @@ impl Courier {
                 }
             },
             Some(Answer::TimedOut | Answer::Lost) => self.later(entry).await,
-            Some(Answer::Unsent) | None => self.put_back(entry).await,
+            Some(Answer::Unsent) | None => put_back(entry).await,
         }
     }
 
-    async fn later(&self, entry: OutboxEntry) {
+    async fn later(&self, entry: Debt) {
         let at = self.pipeline.clock.now();
         let step = usize::try_from(entry.attempts).unwrap_or(usize::MAX);
         let wait = SCHEDULE[step.min(SCHEDULE.len() - 1)];
@@ -291,27 +279,26 @@ impl Courier {
             self.bury(entry).await;
         } else {
             counters.delivery_retries.fetch_add(1, Ordering::Relaxed);
-            self.settle(entry, WebhookOutcome::RetryAt(at.plus(wait)))
-                .await;
+            entry.settle(WebhookOutcome::RetryAt(at.plus(wait))).await;
         }
     }
 
-    async fn bury(&self, entry: OutboxEntry) {
+    async fn bury(&self, entry: Debt) {
         let counters = &self.party.system.counters;
         counters.dead.fetch_add(1, Ordering::Relaxed);
-        self.settle(entry, WebhookOutcome::Dead).await;
+        entry.settle(WebhookOutcome::Dead).await;
     }
+}
 
-    /// Nothing of it was sent: it keeps its place in the queue.
-    async fn put_back(&self, entry: OutboxEntry) {
-        let due = entry.due;
-        self.settle(entry, WebhookOutcome::Busy(due)).await;
-    }
+/// Nothing of it was sent: it keeps its place in the queue.
+async fn put_back(entry: Debt) {
+    let due = entry.due;
+    entry.settle(WebhookOutcome::Busy(due)).await;
+}
 
-    async fn settle(&self, entry: OutboxEntry, outcome: WebhookOutcome) {
-        if let Err(error) = self.pipeline.store.settle_owed(entry, outcome).await {
-            tracing::warn!(%error, "a delivery's outcome could not be written; it will be sent again");
-        }
+fn put_all_back(held: &mut VecDeque<(Debt, Requests)>, under_way: &mut JoinSet<()>) {
+    for (entry, _) in held.drain(..) {
+        under_way.spawn(put_back(entry));
     }
 }
 

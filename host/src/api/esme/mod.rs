@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 pub use binds::{Binds, Bound};
 pub use system::{Cidr, DefaultAlphabet, LongInbound, ReceiptForm, System, SystemSpec};
 
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, lasting};
 use crate::smpp::server::{self, ServerSession, ServerSettings};
 use crate::smpp::wire::WireFaults;
 use crate::tls::Acceptor;
@@ -102,12 +102,11 @@ impl Server {
         }
         let mut couriers = JoinSet::new();
         for party in parts.binds.parties() {
-            couriers.spawn(courier::run(
-                parts.pipeline.clone(),
-                party.clone(),
-                parts.give_up,
-                stopped.clone(),
-            ));
+            let (pipeline, party) = (parts.pipeline.clone(), party.clone());
+            let (give_up, stopped) = (parts.give_up, stopped.clone());
+            couriers.spawn(lasting(move || {
+                courier::run(pipeline.clone(), party.clone(), give_up, stopped.clone())
+            }));
         }
         couriers.spawn(alerts::run(
             parts.pipeline.clone(),
