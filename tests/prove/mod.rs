@@ -182,12 +182,8 @@ pub async fn prove_part(statement: &Statement, part: &Part, run: Run) -> Row {
     // What fails loudly fails its own line alone, and leaves none of its tasks behind.
     let body = part.run;
     let alone = move || {
-        // As the server's own: none of thousands of clients is forgotten while the others have answers.
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .global_queue_interval(heliograph::cli::OVERFLOW_INTERVAL)
-            .enable_all()
-            .build();
-        runtime.expect("a runtime").block_on(body(run))
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(body(run))
     };
     let outcome = match tokio::task::spawn_blocking(alone).await {
         Ok(outcome) => outcome,

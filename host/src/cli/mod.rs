@@ -219,13 +219,8 @@ fn plugin(command: PluginCommand) -> ExitCode {
     }
 }
 
-/// Every so many tasks a worker takes one of those that found its own queue full. Under overload its own is
-/// never empty, and by tokio's measure (one of twenty) thousands of connections would wait for seconds.
-pub const OVERFLOW_INTERVAL: u32 = 2;
-
 fn on_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread()
-        .global_queue_interval(OVERFLOW_INTERVAL)
         .enable_all()
         .build()
     {

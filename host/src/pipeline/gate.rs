@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::domain::AccountId;
 
 /// Where half of the submissions take longer than this, there are too many at once.
-const SLOW: Duration = Duration::from_millis(60);
+const SLOW: Duration = Duration::from_millis(100);
 /// How often the limit is thought over, and how many submissions tell enough.
 const WINDOW: Duration = Duration::from_millis(100);
 const TELLING: u32 = 32;
