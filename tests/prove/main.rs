@@ -175,6 +175,9 @@ async fn prove() -> ExitCode {
                 Verdict::NotRun(why) => format!("not run: {why}"),
             };
             eprintln!("    {verdict} ({:.0} s)", row.took.as_secs_f64());
+            if !row.outcome.note.is_empty() {
+                eprintln!("    {}", row.outcome.note);
+            }
             rows.push(row);
         }
     }

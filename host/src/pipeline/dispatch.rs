@@ -354,7 +354,7 @@ impl Pipeline {
         message.enter(now, State::Enroute, Reason::TakenByCarrier, "");
     }
 
-    /// Moves messages of an unreachable carrier to their next hop. False where none had one.
+    /// Moves messages of an unreachable carrier to their next hop. False where none had one, and none ended.
     async fn fail_over(&self, carrier: &CarrierId, messages: Vec<Lease>) -> bool {
         let now = self.clock.now();
         let mut moved = false;
@@ -382,10 +382,12 @@ impl Pipeline {
                     message.wait(here, again);
                 } else {
                     Box::pin(self.decide_again(&mut message)).await;
-                    if message.due.as_ref().is_some_and(|due| due.lane == here) {
-                        message.wait(here, again);
-                    } else {
-                        moved = true;
+                    match message.due.as_ref().map(|due| &due.lane) {
+                        Some(lane) if *lane == here => message.wait(here, again),
+                        // One that is down as well is no way: a long queue would be decided anew for ever,
+                        // as fast as that goes.
+                        Some(Lane::Carrier(other)) => moved |= self.is_connected(other),
+                        _ => moved = true,
                     }
                 }
             }
@@ -398,11 +400,14 @@ impl Pipeline {
     fn reachable_hop(&self, message: &Message) -> Option<u8> {
         let next = usize::from(message.hop) + 1;
         let mut later = message.plan.hops.iter().enumerate().skip(next);
-        let reachable = later.find(|(_, hop)| {
-            let carrier = self.carriers.get(&hop.carrier);
-            carrier.is_some_and(|c| c.status().connected) && !message.failed_at(&hop.carrier)
-        });
+        let reachable = later
+            .find(|(_, hop)| self.is_connected(&hop.carrier) && !message.failed_at(&hop.carrier));
         reachable.and_then(|(n, _)| u8::try_from(n).ok())
+    }
+
+    fn is_connected(&self, carrier: &CarrierId) -> bool {
+        let carrier = self.carriers.get(carrier);
+        carrier.is_some_and(|c| c.status().connected)
     }
 
     /// The next reachable hop, or simply the next one.
