@@ -132,9 +132,15 @@ impl Drop for Debt {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            tracing::error!(message = %self.entry.message, "what a client is owed was dropped; it is given back");
             let (store, entry) = (self.pipeline.store.clone(), self.entry.clone());
-            let again = WebhookOutcome::RetryAt(self.pipeline.clock.now().plus(PAUSE));
+            // Whoever only stops, or is stopped, has done nothing with it: it keeps its place.
+            let again = match std::thread::panicking() {
+                true => {
+                    tracing::error!(message = %entry.message, "a task panicked that brought what a client is owed; it is given back");
+                    WebhookOutcome::RetryAt(self.pipeline.clock.now().plus(PAUSE))
+                }
+                false => WebhookOutcome::Busy(entry.due),
+            };
             runtime.spawn(async move { store.settle_owed(entry, again).await });
         }
     }
