@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -49,9 +49,12 @@ use crate::plugin::{
 };
 use crate::store::{self, AuditLog, Recorder, RecordingOptions, Seals, Store};
 use certificates::Certificate;
-use listeners::{Listener, Listeners};
+use listeners::{Listener, Listeners, Threads};
 use policy_file::PolicyFile;
 
+/// Newcomers that may wait to be accepted; the kernel has a bound of its own (net.core.somaxconn). One that finds no
+/// room there tries again after seconds, and then after twice as long each time.
+const BACKLOG: u32 = 65_535;
 /// Events of all carriers on their way to the pipeline.
 const EVENTS_MAX: usize = 8_192;
 
@@ -86,6 +89,7 @@ pub struct Server {
     stop_work: watch::Sender<bool>,
     stop_back: watch::Sender<bool>,
     api: Vec<JoinHandle<()>>,
+    threads: Threads,
     work: Vec<JoinHandle<()>>,
     back: Vec<JoinHandle<()>>,
     reload: Arc<Notify>,
@@ -160,8 +164,8 @@ pub async fn start(config: &Config, base: &Path, clock: Clock) -> Result<Server,
     numbers::load(&checked.tables, &checked.numbers).await?;
     let data = base.join(&config.store.path);
     let anchor = clock_anchor::resume(&data, &clock);
-    let listeners = listeners::open(&config.http, checked.http_certificate.as_ref()).await?;
-    let mut doors = esme::open(&config.smpp, checked.smpp_certificate.as_ref()).await?;
+    let listeners = listeners::open(&config.http, checked.http_certificate.as_ref())?;
+    let mut doors = esme::open(&config.smpp, checked.smpp_certificate.as_ref())?;
     let mut options = store::Options::new(&data);
     options.retention_days = config.store.retention_days;
     options.seals = checked.seals.clone();
@@ -241,7 +245,7 @@ pub async fn start(config: &Config, base: &Path, clock: Clock) -> Result<Server,
         }),
         esmes: binds,
     });
-    let mut server = run(config, file, pipeline, api, received, listeners);
+    let mut server = run(config, file, pipeline, api, received, listeners)?;
     server.keep_tables(checked.tables);
     let noting = audit::note_events(server.pipeline.clone(), audit);
     server.keepers.push(tokio::spawn(noting).abort_handle());
@@ -266,7 +270,8 @@ fn run(
     api: Arc<Api>,
     received: mpsc::Receiver<CarrierEvent>,
     listeners: Listeners,
-) -> Server {
+) -> Result<Server, StartError> {
+    let threads = Threads::start()?;
     let (stop_api, api_stopped) = watch::channel(false);
     let (stop_work, work_stopped) = watch::channel(false);
     let (stop_back, back_stopped) = watch::channel(false);
@@ -278,7 +283,7 @@ fn run(
     let limits = descriptors::bounded(wanted, descriptors::raise());
     let serve = |door: Listener| {
         let (api, stop) = (api.clone(), api_stopped.clone());
-        tokio::spawn(api::serve(
+        threads.spawn(api::serve(
             door.listener,
             door.tls,
             api,
@@ -308,7 +313,7 @@ fn run(
         let keep = policy_file::keep(pipeline.policy.clone(), file, reload.clone());
         tokio::spawn(keep).abort_handle()
     });
-    Server {
+    Ok(Server {
         address: listeners.address,
         tls_address: listeners.tls_address,
         admin_address: listeners.admin_address,
@@ -321,13 +326,14 @@ fn run(
         stop_work,
         stop_back,
         api,
+        threads,
         work,
         back,
         reload,
         keepers: keeper.into_iter().collect(),
         reload_tables: Arc::default(),
         reload_certificates: Arc::default(),
-    }
+    })
 }
 
 impl Server {
@@ -373,6 +379,7 @@ impl Server {
         join(self.back).await;
         self.pipeline.observers.flush().await;
         self.pipeline.store.shutdown().await;
+        drop(self.threads);
     }
 }
 
@@ -389,10 +396,18 @@ fn local(listener: &TcpListener) -> SocketAddr {
         .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|e| failed(&format!("cannot listen on {address}"), e))
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // After a restart the connections of the last run linger.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|e| failed(&format!("cannot listen on {address}"), e))
 }
 
 async fn open_store(options: store::Options, clock: Clock) -> Result<Store, StartError> {

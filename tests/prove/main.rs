@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use heliograph_tests::Pace;
-use heliograph_tests::prove::{Run, STATEMENTS, Verdict, json, prove_part, simulation, table};
+use heliograph_tests::prove::{
+    Part, Run, STATEMENTS, Statement, Verdict, json, prove_part, simulation, table,
+};
 
 const HELP: &str = "\
 Prove what Heliograph promises: run its numbered statements and print a table of verdicts.
@@ -14,7 +16,7 @@ Usage: prove [--short] [--seed N] [--soak TIME] [--hours N]
              [--json FILE] [--list] [NUMBER ...]
        prove --trace SEED
 
-  NUMBER       only these statements, such as 1 or 3
+  NUMBER       only these statements, such as 1 or 3, or one part of one, such as 5.2
   --short      the form that `make test` runs
   --seed N     repeat a run's chances (it is printed); default: drawn
   --soak TIME  how long the soak of statement 11 takes, such as 60m; default: 8m
@@ -31,7 +33,46 @@ struct Args {
     json: Option<PathBuf>,
     list: bool,
     trace: Option<u64>,
-    numbers: Vec<u8>,
+    /// Statements, and parts of them counted from one.
+    numbers: Vec<(u8, Option<usize>)>,
+}
+
+impl Args {
+    fn wants(&self, statement: &Statement, part: usize) -> bool {
+        let named = |(number, of_it): &(u8, Option<usize>)| {
+            *number == statement.number && of_it.is_none_or(|of_it| of_it == part)
+        };
+        self.numbers.is_empty() || self.numbers.iter().any(named)
+    }
+}
+
+/// The parts that are to be run.
+fn chosen(args: &Args) -> impl Iterator<Item = (&'static Statement, usize, &'static Part)> {
+    let all = STATEMENTS.iter().flat_map(|statement| {
+        let parts = statement.parts.iter().zip(1..);
+        parts.map(move |(part, n)| (statement, n, part))
+    });
+    all.filter(|(statement, n, _)| args.wants(statement, *n))
+}
+
+/// `5`, or `5.2`.
+fn number(word: &str) -> Result<(u8, Option<usize>), String> {
+    let (number, part) = match word.split_once('.') {
+        Some((number, part)) => (number, Some(part)),
+        None => (word, None),
+    };
+    let odd = || format!("{word} is no option and no statement's number");
+    let number: u8 = number.parse().map_err(|_| odd())?;
+    let part: Option<usize> = part.map(str::parse).transpose().map_err(|_| odd())?;
+    let statement = STATEMENTS.iter().find(|s| s.number == number);
+    let parts = statement.map_or(0, |s| s.parts.len());
+    match part {
+        _ if parts == 0 => Err(format!("there is no statement {number}; see --list")),
+        Some(part) if !(1..=parts).contains(&part) => Err(format!(
+            "statement {number} has parts 1 to {parts}; see --list"
+        )),
+        part => Ok((number, part)),
+    }
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
@@ -68,15 +109,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
                 args.trace = Some(seed.ok_or("--trace takes a seed")?);
             }
             "--json" => args.json = Some(words.next().ok_or("--json takes a file")?.into()),
-            number => {
-                let number: u8 = number
-                    .parse()
-                    .map_err(|_| format!("{number} is no option and no statement's number"))?;
-                if !STATEMENTS.iter().any(|s| s.number == number) {
-                    return Err(format!("there is no statement {number}; see --list"));
-                }
-                args.numbers.push(number);
-            }
+            word => args.numbers.push(number(word)?),
         }
     }
     Ok(args)
@@ -152,34 +185,31 @@ async fn prove() -> ExitCode {
     if let Some(seed) = args.trace {
         return trace(seed).await;
     }
-    let chosen = STATEMENTS
-        .iter()
-        .filter(|s| args.numbers.is_empty() || args.numbers.contains(&s.number));
     if args.list {
-        for statement in chosen {
-            for part in statement.parts {
-                println!("{:>2} {}: {}", statement.number, statement.name, part.name);
-            }
+        for (statement, n, part) in chosen(&args) {
+            let number = format!("{}.{n}", statement.number);
+            println!("{number:>5} {}: {}", statement.name, part.name);
         }
         return ExitCode::SUCCESS;
     }
     eprintln!("seed {}", args.run.seed);
     let mut rows = Vec::new();
-    for statement in chosen {
-        for part in statement.parts {
-            eprintln!("{} {}: {} ...", statement.number, statement.name, part.name);
-            let row = prove_part(statement, part, args.run).await;
-            let verdict = match &row.outcome.verdict {
-                Verdict::Holds => "holds".to_owned(),
-                Verdict::Fails(why) => format!("FAILS: {why}"),
-                Verdict::NotRun(why) => format!("not run: {why}"),
-            };
-            eprintln!("    {verdict} ({:.0} s)", row.took.as_secs_f64());
-            if !row.outcome.note.is_empty() {
-                eprintln!("    {}", row.outcome.note);
-            }
-            rows.push(row);
+    for (statement, n, part) in chosen(&args) {
+        eprintln!(
+            "{}.{n} {}: {} ...",
+            statement.number, statement.name, part.name
+        );
+        let row = prove_part(statement, part, args.run).await;
+        let verdict = match &row.outcome.verdict {
+            Verdict::Holds => "holds".to_owned(),
+            Verdict::Fails(why) => format!("FAILS: {why}"),
+            Verdict::NotRun(why) => format!("not run: {why}"),
+        };
+        eprintln!("    {verdict} ({:.0} s)", row.took.as_secs_f64());
+        if !row.outcome.note.is_empty() {
+            eprintln!("    {}", row.outcome.note);
         }
+        rows.push(row);
     }
     let to_standard_output = args.json.as_ref().is_some_and(|f| f.as_os_str() == "-");
     if to_standard_output {

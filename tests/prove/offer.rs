@@ -26,6 +26,8 @@ pub struct Answers {
     pub refused: Vec<Refusal>,
     /// No answer, or no connection.
     pub failed: usize,
+    /// From the first submission to the last answer.
+    pub took: Duration,
 }
 
 /// How long an acceptance took, from when it was due and from when it was sent.
@@ -68,36 +70,47 @@ pub fn p99(mut times: Vec<Duration>) -> Duration {
     times.get(place).copied().unwrap_or_default()
 }
 
-/// Offers for the whole time. `body` makes the body of submission N.
+/// Offers for the whole time, once everybody is connected. `body` makes the body of submission N.
 pub async fn offer(
     address: &str,
     offer: Offer,
     body: impl Fn(usize) -> Value + Send + Sync + 'static,
 ) -> Answers {
     let body = Arc::new(body);
+    let mut all = Answers::default();
+    let opening: Vec<_> = (0..offer.connections)
+        .map(|_| {
+            let address = address.to_owned();
+            tokio::spawn(async move { Client::open(&address, offer.key).await })
+        })
+        .collect();
+    let mut connections = Vec::with_capacity(offer.connections);
+    for opened in opening {
+        match opened.await.expect("a client that does not panic") {
+            Some(connection) => connections.push(connection),
+            None => all.failed += 1,
+        }
+    }
     let start = Instant::now();
-    let clients: Vec<_> = (0..offer.connections)
-        .map(|client| {
-            let (address, body) = (address.to_owned(), body.clone());
+    let clients: Vec<_> = connections
+        .into_iter()
+        .enumerate()
+        .map(|(client, connection)| {
+            let body = body.clone();
             tokio::spawn(async move {
                 let mut answers = Answers::default();
-                match Client::open(&address, offer.key).await {
-                    Some(connection) => {
-                        one_client(connection, offer, client, start, &*body, &mut answers).await;
-                    }
-                    None => answers.failed += 1,
-                }
+                one_client(connection, offer, client, start, &*body, &mut answers).await;
                 answers
             })
         })
         .collect();
-    let mut all = Answers::default();
     for client in clients {
         let answers = client.await.expect("a client that does not panic");
         all.accepted.extend(answers.accepted);
         all.refused.extend(answers.refused);
         all.failed += answers.failed;
     }
+    all.took = start.elapsed();
     all
 }
 

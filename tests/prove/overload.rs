@@ -131,9 +131,8 @@ async fn crowds(run: Run) -> Outcome {
         connections: 64,
         time,
     };
-    let began = Instant::now();
     let peak = offer(&rig.address, closed, text("peak")).await;
-    let capacity = peak.accepted.len() as f64 / began.elapsed().as_secs_f64();
+    let capacity = peak.accepted.len() as f64 / peak.took.as_secs_f64();
     let before = rig.rss_mib();
     let mut faults = Vec::new();
     let alone = match &split {
@@ -148,9 +147,10 @@ async fn crowds(run: Run) -> Outcome {
             connections: run.pick(400, 4_000),
             ..closed
         };
-        let began = Instant::now();
+        let sent_before = rig.simulators[0].counters().unique;
         let answers = offer(&rig.address, crowd, text(label)).await;
-        let of_capacity = |n: usize| n as f64 / began.elapsed().as_secs_f64() / capacity;
+        let sent = rig.simulators[0].counters().unique - sent_before;
+        let of_capacity = |n: usize| n as f64 / answers.took.as_secs_f64() / capacity;
         let goodput = of_capacity(answers.accepted.len());
         // No more than its connections can: each waits for its answer.
         let came = goodput + of_capacity(answers.refused.len());
@@ -168,8 +168,10 @@ async fn crowds(run: Run) -> Outcome {
             faults.push(format!("{label}: {} without an answer", answers.failed));
         }
         notes.push(format!(
-            "{label}: {came:.1}x came, goodput {:.0} %, {} refused, p99 {:.0} ms, of refusals {:.0} ms",
+            "{label}: {came:.1}x came, goodput {:.0} %, {:.0}/s sent meanwhile, {} refused, p99 {:.0} ms, of refusals \
+             {:.0} ms",
             goodput * 100.0,
+            sent as f64 / answers.took.as_secs_f64(),
             answers.refused.len(),
             took.as_secs_f64() * 1e3,
             refused.as_secs_f64() * 1e3

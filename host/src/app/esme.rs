@@ -195,7 +195,7 @@ pub fn certificate(
 }
 
 /// Listens where the configuration says.
-pub async fn open(
+pub fn open(
     section: &SmppServerSection,
     certificate: Option<&Certificate>,
 ) -> Result<Doors, StartError> {
@@ -205,7 +205,7 @@ pub async fn open(
         doors: Vec::new(),
     };
     if let Some(address) = section.listen {
-        let listener = listen(address).await?;
+        let listener = listen(address)?;
         opened.address = Some(local(&listener));
         opened.doors.push(Door {
             listener,
@@ -213,7 +213,7 @@ pub async fn open(
         });
     }
     if let (Some(address), Some(certificate)) = (section.tls_listen, certificate) {
-        let listener = listen(address).await?;
+        let listener = listen(address)?;
         opened.tls_address = Some(local(&listener));
         opened.doors.push(Door {
             listener,
