@@ -370,9 +370,12 @@ fn talkers() -> Vec<Inhabitant> {
     );
     // The count is to end it, on a busy machine too.
     flood.lines += "\nlimits = { deadline_ms = 1000 }";
+    let mut within = logging("log-flood-within-a-call", &times(100, &line(24)), Goes);
+    // All of its lines are to be written, on a busy machine too.
+    within.lines += "\nlimits = { deadline_ms = 1000 }";
     vec![
         flood,
-        logging("log-flood-within-a-call", &times(100, &line(24)), Goes),
+        within,
         injection,
         long,
         huge,
