@@ -373,15 +373,7 @@ fn talkers() -> Vec<Inhabitant> {
     let mut within = logging("log-flood-within-a-call", &times(100, &line(24)), Goes);
     // All of its lines are to be written, on a busy machine too.
     within.lines += "\nlimits = { deadline_ms = 1000 }";
-    vec![
-        flood,
-        within,
-        injection,
-        long,
-        huge,
-        calls,
-        quota,
-    ]
+    vec![flood, within, injection, long, huge, calls, quota]
 }
 
 #[tokio::test(flavor = "multi_thread")]
