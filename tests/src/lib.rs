@@ -1,8 +1,11 @@
 //! The rig: the built server as a child process, simulated carriers and a webhook target in this
 //! process (so they outlive a killed server), and a plain HTTP client between them.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use heliograph::carrier::simulator::{Mo, MoError, Received, Settings, Simulator};
@@ -584,10 +587,21 @@ pub async fn run_in(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, 
     )
 }
 
-/// A loopback address that was free a moment ago.
+/// A loopback address to listen on that was free a moment ago and that nothing else comes upon by chance: its port is
+/// below those that the system gives to whoever asks for none. A server that is stopped and started again finds it free.
 pub async fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    listener.local_addr().expect("an address").to_string()
+    const PORTS: Range<u16> = 10_000..32_000;
+    // Another process of tests looks for its own at the same time.
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new((std::process::id() as u16).wrapping_mul(61)));
+    for _ in PORTS {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + n % (PORTS.end - PORTS.start);
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)).await {
+            return listener.local_addr().expect("an address").to_string();
+        }
+    }
+    panic!("all ports of {PORTS:?} are taken");
 }
 
 /// Waits until `check` gives something.
