@@ -441,13 +441,14 @@ fn next<T>(
         *cursor = prefix.to_vec();
     }
     let end = keys::after_prefix(prefix).unwrap_or_default();
-    let entries = engine.scan(cursor, &end, SWEEP_ENTRIES)?;
-    *cursor = match entries.last() {
-        Some((last, _)) if entries.len() == SWEEP_ENTRIES => [&**last, &[0]].concat(),
-        _ => Vec::new(),
-    };
-    Ok(entries
-        .iter()
-        .filter_map(|(key, value)| pick(key, value))
-        .collect())
+    let mut picked = Vec::new();
+    let (mut seen, start) = (0, std::mem::take(cursor));
+    engine.each(&start, &end, SWEEP_ENTRIES, |entry| {
+        picked.extend(pick(entry.key(), entry.value()));
+        seen += 1;
+        if seen == SWEEP_ENTRIES {
+            *cursor = [entry.key(), &[0]].concat();
+        }
+    })?;
+    Ok(picked)
 }

@@ -10,6 +10,7 @@
 //! one millisecond share a block, because sled's cost is per key.
 
 use std::borrow::Cow;
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,35 @@ use crate::domain::MessageId;
 pub(super) type Value = Arc<[u8]>;
 
 pub(super) const DAY: u8 = b'D';
+
+/// One of the plain entries: what is in no tree yet, or what is.
+pub(super) enum Entry<'a> {
+    Newer(Key, Value),
+    Older(&'a [u8], &'a [u8]),
+}
+
+impl Entry<'_> {
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Entry::Newer(key, _) => key,
+            Entry::Older(key, _) => key,
+        }
+    }
+
+    pub fn value(&self) -> &[u8] {
+        match self {
+            Entry::Newer(_, value) => value,
+            Entry::Older(_, value) => value,
+        }
+    }
+
+    fn kept(self) -> (Key, Value) {
+        match self {
+            Entry::Newer(key, value) => (key, value),
+            Entry::Older(key, value) => (key.into(), value.into()),
+        }
+    }
+}
 
 pub(super) struct Engine {
     pub db: sled::Db,
@@ -267,39 +297,55 @@ impl Engine {
         end: &[u8],
         limit: usize,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
+        let mut out = Vec::new();
+        self.each(start, end, limit, |entry| out.push(entry.kept()))?;
+        Ok(out)
+    }
+
+    /// The same, shown one by one.
+    pub fn each(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+        mut show: impl FnMut(Entry<'_>),
+    ) -> Result<(), StoreError> {
         if start >= end {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let (newer, complete_to) = self.overlay.read().range(start, end, limit);
-        let mut out = Vec::new();
         let mut newer = newer.into_iter().peekable();
         let mut tree = self.main.range(start..end);
         let mut older = tree.next().transpose().map_err(sled_error)?;
-        while out.len() < limit {
-            let take_newer = match (newer.peek(), &older) {
+        let mut shown = 0;
+        while shown < limit {
+            let order = match (newer.peek(), &older) {
                 (None, None) => break,
-                (Some(_), None) => true,
-                (None, Some(_)) => false,
-                (Some((a, _)), Some((b, _))) => {
-                    if **a == **b {
-                        older = tree.next().transpose().map_err(sled_error)?;
-                        continue_with(&mut newer, &mut out);
-                        continue;
-                    }
-                    **a < **b
-                }
+                (Some(_), None) => Less,
+                (None, Some(_)) => Greater,
+                (Some((a, _)), Some((b, _))) => (**a).cmp(b),
             };
-            if take_newer {
-                continue_with(&mut newer, &mut out);
+            if order == Equal {
+                older = tree.next().transpose().map_err(sled_error)?;
+            }
+            if order != Greater {
+                if let Some((key, Some(value))) = newer.next() {
+                    show(Entry::Newer(key, value));
+                    shown += 1;
+                }
             } else if let Some((key, value)) = older.take() {
                 if complete_to.as_ref().is_some_and(|to| *key > **to) {
                     break;
                 }
-                out.push((Key::from(&*key), self.read_back(&key, &value)?));
+                match &self.seals {
+                    Some(seals) => show(Entry::Older(&key, &seals.open(&key, &value)?)),
+                    None => show(Entry::Older(&key, &value)),
+                }
+                shown += 1;
                 older = tree.next().transpose().map_err(sled_error)?;
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     pub fn scan_prefix(
@@ -535,15 +581,6 @@ impl Engine {
 }
 
 /// Moves on in the overlay's part of a scan; a removal hides the older entry and yields nothing.
-fn continue_with(
-    newer: &mut std::iter::Peekable<std::vec::IntoIter<(Key, Option<Value>)>>,
-    out: &mut Vec<(Key, Value)>,
-) {
-    if let Some((key, Some(value))) = newer.next() {
-        out.push((key, value));
-    }
-}
-
 /// Nothing is written with less free than this.
 const ROOM_OCTETS: u64 = 4 << 20;
 

@@ -28,6 +28,7 @@ mod plugin_state;
 mod prepared;
 mod queue;
 mod read;
+mod readers;
 mod receipt_book;
 mod receipts;
 mod recency;
@@ -47,7 +48,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Clock, Timestamp};
 use crate::domain::receipt::{Receipt, ReceiptStyle};
@@ -59,6 +60,7 @@ use keys::Key;
 use optout::OptOuts;
 use plugin_state::PluginState;
 use prepared::Prepared;
+use readers::Readers;
 use receipt_book::ReceiptBook;
 use receipts::IncomingReceipt;
 use recency::Recency;
@@ -70,6 +72,7 @@ pub use erase::{EraseFrom, Erased};
 pub use recording::{
     Cases, Forgotten, Recorded, RecordedBlock, Recorder, RecordingOptions, RecordingStats, cases,
 };
+pub use recount::Counted;
 pub use sealing::{KeyUse, SealingKey, Seals};
 pub use threads::TwoWay;
 pub use types::{
@@ -85,10 +88,6 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-/// Reads at once. A rush would open hundreds of threads, and all of them are kept while there are reads to take
-/// turns at.
-const READS_MAX: usize = 16;
-
 struct Inner {
     commands: mpsc::Sender<Command>,
     engine: Arc<Engine>,
@@ -101,8 +100,8 @@ struct Inner {
     seed: Seed,
     clock: Clock,
     blobs: std::path::PathBuf,
-    /// Places of reads, each of which takes a thread; without threads there is the reader's.
-    reads: Option<Arc<Semaphore>>,
+    /// None where all is done in the task that asks.
+    readers: Option<Readers>,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -568,18 +567,12 @@ impl Inner {
         &self,
         read: impl FnOnce(&Engine) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let Some(reads) = &self.reads else {
+        let Some(readers) = &self.readers else {
             return read(&self.engine);
         };
-        let place = reads.clone().acquire_owned().await;
         let engine = self.engine.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            // A reader that goes away does not end the read.
-            let _place = place;
-            read(&engine)
-        });
-        let done = reading.await;
-        done.unwrap_or_else(|_| Err(StoreError::Io("a read of the store failed".into())))
+        let done = readers.read(move || read(&engine)).await;
+        done.unwrap_or_else(|| Err(StoreError::Io("a read of the store failed".into())))
     }
 
     /// A full queue needs no waking.

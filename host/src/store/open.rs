@@ -1,5 +1,5 @@
 //! Opening: checks the directory against its manifest, restores what is kept in memory, resolves
-//! what was in flight, starts the two threads. Closing is here too, because it is the same in
+//! what was in flight, starts the threads. Closing is here too, because it is the same in
 //! reverse.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc as thread_channel;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::apply::damage;
@@ -22,6 +22,7 @@ use super::optout::{self, OptOuts};
 use super::outbox::Outbox;
 use super::plugin_state::PluginState;
 use super::queue::ReadyQueue;
+use super::readers::Readers;
 use super::receipt_book::ReceiptBook;
 use super::recency::Recency;
 use super::records::{self, Ledger};
@@ -30,7 +31,7 @@ use super::seeded::Seed;
 use super::settled::SettledReceipts;
 use super::shared::Shared;
 use super::types::{Options, StoreError};
-use super::{Inner, READS_MAX, Store};
+use super::{Inner, Store};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::{CarrierId, Lane};
 
@@ -41,7 +42,7 @@ const SEED_KEY: &str = "\0seed";
 /// What does the store's work.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Two threads: sled blocks.
+    /// Threads: sled blocks.
     Threads,
     /// A task of the runtime that it is opened in, and whoever reads: nothing depends on how threads
     /// happen to run.
@@ -154,11 +155,15 @@ pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, 
     };
     behind.check_free_space();
     behind.write_manifest(false);
-    let threads = match woken {
-        Woken::Thread(woken) => Some(spawn(committer, receiver, behind, woken)?),
+    let (threads, readers) = match woken {
+        Woken::Thread(woken) => {
+            let readers = Readers::start().map_err(no_threads)?;
+            let threads = spawn(committer, receiver, behind, woken)?;
+            (Some(threads), Some(readers))
+        }
         Woken::Task(woken) => {
             tokio::spawn(run_in_task(committer, receiver, behind, woken));
-            None
+            (None, None)
         }
     };
     Ok(Store {
@@ -174,7 +179,7 @@ pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, 
             seed,
             clock,
             blobs: directory.join("blobs"),
-            reads: (work == Work::Threads).then(|| Arc::new(Semaphore::new(READS_MAX))),
+            readers,
             committer: Mutex::new(threads),
         }),
     })
@@ -183,6 +188,10 @@ pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, 
 enum Woken {
     Thread(thread_channel::Receiver<()>),
     Task(Arc<Notify>),
+}
+
+fn no_threads(error: std::io::Error) -> StoreError {
+    StoreError::Io(format!("cannot start the store's threads: {error}"))
 }
 
 fn resuming_lane(ready_max: usize) -> LaneQueue {
@@ -198,19 +207,17 @@ fn spawn(
     behind: Behind,
     woken: thread_channel::Receiver<()>,
 ) -> Result<std::thread::JoinHandle<()>, StoreError> {
-    let failed =
-        |e: std::io::Error| StoreError::Io(format!("cannot start the store's threads: {e}"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
-        .map_err(failed)?;
+        .map_err(no_threads)?;
     let behind_thread = std::thread::Builder::new()
         .name("store-behind".into())
         .spawn(move || {
             guarded(&behind.shared, || behind.run(&woken));
             behind
         })
-        .map_err(failed)?;
+        .map_err(no_threads)?;
     std::thread::Builder::new()
         .name("store-commit".into())
         .spawn(move || {
@@ -235,7 +242,7 @@ fn spawn(
                 let _ = goodbye.send(());
             }
         })
-        .map_err(failed)
+        .map_err(no_threads)
 }
 
 /// The work of the two threads, one step of it at a time.

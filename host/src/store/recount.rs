@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Store;
 use super::apply::damage;
-use super::engine::Engine;
+use super::engine::{Engine, Value};
 use super::keys;
 use super::open::lanes;
 use super::records::{self, Kind};
@@ -14,17 +14,33 @@ use crate::domain::{Due, Lane, Message, MessageId, State};
 
 const CHUNK: usize = 10_000;
 
+/// The messages of a recount. The next one does not decode again what has the same octets still.
+#[derive(Default)]
+pub struct Counted(BTreeMap<MessageId, (Value, Message)>);
+
+impl Counted {
+    pub fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.0.values().map(|(_, message)| message)
+    }
+
+    pub fn get(&self, id: MessageId) -> Option<&Message> {
+        self.0.get(&id).map(|(_, message)| message)
+    }
+}
+
 impl Store {
     /// All that does not agree, for a person; empty where everything does. Only between two commits, so
-    /// only of a store without threads.
-    pub async fn recount(&self) -> Result<Vec<String>, StoreError> {
+    /// only of a store without threads. `counted` is what the recount before left there.
+    pub async fn recount(&self, counted: &mut Counted) -> Result<Vec<String>, StoreError> {
         let mut found = Vec::new();
-        let counted: BTreeMap<Lane, u64> = self.queues().into_iter().collect();
+        let queues: BTreeMap<Lane, u64> = self.queues().into_iter().collect();
+        let before = std::mem::take(counted);
         let (messages, queued) = self
             .inner
-            .read(|engine| Ok((messages(engine)?, queued(engine)?)))
+            .read(|engine| Ok((recounted(engine, before)?, queued(engine)?)))
             .await?;
-        for (lane, counted) in counted {
+        *counted = messages;
+        for (lane, counted) in queues {
             let there = queued.iter().filter(|(due, _)| due.lane == lane).count() as u64;
             if there != counted {
                 found.push(format!(
@@ -38,14 +54,14 @@ impl Store {
                 found.push(format!("{id} is in two queues: {other:?} and {due:?}"));
             }
         }
-        let live = messages.values().filter(|m| !m.state.is_terminal()).count() as u64;
-        let counted = self.stats().live;
-        if live != counted {
+        let live = counted.messages().filter(|m| !m.state.is_terminal());
+        let (live, counted_live) = (live.count() as u64, self.stats().live);
+        if live != counted_live {
             found.push(format!(
-                "{counted} messages are counted live and {live} are"
+                "{counted_live} messages are counted live and {live} are"
             ));
         }
-        for message in messages.values() {
+        for message in counted.messages() {
             let queued = waiting.remove(&message.id);
             if queued != message.due.as_ref() {
                 found.push(format!(
@@ -73,8 +89,8 @@ impl Store {
     }
 }
 
-fn messages(engine: &Engine) -> Result<BTreeMap<MessageId, Message>, StoreError> {
-    let mut all = BTreeMap::new();
+fn recounted(engine: &Engine, mut counted: Counted) -> Result<Counted, StoreError> {
+    let mut all = Counted::default();
     let mut before = MessageId(u128::MAX);
     loop {
         let chunk = engine.records_before(before, MessageId(0), CHUNK)?;
@@ -83,9 +99,17 @@ fn messages(engine: &Engine) -> Result<BTreeMap<MessageId, Message>, StoreError>
         };
         before = *last;
         for (id, record) in chunk {
-            if records::kind_of(&record) == Some(Kind::Message as u8) {
-                all.insert(id, records::decode_message(&record).map_err(damage)?);
+            if records::kind_of(&record) != Some(Kind::Message as u8) {
+                continue;
             }
+            let entry = match counted.0.remove(&id) {
+                Some(known) if known.0 == record => known,
+                _ => {
+                    let message = records::decode_message(&record).map_err(damage)?;
+                    (record, message)
+                }
+            };
+            all.0.insert(id, entry);
         }
     }
 }

@@ -7,6 +7,7 @@ use heliograph::domain::{
     Body, CallOutcome, CarrierId, HookCall, Message, MessageId, PartState, Reason,
     State as MessageState,
 };
+use heliograph::store::Counted;
 
 use super::plugins::LABEL;
 use super::world::State;
@@ -302,17 +303,12 @@ impl State {
 
     /// What has to be true once everything has come to rest.
     /// `texts_untold`: mobile-originated messages that nobody heard of.
-    pub fn settled(
-        &mut self,
-        found: &BTreeMap<MessageId, Message>,
-        (owed, texts_untold): (u64, usize),
-        now: u64,
-    ) {
+    pub fn settled(&mut self, found: &Counted, (owed, texts_untold): (u64, usize), now: u64) {
         let mut untold = Vec::new();
         let mut wrong = Vec::new();
         for (n, entry) in self.ledger.entries.iter().enumerate() {
             let Some(id) = entry.id else { continue };
-            let Some(message) = found.get(&id) else {
+            let Some(message) = found.get(id) else {
                 wrong.push(format!("message {n} was acknowledged and is lost"));
                 continue;
             };

@@ -10,8 +10,7 @@ use heliograph::carrier::Carrier;
 use heliograph::clock::Clock;
 use heliograph::domain::text::TextWish;
 use heliograph::domain::{
-    AccountId, Address, Body, Message, MessageId, OnUnknown, SmParameters, Source,
-    State as MessageState, TrafficClass,
+    AccountId, Address, Body, OnUnknown, SmParameters, Source, State as MessageState, TrafficClass,
 };
 use heliograph::pipeline::numbers::Numbers;
 use heliograph::pipeline::{
@@ -22,7 +21,7 @@ use heliograph::plugin::{
     Host, HttpAnswer, HttpClient, HttpFailure, HttpLimits, HttpRequest, HttpResponse, MemoryState,
 };
 use heliograph::store::{
-    Filter, Idempotency, InboundRecord, Options, OutboxKind, Store, StoreError,
+    Counted, Filter, Idempotency, InboundRecord, Options, OutboxKind, Store, StoreError,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -113,7 +112,7 @@ impl Server {
         options.retention_days = 3_650;
         {
             let mut world = world.lock();
-            options.sweep_interval = Duration::from_millis(world.pick(2_000..60_000));
+            options.sweep_interval = Duration::from_millis(world.pick(10_000..60_000));
             options.generation_age = Duration::from_millis(world.pick(5_000..120_000));
             options.ready_max = usize::try_from(world.pick(2..50)).unwrap_or(2);
             options.commit_max = usize::try_from(world.pick(1..20)).unwrap_or(1);
@@ -316,7 +315,7 @@ impl Server {
         if let Err(error) = self.store_runs() {
             self.world.fault(format!("stopped while at rest: {error}"));
         }
-        let (found, texts) = self.look().await;
+        let (counted, texts) = self.look().await;
         let stats = self.store.stats();
         // A clock that was days ahead when it started makes a dead letter of what has failed once.
         let dead = match self.world.lock().taken_over_ms {
@@ -327,13 +326,18 @@ impl Server {
         let now = self.clock.now();
         let mut world = self.world.lock();
         let untold = handsets::untold(&world, &texts);
-        world.settled(&found, (owed, untold), now.0);
+        world.settled(&counted, (owed, untold), now.0);
         drop(world);
         End::Rest
     }
 
-    async fn look(&self) -> Seen {
-        look(&self.world, &self.store).await
+    async fn look(&self) -> (Counted, Vec<InboundRecord>) {
+        let mut counted = Counted::default();
+        let texts = look(&self.world, &self.store, &mut counted).await;
+        if self.world.lock().store_faulty_since.is_none() {
+            compare_list(&self.world, &self.store, &counted).await;
+        }
+        (counted, texts)
     }
 
     async fn shut_down(self, end: End) {
@@ -372,9 +376,10 @@ fn open(options: &Options, clock: &Clock) -> Result<Store, StoreError> {
 }
 
 async fn keep_looking(world: World, store: Store) {
+    let mut counted = Counted::default();
     loop {
         world.pause(10_000..300_000).await;
-        look(&world, &store).await;
+        look(&world, &store, &mut counted).await;
     }
 }
 
@@ -383,25 +388,25 @@ fn is_locked(error: &StoreError) -> bool {
     why.contains("in use") || why.contains("lock")
 }
 
-/// Messages, and what handsets wrote.
-type Seen = (BTreeMap<MessageId, Message>, Vec<InboundRecord>);
-
-/// Compares what the store holds with itself and with the ledger.
-async fn look(world: &World, store: &Store) -> Seen {
+/// Compares what the store holds with itself and with the ledger. Returns what handsets wrote.
+async fn look(world: &World, store: &Store, counted: &mut Counted) -> Vec<InboundRecord> {
     if world.lock().store_faulty_since.is_some() {
-        return Seen::default();
+        return Vec::new();
     }
-    let read = (store.recount().await, all(store).await);
-    let (wrong, found, texts) = match (read, handsets::look(world, store).await) {
-        ((Ok(wrong), Ok(found)), Ok(texts)) => (wrong, found, texts),
-        ((Err(error), _), _) | ((_, Err(error)), _) | (_, Err(error)) => {
+    let read = (
+        store.recount(counted).await,
+        handsets::look(world, store).await,
+    );
+    let (wrong, texts) = match read {
+        (Ok(wrong), Ok(texts)) => (wrong, texts),
+        (Err(error), _) | (_, Err(error)) => {
             world.fault(format!("the store cannot be read: {error}"));
-            return Seen::default();
+            return Vec::new();
         }
     };
     let mut world = world.lock();
     wrong.into_iter().for_each(|w| world.fault(w));
-    for message in found.values() {
+    for message in counted.messages() {
         match number_of(message) {
             Some(n) => world.seen(n, message),
             None => world.fault(format!("{} is nobody's", message.id)),
@@ -410,23 +415,29 @@ async fn look(world: &World, store: &Store) -> Seen {
     let gone: Vec<usize> = (0..world.ledger.entries.len())
         .filter(|n| {
             let id = world.ledger.entries[*n].id;
-            id.is_some_and(|id| !found.contains_key(&id))
+            id.is_some_and(|id| counted.get(id).is_none())
         })
         .collect();
     if !gone.is_empty() {
         world.fault(format!("acknowledged and lost: {gone:?}"));
     }
-    let digest: Vec<&str> = found.values().map(|m| m.state.name()).collect();
+    let digest: Vec<&str> = counted.messages().map(|m| m.state.name()).collect();
     let digest = digest.join(" ");
     world.note(format_args!("look: {digest}, {} texts", texts.len()));
-    (found, texts)
+    texts
 }
 
-async fn all(store: &Store) -> Result<BTreeMap<MessageId, Message>, StoreError> {
-    let page = store
-        .list(Filter::default(), None, 10 * MESSAGES_MAX)
-        .await?;
-    Ok(page.items.into_iter().map(|m| (m.id, m)).collect())
+/// What is listed is what there is, newest first.
+async fn compare_list(world: &World, store: &Store, counted: &Counted) {
+    match store.list(Filter::default(), None, 10 * MESSAGES_MAX).await {
+        Ok(page) => {
+            let mut listed = page.items.iter().rev();
+            if !counted.messages().eq(listed.by_ref()) {
+                world.fault("the list tells something else than the records".to_owned());
+            }
+        }
+        Err(error) => world.fault(format!("the store cannot be read: {error}")),
+    }
 }
 
 fn account() -> Account {
