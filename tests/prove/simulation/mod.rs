@@ -169,7 +169,8 @@ async fn hours(run: Run) -> Outcome {
         AtomicU64::new(0),
     );
     let faults = parking_lot::Mutex::new(Vec::new());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    // Each waits for the disk at times.
+    let workers = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
