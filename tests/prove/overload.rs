@@ -151,8 +151,8 @@ async fn crowds(run: Run) -> Outcome {
         };
         let sent_before = rig.simulators[0].counters().unique;
         let answers = offer(&rig.address, crowd, text(label)).await;
-        let sent = rig.simulators[0].counters().unique - sent_before;
-        let sent = sent as f64 / answers.took.as_secs_f64();
+        let sent =
+            (rig.simulators[0].counters().unique - sent_before) as f64 / answers.took.as_secs_f64();
         let of_capacity = |n: usize| n as f64 / answers.took.as_secs_f64() / capacity;
         let goodput = of_capacity(answers.accepted.len());
         // No more than its connections can: each waits for its answer.

@@ -588,7 +588,7 @@ pub async fn run_in(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, 
 }
 
 /// A loopback address to listen on that was free a moment ago and that nothing else comes upon by chance: its port is
-/// below those that the system gives to whoever asks for none. A server that is stopped and started again finds it free.
+/// below those that Linux gives to whoever asks for none. A server that is stopped and started again finds it free.
 pub async fn free_address() -> String {
     const PORTS: Range<u16> = 10_000..32_000;
     // Another process of tests looks for its own at the same time.

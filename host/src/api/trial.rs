@@ -267,7 +267,6 @@ pub fn canary_view(canary: &Canary) -> Value {
 }
 
 fn arm_view(arm: &ArmReport) -> Value {
-    #[allow(clippy::cast_precision_loss)]
     let rate = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
     json!({
         "decisions": arm.decisions,

@@ -109,7 +109,6 @@ impl Pacer {
     /// than the bucket holds are taken together all the same, and paid off afterwards.
     pub fn take(&mut self, now: Instant, count: usize) -> Result<(), Duration> {
         self.advance(now);
-        #[allow(clippy::cast_precision_loss)]
         let count = count as f64;
         if let Some(rate) = self.limit() {
             let needed = count.min(burst(rate));
@@ -127,7 +126,6 @@ impl Pacer {
     /// The carrier took `count` submissions that were sent `latency` ago. True where the answers are
     /// so slow that it made us slower.
     pub fn took(&mut self, now: Instant, count: usize, latency: Duration) -> bool {
-        #[allow(clippy::cast_precision_loss)]
         self.taken.count(now, count as f64);
         self.answers.note(now, latency) && self.ease(now)
     }
@@ -301,7 +299,6 @@ impl Meter {
         let sum: f64 = self.tenths.iter().sum();
         // In the first second there is less to divide by.
         let tenths = (self.newest + 1).min(10);
-        #[allow(clippy::cast_precision_loss)]
         let seconds = tenths as f64 / 10.0;
         sum / seconds
     }

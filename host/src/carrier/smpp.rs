@@ -316,7 +316,6 @@ impl Inner {
         }
         let now = Instant::now().into_std();
         let mut pacer = self.pacer();
-        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
         match (pacer.rate(now), pacer.available(now)) {
             (Some(rate), Some(available)) => {
                 (rate * (available / (rate / 10.0).max(1.0)).min(1.0)) as f32
@@ -361,7 +360,6 @@ impl Inner {
             return 0;
         }
         let now = Instant::now().into_std();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         match self.pacer().available(now) {
             Some(available) => free.min(available as usize),
             None => free,

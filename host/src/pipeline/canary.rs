@@ -233,7 +233,6 @@ impl Canary {
         };
         let percent = self.settings.steps.get(index).copied().unwrap_or(0.0);
         // Between 0 and 100 by `problems`.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let share = (percent * 100.0).round().max(1.0) as u32;
         self.share.store(share, Relaxed);
     }
@@ -419,7 +418,6 @@ impl Arm {
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn rate(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         0.0

@@ -174,7 +174,6 @@ impl Quality {
             .map(|(_, t)| *t)
             .collect();
         times.sort_unstable();
-        #[allow(clippy::cast_precision_loss)]
         let ratio = self.delivered as f32 / self.recent.len() as f32;
         (Some(ratio), times.get(times.len() / 2).copied())
     }

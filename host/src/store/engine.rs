@@ -329,6 +329,7 @@ impl Engine {
                 older = tree.next().transpose().map_err(sled_error)?;
             }
             if order != Greater {
+                // A removal hides the older entry and shows nothing.
                 if let Some((key, Some(value))) = newer.next() {
                     show(Entry::Newer(key, value));
                     shown += 1;
@@ -580,7 +581,6 @@ impl Engine {
     }
 }
 
-/// Moves on in the overlay's part of a scan; a removal hides the older entry and yields nothing.
 /// Nothing is written with less free than this.
 const ROOM_OCTETS: u64 = 4 << 20;
 

@@ -62,7 +62,10 @@ fn serve(line: &Mutex<mpsc::Receiver<Job>>) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::time::Duration;
 
     use super::*;
 
@@ -101,15 +104,34 @@ mod tests {
         assert_eq!(readers.read(|| 7).await, Some(7));
     }
 
+    thread_local! {
+        static HELD: RefCell<Option<Arc<()>>> = const { RefCell::new(None) };
+    }
+
     #[tokio::test]
     async fn the_threads_end_with_their_owner() {
         let kept = Arc::new(());
-        let readers = Readers::start().unwrap();
-        let held = kept.clone();
-        readers.read(move || drop(held)).await.unwrap();
-        let line = readers.jobs.downgrade();
+        let readers = Arc::new(Readers::start().unwrap());
+        let all_at_once = Arc::new(Barrier::new(THREADS));
+        let reads: Vec<_> = (0..THREADS)
+            .map(|_| {
+                let (readers, all, held) = (readers.clone(), all_at_once.clone(), kept.clone());
+                let read = move || {
+                    HELD.set(Some(held));
+                    all.wait();
+                };
+                tokio::spawn(async move { readers.read(read).await })
+            })
+            .collect();
+        for read in reads {
+            read.await.unwrap().unwrap();
+        }
+        assert_eq!(Arc::strong_count(&kept), 1 + THREADS);
         drop(readers);
-        assert!(line.upgrade().is_none());
-        assert_eq!(Arc::strong_count(&kept), 1);
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        while Arc::strong_count(&kept) > 1 {
+            assert!(std::time::Instant::now() < end, "threads are left");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }

@@ -112,7 +112,7 @@ impl Server {
         options.retention_days = 3_650;
         {
             let mut world = world.lock();
-            options.sweep_interval = Duration::from_millis(world.pick(10_000..60_000));
+            options.sweep_interval = Duration::from_millis(world.pick(2_000..60_000));
             options.generation_age = Duration::from_millis(world.pick(5_000..120_000));
             options.ready_max = usize::try_from(world.pick(2..50)).unwrap_or(2);
             options.commit_max = usize::try_from(world.pick(1..20)).unwrap_or(1);
@@ -334,9 +334,6 @@ impl Server {
     async fn look(&self) -> (Counted, Vec<InboundRecord>) {
         let mut counted = Counted::default();
         let texts = look(&self.world, &self.store, &mut counted).await;
-        if self.world.lock().store_faulty_since.is_none() {
-            compare_list(&self.world, &self.store, &counted).await;
-        }
         (counted, texts)
     }
 
@@ -393,19 +390,28 @@ async fn look(world: &World, store: &Store, counted: &mut Counted) -> Vec<Inboun
     if world.lock().store_faulty_since.is_some() {
         return Vec::new();
     }
-    let read = (
-        store.recount(counted).await,
-        handsets::look(world, store).await,
-    );
-    let (wrong, texts) = match read {
-        (Ok(wrong), Ok(texts)) => (wrong, texts),
-        (Err(error), _) | (_, Err(error)) => {
+    let read = async {
+        let wrong = store.recount(counted).await?;
+        let listed = store.list(Filter::default(), None, 10 * MESSAGES_MAX);
+        Ok::<_, StoreError>((
+            wrong,
+            listed.await?.items,
+            handsets::look(world, store).await?,
+        ))
+    };
+    let (wrong, listed, texts) = match read.await {
+        Ok(read) => read,
+        Err(error) => {
             world.fault(format!("the store cannot be read: {error}"));
             return Vec::new();
         }
     };
     let mut world = world.lock();
     wrong.into_iter().for_each(|w| world.fault(w));
+    // The newest is listed first.
+    if !counted.messages().eq(listed.iter().rev()) {
+        world.fault("the list tells something else than the records".to_owned());
+    }
     for message in counted.messages() {
         match number_of(message) {
             Some(n) => world.seen(n, message),
@@ -425,19 +431,6 @@ async fn look(world: &World, store: &Store, counted: &mut Counted) -> Vec<Inboun
     let digest = digest.join(" ");
     world.note(format_args!("look: {digest}, {} texts", texts.len()));
     texts
-}
-
-/// What is listed is what there is, newest first.
-async fn compare_list(world: &World, store: &Store, counted: &Counted) {
-    match store.list(Filter::default(), None, 10 * MESSAGES_MAX).await {
-        Ok(page) => {
-            let mut listed = page.items.iter().rev();
-            if !counted.messages().eq(listed.by_ref()) {
-                world.fault("the list tells something else than the records".to_owned());
-            }
-        }
-        Err(error) => world.fault(format!("the store cannot be read: {error}")),
-    }
 }
 
 fn account() -> Account {

@@ -297,7 +297,6 @@ async fn half_of_capacity(load: &mut Load, books: &Books) -> f64 {
 }
 
 /// Less than the flapping carrier is sent by day, where all of its messages go to it.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn throttled(per_second: f64) -> u32 {
     let share = 1.0 / traffic::SMPP_SHARE as f64;
     let sent = 0.13 * (1.0 - share) + 0.4 * share;
