@@ -88,14 +88,19 @@ impl From<SendOutcome> for Handed {
     }
 }
 
-/// What a message takes up of its carrier's window, given back when it is dropped. That is when its outcome
-/// is durable and not when it is answered: to the start after a crash, what was answered and not yet
-/// written down is unanswered as well, and no more is to be repeated than the window has places.
+/// What a message takes up of its carrier's window. Dropped, it is given back; what was answered settles it.
 pub struct Place {
     permits: Option<OwnedSemaphorePermit>,
     turnover: Arc<Turnover>,
-    settling: bool,
 }
+
+/// The place of a message whose outcome is to be written down. It is given back when that is durable and not
+/// when the message is answered: to the start after a crash, what was answered and not yet written down is
+/// unanswered as well, and no more is to be repeated than the window has places.
+///
+/// Dropped, its outcome is never durable: the store has stopped. The window is then shut, so that whoever
+/// waits for a place in it learns that nothing goes out any more.
+pub struct Settling(Place);
 
 /// Tells when places of one carrier are given back, and how many will be with the next commit.
 #[derive(Default)]
@@ -109,20 +114,17 @@ impl Place {
         Place {
             permits: Some(permits),
             turnover: turnover.clone(),
-            settling: false,
         }
     }
 
     /// Its outcome is on its way to the next commit, which is the earliest that another message can be claimed
     /// by: the one that gets this place may be asked for now.
-    pub fn settle(&mut self) {
-        if !self.settling {
-            self.settling = true;
-            self.turnover
-                .settling
-                .fetch_add(self.count(), Ordering::Relaxed);
-            self.turnover.changed.notify_waiters();
-        }
+    pub fn settle(self) -> Settling {
+        self.turnover
+            .settling
+            .fetch_add(self.count(), Ordering::Relaxed);
+        self.turnover.changed.notify_waiters();
+        Settling(self)
     }
 
     fn count(&self) -> usize {
@@ -130,21 +132,38 @@ impl Place {
     }
 }
 
-impl Turnover {
-    fn settling(&self) -> usize {
-        self.settling.load(Ordering::Relaxed)
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.permits.take().is_some() {
+            self.turnover.changed.notify_waiters();
+        }
     }
 }
 
-impl Drop for Place {
+impl Settling {
+    pub fn give_back(mut self) {
+        let count = self.0.count();
+        self.0.permits = None;
+        self.0.turnover.settling.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Settling {
     fn drop(&mut self) {
-        let count = self.count();
-        self.permits = None;
-        if self.settling {
-            self.turnover.settling.fetch_sub(count, Ordering::Relaxed);
-        } else {
-            self.turnover.changed.notify_waiters();
+        if let Some(permits) = self.0.permits.take() {
+            let turnover = &self.0.turnover;
+            turnover
+                .settling
+                .fetch_sub(permits.num_permits(), Ordering::Relaxed);
+            permits.semaphore().close();
+            permits.forget();
         }
+    }
+}
+
+impl Turnover {
+    fn settling(&self) -> usize {
+        self.settling.load(Ordering::Relaxed)
     }
 }
 

@@ -731,7 +731,7 @@ async fn an_answered_message_keeps_its_place_until_its_outcome_is_durable() {
         let first = request(&mut rig.session).await;
         first.responder.message_id("1".to_owned());
     };
-    let (mut handed, ()) = tokio::join!(send, take);
+    let (handed, ()) = tokio::join!(send, take);
     assert_eq!(handed.outcome, sent(&["1"]));
     assert_eq!(rig.carrier.status().in_flight, 1);
 
@@ -745,7 +745,7 @@ async fn an_answered_message_keeps_its_place_until_its_outcome_is_durable() {
             .is_err()
     );
     // One may be claimed for it, and still does not go out.
-    handed.place.as_mut().unwrap().settle();
+    let place = handed.place.unwrap().settle();
     assert_eq!(timeout(PATIENCE, rig.carrier.ready()).await.unwrap(), 1);
     assert!(
         timeout(Duration::from_millis(50), &mut second)
@@ -753,11 +753,43 @@ async fn an_answered_message_keeps_its_place_until_its_outcome_is_durable() {
             .is_err()
     );
     assert!(rig.session.requests.is_empty());
-    drop(handed.place);
+    place.give_back();
     let request = request(&mut rig.session).await;
     request.responder.message_id("2".to_owned());
     assert_eq!(outcome(second).await, sent(&["2"]));
     timeout(PATIENCE, rig.carrier.ready()).await.unwrap();
+}
+
+/// The store has stopped: were the place given back, one more would be out than the window has places.
+#[tokio::test]
+async fn where_an_outcome_is_never_durable_who_waits_for_its_place_learns_that_nothing_goes_out() {
+    let mut rig = rig(|c| c.window = 1).await;
+    let first = message("first");
+    let segmented = segmented(&first);
+    let send = rig.carrier.send(Outgoing {
+        message: &first,
+        originator: &first.originator,
+        segmented: &segmented,
+        tlvs: &[],
+        now: NOW,
+    });
+    let take = async {
+        let first = request(&mut rig.session).await;
+        first.responder.message_id("1".to_owned());
+    };
+    let (handed, ()) = tokio::join!(send, take);
+    let mut second = sending(&rig.carrier, "second");
+    assert!(
+        timeout(Duration::from_millis(50), &mut second)
+            .await
+            .is_err()
+    );
+    drop(handed.place.unwrap().settle());
+    assert_eq!(outcome(second).await, SendOutcome::Unavailable);
+    let third = sending(&rig.carrier, "third");
+    assert_eq!(outcome(third).await, SendOutcome::Unavailable);
+    assert!(rig.session.requests.is_empty());
+    timeout(PATIENCE, rig.carrier.shutdown()).await.unwrap();
 }
 
 #[tokio::test]

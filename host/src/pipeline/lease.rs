@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Pipeline;
 use crate::carrier::Place;
 use crate::domain::{Attempt, AttemptOutcome, Lane, Message, MessageId, Reason};
-use crate::store::{OutboxEntry, WebhookOutcome};
+use crate::store::{Held, OutboxEntry, WebhookOutcome};
 
 /// Before a task that ended in a panic begins anew.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
@@ -66,10 +66,8 @@ impl Lease {
     /// Gives the lease back with what became of the message; durable with the next commit, which gives
     /// back its place at the carrier.
     pub async fn settle(mut self, place: Option<Place>) {
-        let held = place.map(|mut place| {
-            place.settle();
-            Box::new(place) as Box<dyn Send>
-        });
+        let held = place.map(Place::settle);
+        let held = held.map(|place| -> Held { Box::new(move || place.give_back()) });
         self.pipeline.store.settle(&self.message, held).await;
         self.settled = true;
     }

@@ -26,7 +26,7 @@ use super::records::{self, Ledger};
 use super::settled::SettledReceipts;
 use super::shared::Shared;
 use super::types::{
-    Idempotency, Options, OutboxEntry, ReceiptMatch, StoreError, UpdateError, WebhookOutcome,
+    Held, Idempotency, Options, OutboxEntry, ReceiptMatch, StoreError, UpdateError, WebhookOutcome,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::domain::{Lane, Message, MessageId};
@@ -55,8 +55,7 @@ pub(super) enum Command {
         ticket: Arc<Ticket>,
         reply: oneshot::Sender<Vec<Value>>,
     },
-    /// With what is kept until it is durable.
-    Settle(Vec<Prepared>, Option<Box<dyn Send>>),
+    Settle(Vec<Prepared>, Option<Held>),
     Update {
         id: MessageId,
         change: Box<dyn FnOnce(&mut Message) + Send>,
@@ -132,8 +131,7 @@ pub(super) enum Reply {
     Found(Answer<bool>, bool),
     Erased(Answer<Erased>, Erased),
     Done(Answer<()>),
-    /// Only to be dropped.
-    Held(Box<dyn Send>),
+    Held(Held),
 }
 
 /// A message that is out with a worker.
@@ -496,7 +494,8 @@ impl Committer {
                 (Reply::Erased(to, value), Ok(())) => drop(to.send(Ok(value))),
                 (Reply::Done(to), Ok(())) => drop(to.send(Ok(()))),
                 (Reply::Accepted(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
-                (Reply::Held(held), _) => drop(held),
+                (Reply::Held(held), Ok(())) => held(),
+                (Reply::Held(held), Err(_)) => drop(held),
                 // Nothing that is not durable may go on the wire.
                 (Reply::Claimed(to, _), Err(_)) => drop(to),
                 (Reply::Updated(to), Err(e)) => drop(to.send(Err(UpdateError::Store(e.clone())))),

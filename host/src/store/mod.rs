@@ -76,10 +76,10 @@ pub use recount::Counted;
 pub use sealing::{KeyUse, SealingKey, Seals};
 pub use threads::TwoWay;
 pub use types::{
-    Accepted, Filter, Fragment, Idempotency, InboundFilter, InboundRecord, OptOut, OptOutScope,
-    Options, OrphanReceipt, OutboxEntry, OutboxKind, OutboxTarget, Page, Probes, ReceiptMatch,
-    ReceiptReport, StoreError, StoreHealth, StoreStats, Thread, ThreadItem, UpdateError,
-    WebhookOutcome,
+    Accepted, Filter, Fragment, Held, Idempotency, InboundFilter, InboundRecord, OptOut,
+    OptOutScope, Options, OrphanReceipt, OutboxEntry, OutboxKind, OutboxTarget, Page, Probes,
+    ReceiptMatch, ReceiptReport, StoreError, StoreHealth, StoreStats, Thread, ThreadItem,
+    UpdateError, WebhookOutcome,
 };
 
 /// Cheap to clone. The store ends, in good order, with `shutdown` or with its last handle.
@@ -183,9 +183,8 @@ impl Store {
         records.into_iter().filter_map(decode).collect()
     }
 
-    /// Gives a lease back with what became of the message; durable with the next commit, which drops
-    /// `held`.
-    pub async fn settle(&self, message: &Message, held: Option<Box<dyn Send>>) {
+    /// Gives a lease back with what became of the message; durable with the next commit.
+    pub async fn settle(&self, message: &Message, held: Option<Held>) {
         let prepared = Prepared::new(message, &mut Vec::with_capacity(640));
         self.inner.settle(vec![prepared], held).await;
     }
@@ -522,7 +521,7 @@ impl Inner {
         self.seed.hash(&[account.as_str(), recipient])
     }
 
-    async fn settle(&self, messages: Vec<Prepared>, held: Option<Box<dyn Send>>) {
+    async fn settle(&self, messages: Vec<Prepared>, held: Option<Held>) {
         let command = Command::Settle(messages, held);
         if self.commands.send(command).await.is_err() {
             tracing::warn!("messages settled after the store ended; the restart resolves them");

@@ -361,16 +361,42 @@ async fn what_is_held_until_an_outcome_is_durable_is_let_go_then_and_not_before(
     sent(&mut message, START, "a1");
     closed.store(true, Ordering::Relaxed);
     let (held, mut let_go) = tokio::sync::oneshot::channel::<()>();
-    rig.store.settle(&message, Some(Box::new(held))).await;
+    let durable = Box::new(move || held.send(()).unwrap());
+    rig.store.settle(&message, Some(durable)).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(let_go.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty));
     closed.store(false, Ordering::Relaxed);
-    assert!(let_go.await.is_err());
+    let_go.await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     copy(rig.directory.path(), directory.path());
     let after = rig.reopen(Arc::new(directory));
     let found = after.store.find(id).await.unwrap().unwrap();
     assert_eq!(found.state, State::Enroute);
+}
+
+#[tokio::test]
+async fn what_is_held_for_an_outcome_that_is_never_durable_is_dropped() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let switch = broken.clone();
+    let rig = Rig::with(|o| {
+        o.probes.sync = Arc::new(move |file| match switch.load(Ordering::Relaxed) {
+            true => Err(std::io::Error::other("I/O error")),
+            false => file.sync_data(),
+        });
+    });
+    rig.accept().await;
+    rig.accept().await;
+    let messages = rig.claim("north").await;
+    broken.store(true, Ordering::Relaxed);
+    for mut message in messages {
+        sent(&mut message, START, "a1");
+        let (held, let_go) = tokio::sync::oneshot::channel::<()>();
+        let durable = Box::new(move || held.send(()).unwrap());
+        rig.store.settle(&message, Some(durable)).await;
+        assert!(let_go.await.is_err());
+        // Not by a later commit either.
+        broken.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Work, and a kill at moments that nobody chose: nothing answered is lost.
