@@ -46,7 +46,12 @@ if [ -n "$local" ]; then
 fi
 
 if deny=$(tool cargo-deny); then
-    check "licences, bans, sources" "$deny" --offline check --hide-inclusion-graph licenses bans sources
+    # It looks at those of all systems, of which a build fetched this one's alone.
+    if $CARGO fetch --locked --quiet >&2; then
+        check "licences, bans, sources" "$deny" --offline check --hide-inclusion-graph licenses bans sources
+    else
+        not_run "licences, bans, sources" "the dependencies cannot be fetched"
+    fi
     if "$deny" fetch db >/dev/null 2>&1; then
         check "advisories (cargo-deny)" "$deny" --offline check --hide-inclusion-graph advisories
     else

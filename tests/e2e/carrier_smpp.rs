@@ -225,6 +225,59 @@ async fn the_death_of_a_session_doubles_at_most_its_window_and_marks_what_it_dou
     }
 }
 
+/// A window of one and a text of three: killed at any point, no more than one goes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_of_more_segments_than_the_window_is_written_down_as_it_goes() {
+    let smsc = Smsc::listen().await;
+    let mut rig = rig(&smsc.address(), "window = 1").await;
+    let (mut session, _) = smsc.bound().await;
+    let long = rig.submit(sms(HANDSET, &"x".repeat(400))).await;
+    // None where it is one of the others.
+    let segment = |sm: &rusmpp::pdus::SubmitSm| match sm.short_message().as_ref() {
+        b"short" => None,
+        long => Some(long[5]),
+    };
+    let (sequence, sm) = session.hear_submit().await;
+    assert_eq!(segment(&sm), Some(1));
+    let mut shorts = Vec::new();
+    for _ in 0..10 {
+        shorts.push(rig.submit(sms(HANDSET, "short")).await);
+    }
+    session.take(sequence, "part-1").await;
+    // Behind what was claimed meanwhile, and before all that waits.
+    let mut before = 0;
+    loop {
+        let (sequence, sm) = session.hear_submit().await;
+        if segment(&sm) == Some(2) {
+            break;
+        }
+        before += 1;
+        session.take(sequence, &format!("before-{before}")).await;
+    }
+    assert!(before <= 2, "{before}");
+    let message = rig.wait_for(&long, "submit_unknown").await;
+    assert_eq!(message["reason"], "taken_by_carrier", "{message:#}");
+    assert_eq!(message["duplicate_risk"], false);
+
+    rig.kill().await;
+    rig.launch().await;
+    let (mut session, _) = smsc.bound().await;
+    let (mut segments, mut others) = (Vec::new(), before);
+    while segments.len() < 2 || others < 10 {
+        let (sequence, sm) = session.hear_submit().await;
+        match segment(&sm) {
+            Some(segment) => segments.push(segment),
+            None => others += 1,
+        }
+        let id = format!("again-{}", segments.len() + others);
+        session.take(sequence, &id).await;
+    }
+    assert_eq!((segments, others), (vec![2, 3], 10));
+    let message = rig.wait_for(&long, "enroute").await;
+    assert_eq!(message["duplicate_risk"], true, "segment 2 went twice");
+    rig.wait_for_all(&shorts, "enroute").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn segments_that_were_answered_are_not_sent_again() {
     let smsc = Smsc::listen().await;

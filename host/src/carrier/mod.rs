@@ -68,6 +68,11 @@ pub enum SendOutcome {
     Unknown {
         taken: Vec<Option<String>>,
     },
+    /// The carrier took some segments (their ids in segment order), and the others have not left: the window
+    /// has no place for them until those are written down, or the session has ended.
+    Begun {
+        taken: Vec<Option<String>>,
+    },
     /// It never left.
     Unavailable,
 }
@@ -117,14 +122,11 @@ impl Place {
         }
     }
 
-    /// Its outcome is on its way to the next commit, which is the earliest that another message can be claimed
-    /// by: the one that gets this place may be asked for now.
-    pub fn settle(self) -> Settling {
-        self.turnover
-            .settling
-            .fetch_add(self.count(), Ordering::Relaxed);
-        self.turnover.changed.notify_waiters();
-        Settling(self)
+    /// Its outcome is to be written down.
+    pub fn settle(self) -> (Settling, Notice) {
+        let turnover = self.turnover.clone();
+        turnover.settling.fetch_add(self.count(), Ordering::Relaxed);
+        (Settling(self), Notice(turnover))
     }
 
     fn count(&self) -> usize {
@@ -137,6 +139,16 @@ impl Drop for Place {
         if self.permits.take().is_some() {
             self.turnover.changed.notify_waiters();
         }
+    }
+}
+
+/// To be given when the outcome is on its way to the next commit, which is the earliest that another message can
+/// be claimed by: the one that gets the place may then be asked for.
+pub struct Notice(Arc<Turnover>);
+
+impl Notice {
+    pub fn give(self) {
+        self.0.changed.notify_waiters();
     }
 }
 

@@ -502,26 +502,32 @@ impl Inner {
                 };
             }
         };
-        let mut pause = COMPLETION_PAUSE;
+        let statuses = &self.style.statuses;
+        let taken_before = smpp_submit::taken(&parts, statuses);
+        let (mut room, mut pause) = (self.config.window, COMPLETION_PAUSE);
         for tries_left in (0..=COMPLETION_TRIES).rev() {
-            self.submit(&mut parts, window).await;
-            match smpp_submit::verdict(&parts, &self.style.statuses) {
-                Verdict::Final(outcome) => {
-                    self.await_receipts(outgoing, &outcome);
-                    return outcome;
-                }
-                // What is left of it did not go out, so that nothing new is unanswered.
-                Verdict::Incomplete
-                    if outgoing.message.begun_at().is_some() && smpp_submit::none_went(&parts) =>
-                {
-                    return SendOutcome::Unavailable;
-                }
-                Verdict::Incomplete if tries_left == 0 => break,
-                Verdict::Incomplete => sleep(pause).await,
+            self.submit(&mut parts, room, window).await;
+            if let Verdict::Final(outcome) = smpp_submit::verdict(&parts, statuses) {
+                self.await_receipts(outgoing, &outcome);
+                return outcome;
             }
-            pause *= 2;
+            // What was taken just now has its place until it is written down.
+            let taken = smpp_submit::taken(&parts, statuses) - taken_before;
+            room = self.config.window.saturating_sub(taken);
+            if room == 0 || smpp_submit::none_went(&parts, statuses) {
+                return match taken {
+                    0 => SendOutcome::Unavailable,
+                    _ => SendOutcome::Begun {
+                        taken: smpp_submit::ids(&parts, statuses),
+                    },
+                };
+            }
+            if tries_left > 0 {
+                sleep(pause).await;
+                pause *= 2;
+            }
         }
-        smpp_submit::unanswered(&parts, &self.style.statuses)
+        smpp_submit::unanswered(&parts, statuses)
     }
 
     /// Has the carrier asked about what it took, should it stay silent.
@@ -540,10 +546,11 @@ impl Inner {
         }
     }
 
-    /// Submits those parts that have no final answer.
-    async fn submit(&self, parts: &mut [Part], window: &mut Option<(Link, Place)>) {
+    /// Submits those parts that have no final answer, as many as there is room for.
+    async fn submit(&self, parts: &mut [Part], room: usize, window: &mut Option<(Link, Place)>) {
         let statuses = &self.style.statuses;
         let open = parts.iter().filter(|p| p.is_open(statuses)).count();
+        let open = open.min(room);
         if !self.wait_for_pace(open).await {
             return;
         }
@@ -559,7 +566,7 @@ impl Inner {
         self.counters
             .submitted
             .fetch_add(open as u64, Ordering::Relaxed);
-        let requests = smpp_submit::requests(parts, statuses);
+        let requests = smpp_submit::requests(parts, open, statuses);
         let began = Instant::now();
         let answers = link.send(requests).await;
         self.heed(&answers, link.congestion(), began.elapsed());

@@ -311,6 +311,7 @@ impl SmppCounters {
             SendOutcome::Permanent { .. } => &self.permanent,
             SendOutcome::Unknown { .. } => &self.unknown,
             SendOutcome::Unavailable => &self.unavailable,
+            SendOutcome::Begun { .. } => return,
         });
     }
 }

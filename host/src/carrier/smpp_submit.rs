@@ -152,14 +152,14 @@ pub fn parts(outgoing: &Outgoing<'_>, style: &SubmitStyle) -> Result<Vec<Part>, 
     Ok(parts)
 }
 
-/// The open parts, ready to go.
-pub fn requests(parts: &mut [Part], statuses: &Statuses) -> Requests {
+/// The first of the open parts, ready to go.
+pub fn requests(parts: &mut [Part], count: usize, statuses: &Statuses) -> Requests {
     if let [only] = parts {
         // A message of one segment is submitted once at most: no copy is kept for another try.
         return std::mem::take(&mut only.request);
     }
     let mut all = Requests::new();
-    for part in parts.iter().filter(|p| p.is_open(statuses)) {
+    for part in parts.iter().filter(|p| p.is_open(statuses)).take(count) {
         all.append(&part.request);
     }
     all
@@ -216,15 +216,29 @@ pub fn verdict(parts: &[Part], statuses: &Statuses) -> Verdict {
 /// The message cannot be told whole nor gone: what is known of its segments.
 pub fn unanswered(parts: &[Part], statuses: &Statuses) -> SendOutcome {
     SendOutcome::Unknown {
-        taken: parts.iter().map(|p| id_of(p, statuses)).collect(),
+        taken: ids(parts, statuses),
     }
 }
 
-/// Whether each segment is one that the carrier took before, or has not left.
-pub fn none_went(parts: &[Part]) -> bool {
+/// How many segments the carrier has.
+pub fn taken(parts: &[Part], statuses: &Statuses) -> usize {
+    parts
+        .iter()
+        .filter(|p| id_of(p, statuses).is_some())
+        .count()
+}
+
+/// The carrier's ids, none for segments that it has not taken.
+pub fn ids(parts: &[Part], statuses: &Statuses) -> Vec<Option<String>> {
+    parts.iter().map(|p| id_of(p, statuses)).collect()
+}
+
+/// Whether each segment is one that the carrier took, or has not left.
+pub fn none_went(parts: &[Part], statuses: &Statuses) -> bool {
     let unsent = |p: &Part| matches!(p.answer, Answer::Unsent);
-    let taken = |p: &Part| matches!(&p.answer, Answer::Answered { command_status, .. } if *command_status == status::ESME_ROK);
-    parts.iter().all(|p| unsent(p) || taken(p))
+    parts
+        .iter()
+        .all(|p| unsent(p) || id_of(p, statuses).is_some())
 }
 
 /// The carrier's id of a segment that it took, empty where it gave none.

@@ -270,6 +270,10 @@ impl Pipeline {
                 self.taken(carrier, message, ids);
                 return;
             }
+            SendOutcome::Begun { taken } => {
+                self.begun(carrier, message, taken);
+                return;
+            }
             SendOutcome::Throttled {
                 status,
                 retry_after_ms,
@@ -340,6 +344,22 @@ impl Pipeline {
                 message.enter(now, state, reason, detail);
             }
         }
+    }
+
+    /// What was taken is written down, and the rest goes from the place in the queue that the message had:
+    /// whoever has half of a text is not to wait for all others.
+    fn begun(&self, carrier: &CarrierId, message: &mut Message, taken: Vec<Option<String>>) {
+        let now = self.clock.now();
+        let (count, all) = (taken.iter().flatten().count(), taken.len());
+        message.parts = parts(carrier, &message.parts, taken);
+        if message.state != State::SubmitUnknown {
+            let detail = format!("{count} of {all} segments");
+            message.enter(now, State::SubmitUnknown, Reason::TakenByCarrier, detail);
+        }
+        // By its time a restart tells what was never settled: it is not to be the same.
+        let was_due = message.due.as_ref().map_or(now, |due| due.at);
+        let due = was_due.plus(Duration::from_millis(1));
+        message.wait(Lane::Carrier(carrier.clone()), due);
     }
 
     fn taken(&self, carrier: &CarrierId, message: &mut Message, ids: Vec<String>) {

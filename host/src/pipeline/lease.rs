@@ -66,9 +66,12 @@ impl Lease {
     /// Gives the lease back with what became of the message; durable with the next commit, which gives
     /// back its place at the carrier.
     pub async fn settle(mut self, place: Option<Place>) {
-        let held = place.map(Place::settle);
-        let held = held.map(|place| -> Held { Box::new(move || place.give_back()) });
+        let (place, notice) = place.map(Place::settle).unzip();
+        let held = place.map(|place| -> Held { Box::new(move || place.give_back()) });
         self.pipeline.store.settle(&self.message, held).await;
+        if let Some(notice) = notice {
+            notice.give();
+        }
         self.settled = true;
     }
 }

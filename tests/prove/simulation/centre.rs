@@ -71,15 +71,13 @@ impl Open {
     }
 
     /// Places that are taken at the least: what was told before the last sync may be written down.
-    fn arrive(&mut self, n: usize, segment: usize, syncs: u64, window: usize) -> usize {
+    fn arrive(&mut self, n: usize, segment: usize, syncs: u64) -> usize {
         self.handed
             .retain(|_, h| h.told.is_none_or(|at| at == syncs));
         if let Some(handed) = self.handed.get_mut(&n).filter(|h| h.told.is_none()) {
             handed.arrived.insert(segment);
         }
-        // What has more segments than there are places has all of them.
-        let places = self.handed.values().map(|h| h.arrived.len().min(window));
-        places.sum()
+        self.handed.values().map(|h| h.arrived.len()).sum()
     }
 }
 
@@ -311,8 +309,7 @@ impl Centre {
         }
         let smsc = &mut world.smscs[self.n];
         let window = smsc.window * smsc.sessions;
-        let places = smsc.window;
-        let open = smsc.open.arrive(n, submission.segment, syncs, places);
+        let open = smsc.open.arrive(n, submission.segment, syncs);
         if open > window {
             let id = &self.id;
             world.fault(format!(

@@ -241,7 +241,9 @@ impl SimCarrier {
         world.note(format_args!("{} -> message {n}: {outcome:?}", self.id));
         let known: Vec<&String> = match outcome {
             SendOutcome::Sent { ids } => ids.iter().collect(),
-            SendOutcome::Unknown { taken } => taken.iter().flatten().collect(),
+            SendOutcome::Unknown { taken } | SendOutcome::Begun { taken } => {
+                taken.iter().flatten().collect()
+            }
             _ => Vec::new(),
         };
         for id in known {
