@@ -125,13 +125,20 @@ impl State {
         self.decided(n, message, carrier);
         let entry = &self.ledger.entries[n];
         let (copies, unanswered) = (entry.copies.len(), entry.unanswered);
+        // What it has in part goes on with the others.
+        let begun = message.begun_at() == Some(carrier);
+        let is_known = |copy: &Copy| {
+            let part = message.parts.get(copy.segment).filter(|_| begun);
+            part.is_some_and(|p| p.state != PartState::Unanswered)
+        };
+        let again = !entry.copies.iter().all(is_known);
         if self.syncs == entry.syncs_before {
             self.fault(format!("message {n} is on the wire before it is durable"));
         }
         if let Some(ended) = self.ledger.entries[n].ended {
             self.fault(format!("message {n} is sent after it was {}", ended.name()));
         }
-        if copies > 0 && !message.duplicate_risk {
+        if again && !message.duplicate_risk {
             self.fault(format!("message {n} is sent again and not marked"));
         }
         if message.duplicate_risk && copies == 0 && unanswered == 0 && self.lives == 1 {
