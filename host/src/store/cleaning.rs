@@ -19,10 +19,9 @@ const TREE: &str = "clean";
 const KEY: &[u8] = b"\0";
 /// sled replaces a page with so many changes behind it (`PAGE_CONSOLIDATION_THRESHOLD`).
 const CHANGES: u64 = 10;
-/// Pages that are moved for each segment's worth of what was written. As many wait as were seen, most of them short
-/// index entries; or more, and then the file grows, because it does so only where no segment is free.
-const PAGES_MIN: u64 = 512;
-const PAGES_MAX: u64 = 2_048;
+/// Pages that may wait for each segment's worth of what was written: as many as were seen, most of them short index
+/// entries.
+const PAGES_OF_SEGMENT: u64 = 512;
 /// When it is cleaned: after so much was written, or this part of the file, where the file is not small.
 pub(super) const LIMITS: Limits = Limits {
     written: 64 << 20,
@@ -38,24 +37,11 @@ pub(super) struct Limits {
     file: u64,
 }
 
+#[derive(Default)]
 pub(super) struct Cleaning {
     /// Octets of ours since it was cleaned.
     written: AtomicU64,
     at_work: AtomicBool,
-    /// The file when it was last cleaned, and how many pages were moved for each segment.
-    file: AtomicU64,
-    pages: AtomicU64,
-}
-
-impl Default for Cleaning {
-    fn default() -> Cleaning {
-        Cleaning {
-            written: AtomicU64::new(0),
-            at_work: AtomicBool::new(false),
-            file: AtomicU64::new(u64::MAX),
-            pages: AtomicU64::new(PAGES_MIN),
-        }
-    }
 }
 
 impl Cleaning {
@@ -63,23 +49,13 @@ impl Cleaning {
         self.written.fetch_add(octets as u64, Ordering::Relaxed);
     }
 
-    /// How many pages are to be moved, where enough was written for a file of this size; to one caller, until it
-    /// has `ended`. A file that grows has twice as many moved as the time before, one that does not half as many.
+    /// How much was written, where that is enough for a file of this size; to one caller, until it has `ended`.
     fn begins(&self, file: u64, limits: &Limits) -> Option<u64> {
         let written = self.written.load(Ordering::Relaxed);
         let enough = limits.written.max(file / WRITTEN_PART);
         let begins =
             written >= enough && file >= limits.file && !self.at_work.swap(true, Ordering::AcqRel);
-        if !begins {
-            return None;
-        }
-        let grew = file > self.file.swap(file, Ordering::Relaxed);
-        let before = self.pages.load(Ordering::Relaxed);
-        let pages = if grew { before * 2 } else { before / 2 };
-        let pages = pages.clamp(PAGES_MIN, PAGES_MAX);
-        self.pages.store(pages, Ordering::Relaxed);
-        let written = self.written.swap(0, Ordering::Relaxed);
-        Some(written.div_ceil(SEGMENT_OCTETS as u64) * pages)
+        begins.then(|| self.written.swap(0, Ordering::Relaxed))
     }
 
     fn ended(&self) {
@@ -94,9 +70,10 @@ pub(super) fn clean_where_due(
     limits: &Limits,
     free_octets_min: u64,
 ) {
-    let Some(mut left) = engine.cleaning.begins(engine.file_octets(), limits) else {
+    let Some(written) = engine.cleaning.begins(engine.file_octets(), limits) else {
         return;
     };
+    let mut left = written.div_ceil(SEGMENT_OCTETS as u64) * PAGES_OF_SEGMENT;
     let (held, stopped) = (Arc::downgrade(engine), shared.clone());
     let thread = std::thread::Builder::new().name("store-clean".into());
     let begun = thread.spawn(move || {
@@ -231,30 +208,11 @@ mod tests {
         cleaning.note_written(51);
         assert_eq!(cleaning.begins(999, &limits), None, "a small file");
         assert_eq!(cleaning.begins(8_000, &limits), None, "a large file");
-        assert_eq!(cleaning.begins(1_000, &limits), Some(PAGES_MIN));
+        assert_eq!(cleaning.begins(1_000, &limits), Some(150));
         cleaning.note_written(1_000);
         assert_eq!(cleaning.begins(1_000, &limits), None, "somebody is at it");
         cleaning.ended();
-        assert_eq!(cleaning.begins(8_000, &limits), Some(2 * PAGES_MIN));
-    }
-
-    #[test]
-    fn a_file_that_grows_has_more_moved() {
-        let limits = Limits {
-            written: 100,
-            file: 0,
-        };
-        let cleaning = Cleaning::default();
-        let moved = |file: u64| {
-            cleaning.note_written(3 * SEGMENT_OCTETS);
-            let pages = cleaning.begins(file, &limits).unwrap();
-            cleaning.ended();
-            pages / 3
-        };
-        let growing = [1_000, 1_001, 1_002, 1_003].map(moved);
-        assert_eq!(growing, [512, 1_024, 2_048, 2_048]);
-        let at_rest = [1_003, 1_003, 900, 900].map(moved);
-        assert_eq!(at_rest, [1_024, 512, 512, 512]);
+        assert_eq!(cleaning.begins(8_000, &limits), Some(1_000));
     }
 
     #[test]
