@@ -8,6 +8,8 @@ use heliograph_tests::Pace;
 use heliograph_tests::prove::{
     Part, Run, STATEMENTS, Statement, Verdict, json, prove_part, simulation, table,
 };
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 const HELP: &str = "\
 Prove what Heliograph promises: run its numbered statements and print a table of verdicts.
@@ -169,6 +171,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// How long what is stopped may take to end, which simulations do not do by themselves.
+const END_MAX: Duration = Duration::from_secs(5);
+/// 128 and SIGINT's number, as shells have it.
+const STOPPED: u8 = 130;
+
+/// Turns true with SIGINT or SIGTERM, so that no server is left behind.
+fn stopped() -> std::io::Result<watch::Receiver<bool>> {
+    let (mut int, mut term) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+        stop.send_replace(true);
+        tokio::time::sleep(END_MAX).await;
+        std::process::exit(STOPPED.into());
+    });
+    Ok(stopped)
+}
+
 #[tokio::main]
 async fn prove() -> ExitCode {
     if std::env::args().any(|a| a == "--help" || a == "-h") {
@@ -192,6 +218,13 @@ async fn prove() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    let stopped = match stopped() {
+        Ok(stopped) => stopped,
+        Err(error) => {
+            eprintln!("prove: signals cannot be listened to: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     eprintln!("seed {}", args.run.seed);
     let mut rows = Vec::new();
     for (statement, n, part) in chosen(&args) {
@@ -199,7 +232,13 @@ async fn prove() -> ExitCode {
             "{}.{n} {}: {} ...",
             statement.number, statement.name, part.name
         );
-        let row = prove_part(statement, part, args.run).await;
+        let mut stop = stopped.clone();
+        let stop = async move { drop(stop.wait_for(|stop| *stop).await) };
+        let row = prove_part(statement, part, args.run, stop).await;
+        if *stopped.borrow() {
+            eprintln!("    stopped");
+            return ExitCode::from(STOPPED);
+        }
         let verdict = match &row.outcome.verdict {
             Verdict::Holds => "holds".to_owned(),
             Verdict::Fails(why) => format!("FAILS: {why}"),

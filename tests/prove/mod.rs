@@ -172,18 +172,29 @@ pub struct Row {
 pub async fn prove(statement: &Statement, run: Run) -> Vec<Row> {
     let mut rows = Vec::new();
     for part in statement.parts {
-        rows.push(prove_part(statement, part, run).await);
+        rows.push(prove_part(statement, part, run, std::future::pending()).await);
     }
     rows
 }
 
-pub async fn prove_part(statement: &Statement, part: &Part, run: Run) -> Row {
+pub async fn prove_part(
+    statement: &Statement,
+    part: &Part,
+    run: Run,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Row {
     let began = Instant::now();
     // What fails loudly fails its own line alone, and leaves none of its tasks behind.
     let body = part.run;
     let alone = move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(body(run))
+        // Its servers and folders go with it.
+        runtime.block_on(async {
+            tokio::select! {
+                outcome = body(run) => outcome,
+                () = stop => Outcome::not_run("it was stopped"),
+            }
+        })
     };
     let outcome = match tokio::task::spawn_blocking(alone).await {
         Ok(outcome) => outcome,

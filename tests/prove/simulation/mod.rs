@@ -193,7 +193,7 @@ async fn hours(run: Run) -> Outcome {
     let lost = faults.iter().filter(|f| f.contains("lost")).count();
     let took = began.elapsed().as_secs_f64();
     let note = format!(
-        "{} simulated hours in {took:.0} s: {} messages, {} lives, {} explained copies",
+        "{} hours of faults, each with 40 minutes of rest behind it, in {took:.0} s: {} messages, {} lives, {} explained copies",
         all.len(),
         messages.into_inner(),
         lives.into_inner(),
