@@ -101,10 +101,7 @@ pub struct Place {
 
 /// The place of a message whose outcome is to be written down. It is given back when that is durable and not
 /// when the message is answered: to the start after a crash, what was answered and not yet written down is
-/// unanswered as well, and no more is to be repeated than the window has places.
-///
-/// Dropped, its outcome is never durable: the store has stopped. The window is then shut, so that whoever
-/// waits for a place in it learns that nothing goes out any more.
+/// unanswered as well, and no more is to be repeated than the window has places. Dropped, it is given back.
 pub struct Settling(Place);
 
 /// Tells when places of one carrier are given back, and how many will be with the next commit.
@@ -153,23 +150,26 @@ impl Notice {
 }
 
 impl Settling {
-    pub fn give_back(mut self) {
-        let count = self.0.count();
-        self.0.permits = None;
+    /// Where the store has stopped, the outcome is never durable. The window is then shut, so that whoever waits
+    /// for a place in it learns that nothing goes out any more.
+    pub fn end(mut self, durable: bool) {
+        if !durable && let Some(permits) = self.release() {
+            permits.semaphore().close();
+            permits.forget();
+        }
+    }
+
+    fn release(&mut self) -> Option<OwnedSemaphorePermit> {
+        let permits = self.0.permits.take()?;
+        let count = permits.num_permits();
         self.0.turnover.settling.fetch_sub(count, Ordering::Relaxed);
+        Some(permits)
     }
 }
 
 impl Drop for Settling {
     fn drop(&mut self) {
-        if let Some(permits) = self.0.permits.take() {
-            let turnover = &self.0.turnover;
-            turnover
-                .settling
-                .fetch_sub(permits.num_permits(), Ordering::Relaxed);
-            permits.semaphore().close();
-            permits.forget();
-        }
+        drop(self.release());
     }
 }
 

@@ -65,11 +65,11 @@ async fn a_message_of_more_segments_than_places_goes_on_when_the_first_are_writt
     let mut rest = std::pin::pin!(hand(&rig.carrier, &once_more));
     assert!(timeout(Duration::from_millis(50), &mut rest).await.is_err());
     assert!(rig.session.requests.is_empty());
-    first.place.unwrap().settle().0.give_back();
+    first.place.unwrap().settle().0.end(true);
     let take = answer(&mut rig.session, 2, |r| r.message_id("2".to_owned()));
     let (second, ()) = tokio::join!(rest, take);
     assert_eq!(second.outcome, in_part(&[Some("1"), Some("2"), None]));
-    second.place.unwrap().settle().0.give_back();
+    second.place.unwrap().settle().0.end(true);
     begun(&mut message, &[Some("1"), Some("2"), None]);
     let take = answer(&mut rig.session, 3, |r| r.message_id("3".to_owned()));
     let (third, ()) = tokio::join!(hand(&rig.carrier, &message), take);
@@ -243,24 +243,22 @@ async fn segments_that_were_answered_before_a_session_died_are_not_sent_again() 
     assert!(session.requests.is_empty());
 }
 
-#[tokio::test]
-async fn an_answered_message_keeps_its_place_until_its_outcome_is_durable() {
-    let mut rig = rig(|c| c.window = 1).await;
-    let message = message("first");
-    let segmented = segmented(&message);
-    let send = rig.carrier.send(Outgoing {
-        message: &message,
-        originator: &message.originator,
-        segmented: &segmented,
-        tlvs: &[],
-        now: NOW,
-    });
+/// A message that the carrier has answered, with its place.
+async fn first_is_taken(rig: &mut Rig) -> super::super::Handed {
+    let first = message("first");
     let take = async {
         let first = request(&mut rig.session).await;
         first.responder.message_id("1".to_owned());
     };
-    let (handed, ()) = tokio::join!(send, take);
+    let (handed, ()) = tokio::join!(hand(&rig.carrier, &first), take);
     assert_eq!(handed.outcome, sent(&["1"]));
+    handed
+}
+
+#[tokio::test]
+async fn an_answered_message_keeps_its_place_until_its_outcome_is_durable() {
+    let mut rig = rig(|c| c.window = 1).await;
+    let handed = first_is_taken(&mut rig).await;
     assert_eq!(rig.carrier.status().in_flight, 1);
 
     let mut second = sending(&rig.carrier, "second");
@@ -282,38 +280,38 @@ async fn an_answered_message_keeps_its_place_until_its_outcome_is_durable() {
             .is_err()
     );
     assert!(rig.session.requests.is_empty());
-    place.give_back();
+    place.end(true);
     let request = request(&mut rig.session).await;
     request.responder.message_id("2".to_owned());
     assert_eq!(outcome(second).await, sent(&["2"]));
     timeout(PATIENCE, rig.carrier.ready()).await.unwrap();
 }
 
+/// Who was to write it down has gone away, and the store goes on.
+#[tokio::test]
+async fn a_place_that_is_dropped_while_it_is_settled_is_given_back() {
+    let mut rig = rig(|c| c.window = 1).await;
+    let handed = first_is_taken(&mut rig).await;
+    drop(handed.place.unwrap().settle());
+    let second = sending(&rig.carrier, "second");
+    let request = request(&mut rig.session).await;
+    request.responder.message_id("2".to_owned());
+    assert_eq!(outcome(second).await, sent(&["2"]));
+    assert_eq!(timeout(PATIENCE, rig.carrier.ready()).await, Ok(1));
+}
+
 /// The store has stopped: were the place given back, one more would be out than the window has places.
 #[tokio::test]
 async fn where_an_outcome_is_never_durable_who_waits_for_its_place_learns_that_nothing_goes_out() {
     let mut rig = rig(|c| c.window = 1).await;
-    let first = message("first");
-    let segmented = segmented(&first);
-    let send = rig.carrier.send(Outgoing {
-        message: &first,
-        originator: &first.originator,
-        segmented: &segmented,
-        tlvs: &[],
-        now: NOW,
-    });
-    let take = async {
-        let first = request(&mut rig.session).await;
-        first.responder.message_id("1".to_owned());
-    };
-    let (handed, ()) = tokio::join!(send, take);
+    let handed = first_is_taken(&mut rig).await;
     let mut second = sending(&rig.carrier, "second");
     assert!(
         timeout(Duration::from_millis(50), &mut second)
             .await
             .is_err()
     );
-    drop(handed.place.unwrap().settle().0);
+    handed.place.unwrap().settle().0.end(false);
     assert_eq!(outcome(second).await, SendOutcome::Unavailable);
     let third = sending(&rig.carrier, "third");
     assert_eq!(outcome(third).await, SendOutcome::Unavailable);

@@ -67,7 +67,7 @@ impl Lease {
     /// back its place at the carrier.
     pub async fn settle(mut self, place: Option<Place>) {
         let (place, notice) = place.map(Place::settle).unzip();
-        let held = place.map(|place| -> Held { Box::new(move || place.give_back()) });
+        let held = place.map(|place| -> Held { Box::new(move |durable| place.end(durable)) });
         self.pipeline.store.settle(&self.message, held).await;
         if let Some(notice) = notice {
             notice.give();

@@ -494,8 +494,7 @@ impl Committer {
                 (Reply::Erased(to, value), Ok(())) => drop(to.send(Ok(value))),
                 (Reply::Done(to), Ok(())) => drop(to.send(Ok(()))),
                 (Reply::Accepted(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
-                (Reply::Held(held), Ok(())) => held(),
-                (Reply::Held(held), Err(_)) => drop(held),
+                (Reply::Held(held), outcome) => held(outcome.is_ok()),
                 // Nothing that is not durable may go on the wire.
                 (Reply::Claimed(to, _), Err(_)) => drop(to),
                 (Reply::Updated(to), Err(e)) => drop(to.send(Err(UpdateError::Store(e.clone())))),

@@ -523,8 +523,11 @@ impl Inner {
 
     async fn settle(&self, messages: Vec<Prepared>, held: Option<Held>) {
         let command = Command::Settle(messages, held);
-        if self.commands.send(command).await.is_err() {
+        if let Err(mpsc::error::SendError(unsent)) = self.commands.send(command).await {
             tracing::warn!("messages settled after the store ended; the restart resolves them");
+            if let Command::Settle(_, Some(held)) = unsent {
+                held(false);
+            }
         }
     }
 

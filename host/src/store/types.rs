@@ -17,8 +17,9 @@ use crate::domain::{
     AccountId, Address, CarrierId, Inbound, Message, MessageId, SetId, State, TrafficClass,
 };
 
-/// Called once what it was given with is durable; dropped where that never comes, because the store has stopped.
-pub type Held = Box<dyn FnOnce() + Send>;
+/// Called with whether what it was given with is durable; where it is not, it never will be, because the store has
+/// stopped.
+pub type Held = Box<dyn FnOnce(bool) + Send>;
 
 /// Limits and places. Every bound has a name here and a default.
 #[derive(Clone, Debug)]
