@@ -1,11 +1,12 @@
 //! Keeps sled's file within a few times of what it holds.
 //!
-//! sled 0.34 frees a segment that is no more than half live by moving its pages, but it moves too few: one with each
-//! replacement of a page, and its flusher ends the work of a second with the first segment that has become empty
-//! (`SegmentCleaner::pop` answers nothing there). Of what a journal writes little stays and few pages are replaced,
-//! so that segments of which a twentieth is live wait by the hundred while the file grows. So after so much has been
-//! written, a page of ours is replaced again and again: each time sled moves one of those that wait. All at once,
-//! because pages that are moved one after the other come to lie in segments that are live throughout.
+//! sled 0.34 frees a segment that is no more than half live by moving its pages: one with each replacement of a page,
+//! and what is left of one segment each time that its flusher looks (`FLUSH_EVERY_MS`). It takes the segments by their
+//! place in the file, so that those far behind wait until no other does. Where much more is written than that keeps up
+//! with, segments of which a twentieth is live wait by the hundred while the file grows. So after so much has been
+//! written to a file that is no longer small, a page of ours is replaced again and again: each time sled moves one of
+//! those that wait. All at once, because pages that are moved one after the other come to lie in segments that are
+//! live throughout.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,9 +29,10 @@ pub(super) const LIMITS: Limits = Limits {
     file: 256 << 20,
 };
 const WRITTEN_PART: u64 = 8;
-/// Pages between two syncs: a segment that has become empty is written over a whole segment later at the earliest,
-/// and what was moved out of it has to be on the disk by then.
+/// Pages that are moved between two syncs.
 const ROUND: u64 = 64;
+/// Of what is written to the trees, between two syncs: sled writes the pages around it anew.
+const REUSE_OCTETS: usize = 256 << 10;
 
 pub(super) struct Limits {
     written: u64,
@@ -74,6 +76,7 @@ pub(super) fn clean_where_due(
         return;
     };
     let mut left = written.div_ceil(SEGMENT_OCTETS as u64) * PAGES_OF_SEGMENT;
+    let mut reuse = Reuse::begin(engine);
     let (held, stopped) = (Arc::downgrade(engine), shared.clone());
     let thread = std::thread::Builder::new().name("store-clean".into());
     let begun = thread.spawn(move || {
@@ -87,7 +90,9 @@ pub(super) fn clean_where_due(
             if left == 0 || !room || ends {
                 return engine.cleaning.ended();
             }
-            if let Err(error) = engine.move_pages(left.min(ROUND)) {
+            reuse.wrote(REUSE_OCTETS);
+            let moved = engine.move_pages(left.min(ROUND));
+            if let Err(error) = moved.and_then(|()| reuse.sync_where_due(&engine)) {
                 return stopped.stop(&error.to_string());
             }
             left = left.saturating_sub(ROUND);
@@ -107,8 +112,44 @@ impl Engine {
             tree.insert(KEY, &n.to_le_bytes()[..1])
                 .map_err(sled_error)?;
         }
-        self.db.flush().map_err(sled_error)?;
-        self.sync_file()
+        Ok(())
+    }
+}
+
+/// Syncs while much is written: sled writes over a segment that has become empty a whole segment later at the
+/// earliest, and what it held before, now elsewhere, has to be on the disk by then. Where commits come, they see to it.
+pub(super) struct Reuse {
+    /// Written since it was known to be on the disk.
+    octets: usize,
+    /// Commits that were on the disk when that was last asked.
+    commits: u64,
+}
+
+impl Reuse {
+    pub fn begin(engine: &Engine) -> Reuse {
+        Reuse {
+            octets: 0,
+            commits: engine.commits.load(Ordering::Relaxed),
+        }
+    }
+
+    pub fn wrote(&mut self, octets: usize) {
+        self.octets += octets;
+    }
+
+    pub fn sync_where_due(&mut self, engine: &Engine) -> Result<(), StoreError> {
+        if self.octets < REUSE_OCTETS {
+            return Ok(());
+        }
+        self.octets = 0;
+        let commits = engine.commits.load(Ordering::Relaxed);
+        // Of two the second has begun since it was last asked.
+        if commits < self.commits + 2 {
+            engine.db.flush().map_err(sled_error)?;
+            engine.sync_file()?;
+        }
+        self.commits = commits;
+        Ok(())
     }
 }
 

@@ -37,6 +37,8 @@ const ROOM_POLL: Duration = Duration::from_millis(20);
 const TICKET_POLL: Duration = Duration::from_millis(5);
 /// How often to look round where nothing is due.
 const IDLE_POLL: Duration = Duration::from_secs(1);
+/// Pairs that are counted in one entry: sled writes an entry's neighbours anew with it, and those of others.
+const RECENT_PIECE: usize = 100;
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -526,9 +528,11 @@ impl Committer {
     pub fn write_recency(&mut self) {
         let sequence = self.journal.sequence();
         for (window, counts) in self.recency.take_delta() {
-            let value = records::encode_recent(&counts);
-            self.journal
-                .put(keys::recent(window, sequence), value.into(), false);
+            for (n, piece) in (0_u32..).zip(counts.chunks(RECENT_PIECE)) {
+                let value = records::encode_recent(piece);
+                self.journal
+                    .put(keys::recent(window, sequence, n), value.into(), false);
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::blocks::{self, Block};
-use super::cleaning::Cleaning;
+use super::cleaning::{Cleaning, Reuse};
 use super::journal::Journal;
 use super::keys::{self, Key};
 use super::overlay::{Generation, Overlay};
@@ -84,6 +84,8 @@ pub(super) struct Engine {
     probes: Probes,
     sync: bool,
     pub disk_octets: AtomicU64,
+    /// Commits that are on the disk.
+    pub commits: AtomicU64,
     pub cleaning: Cleaning,
     directory: PathBuf,
 }
@@ -169,7 +171,7 @@ impl Engine {
             .path(directory)
             .cache_capacity(cache_octets)
             .segment_size(SEGMENT_OCTETS)
-            .flush_every_ms(Some(1_000));
+            .flush_every_ms(Some(FLUSH_EVERY_MS));
         let db = open_database(&config, directory)?;
         let header = Header::read(&db)?;
         let seals = match (&header, seals) {
@@ -195,6 +197,7 @@ impl Engine {
             probes,
             sync,
             disk_octets: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
             cleaning: Cleaning::default(),
             directory: directory.to_owned(),
             db,
@@ -452,6 +455,7 @@ impl Engine {
         generation: &Generation,
         more: Vec<(Key, Option<Value>)>,
     ) -> Result<(), StoreError> {
+        let mut reuse = Reuse::begin(self);
         let mut records = generation.records.iter().peekable();
         while let Some((first, _)) = records.peek() {
             let (day, bucket) = (first.timestamp().day(), blocks::bucket(**first));
@@ -462,8 +466,10 @@ impl Engine {
             while let Some((id, value)) = records.next_if(|(id, _)| blocks::bucket(**id) == bucket)
             {
                 Block::put(&mut chain, *id, value);
+                reuse.wrote(value.len());
             }
             blocks::store(&tree, self.seals.as_ref(), bucket, &chain)?;
+            reuse.sync_where_due(self)?;
         }
         for (key, entry) in &generation.plain {
             let (tree, value) = match keys::idempotency_day(key) {
@@ -481,6 +487,8 @@ impl Engine {
                 Some(value) => tree.insert(&**key, &*value).map_err(sled_error)?,
                 None => tree.remove(&**key).map_err(sled_error)?,
             };
+            reuse.wrote(key.len() + entry.value.as_ref().map_or(0, |v| v.len()));
+            reuse.sync_where_due(self)?;
         }
         for (key, value) in more {
             match value {
@@ -583,6 +591,10 @@ impl Engine {
 
 /// Nothing is written with less free than this.
 const ROOM_OCTETS: u64 = 4 << 20;
+
+/// sled's flusher moves what is left of one segment each time, so that it ends with an empty one: as many of them in a
+/// second are given back.
+const FLUSH_EVERY_MS: u64 = 100;
 
 /// A quarter of it is the largest leaf that sled keeps in its log.
 pub(super) const SEGMENT_OCTETS: usize = 2 << 20;

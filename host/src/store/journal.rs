@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::engine::{Engine, Value, sled_error};
 use super::keys::Key;
@@ -16,13 +17,14 @@ use crate::domain::MessageId;
 
 /// One journal entry is at most this; a larger commit is several entries, replayed whole or not at all.
 const CHUNK_OCTETS: usize = 48 * 1024;
-/// A journal tree is closed before sled begins to rewrite its leaf: at nine large entries.
+/// A journal tree is closed before sled begins to rewrite its leaf: at nine entries, where they are not so small that
+/// more trees would cost more.
 const TREE_CHUNKS_LARGE: usize = 9;
 const TREE_CHUNKS_SMALL: usize = 128;
-const TREE_OCTETS_SMALL: usize = 64 * 1024;
+const TREE_OCTETS_SMALL: usize = 16 * 1024;
 /// A generation is closed at this size, this many journal trees, or by its age.
 const GENERATION_OCTETS: usize = 8 << 20;
-const GENERATION_TREES: usize = 64;
+const GENERATION_TREES: usize = 96;
 /// Commits wait for the trees beyond this: the bound of what is held in memory.
 const OVERLAY_OCTETS_MAX: usize = 24 << 20;
 
@@ -183,6 +185,7 @@ impl Journal {
         self.buffer.shrink_to(1 << 20);
         self.engine.db.flush().map_err(sled_error)?;
         self.engine.sync_file()?;
+        self.engine.commits.fetch_add(1, Ordering::Relaxed);
         Ok(octets)
     }
 

@@ -225,8 +225,13 @@ fn pair<'a>(names: &Names, key: &[u8], value: &'a [u8]) -> Option<(String, Strin
     Some((text(&key[..end])?, text(&key[end + 1..])?, value))
 }
 
-pub(super) fn recent(window: u32, sequence: u64) -> Key {
-    join(&[RECENT, &window.to_be_bytes(), &sequence.to_be_bytes()])
+pub(super) fn recent(window: u32, sequence: u64, piece: u32) -> Key {
+    join(&[
+        RECENT,
+        &window.to_be_bytes(),
+        &sequence.to_be_bytes(),
+        &piece.to_be_bytes(),
+    ])
 }
 
 pub(super) fn recent_window(key: &[u8]) -> Option<u32> {

@@ -78,6 +78,19 @@ pub(super) enum Depth {
 
 /// What is read whole within a fraction of a second.
 const START_OCTETS_MAX: u64 = 512 << 20;
+/// More threads than this wait for each other: what they read is copied from the same memory.
+const THREADS_MAX: usize = 4;
+/// Segments that are worth a thread of their own.
+const THREAD_SEGMENTS: usize = 32;
+
+/// As many as somebody who waits has processors for.
+fn threads_for(segments: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (segments / THREAD_SEGMENTS).clamp(1, processors.min(THREADS_MAX))
+}
+
+/// Where a segment has its place in the file, and where in the log it begins, if its header tells.
+type Slot = (Option<u64>, u64);
 
 /// What is read of a segment before it is applied.
 struct Found {
@@ -93,6 +106,15 @@ struct Hole {
     lsn: u64,
     offset: u64,
     what: &'static str,
+}
+
+/// What the log holds, by log sequence number.
+#[derive(Default)]
+struct Scanned {
+    found: Vec<Found>,
+    holes: Vec<Hole>,
+    /// Where each commit of the journal is, and its sequence.
+    commits: Vec<(u64, u64)>,
 }
 
 impl Log {
@@ -198,28 +220,12 @@ impl Log {
 
     /// Applies what the log holds from `from` on, in its order.
     fn replay(&mut self, from: u64, durable: u64, depth: Depth) -> std::io::Result<()> {
-        let mut found = Vec::new();
-        let mut holes = Vec::new();
-        let mut commits = Vec::new();
-        let mut slot = vec![0; SEGMENT_OCTETS];
-        for offset in (0..self.octets).step_by(SEGMENT_OCTETS) {
-            let mut head = [0; SEGMENT_HEADER];
-            let read = read_at(&self.file, &mut head, offset)?;
-            let header = segment_header(&head[..read]);
-            if header.is_some_and(|lsn| lsn + SEGMENT <= from) {
-                continue;
-            }
-            let read = read_at(&self.file, &mut slot, offset)?;
-            scan(
-                &slot[..read],
-                offset,
-                header,
-                from,
-                &mut found,
-                &mut holes,
-                &mut commits,
-            );
-        }
+        let slots = self.slots(from)?;
+        let Scanned {
+            mut found,
+            holes,
+            mut commits,
+        } = self.scan(&slots, from, threads_for(slots.len()))?;
         // The end of the log may be torn by a crash. A commit behind a hole that was synced proves that it
         // was whole once. Of two commits the first was, with all before it, when the second began.
         commits.sort_unstable();
@@ -249,6 +255,52 @@ impl Log {
             self.apply(one);
         }
         Ok(())
+    }
+
+    /// The slots of the file that hold something from `from` on, in the order of the log.
+    fn slots(&self, from: u64) -> std::io::Result<Vec<Slot>> {
+        let mut slots = Vec::new();
+        for offset in (0..self.octets).step_by(SEGMENT_OCTETS) {
+            let mut head = [0; SEGMENT_HEADER];
+            let read = read_at(&self.file, &mut head, offset)?;
+            let header = segment_header(&head[..read]);
+            if header.is_none_or(|lsn| lsn + SEGMENT > from) {
+                slots.push((header, offset));
+            }
+        }
+        slots.sort_unstable();
+        Ok(slots)
+    }
+
+    /// Reads the slots, a share of them in each thread.
+    fn scan(&self, slots: &[Slot], from: u64, threads: usize) -> std::io::Result<Scanned> {
+        let scan = |slots: &[Slot]| -> std::io::Result<Scanned> {
+            let mut scanned = Scanned::default();
+            let mut slot = vec![0; SEGMENT_OCTETS];
+            for (header, offset) in slots {
+                let read = read_at(&self.file, &mut slot, *offset)?;
+                scanned.take(&slot[..read], *offset, *header, from);
+            }
+            Ok(scanned)
+        };
+        let share = slots.len().div_ceil(threads).max(1);
+        let mut all = std::thread::scope(|scope| {
+            let (mine, others) = slots.split_at(share.min(slots.len()));
+            let begun = others
+                .chunks(share)
+                .map(|slots| std::thread::Builder::new().spawn_scoped(scope, move || scan(slots)));
+            let begun: Vec<_> = begun.collect::<std::io::Result<_>>()?;
+            let mut all = scan(mine)?;
+            for thread in begun {
+                match thread.join() {
+                    Ok(scanned) => all.extend(scanned?),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            Ok::<_, std::io::Error>(all)
+        })?;
+        all.holes.sort_by_key(|hole| hole.offset);
+        Ok(all)
     }
 
     fn note(&mut self, hole: Hole) {
@@ -308,87 +360,87 @@ impl Log {
     }
 }
 
-/// Reads one slot of the file: its messages, its holes, and the sequences of the journal's commits.
-fn scan(
-    slot: &[u8],
-    offset: u64,
-    header: Option<u64>,
-    from: u64,
-    found: &mut Vec<Found>,
-    holes: &mut Vec<Hole>,
-    commits: &mut Vec<(u64, u64)>,
-) {
-    let mut at = SEGMENT_HEADER;
-    let Some(number) = header.map(|lsn| lsn / SEGMENT).or_else(|| {
-        let (start, message) = next_message(slot, 0, |_| true)?;
-        at = start;
-        Some(message.header.number)
-    }) else {
-        return;
-    };
-    let base = number * SEGMENT;
-    if base + SEGMENT <= from {
-        return;
+impl Scanned {
+    fn extend(&mut self, other: Scanned) {
+        self.found.extend(other.found);
+        self.holes.extend(other.holes);
+        self.commits.extend(other.commits);
     }
-    if header.is_none() {
-        holes.push(Hole {
-            lsn: base,
-            offset,
-            what: "the header of a segment is damaged",
-        });
-    }
-    while at + MESSAGE_HEADER_MAX <= slot.len().max(SEGMENT_OCTETS) {
-        let here = slot.get(at..).unwrap_or_default();
-        let whole = page::message(here).filter(|m| m.header.number == number);
-        let (start, message) = match whole {
-            Some(message) => (at, message),
-            None => {
-                let next = next_message(slot, at + 1, |n| n == number);
-                // The slot is being used again, and its new header was not written yet.
-                if next.is_none() && next_message(slot, at, |n| n > number).is_some() {
-                    return;
-                }
-                holes.push(Hole {
-                    lsn: base + at as u64,
-                    offset: offset + at as u64,
-                    what: "messages of the log are damaged",
-                });
-                match next {
-                    Some(next) => next,
-                    None => return,
-                }
-            }
+
+    /// Reads one slot of the file: its messages, its holes, and the sequences of the journal's commits.
+    fn take(&mut self, slot: &[u8], offset: u64, header: Option<u64>, from: u64) {
+        let mut at = SEGMENT_HEADER;
+        let Some(number) = header.map(|lsn| lsn / SEGMENT).or_else(|| {
+            let (start, message) = next_message(slot, 0, |_| true)?;
+            at = start;
+            Some(message.header.number)
+        }) else {
+            return;
         };
-        let lsn = base + start as u64;
-        let header = &message.header;
-        match header.kind {
-            CAP => return,
-            FREE | COUNTER | INLINE_META | BLOB_META | INLINE_NODE | BLOB_NODE | INLINE_LINK
-            | BLOB_LINK => {
-                if header.kind == INLINE_LINK
-                    && let Some(sequence) = commit_in(message.payload)
-                {
-                    commits.push((lsn, sequence));
-                }
-                let blob = matches!(header.kind, BLOB_META | BLOB_NODE | BLOB_LINK)
-                    .then(|| {
-                        message
-                            .payload
-                            .first_chunk()
-                            .map(|id| i64::from_le_bytes(*id))
-                    })
-                    .flatten();
-                found.push(Found {
-                    lsn,
-                    at: offset + start as u64,
-                    kind: header.kind,
-                    pid: header.pid,
-                    blob,
-                });
-            }
-            _ => {}
+        let base = number * SEGMENT;
+        if base + SEGMENT <= from {
+            return;
         }
-        at = start + header.size + header.length;
+        if header.is_none() {
+            self.holes.push(Hole {
+                lsn: base,
+                offset,
+                what: "the header of a segment is damaged",
+            });
+        }
+        while at + MESSAGE_HEADER_MAX <= slot.len().max(SEGMENT_OCTETS) {
+            let here = slot.get(at..).unwrap_or_default();
+            let whole = page::message(here).filter(|m| m.header.number == number);
+            let (start, message) = match whole {
+                Some(message) => (at, message),
+                None => {
+                    let next = next_message(slot, at + 1, |n| n == number);
+                    // The slot is being used again, and its new header was not written yet.
+                    if next.is_none() && next_message(slot, at, |n| n > number).is_some() {
+                        return;
+                    }
+                    self.holes.push(Hole {
+                        lsn: base + at as u64,
+                        offset: offset + at as u64,
+                        what: "messages of the log are damaged",
+                    });
+                    match next {
+                        Some(next) => next,
+                        None => return,
+                    }
+                }
+            };
+            let lsn = base + start as u64;
+            let header = &message.header;
+            match header.kind {
+                CAP => return,
+                FREE | COUNTER | INLINE_META | BLOB_META | INLINE_NODE | BLOB_NODE
+                | INLINE_LINK | BLOB_LINK => {
+                    if header.kind == INLINE_LINK
+                        && let Some(sequence) = commit_in(message.payload)
+                    {
+                        self.commits.push((lsn, sequence));
+                    }
+                    let blob = matches!(header.kind, BLOB_META | BLOB_NODE | BLOB_LINK)
+                        .then(|| {
+                            message
+                                .payload
+                                .first_chunk()
+                                .map(|id| i64::from_le_bytes(*id))
+                        })
+                        .flatten();
+                    self.found.push(Found {
+                        lsn,
+                        at: offset + start as u64,
+                        kind: header.kind,
+                        pid: header.pid,
+                        blob,
+                    });
+                }
+                _ => {}
+            }
+            at = start + header.size + header.length;
+        }
     }
 }
 
@@ -508,4 +560,51 @@ pub(super) fn trees(log: &Log) -> Option<HashMap<Vec<u8>, u64>> {
         trees.insert(name, cursor.number()?);
     }
     Some(trees)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_find_together_what_one_finds_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = sled::Config::new().path(folder.path());
+        let db = config.segment_size(SEGMENT_OCTETS).open().unwrap();
+        for n in 0_u32..2_000 {
+            db.insert(n.to_be_bytes(), vec![7; 6_000]).unwrap();
+        }
+        drop(db);
+        // Segments that cannot tell what they are, and such of which a message is damaged.
+        let path = folder.path().join("db");
+        let mut octets = std::fs::read(&path).unwrap();
+        let segments = octets.len() / SEGMENT_OCTETS;
+        assert!(segments > 6, "{segments}");
+        for n in 0..segments {
+            octets[n * SEGMENT_OCTETS + [0, 1_000][n % 2]] ^= 1;
+        }
+        std::fs::write(&path, &octets).unwrap();
+
+        let log = Log {
+            file: File::open(&path).unwrap(),
+            directory: folder.path().to_owned(),
+            pages: BTreeMap::new(),
+            damage: Vec::new(),
+            octets: octets.len() as u64,
+        };
+        let slots = log.slots(0).unwrap();
+        let told = |threads: usize| {
+            let scanned = log.scan(&slots, 0, threads).unwrap();
+            let found = scanned.found.iter();
+            let found: Vec<_> = found.map(|f| (f.lsn, f.at, f.kind, f.pid)).collect();
+            let holes = scanned.holes.iter().map(|h| (h.offset, h.lsn, h.what));
+            (found, holes.collect::<Vec<_>>())
+        };
+        let alone = told(1);
+        assert!(alone.0.len() > 100, "{}", alone.0.len());
+        assert!(alone.1.len() > segments / 2, "{:?}", alone.1);
+        for threads in [2, 3, 100] {
+            assert!(told(threads) == alone, "{threads} threads");
+        }
+    }
 }
