@@ -572,7 +572,7 @@ mod tests {
         let config = sled::Config::new().path(folder.path());
         let db = config.segment_size(SEGMENT_OCTETS).open().unwrap();
         for n in 0_u32..2_000 {
-            db.insert(n.to_be_bytes(), vec![7; 6_000]).unwrap();
+            db.insert(n.to_be_bytes(), vec![0xEE; 6_000]).unwrap();
         }
         drop(db);
         // Segments that cannot tell what they are, and such of which a message is damaged.
