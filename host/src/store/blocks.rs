@@ -88,7 +88,8 @@ pub(super) fn store(
     seals: Option<&Seals>,
     bucket: u64,
     chain: &[Block],
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
+    let mut written = 0;
     for (n, block) in chain.iter().enumerate().filter(|(_, b)| b.changed) {
         let more = if n + 1 < chain.len() { MORE } else { 0 };
         let mut out = Vec::with_capacity(block.octets + block.records.len() * 19 + 1);
@@ -101,9 +102,10 @@ pub(super) fn store(
         if let Some(seals) = seals {
             out = sealed(seals, &key, more, &out[1..])?;
         }
+        written += out.len();
         tree.insert(key, out).map_err(sled_error)?;
     }
-    Ok(())
+    Ok(written)
 }
 
 pub(super) fn find(

@@ -29,10 +29,10 @@ pub(super) const LIMITS: Limits = Limits {
     file: 256 << 20,
 };
 const WRITTEN_PART: u64 = 8;
-/// Pages that are moved between two syncs.
-const ROUND: u64 = 64;
-/// Of what is written to the trees, between two syncs: sled writes the pages around it anew.
-const REUSE_OCTETS: usize = 256 << 10;
+/// Pages that are moved before it is asked for a sync.
+const ROUND: u64 = 32;
+/// Of what is written to the trees, before it is asked for a sync: sled writes the pages around it anew.
+const REUSE_OCTETS: usize = 128 << 10;
 
 pub(super) struct Limits {
     written: u64,
@@ -118,10 +118,11 @@ impl Engine {
 
 /// Syncs while much is written: sled writes over a segment that has become empty a whole segment later at the
 /// earliest, and what it held before, now elsewhere, has to be on the disk by then. Where commits come, they see to it.
+/// What is not known to be on the disk is what was written since the time before last that it was asked, at most.
 pub(super) struct Reuse {
-    /// Written since it was known to be on the disk.
+    /// Written since it was last asked.
     octets: usize,
-    /// Commits that were on the disk when that was last asked.
+    /// Commits that were on the disk then.
     commits: u64,
 }
 
@@ -235,6 +236,41 @@ mod tests {
         let (engine, _journal) =
             Engine::open(directory.path(), 8 << 20, false, probes, None, None).unwrap();
         assert_all_there(&engine, generations);
+    }
+
+    #[test]
+    fn what_is_written_is_synced_unless_commits_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let syncs = Arc::new(AtomicU64::new(0));
+        let counted = syncs.clone();
+        let probes = Probes {
+            sync: Arc::new(move |_: &std::fs::File| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }),
+            ..Probes::default()
+        };
+        let (engine, mut journal) =
+            Engine::open(directory.path(), 8 << 20, true, probes, None, None).unwrap();
+        let mut reuse = Reuse::begin(&engine);
+        let mut synced_after = |octets: usize| {
+            let before = syncs.load(Ordering::Relaxed);
+            reuse.wrote(octets);
+            reuse.sync_where_due(&engine).unwrap();
+            syncs.load(Ordering::Relaxed) - before
+        };
+        let mut commit = || {
+            journal.put(Key::from(&b"x"[..]), Value::from(&[7][..]), false);
+            journal.commit().unwrap();
+        };
+        assert_eq!(synced_after(REUSE_OCTETS - 1), 0);
+        assert_eq!(synced_after(1), 1);
+        commit();
+        assert_eq!(synced_after(REUSE_OCTETS), 1, "it may have begun before");
+        commit();
+        commit();
+        assert_eq!(synced_after(REUSE_OCTETS), 0);
+        assert_eq!(synced_after(REUSE_OCTETS), 1);
     }
 
     #[test]

@@ -466,9 +466,8 @@ impl Engine {
             while let Some((id, value)) = records.next_if(|(id, _)| blocks::bucket(**id) == bucket)
             {
                 Block::put(&mut chain, *id, value);
-                reuse.wrote(value.len());
             }
-            blocks::store(&tree, self.seals.as_ref(), bucket, &chain)?;
+            reuse.wrote(blocks::store(&tree, self.seals.as_ref(), bucket, &chain)?);
             reuse.sync_where_due(self)?;
         }
         for (key, entry) in &generation.plain {
@@ -487,7 +486,7 @@ impl Engine {
                 Some(value) => tree.insert(&**key, &*value).map_err(sled_error)?,
                 None => tree.remove(&**key).map_err(sled_error)?,
             };
-            reuse.wrote(key.len() + entry.value.as_ref().map_or(0, |v| v.len()));
+            reuse.wrote(ENTRY_OCTETS + entry.value.as_ref().map_or(0, |v| v.len()));
             reuse.sync_where_due(self)?;
         }
         for (key, value) in more {
@@ -498,6 +497,8 @@ impl Engine {
                 }
                 None => self.main.remove(&*key).map_err(sled_error)?,
             };
+            reuse.wrote(ENTRY_OCTETS);
+            reuse.sync_where_due(self)?;
         }
         self.cleaning.note_written(generation.octets);
         self.make_durable()?;
@@ -592,8 +593,11 @@ impl Engine {
 /// Nothing is written with less free than this.
 const ROOM_OCTETS: u64 = 4 << 20;
 
-/// sled's flusher moves what is left of one segment each time, so that it ends with an empty one: as many of them in a
-/// second are given back.
+/// What sled writes anew for a plain entry, its neighbours with it, at the mean.
+const ENTRY_OCTETS: usize = 1 << 10;
+
+/// sled's flusher moves what is left of one segment each time, for half of this at most, so that up to ten segments a
+/// second are given back. Each time it syncs the file too, also where nothing was written.
 const FLUSH_EVERY_MS: u64 = 100;
 
 /// A quarter of it is the largest leaf that sled keeps in its log.

@@ -17,6 +17,8 @@ use crate::domain::MessageId;
 
 /// One journal entry is at most this; a larger commit is several entries, replayed whole or not at all.
 const CHUNK_OCTETS: usize = 48 * 1024;
+/// Of a commit that is larger than half a segment, each so many are synced.
+const SYNC_CHUNKS: usize = 20;
 /// A journal tree is closed before sled begins to rewrite its leaf: at nine entries, where they are not so small that
 /// more trees would cost more.
 const TREE_CHUNKS_LARGE: usize = 9;
@@ -178,6 +180,11 @@ impl Journal {
             let first = if n == 0 { FIRST } else { 0 };
             let last = if n + 1 == chunks { LAST } else { 0 };
             self.append(payload, first | last)?;
+            // What a segment held that sled writes over has to be on the disk before: see `Reuse`.
+            if (n + 1) % SYNC_CHUNKS == 0 && n + 1 < chunks {
+                self.engine.db.flush().map_err(sled_error)?;
+                self.engine.sync_file()?;
+            }
         }
         let octets = buffer.len();
         self.buffer = buffer;
@@ -352,7 +359,38 @@ fn generation_of(name: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::super::types::Probes;
     use super::*;
+
+    #[test]
+    fn a_large_commit_is_synced_as_it_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let syncs = Arc::new(AtomicU64::new(0));
+        let counted = syncs.clone();
+        let probes = Probes {
+            sync: Arc::new(move |_: &std::fs::File| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }),
+            ..Probes::default()
+        };
+        let (_engine, mut journal) =
+            Engine::open(directory.path(), 8 << 20, true, probes, None, None).unwrap();
+        for (octets, expected) in [
+            (10, 1),
+            (SYNC_CHUNKS * CHUNK_OCTETS - 100, 1),
+            (SYNC_CHUNKS * CHUNK_OCTETS + 100, 2),
+            (3 * SYNC_CHUNKS * CHUNK_OCTETS, 4),
+        ] {
+            journal.put(Key::from(&b"x"[..]), vec![7; octets].into(), false);
+            let before = syncs.load(Ordering::Relaxed);
+            journal.commit().unwrap();
+            let synced = syncs.load(Ordering::Relaxed) - before;
+            assert_eq!(synced, expected, "{octets} octets");
+        }
+    }
 
     #[test]
     fn damaged_entries_are_refused() {

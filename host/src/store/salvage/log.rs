@@ -108,7 +108,7 @@ struct Hole {
     what: &'static str,
 }
 
-/// What the log holds, by log sequence number.
+/// What slots hold, one after the other.
 #[derive(Default)]
 struct Scanned {
     found: Vec<Found>,
@@ -257,7 +257,8 @@ impl Log {
         Ok(())
     }
 
-    /// The slots of the file that hold something from `from` on, in the order of the log.
+    /// The slots of the file that hold something from `from` on: those whose header cannot tell, and the others in the
+    /// order of the log.
     fn slots(&self, from: u64) -> std::io::Result<Vec<Slot>> {
         let mut slots = Vec::new();
         for offset in (0..self.octets).step_by(SEGMENT_OCTETS) {
@@ -286,15 +287,16 @@ impl Log {
         let share = slots.len().div_ceil(threads).max(1);
         let mut all = std::thread::scope(|scope| {
             let (mine, others) = slots.split_at(share.min(slots.len()));
-            let begun = others
-                .chunks(share)
-                .map(|slots| std::thread::Builder::new().spawn_scoped(scope, move || scan(slots)));
-            let begun: Vec<_> = begun.collect::<std::io::Result<_>>()?;
+            let begin =
+                |slots| std::thread::Builder::new().spawn_scoped(scope, move || scan(slots));
+            let begun: Vec<_> = others.chunks(share).map(|s| (s, begin(s))).collect();
             let mut all = scan(mine)?;
-            for thread in begun {
-                match thread.join() {
-                    Ok(scanned) => all.extend(scanned?),
-                    Err(panic) => std::panic::resume_unwind(panic),
+            for (slots, thread) in begun {
+                match thread.map(std::thread::ScopedJoinHandle::join) {
+                    Ok(Ok(scanned)) => all.extend(scanned?),
+                    Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                    // There may be no more threads than there are.
+                    Err(_) => all.extend(scan(slots)?),
                 }
             }
             Ok::<_, std::io::Error>(all)
