@@ -146,8 +146,7 @@ impl Reuse {
         let commits = engine.commits.load(Ordering::Relaxed);
         // Of two the second has begun since it was last asked.
         if commits < self.commits + 2 {
-            engine.db.flush().map_err(sled_error)?;
-            engine.sync_file()?;
+            engine.sync()?;
         }
         self.commits = commits;
         Ok(())
@@ -241,15 +240,7 @@ mod tests {
     #[test]
     fn what_is_written_is_synced_unless_commits_are() {
         let directory = tempfile::tempdir().unwrap();
-        let syncs = Arc::new(AtomicU64::new(0));
-        let counted = syncs.clone();
-        let probes = Probes {
-            sync: Arc::new(move |_: &std::fs::File| {
-                counted.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }),
-            ..Probes::default()
-        };
+        let (probes, syncs) = Probes::counting();
         let (engine, mut journal) =
             Engine::open(directory.path(), 8 << 20, true, probes, None, None).unwrap();
         let mut reuse = Reuse::begin(&engine);

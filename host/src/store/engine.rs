@@ -202,8 +202,7 @@ impl Engine {
             directory: directory.to_owned(),
             db,
         };
-        engine.db.flush().map_err(sled_error)?;
-        engine.sync_file()?;
+        engine.sync()?;
         if created {
             sync_creation(directory)?;
         }
@@ -537,7 +536,9 @@ impl Engine {
         }
     }
 
-    pub fn sync_file(&self) -> Result<(), StoreError> {
+    /// Brings to the disk what was written so far, but for large leaves.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.db.flush().map_err(sled_error)?;
         if self.sync {
             (self.probes.sync)(&self.file)
                 .map_err(|e| StoreError::Io(format!("fdatasync: {e}")))?;

@@ -182,16 +182,14 @@ impl Journal {
             self.append(payload, first | last)?;
             // What a segment held that sled writes over has to be on the disk before: see `Reuse`.
             if (n + 1) % SYNC_CHUNKS == 0 && n + 1 < chunks {
-                self.engine.db.flush().map_err(sled_error)?;
-                self.engine.sync_file()?;
+                self.engine.sync()?;
             }
         }
         let octets = buffer.len();
         self.buffer = buffer;
         self.buffer.clear();
         self.buffer.shrink_to(1 << 20);
-        self.engine.db.flush().map_err(sled_error)?;
-        self.engine.sync_file()?;
+        self.engine.sync()?;
         self.engine.commits.fetch_add(1, Ordering::Relaxed);
         Ok(octets)
     }
@@ -359,23 +357,13 @@ fn generation_of(name: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-
     use super::super::types::Probes;
     use super::*;
 
     #[test]
     fn a_large_commit_is_synced_as_it_is_written() {
         let directory = tempfile::tempdir().unwrap();
-        let syncs = Arc::new(AtomicU64::new(0));
-        let counted = syncs.clone();
-        let probes = Probes {
-            sync: Arc::new(move |_: &std::fs::File| {
-                counted.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }),
-            ..Probes::default()
-        };
+        let (probes, syncs) = Probes::counting();
         let (_engine, mut journal) =
             Engine::open(directory.path(), 8 << 20, true, probes, None, None).unwrap();
         for (octets, expected) in [

@@ -156,8 +156,7 @@ impl Engine {
     }
 
     pub(super) fn make_durable(&self) -> Result<(), StoreError> {
-        self.db.flush().map_err(sled_error)?;
-        self.sync_file()?;
+        self.sync()?;
         self.sync_large_leaves()
     }
 }

@@ -107,6 +107,23 @@ impl Default for Probes {
     }
 }
 
+#[cfg(test)]
+impl Probes {
+    /// Those that sync nothing and tell how often they were to.
+    pub fn counting() -> (Probes, Arc<std::sync::atomic::AtomicU64>) {
+        let syncs = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let counted = syncs.clone();
+        let probes = Probes {
+            sync: Arc::new(move |_: &File| {
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Ok(())
+            }),
+            ..Probes::default()
+        };
+        (probes, syncs)
+    }
+}
+
 impl fmt::Debug for Probes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Probes")
