@@ -304,6 +304,10 @@ fn store(page: &mut Page, stats: &StoreStats, accepting: bool) {
     const DROPPED: &str = "heliograph_store_days_dropped_total";
     page.head(DROPPED, "counter", "Days whose retention has ended");
     page.line(DROPPED, &[], stats.days_dropped);
+    const CHECKPOINTS: &str = "heliograph_store_checkpoints_total";
+    let help = "Checkpoints: a start reads the database's log from the last one on";
+    page.head(CHECKPOINTS, "counter", help);
+    page.line(CHECKPOINTS, &[], stats.checkpoints);
 }
 
 /// What the recording kept of the decisions, and what a shadow saw of them.

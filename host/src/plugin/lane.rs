@@ -4,8 +4,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -48,12 +48,15 @@ pub(super) struct Slow {
 /// Filled by the future that waits; empty afterwards, it waited too long.
 type Place = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
 
+/// Of the machine. Every entry has a lane, and to ask the system takes longer than all else that makes one.
+static THREADS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+
 impl Lane {
     pub fn new() -> Lane {
-        // Half of the machine at most: a hostile entry never has all of its threads.
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Lane {
-            turns: Arc::new(Semaphore::new((threads / 2).max(1))),
+            // Half of the machine at most: a hostile entry never has all of its threads.
+            turns: Arc::new(Semaphore::new((*THREADS / 2).max(1))),
             waiting: Arc::new(AtomicUsize::new(0)),
             budget: Mutex::new((WASTE_BURST_MS, Instant::now())),
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, Parser, Payload};
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{self, Linker};
 
 use super::child::{self, Care};
 use super::code::Code;
@@ -143,6 +143,22 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+/// The octets of a component, whatever they are worth, and the name that nothing else has.
+#[derive(Clone)]
+pub(super) struct Component {
+    pub bytes: Arc<Vec<u8>>,
+    pub digest: [u8; 32],
+}
+
+impl Component {
+    pub fn new(bytes: Vec<u8>) -> Component {
+        Component {
+            digest: Sha256::digest(&bytes).into(),
+            bytes: Arc::new(bytes),
+        }
+    }
+}
+
 /// A component that passed every check that needs no policy.
 pub(super) struct Loaded {
     pub digest: [u8; 32],
@@ -166,7 +182,7 @@ pub fn digest_text(digest: &[u8; 32]) -> String {
 
 /// What an uploaded component is; every check but those that need a policy.
 pub async fn inspect_component(engine: &Engine, bytes: Vec<u8>) -> Result<Inspection, LoadError> {
-    let loaded = load(engine, bytes, Care::Thorough).await?;
+    let loaded = load(engine, Component::new(bytes), Care::Thorough).await?;
     Ok(Inspection {
         manifest: loaded.manifest.clone(),
         hooks: loaded.hooks.clone(),
@@ -183,9 +199,10 @@ pub async fn inspect_component(engine: &Engine, bytes: Vec<u8>) -> Result<Inspec
 /// compiled well afterwards.
 pub(super) async fn load(
     engine: &Engine,
-    bytes: Vec<u8>,
+    component: Component,
     care: Care,
 ) -> Result<Arc<Loaded>, LoadError> {
+    let Component { bytes, digest } = component;
     let limits = engine.limits().component;
     if bytes.len() > limits.bytes() {
         return Err(LoadError::TooLarge {
@@ -193,12 +210,10 @@ pub(super) async fn load(
             max_mib: limits.max_mib,
         });
     }
-    let digest: [u8; 32] = Sha256::digest(&bytes).into();
     if let Some(loaded) = engine.loaded(&digest) {
         return Ok(loaded);
     }
     let size = bytes.len();
-    let bytes = Arc::new(bytes);
     let parsed = bytes.clone();
     let surface = tokio::task::spawn_blocking(move || surface(&parsed, &limits))
         .await
@@ -436,7 +451,7 @@ impl Spoken {
 /// Asks a real instance, with every capability linked and nothing behind any of them.
 async fn describe(
     engine: &Engine,
-    component: &Component,
+    component: &component::Component,
     surface: &Surface,
 ) -> Result<Manifest, LoadError> {
     let failed = |e: wasmtime::Error| LoadError::Describe(format!("{e:#}"));

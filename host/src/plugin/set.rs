@@ -20,13 +20,13 @@ use super::entry_check::{
 use super::host_calls::{Capabilities, HttpClient, LogRate};
 use super::http::HttpCaller;
 use super::lane::Lane;
-use super::load::{self, LoadError, Loaded, digest_text};
+use super::load::{self, Component, LoadError, Loaded, digest_text};
 use super::pool::{Bounds, NotConfigured, Pool, Terms};
 use super::signature::Signer;
 use super::spec::{
     AccountQuota, BreakerSpec, Fail, NumbersGrant, PluginSpec, PolicySpec, RerouteSpec, escaped_key,
 };
-use super::spec_check::{Materials, Problem, Resolver, check, gather, reroute_state};
+use super::spec_check::{Fetched, Materials, Problem, Resolver, check, gather, reroute_state};
 use super::state::StateStore;
 use super::table::PrefixTable;
 use super::tenant::{Quota, Tenant};
@@ -345,29 +345,29 @@ struct Ground<'a> {
 
 /// Loads components side by side, as many at once as the machine has cores; each once, however often
 /// it stands in the policy, and the largest first, so that none is left over at the end.
-async fn load_all(engine: &Engine, components: &[Vec<u8>]) -> Vec<Result<Arc<Loaded>, LoadError>> {
+async fn load_all(engine: &Engine, components: &[Fetched]) -> Vec<Result<Arc<Loaded>, LoadError>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let turns = Arc::new(tokio::sync::Semaphore::new(cores));
-    let mut under_way: Vec<(&[u8], tokio::task::JoinHandle<_>)> = Vec::new();
+    let mut under_way: Vec<([u8; 32], tokio::task::JoinHandle<_>)> = Vec::new();
     let mut places = Vec::with_capacity(components.len());
-    let mut by_size: Vec<&Vec<u8>> = components.iter().collect();
-    by_size.sort_by_key(|bytes| std::cmp::Reverse(bytes.len()));
-    for bytes in by_size {
-        if under_way.iter().any(|(same, _)| *same == &bytes[..]) {
+    let mut by_size: Vec<&Component> = components.iter().map(|f| &f.component).collect();
+    by_size.sort_by_key(|component| std::cmp::Reverse(component.bytes.len()));
+    for component in by_size {
+        if under_way.iter().any(|(same, _)| *same == component.digest) {
             continue;
         }
         // Never closed.
         let turn = turns.clone().acquire_owned().await;
-        let (engine, owned) = (engine.clone(), bytes.clone());
+        let (engine, owned) = (engine.clone(), component.clone());
         let load = async move {
             let _turn = turn;
             load::load(&engine, owned, Care::Quick).await
         };
-        under_way.push((bytes, tokio::spawn(load)));
+        under_way.push((component.digest, tokio::spawn(load)));
     }
-    for bytes in components {
-        let place = under_way.iter().position(|(same, _)| *same == &bytes[..]);
-        places.extend(place);
+    for fetched in components {
+        let mut all = under_way.iter();
+        places.extend(all.position(|(same, _)| *same == fetched.component.digest));
     }
     let mut loaded = Vec::with_capacity(under_way.len());
     for (_, load) in under_way {
@@ -433,7 +433,8 @@ async fn build_entry(
         summary,
         notes,
     };
-    built.summary.signatures = materials.signers.get(index).cloned().unwrap_or_default();
+    let fetched = materials.components.get(index);
+    built.summary.signatures = fetched.map(|f| f.signers.clone()).unwrap_or_default();
     for account in whose(spec) {
         let account = account.as_ref();
         let (identity, pool) = pool_of(&ground, spec, &loaded, &hooks, account, false)
@@ -558,11 +559,11 @@ async fn older_version(
     at: At<'_>,
 ) -> Result<Option<Older>, Vec<Problem>> {
     let stored = ground.materials.previous.get(ground.index);
-    let (Some(previous), Some(Some(bytes))) = (&spec.previous, stored) else {
+    let (Some(previous), Some(Some(fetched))) = (&spec.previous, stored) else {
         return Ok(None);
     };
     let there = |field: &str, detail: String| at(&format!("/previous{field}"), detail);
-    let loaded = load::load(&ground.host.engine, bytes.clone(), Care::Quick)
+    let loaded = load::load(&ground.host.engine, fetched.component.clone(), Care::Quick)
         .await
         .map_err(|e| vec![there("", format!("the component {e}"))])?;
     let config = previous.config.as_ref().unwrap_or(&spec.config);

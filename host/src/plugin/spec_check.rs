@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::breaker::Settings;
 use super::engine::EngineLimits;
-use super::load::digest_text;
+use super::load::{Component, digest_text};
 use super::signature::{Signatures, Signer, Trust};
 use super::spec::{
     BreakerSpec, Fail, Grants, Limits, PluginSpec, PolicySpec, RerouteSpec, Source, escaped_key,
@@ -73,12 +73,24 @@ pub trait Resolver: Send + Sync {
 pub(super) struct Materials {
     pub tables: BTreeMap<String, ([u8; 32], Arc<PrefixTable>)>,
     /// By position of the plugin.
-    pub components: Vec<Vec<u8>>,
-    /// By whom each is signed; a component that is not trusted enough is not here.
-    pub signers: Vec<Vec<Signer>>,
+    pub components: Vec<Fetched>,
     /// By position of the plugin, where it names a version before.
-    pub previous: Vec<Option<Vec<u8>>>,
+    pub previous: Vec<Option<Fetched>>,
     pub secrets: Vec<BTreeMap<String, String>>,
+}
+
+/// A component as the resolver gave it; one that is not trusted enough does not become one.
+#[derive(Clone)]
+pub(super) struct Fetched {
+    pub component: Component,
+    pub signers: Vec<Signer>,
+}
+
+/// The resolver's answers for one policy: several entries may name the same component.
+struct Fetching<'a> {
+    resolver: &'a dyn Resolver,
+    trust: &'a Trust,
+    known: Vec<(Source, Fetched)>,
 }
 
 pub(super) fn check(spec: &PolicySpec, engine: &EngineLimits) -> Vec<Problem> {
@@ -583,6 +595,11 @@ fn gather_blocking(
             Err(why) => found.add(&format!("{at}/{field}"), why),
         }
     }
+    let mut fetching = Fetching {
+        resolver,
+        trust,
+        known: Vec::new(),
+    };
     for (n, plugin) in spec.plugins.iter().enumerate() {
         found.entry = Some(plugin.name.clone());
         let at = format!("/plugin/{n}");
@@ -591,18 +608,14 @@ fn gather_blocking(
         } else {
             "digest"
         };
-        let (mut bytes, mut signers) = (Vec::new(), Vec::new());
         if let Some(source) = source(&at, "path", &plugin.path, &plugin.digest, &mut found) {
-            match signed_component(&source, resolver, trust) {
-                Ok(component) => (bytes, signers) = component,
+            match fetching.component(source) {
+                Ok(fetched) => materials.components.push(fetched),
                 Err(why) => found.add(&format!("{at}/{field}"), why),
             }
         }
-        materials.components.push(bytes);
-        materials.signers.push(signers);
-        materials
-            .previous
-            .push(previous_bytes(&at, plugin, resolver, trust, &mut found));
+        let previous = previous_component(&at, plugin, &mut fetching, &mut found);
+        materials.previous.push(previous);
         let mut secrets = BTreeMap::new();
         for (name, reference) in &plugin.grants.secrets {
             let pointer = format!("{at}/grants/secrets/{}", escaped_key(name));
@@ -628,55 +641,45 @@ fn gather_blocking(
     }
 }
 
-/// Signatures are checked before anything is parsed or compiled.
-fn signed_component(
-    source: &Source,
-    resolver: &dyn Resolver,
-    trust: &Trust,
-) -> Result<(Vec<u8>, Vec<Signer>), String> {
-    let bytes = resolver.component(source)?;
-    let bytes = same_digest(source, bytes)?;
-    let digest: [u8; 32] = Sha256::digest(&bytes).into();
-    let given = resolver.signatures(source, &digest)?;
-    let signers = trust
-        .check(&bytes, &given)
-        .map_err(|e| format!("the component {e}"))?;
-    Ok((bytes, signers))
-}
-
-fn previous_bytes(
-    at: &str,
-    plugin: &PluginSpec,
-    resolver: &dyn Resolver,
-    trust: &Trust,
-    found: &mut Found,
-) -> Option<Vec<u8>> {
-    let previous = plugin.previous.as_ref()?;
-    let at = format!("{at}/previous");
-    let source = source(&at, "path", &previous.path, &previous.digest, found)?;
-    match signed_component(&source, resolver, trust) {
-        Ok((bytes, _)) => Some(bytes),
-        Err(why) => {
-            found.add(&at, why);
-            None
+impl Fetching<'_> {
+    /// Signatures are checked before anything is parsed or compiled.
+    fn component(&mut self, source: Source) -> Result<Fetched, String> {
+        if let Some((_, fetched)) = self.known.iter().find(|(known, _)| *known == source) {
+            return Ok(fetched.clone());
         }
+        let component = Component::new(self.resolver.component(&source)?);
+        same_digest(&source, &component.digest)?;
+        let given = self.resolver.signatures(&source, &component.digest)?;
+        let signers = self.trust.check(&component.bytes, &given);
+        let fetched = Fetched {
+            signers: signers.map_err(|e| format!("the component {e}"))?,
+            component,
+        };
+        self.known.push((source, fetched.clone()));
+        Ok(fetched)
     }
 }
 
-fn same_digest(source: &Source, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+fn previous_component(
+    at: &str,
+    plugin: &PluginSpec,
+    fetching: &mut Fetching<'_>,
+    found: &mut Found,
+) -> Option<Fetched> {
+    let previous = plugin.previous.as_ref()?;
+    let at = format!("{at}/previous");
+    let source = source(&at, "path", &previous.path, &previous.digest, found)?;
+    let fetched = fetching.component(source);
+    fetched.map_err(|why| found.add(&at, why)).ok()
+}
+
+fn same_digest(source: &Source, digest: &[u8; 32]) -> Result<(), String> {
     match source {
-        Source::Path(_) => Ok(bytes),
-        Source::Digest(wanted) => {
-            let digest: [u8; 32] = Sha256::digest(&bytes).into();
-            if digest == *wanted {
-                Ok(bytes)
-            } else {
-                Err(format!(
-                    "what is stored under it is {}",
-                    digest_text(&digest)
-                ))
-            }
-        }
+        Source::Digest(wanted) if wanted != digest => Err(format!(
+            "what is stored under it is {}",
+            digest_text(digest)
+        )),
+        Source::Digest(_) | Source::Path(_) => Ok(()),
     }
 }
 
@@ -685,10 +688,9 @@ fn fetched_table(
     resolver: &dyn Resolver,
     known: &BTreeMap<String, ([u8; 32], Arc<PrefixTable>)>,
 ) -> Result<([u8; 32], Arc<PrefixTable>), String> {
-    let bytes = resolver
-        .table(source)
-        .and_then(|b| same_digest(source, b))?;
+    let bytes = resolver.table(source)?;
     let digest: [u8; 32] = Sha256::digest(&bytes).into();
+    same_digest(source, &digest)?;
     if let Some((_, table)) = known.values().find(|(known, _)| *known == digest) {
         return Ok((digest, table.clone()));
     }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::apply::damage;
+use super::checkpoint::Checkpoints;
 use super::cleaning::{self, clean_where_due};
 use super::commit::Command;
 use super::engine::{Engine, Value};
@@ -48,6 +49,7 @@ pub(super) struct Behind {
     pub delivery_give_up: Duration,
     pub free_octets_min: u64,
     pub sweep_interval: Duration,
+    pub checkpoints: Checkpoints,
     /// Weak, so that the store ends when its last handle is gone.
     pub commands: mpsc::WeakSender<Command>,
 }
@@ -57,17 +59,54 @@ pub(super) struct Behind {
 struct Cursors {
     due: Vec<u8>,
     correlation: Vec<u8>,
-    orphan: Vec<u8>,
     delivery: Vec<u8>,
-    recent: Vec<u8>,
-    dead: Vec<u8>,
-    once: Vec<u8>,
-    thread: Vec<u8>,
-    head: Vec<u8>,
-    inbound: Vec<u8>,
+    orphan: Pass,
+    recent: Pass,
+    dead: Pass,
+    once: Pass,
+    thread: Pass,
+    head: Pass,
+    inbound: Pass,
     /// How far back mobile-originated messages have their entries; 0: all have.
     indexed: Option<MessageId>,
     resealing: Resealing,
+}
+
+/// A sweep of entries that grow too old by the minute, the hour or the day: each of these has one pass, over
+/// however many rounds, and not another one while nothing more can have become too old.
+#[derive(Default)]
+struct Pass {
+    cursor: Vec<u8>,
+    begun: Option<u32>,
+    done: Option<u32>,
+}
+
+impl Pass {
+    /// What `pick` takes of the next entries, where the pass of `period` is not over yet.
+    fn next<T>(
+        &mut self,
+        engine: &Engine,
+        prefix: &[u8],
+        period: u32,
+        pick: impl Fn(&[u8], &[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        if self.done == Some(period) {
+            return Ok(Vec::new());
+        }
+        if self.cursor.is_empty() {
+            self.begun = Some(period);
+        }
+        let picked = next(engine, &mut self.cursor, prefix, pick)?;
+        if self.cursor.is_empty() {
+            self.done = self.begun;
+        }
+        Ok(picked)
+    }
+
+    /// Nobody heard of what was found: it is looked for again, by another pass of the same period.
+    fn repeat(&mut self) {
+        (self.begun, self.done) = (None, None);
+    }
 }
 
 /// What one round leaves to the next.
@@ -156,6 +195,9 @@ impl Behind {
                 rounds.manifest = self.write(manifest).then_some(manifest);
             }
             self.engine.measure_disk();
+            if self.shared.check_running().is_ok() {
+                self.checkpoints.make_where_due(&self.engine, &self.shared);
+            }
         }
         let now = self.clock.now();
         let retention_at = rounds.retention_at;
@@ -222,17 +264,6 @@ impl Behind {
                     .then(|| Key::from(key))
             },
         )?;
-        let orphans = next(
-            &self.engine,
-            &mut cursors.orphan,
-            keys::ORPHAN,
-            |key, value| {
-                let old = |at: Timestamp| now.since(at) > ORPHAN_AGE;
-                records::decode_orphan(value)
-                    .map_or(true, |o| old(o.received_at))
-                    .then(|| Key::from(key))
-            },
-        )?;
         let deliveries = next(
             &self.engine,
             &mut cursors.delivery,
@@ -243,37 +274,78 @@ impl Behind {
                     .then(|| Key::from(key))
             },
         )?;
-        let windows = next(&self.engine, &mut cursors.recent, keys::RECENT, |key, _| {
-            (keys::recent_window(key)? < recency::oldest_window(now)).then(|| Key::from(key))
-        })?;
         self.tell(expired, Command::Expired);
         self.tell(receipts, Command::ReceiptsOverdue);
-        self.tell(orphans, Command::OrphansOverdue);
         self.tell(deliveries, Command::DeliveriesOverdue);
-        self.tell(windows, Command::Forget);
+        self.sweep_what_ages(cursors, now)?;
+        self.index_inbound(&mut cursors.indexed)?;
+        cursors.resealing.step(&self.engine)
+    }
+
+    fn sweep_what_ages(&self, cursors: &mut Cursors, now: Timestamp) -> Result<(), StoreError> {
         let oldest = self.oldest_day();
-        let dead = next(&self.engine, &mut cursors.dead, keys::DEAD, |key, value| {
-            records::decode_outbox(value)
-                .is_ok_and(|e| e.at.day() < oldest)
-                .then(|| Key::from(key))
-        })?;
-        self.tell(dead, Command::DeadOverdue);
-        let once = next(&self.engine, &mut cursors.once, keys::ONCE, |key, value| {
-            threads::is_forgotten(value, now).then(|| Key::from(key))
-        })?;
-        self.tell(once, Command::Forget);
-        for (cursor, prefix) in [
+        let minutes = u32::try_from(now.0 / 60_000).unwrap_or(u32::MAX);
+        let window = recency::oldest_window(now);
+        let forget = Command::Forget;
+        self.age(
+            &mut cursors.orphan,
+            keys::ORPHAN,
+            minutes,
+            Command::OrphansOverdue,
+            |_, value| {
+                let old = |at: Timestamp| now.since(at) > ORPHAN_AGE;
+                records::decode_orphan(value).map_or(true, |o| old(o.received_at))
+            },
+        )?;
+        self.age(
+            &mut cursors.recent,
+            keys::RECENT,
+            window,
+            forget,
+            |key, _| keys::recent_window(key).is_some_and(|w| w < window),
+        )?;
+        self.age(
+            &mut cursors.dead,
+            keys::DEAD,
+            oldest,
+            Command::DeadOverdue,
+            |_, value| records::decode_outbox(value).is_ok_and(|e| e.at.day() < oldest),
+        )?;
+        self.age(
+            &mut cursors.once,
+            keys::ONCE,
+            minutes / 60,
+            forget,
+            |_, value| threads::is_forgotten(value, now),
+        )?;
+        for (pass, prefix) in [
             (&mut cursors.thread, keys::THREAD),
             (&mut cursors.head, keys::THREAD_HEAD),
             (&mut cursors.inbound, keys::INBOUND),
         ] {
-            let past = next(&self.engine, cursor, prefix, |key, value| {
-                threads::is_past(key, value, oldest).then(|| Key::from(key))
+            self.age(pass, prefix, oldest, forget, |key, value| {
+                threads::is_past(key, value, oldest)
             })?;
-            self.tell(past, Command::Forget);
         }
-        self.index_inbound(&mut cursors.indexed)?;
-        cursors.resealing.step(&self.engine)
+        Ok(())
+    }
+
+    /// One piece of a pass over entries of which the committer hears when they are too old.
+    fn age(
+        &self,
+        pass: &mut Pass,
+        prefix: &[u8],
+        period: u32,
+        command: fn(Vec<Key>) -> Command,
+        is_old: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        let old = pass.next(&self.engine, prefix, period, |key, value| {
+            is_old(key, value).then(|| Key::from(key))
+        })?;
+        if !self.tell(old, command) {
+            pass.repeat();
+        }
+        Ok(())
     }
 
     /// Mobile-originated messages of releases that kept no list of them get their entries, newest
@@ -294,7 +366,11 @@ impl Behind {
             .records_before(before, MessageId(0), SWEEP_ENTRIES)?;
         let mut entries = Vec::new();
         let mut heads = HashSet::new();
-        for (_, record) in found.iter().filter(|(_, r)| is(r, Kind::Inbound)) {
+        let oldest = self.oldest_day();
+        let kept = |(id, record): &&(MessageId, Value)| {
+            is(record, Kind::Inbound) && id.timestamp().day() >= oldest
+        };
+        for (_, record) in found.iter().filter(kept) {
             let record = records::decode_inbound(record).map_err(damage)?;
             for (key, value) in threads::entries_of(&self.engine.names, &record, true) {
                 // The newest of a conversation came first.
@@ -320,11 +396,10 @@ impl Behind {
         Ok(())
     }
 
-    /// A full queue loses nothing: the next round finds the same.
-    fn tell<T>(&self, found: Vec<T>, command: impl Fn(Vec<T>) -> Command) {
-        if let (false, Some(commands)) = (found.is_empty(), self.commands.upgrade()) {
-            let _ = commands.try_send(command(found));
-        }
+    /// Whether the committer hears of it. A full queue loses nothing: another round finds the same.
+    fn tell<T>(&self, found: Vec<T>, command: impl Fn(Vec<T>) -> Command) -> bool {
+        found.is_empty()
+            || (self.commands.upgrade()).is_some_and(|c| c.try_send(command(found)).is_ok())
     }
 
     fn ask_for_settled_days(&self) -> Option<Retiring> {
@@ -451,4 +526,45 @@ fn next<T>(
         }
     })?;
     Ok(picked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine::Opening;
+    use super::super::types::Probes;
+    use super::*;
+
+    #[test]
+    fn each_period_has_one_pass_over_however_many_pieces() {
+        let directory = tempfile::tempdir().unwrap();
+        let opening = Opening::new(Probes::default());
+        let (engine, mut journal) = Engine::open(directory.path(), opening).unwrap();
+        let mut put = |from: u32, n: usize| {
+            for n in from..from + n as u32 {
+                let key = [keys::ONCE, &n.to_be_bytes()].concat();
+                journal.put(Key::from(&key[..]), Value::from(&[7][..]), false);
+            }
+            journal.commit().unwrap();
+        };
+        put(0, SWEEP_ENTRIES + 10);
+        let mut pass = Pass::default();
+        let found = |pass: &mut Pass, period: u32| {
+            let all = pass.next(&engine, keys::ONCE, period, |key, _| Some(key.to_vec()));
+            all.unwrap().len()
+        };
+        assert_eq!(found(&mut pass, 1), SWEEP_ENTRIES);
+        assert_eq!(found(&mut pass, 1), 10);
+        put(0, 1);
+        assert_eq!(found(&mut pass, 1), 0, "it is over");
+        // A pass that goes on into another period is over for the one in which it began.
+        assert_eq!(found(&mut pass, 2), SWEEP_ENTRIES);
+        assert_eq!(found(&mut pass, 3), 10);
+        assert_eq!(found(&mut pass, 3), SWEEP_ENTRIES);
+        // What nobody heard of is looked for again.
+        pass.repeat();
+        assert_eq!(found(&mut pass, 3), 10);
+        assert_eq!(found(&mut pass, 3), SWEEP_ENTRIES);
+        assert_eq!(found(&mut pass, 3), 10);
+        assert_eq!(found(&mut pass, 3), 0);
+    }
 }

@@ -158,7 +158,7 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use super::super::engine::Value;
+    use super::super::engine::{Opening, Value};
     use super::super::journal::Journal;
     use super::super::keys::Key;
     use super::super::types::Probes;
@@ -166,11 +166,16 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::domain::MessageId;
 
+    fn unsynced() -> Opening {
+        Opening {
+            sync: false,
+            ..Opening::new(Probes::default())
+        }
+    }
+
     /// Generations of whose octets a tenth stays; `after` is called behind each.
     fn write(directory: &Path, generations: u64, after: impl Fn(&Arc<Engine>)) -> Arc<Engine> {
-        let probes = Probes::default();
-        let (engine, mut journal): (_, Journal) =
-            Engine::open(directory, 8 << 20, false, probes, None, None).unwrap();
+        let (engine, mut journal): (_, Journal) = Engine::open(directory, unsynced()).unwrap();
         let (record, passing) = (Value::from(&[7; 400][..]), Value::from(&[7; 40_000][..]));
         for n in 0..generations {
             for commit in 0..20 {
@@ -231,9 +236,7 @@ mod tests {
         let clean = |engine: &Arc<Engine>| clean_where_due(engine, &shared, &always, 0);
         drop(write(directory.path(), generations, clean));
         shared.check_running().unwrap();
-        let probes = Probes::default();
-        let (engine, _journal) =
-            Engine::open(directory.path(), 8 << 20, false, probes, None, None).unwrap();
+        let (engine, _journal) = Engine::open(directory.path(), unsynced()).unwrap();
         assert_all_there(&engine, generations);
     }
 
@@ -241,8 +244,7 @@ mod tests {
     fn what_is_written_is_synced_unless_commits_are() {
         let directory = tempfile::tempdir().unwrap();
         let (probes, syncs) = Probes::counting();
-        let (engine, mut journal) =
-            Engine::open(directory.path(), 8 << 20, true, probes, None, None).unwrap();
+        let (engine, mut journal) = Engine::open(directory.path(), Opening::new(probes)).unwrap();
         let mut reuse = Reuse::begin(&engine);
         let mut synced_after = |octets: usize| {
             let before = syncs.load(Ordering::Relaxed);
@@ -286,9 +288,7 @@ mod tests {
     #[test]
     fn without_room_nothing_is_moved() {
         let directory = tempfile::tempdir().unwrap();
-        let probes = Probes::default();
-        let (engine, _journal) =
-            Engine::open(directory.path(), 8 << 20, false, probes, None, None).unwrap();
+        let (engine, _journal) = Engine::open(directory.path(), unsynced()).unwrap();
         let limits = Limits {
             written: 0,
             file: 0,

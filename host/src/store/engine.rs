@@ -153,24 +153,48 @@ fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(inner) if inner.to_string().contains("could not acquire lock"))
 }
 
+/// How the database is opened.
+pub(super) struct Opening {
+    pub cache_octets: u64,
+    pub segment_octets: usize,
+    pub sync: bool,
+    pub probes: Probes,
+    pub seals: Option<Seals>,
+    /// What hashes names where it is sealed for the first time; else one is drawn.
+    pub names_key: Option<NamesKey>,
+}
+
+impl Opening {
+    pub fn new(probes: Probes) -> Opening {
+        Opening {
+            cache_octets: 32 << 20,
+            segment_octets: SEGMENT_OCTETS,
+            sync: true,
+            probes,
+            seals: None,
+            names_key: None,
+        }
+    }
+}
+
 impl Engine {
-    /// Opens or creates the database under `directory` and replays its journal. `names_key`: what hashes names
-    /// where it is sealed for the first time; else one is drawn.
-    pub fn open(
-        directory: &Path,
-        cache_octets: u64,
-        sync: bool,
-        probes: Probes,
-        seals: Option<Seals>,
-        names_key: Option<NamesKey>,
-    ) -> Result<(Arc<Engine>, Journal), StoreError> {
+    /// Opens or creates the database under `directory` and replays its journal.
+    pub fn open(directory: &Path, opening: Opening) -> Result<(Arc<Engine>, Journal), StoreError> {
+        let Opening {
+            cache_octets,
+            segment_octets,
+            sync,
+            probes,
+            seals,
+            names_key,
+        } = opening;
         let created = !directory.join("db").exists();
         std::fs::create_dir_all(directory)
             .map_err(|e| StoreError::Io(format!("{}: {e}", directory.display())))?;
         let config = sled::Config::new()
             .path(directory)
             .cache_capacity(cache_octets)
-            .segment_size(SEGMENT_OCTETS)
+            .segment_size(segment_octets)
             .flush_every_ms(Some(FLUSH_EVERY_MS));
         let db = open_database(&config, directory)?;
         let header = Header::read(&db)?;
@@ -508,6 +532,11 @@ impl Engine {
             self.db.drop_tree(name).map_err(sled_error)?;
         }
         Ok(())
+    }
+
+    /// sled's.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// sled's file alone.

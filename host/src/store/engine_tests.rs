@@ -5,7 +5,7 @@ use super::*;
 use crate::clock::Timestamp;
 
 fn open(directory: &Path) -> (Arc<Engine>, Journal) {
-    Engine::open(directory, 8 << 20, true, Probes::default(), None, None).unwrap()
+    Engine::open(directory, Opening::new(Probes::default())).unwrap()
 }
 
 fn value(text: &str) -> Value {
@@ -61,14 +61,7 @@ fn a_commit_is_there_after_reopening_and_an_unfinished_one_is_not() {
 fn a_database_that_is_just_being_left_is_waited_for_and_one_that_is_kept_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let kept = open(directory.path());
-    let refused = Engine::open(
-        directory.path(),
-        8 << 20,
-        true,
-        Probes::default(),
-        None,
-        None,
-    );
+    let refused = Engine::open(directory.path(), Opening::new(Probes::default()));
     let refused = refused.err().expect("two have it open").to_string();
     assert!(refused.contains("another process"), "{refused}");
     std::thread::scope(|scope| {

@@ -357,6 +357,7 @@ fn generation_of(name: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::engine::Opening;
     use super::super::types::Probes;
     use super::*;
 
@@ -364,8 +365,7 @@ mod tests {
     fn a_large_commit_is_synced_as_it_is_written() {
         let directory = tempfile::tempdir().unwrap();
         let (probes, syncs) = Probes::counting();
-        let (_engine, mut journal) =
-            Engine::open(directory.path(), 8 << 20, true, probes, None, None).unwrap();
+        let (_engine, mut journal) = Engine::open(directory.path(), Opening::new(probes)).unwrap();
         for (octets, expected) in [
             (10, 1),
             (SYNC_CHUNKS * CHUNK_OCTETS - 100, 1),

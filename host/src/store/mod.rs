@@ -12,6 +12,7 @@ mod behind;
 mod blobs;
 mod blocks;
 mod bytes;
+mod checkpoint;
 mod cleaning;
 mod commit;
 mod engine;

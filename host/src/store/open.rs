@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use super::apply::damage;
 use super::behind::{Behind, Rounds};
+use super::checkpoint::Checkpoints;
 use super::commit::{Command, Committer, Hand, LaneQueue};
-use super::engine::Engine;
+use super::engine::{Engine, Opening};
 use super::journal::Journal;
 use super::keys;
 use super::manifest::Manifest;
@@ -58,11 +59,13 @@ pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, 
     salvage::before_open(&directory, manifest)?;
     let (engine, mut journal) = Engine::open(
         &directory.join("sled"),
-        options.cache_octets,
-        options.sync,
-        options.probes.clone(),
-        options.seals.clone(),
-        None,
+        Opening {
+            cache_octets: options.cache_octets,
+            segment_octets: options.segment_octets,
+            sync: options.sync,
+            seals: options.seals.clone(),
+            ..Opening::new(options.probes.clone())
+        },
     )?;
     let ledger = match engine.get(keys::LEDGER)? {
         Some(value) => records::decode_ledger(&value).map_err(damage)?,
@@ -151,6 +154,11 @@ pub(super) fn open(options: Options, clock: Clock, work: Work) -> Result<Store, 
         delivery_give_up: committer.options.delivery_give_up,
         free_octets_min: committer.options.free_octets_min,
         sweep_interval: committer.options.sweep_interval,
+        checkpoints: Checkpoints::new(
+            committer.options.checkpoint_octets,
+            committer.options.free_octets_min,
+            work,
+        ),
         commands: commands.downgrade(),
     };
     behind.check_free_space();

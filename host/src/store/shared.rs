@@ -42,6 +42,7 @@ pub(super) struct Shared {
     oldest_day: AtomicU64,
     days: AtomicU64,
     pub days_dropped: AtomicU64,
+    pub checkpoints: AtomicU64,
     unreadable: Mutex<HashSet<u128>>,
     /// The last durable commit, and messages accepted up to it.
     pub sequence: AtomicU64,
@@ -211,6 +212,7 @@ impl Shared {
             oldest_day: get(&self.oldest_day),
             days: get(&self.days),
             days_dropped: get(&self.days_dropped),
+            checkpoints: get(&self.checkpoints),
             unreadable: self.unreadable.lock().len() as u64,
             ..StoreStats::default()
         }

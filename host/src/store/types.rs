@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::engine::SEGMENT_OCTETS;
 use super::sealing::Seals;
 use super::threads::TwoWay;
 use crate::clock::Timestamp;
@@ -44,6 +45,8 @@ pub struct Options {
     pub ready_max: usize,
     /// sled's page cache.
     pub cache_octets: u64,
+    /// What sled writes and uses again as one piece. A store keeps that which it was created with.
+    pub segment_octets: usize,
     /// Below this much free space `accept` answers [`StoreError::StorageFull`]; receipts still land.
     pub free_octets_min: u64,
     /// Receipts without a message that are kept.
@@ -56,6 +59,9 @@ pub struct Options {
     pub two_way: TwoWay,
     /// What is sealed before it is written, and how; none: nothing is.
     pub seals: Option<Seals>,
+    /// A start reads as much of sled's log as was written since the last note of where its pages are; a new one is
+    /// made after so much.
+    pub checkpoint_octets: u64,
     /// How often a piece of the indices is read for what time has overtaken.
     pub sweep_interval: Duration,
     /// What is committed is written behind at this age, however little it is.
@@ -75,12 +81,14 @@ impl Options {
             delivery_give_up: Duration::from_secs(72 * 3_600),
             ready_max: 10_000,
             cache_octets: 32 << 20,
+            segment_octets: SEGMENT_OCTETS,
             free_octets_min: 512 << 20,
             orphans_max: 100_000,
             recency_max: 1_000_000,
             state_octets_max: 4 << 20,
             two_way: TwoWay::default(),
             seals: None,
+            checkpoint_octets: 128 << 20,
             sweep_interval: Duration::from_millis(250),
             generation_age: Duration::from_secs(5),
             probes: Probes::default(),
@@ -475,6 +483,8 @@ pub struct StoreStats {
     pub oldest_day: u64,
     pub days: u64,
     pub days_dropped: u64,
+    /// Notes of where its pages are, made while in use since the start.
+    pub checkpoints: u64,
 }
 
 impl StoreStats {

@@ -10,7 +10,8 @@ use heliograph::carrier::Carrier;
 use heliograph::clock::Clock;
 use heliograph::domain::text::TextWish;
 use heliograph::domain::{
-    AccountId, Address, Body, OnUnknown, SmParameters, Source, State as MessageState, TrafficClass,
+    AccountId, Address, Body, Message, MessageId, OnUnknown, SmParameters, Source,
+    State as MessageState, TrafficClass,
 };
 use heliograph::pipeline::numbers::Numbers;
 use heliograph::pipeline::{
@@ -32,7 +33,7 @@ use super::handsets;
 use super::ledger::number_of;
 use super::plugins;
 use super::smsc::SimCarrier;
-use super::world::{Machine, PLENTY_OCTETS, Power, World};
+use super::world::{Machine, PLENTY_OCTETS, Power, State, World};
 
 /// Clients send, and things break, for so long.
 pub const HOUR_MS: u64 = 3_600_000;
@@ -108,6 +109,8 @@ impl Server {
         let mut options = Options::new(folder);
         options.probes = world.probes();
         options.cache_octets = 1 << 20;
+        // Little is written within an hour, and it shall be written over.
+        options.segment_octets = 256 << 10;
         // Clocks are set by weeks, and what retention takes away is not lost.
         options.retention_days = 3_650;
         {
@@ -115,6 +118,7 @@ impl Server {
             options.sweep_interval = Duration::from_millis(world.pick(2_000..60_000));
             options.generation_age = Duration::from_millis(world.pick(5_000..120_000));
             options.ready_max = usize::try_from(world.pick(2..50)).unwrap_or(2);
+            options.checkpoint_octets = world.pick(1..2 << 20);
             options.commit_max = usize::try_from(world.pick(1..20)).unwrap_or(1);
         }
         let store = open(&options, &clock)?;
@@ -385,19 +389,30 @@ fn is_locked(error: &StoreError) -> bool {
     why.contains("in use") || why.contains("lock")
 }
 
+/// A part of the list: from which message on, and how many at most. Who looks for the first time reads it whole.
+fn window(world: &mut State, counted: &Counted) -> (Option<MessageId>, usize) {
+    let known = counted.messages().count() as u64;
+    if known == 0 {
+        return (None, 10 * MESSAGES_MAX);
+    }
+    let from = world.pick(0..known + 1);
+    let from = counted.messages().nth(usize::try_from(from).unwrap_or(0));
+    (
+        from.map(|m| m.id),
+        usize::try_from(world.pick(1..40)).unwrap_or(1),
+    )
+}
+
 /// Compares what the store holds with itself and with the ledger. Returns what handsets wrote.
 async fn look(world: &World, store: &Store, counted: &mut Counted) -> Vec<InboundRecord> {
     if world.lock().store_faulty_since.is_some() {
         return Vec::new();
     }
+    let (from, most) = window(&mut world.lock(), counted);
     let read = async {
         let wrong = store.recount(counted).await?;
-        let listed = store.list(Filter::default(), None, 10 * MESSAGES_MAX);
-        Ok::<_, StoreError>((
-            wrong,
-            listed.await?.items,
-            handsets::look(world, store).await?,
-        ))
+        let listed = store.list(Filter::default(), from, most).await?;
+        Ok::<_, StoreError>((wrong, listed, handsets::look(world, store).await?))
     };
     let (wrong, listed, texts) = match read.await {
         Ok(read) => read,
@@ -408,9 +423,17 @@ async fn look(world: &World, store: &Store, counted: &mut Counted) -> Vec<Inboun
     };
     let mut world = world.lock();
     wrong.into_iter().for_each(|w| world.fault(w));
+    let before: Vec<&Message> = counted
+        .messages()
+        .take_while(|message| from.is_none_or(|from| message.id < from))
+        .collect();
     // The newest is listed first.
-    if !counted.messages().eq(listed.iter().rev()) {
-        world.fault("the list tells something else than the records".to_owned());
+    let next = before.iter().rev().take(most);
+    let goes_on = before.len() > listed.items.len();
+    if !next.copied().eq(listed.items.iter()) || goes_on && listed.next.is_none() {
+        world.fault(format!(
+            "the list from {from:?} on tells something else than the records"
+        ));
     }
     for message in counted.messages() {
         match number_of(message) {

@@ -77,7 +77,7 @@ impl Contents {
         let named = trees(&contents.log);
         if named.is_none() {
             // A log that was never written to has no trees.
-            let pages = !contents.log.pages.is_empty();
+            let pages = !contents.log.table.pages.is_empty();
             contents.unreadable.extend(pages.then_some(META_PAGE));
         }
         let trees = named.unwrap_or_default();
@@ -178,7 +178,7 @@ impl Contents {
         for root in roots {
             self.leaves(*root, &mut seen);
         }
-        let pages = self.log.pages.keys().copied();
+        let pages = self.log.table.pages.keys().copied();
         let unseen: Vec<u64> = pages
             .filter(|pid| *pid > 1 && !seen.contains(pid))
             .collect();
@@ -362,7 +362,7 @@ impl Contents {
 
     /// A node with its changes, and when it changed last.
     fn node(&self, pid: u64) -> Option<(Node, u64)> {
-        let page = self.log.pages.get(&pid)?;
+        let page = self.log.table.pages.get(&pid)?;
         let mut node = Node::read(&self.log.payload(&page.base)?)?;
         let mut lsn = page.base.lsn;
         for place in &page.links {

@@ -8,8 +8,9 @@
 //! last replacement and the links behind that. The newest snapshot file holds the page table up to its own
 //! log sequence number.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -17,8 +18,10 @@ use super::super::engine::SEGMENT_OCTETS;
 use super::super::journal;
 use super::super::types::StoreError;
 use super::page::{self, Cursor};
+use super::table::{Change, Place, Table};
 
-const SEGMENT: u64 = SEGMENT_OCTETS as u64;
+/// What a segment may have; sled allows more.
+const SEGMENTS: std::ops::RangeInclusive<u64> = 256..=SEGMENT_OCTETS as u64;
 const SEGMENT_HEADER: usize = 20;
 /// No message begins closer than this to the end of a segment.
 const MESSAGE_HEADER_MAX: usize = 32;
@@ -36,20 +39,6 @@ const BLOB_LINK: u8 = 11;
 /// The page that names the trees.
 pub(super) const META_PAGE: u64 = 0;
 
-/// Where a piece of a page is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    pub lsn: u64,
-    at: u64,
-    /// The file of its own that holds it.
-    blob: Option<i64>,
-}
-
-pub(super) struct Page {
-    pub base: Place,
-    pub links: Vec<Place>,
-}
-
 /// Octets that should be messages and are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
@@ -62,7 +51,9 @@ pub struct Damage {
 pub(super) struct Log {
     file: File,
     directory: PathBuf,
-    pub pages: BTreeMap<u64, Page>,
+    /// Octets of one segment.
+    segment: u64,
+    pub table: Table,
     pub damage: Vec<Damage>,
     pub octets: u64,
 }
@@ -96,9 +87,10 @@ type Slot = (Option<u64>, u64);
 struct Found {
     lsn: u64,
     at: u64,
-    kind: u8,
+    change: Change,
     pid: u64,
     blob: Option<i64>,
+    size: u64,
 }
 
 /// A place in the log where messages should be and are not, by log sequence number.
@@ -121,29 +113,136 @@ impl Log {
     /// `None` where there is no log. `durable`: the last commit that is known to have been synced, 0 where none
     /// is.
     pub fn open(directory: &Path, depth: Depth, durable: u64) -> Result<Option<Log>, StoreError> {
+        let Some((mut log, from)) = Log::begin(directory)? else {
+            return Ok(None);
+        };
+        log.replay(from, durable, depth)
+            .map_err(|e| io(&directory.join("db"), e))?;
+        match depth {
+            Depth::Whole => log.check_pages(),
+            Depth::Start if log.octets <= START_OCTETS_MAX => log.check_pages(),
+            Depth::Start => {}
+        }
+        Ok(Some(log))
+    }
+
+    /// As its newest snapshot has it, and the log sequence number that this goes up to.
+    fn begin(directory: &Path) -> Result<Option<(Log, u64)>, StoreError> {
         let path = directory.join("db");
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StoreError::Io(format!("{}: {error}", path.display()))),
+            Err(error) => return Err(io(&path, error)),
         };
         let octets = file.metadata().map_err(|e| io(&path, e))?.len();
         let mut log = Log {
             file,
             directory: directory.to_owned(),
-            pages: BTreeMap::new(),
+            segment: SEGMENT_OCTETS as u64,
+            table: Table::default(),
             damage: Vec::new(),
             octets,
         };
         log.read_settings()?;
         let from = log.read_snapshot()?;
-        log.replay(from, durable, depth).map_err(|e| io(&path, e))?;
-        match depth {
-            Depth::Whole => log.check_pages(),
-            Depth::Start if octets <= START_OCTETS_MAX => log.check_pages(),
-            Depth::Start => {}
+        Ok(Some((log, from)))
+    }
+
+    /// Brings the snapshot of a database that is in use up to where its log is known to be written, where there are
+    /// `least` octets of it. `sync` brings to the disk what is written by then; `goes_on` is asked before each
+    /// segment. Whether there is a new snapshot.
+    ///
+    /// A segment that is written over meanwhile is passed over: that happens only once newer pieces of all its pages
+    /// are in the log. Where these lie behind the new snapshot, a start applies them to it.
+    pub fn checkpoint(
+        directory: &Path,
+        least: u64,
+        sync: impl FnOnce() -> Result<(), StoreError>,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Result<bool, StoreError> {
+        let path = directory.join("db");
+        let Some((mut log, from)) = Log::begin(directory)? else {
+            return Ok(false);
+        };
+        let (to, slots) = log.written(from).map_err(|e| io(&path, e))?;
+        // Of damage those hear who start or check.
+        if to < from.saturating_add(least.max(1)) || !log.damage.is_empty() {
+            return Ok(false);
         }
-        Ok(Some(log))
+        sync()?;
+        for slot in slots {
+            if !goes_on() {
+                return Ok(false);
+            }
+            let Some(scanned) = log.settled_slot(slot, from).map_err(|e| io(&path, e))? else {
+                continue;
+            };
+            if !scanned.holes.is_empty() {
+                return Ok(false);
+            }
+            // Segments come in the order of the log.
+            for one in scanned.found.iter().filter(|f| (from..to).contains(&f.lsn)) {
+                log.apply(one);
+            }
+        }
+        match log.table.write(to) {
+            Some(octets) => log.write_snapshot(to, &octets).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Up to where all of the log is written, cut to where a segment begins, and which slots hold it from `from` on.
+    fn written(&self, from: u64) -> std::io::Result<(u64, Vec<(u64, u64)>)> {
+        let (mut stable, mut slots) = (0, Vec::new());
+        for offset in (0..self.octets).step_by(self.segment as usize) {
+            if let Some((lsn, before)) = self.header(offset)? {
+                stable = stable.max(before);
+                slots.push((lsn, offset));
+            }
+        }
+        let to = stable / self.segment * self.segment;
+        slots.retain(|(lsn, _)| lsn + self.segment > from && *lsn < to);
+        slots.sort_unstable();
+        Ok((to, slots))
+    }
+
+    /// What a slot holds, unless it is written over meanwhile.
+    fn settled_slot(&self, slot: (u64, u64), from: u64) -> std::io::Result<Option<Scanned>> {
+        let (lsn, offset) = slot;
+        let mut octets = vec![0; self.segment as usize];
+        let read = read_at(&self.file, &mut octets, offset)?;
+        let mut scanned = Scanned::default();
+        scanned.take(&octets[..read], self.segment, offset, Some(lsn), from);
+        let now = self.header(offset)?.map(|(lsn, _)| lsn);
+        Ok((now == Some(lsn)).then_some(scanned))
+    }
+
+    /// It is there whole or not at all, and the older ones go once it is on the disk.
+    fn write_snapshot(&self, to: u64, octets: &[u8]) -> Result<(), StoreError> {
+        let name = format!("snap.{to:016X}");
+        let (path, new) = (
+            self.directory.join(&name),
+            self.directory.join(format!("{name}.generating")),
+        );
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&new)?;
+            file.write_all(octets)?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)?;
+            File::open(&self.directory)?.sync_all()?;
+            for entry in std::fs::read_dir(&self.directory)? {
+                let entry = entry?;
+                let is_older = |n: &str| n.starts_with("snap.") && *n < *name;
+                if entry.file_name().to_str().is_some_and(is_older) {
+                    std::fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        write().map_err(|e| {
+            let _ = std::fs::remove_file(&new);
+            io(&path, e)
+        })
     }
 
     /// The payload at a place; `None` where it cannot be read.
@@ -151,7 +250,7 @@ impl Log {
         if let Some(id) = place.blob {
             return self.blob(id);
         }
-        let end = (place.at / SEGMENT + 1) * SEGMENT;
+        let end = (place.at / self.segment + 1) * self.segment;
         let mut octets = vec![0; 4096.min(usize::try_from(end - place.at).ok()?)];
         let read = read_at(&self.file, &mut octets, place.at).ok()?;
         let header = page::header(&octets[..read])?;
@@ -161,7 +260,7 @@ impl Log {
             read_at(&self.file, &mut octets, place.at).ok()?;
         }
         let message = page::message(&octets)?;
-        (message.header.number == place.lsn / SEGMENT).then(|| message.payload.to_vec())
+        (message.header.number == place.lsn / self.segment).then(|| message.payload.to_vec())
     }
 
     /// CRC-32 of what follows, kind, payload.
@@ -188,6 +287,13 @@ impl Log {
                 offset: 0,
                 what: "the settings fail their checksum".to_owned(),
             });
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&octets);
+        let mut lines = text.lines();
+        let segment = lines.find_map(|l| l.strip_prefix("segment_size: ")?.parse().ok());
+        if let Some(segment) = segment.filter(|s| SEGMENTS.contains(s)) {
+            self.segment = segment;
         }
         Ok(())
     }
@@ -202,9 +308,9 @@ impl Log {
         let Some(name) = newest else { return Ok(0) };
         let path = self.directory.join(&name);
         let octets = std::fs::read(&path).map_err(|e| io(&path, e))?;
-        match snapshot(&octets) {
-            Some((stable, pages)) => {
-                self.pages = pages;
+        match Table::read(&octets) {
+            Some((stable, table)) => {
+                self.table = table;
                 Ok(stable)
             }
             None => {
@@ -261,11 +367,9 @@ impl Log {
     /// order of the log.
     fn slots(&self, from: u64) -> std::io::Result<Vec<Slot>> {
         let mut slots = Vec::new();
-        for offset in (0..self.octets).step_by(SEGMENT_OCTETS) {
-            let mut head = [0; SEGMENT_HEADER];
-            let read = read_at(&self.file, &mut head, offset)?;
-            let header = segment_header(&head[..read]);
-            if header.is_none_or(|lsn| lsn + SEGMENT > from) {
+        for offset in (0..self.octets).step_by(self.segment as usize) {
+            let header = self.header(offset)?.map(|(lsn, _)| lsn);
+            if header.is_none_or(|lsn| lsn + self.segment > from) {
                 slots.push((header, offset));
             }
         }
@@ -273,14 +377,21 @@ impl Log {
         Ok(slots)
     }
 
+    /// Where in the log the slot at `offset` begins, and up to where all was written when it began.
+    fn header(&self, offset: u64) -> std::io::Result<Option<(u64, u64)>> {
+        let mut head = [0; SEGMENT_HEADER];
+        let read = read_at(&self.file, &mut head, offset)?;
+        Ok(segment_header(&head[..read], self.segment))
+    }
+
     /// Reads the slots, a share of them in each thread.
     fn scan(&self, slots: &[Slot], from: u64, threads: usize) -> std::io::Result<Scanned> {
         let scan = |slots: &[Slot]| -> std::io::Result<Scanned> {
             let mut scanned = Scanned::default();
-            let mut slot = vec![0; SEGMENT_OCTETS];
+            let mut slot = vec![0; self.segment as usize];
             for (header, offset) in slots {
                 let read = read_at(&self.file, &mut slot, *offset)?;
-                scanned.take(&slot[..read], *offset, *header, from);
+                scanned.take(&slot[..read], self.segment, *offset, *header, from);
             }
             Ok(scanned)
         };
@@ -318,27 +429,15 @@ impl Log {
             lsn: one.lsn,
             at: one.at,
             blob: one.blob,
+            size: one.size,
         };
-        match one.kind {
-            FREE => drop(self.pages.remove(&one.pid)),
-            INLINE_LINK | BLOB_LINK => {
-                if let Some(page) = self.pages.get_mut(&one.pid)
-                    && page.links.last().unwrap_or(&page.base).lsn < place.lsn
-                {
-                    page.links.push(place);
-                }
-            }
-            _ => {
-                let links = Vec::new();
-                self.pages.insert(one.pid, Page { base: place, links });
-            }
-        }
+        self.table.apply(one.change, one.pid, place);
     }
 
     /// Whether each piece of each page is there.
     fn check_pages(&mut self) {
         let mut places: Vec<(u64, Place)> = Vec::new();
-        for (pid, page) in &self.pages {
+        for (pid, page) in &self.table.pages {
             places.extend(page.links.iter().chain([&page.base]).map(|p| (*pid, *p)));
         }
         places.sort_by_key(|(_, p)| p.at);
@@ -370,17 +469,17 @@ impl Scanned {
     }
 
     /// Reads one slot of the file: its messages, its holes, and the sequences of the journal's commits.
-    fn take(&mut self, slot: &[u8], offset: u64, header: Option<u64>, from: u64) {
+    fn take(&mut self, slot: &[u8], segment: u64, offset: u64, header: Option<u64>, from: u64) {
         let mut at = SEGMENT_HEADER;
-        let Some(number) = header.map(|lsn| lsn / SEGMENT).or_else(|| {
+        let Some(number) = header.map(|lsn| lsn / segment).or_else(|| {
             let (start, message) = next_message(slot, 0, |_| true)?;
             at = start;
             Some(message.header.number)
         }) else {
             return;
         };
-        let base = number * SEGMENT;
-        if base + SEGMENT <= from {
+        let base = number * segment;
+        if base + segment <= from {
             return;
         }
         if header.is_none() {
@@ -390,7 +489,7 @@ impl Scanned {
                 what: "the header of a segment is damaged",
             });
         }
-        while at + MESSAGE_HEADER_MAX <= slot.len().max(SEGMENT_OCTETS) {
+        while at + MESSAGE_HEADER_MAX <= slot.len().max(segment as usize) {
             let here = slot.get(at..).unwrap_or_default();
             let whole = page::message(here).filter(|m| m.header.number == number);
             let (start, message) = match whole {
@@ -414,34 +513,40 @@ impl Scanned {
             };
             let lsn = base + start as u64;
             let header = &message.header;
-            match header.kind {
+            let size = header.size + header.length;
+            let change = match header.kind {
                 CAP => return,
-                FREE | COUNTER | INLINE_META | BLOB_META | INLINE_NODE | BLOB_NODE
-                | INLINE_LINK | BLOB_LINK => {
-                    if header.kind == INLINE_LINK
-                        && let Some(sequence) = commit_in(message.payload)
-                    {
-                        self.commits.push((lsn, sequence));
-                    }
-                    let blob = matches!(header.kind, BLOB_META | BLOB_NODE | BLOB_LINK)
-                        .then(|| {
-                            message
-                                .payload
-                                .first_chunk()
-                                .map(|id| i64::from_le_bytes(*id))
-                        })
-                        .flatten();
-                    self.found.push(Found {
-                        lsn,
-                        at: offset + start as u64,
-                        kind: header.kind,
-                        pid: header.pid,
-                        blob,
-                    });
+                FREE => Some(Change::Free),
+                INLINE_LINK | BLOB_LINK => Some(Change::Link),
+                COUNTER | INLINE_META | BLOB_META | INLINE_NODE | BLOB_NODE => {
+                    Some(Change::Replace)
                 }
-                _ => {}
+                _ => None,
+            };
+            if let Some(change) = change {
+                if header.kind == INLINE_LINK
+                    && let Some(sequence) = commit_in(message.payload)
+                {
+                    self.commits.push((lsn, sequence));
+                }
+                let blob = matches!(header.kind, BLOB_META | BLOB_NODE | BLOB_LINK)
+                    .then(|| {
+                        message
+                            .payload
+                            .first_chunk()
+                            .map(|id| i64::from_le_bytes(*id))
+                    })
+                    .flatten();
+                self.found.push(Found {
+                    lsn,
+                    at: offset + start as u64,
+                    change,
+                    pid: header.pid,
+                    blob,
+                    size: size as u64,
+                });
             }
-            at = start + header.size + header.length;
+            at = start + size;
         }
     }
 }
@@ -485,53 +590,15 @@ fn commit_in(link: &[u8]) -> Option<u64> {
     }
 }
 
-fn segment_header(octets: &[u8]) -> Option<u64> {
+/// Where in the log a segment begins, and up to where all was written when it began.
+fn segment_header(octets: &[u8], segment: u64) -> Option<(u64, u64)> {
     let (sum, rest) = octets.split_first_chunk::<4>()?;
     let lsn = u64::from_le_bytes(*rest.first_chunk()?) ^ 0x7FFF_FFFF_FFFF_FFFF;
+    let stable = i64::from_le_bytes(*rest.get(8..)?.first_chunk()?) ^ 0x7FFF_FFFF_FFFF_FFFF;
     let whole = rest.len() == 16 && crc32fast::hash(rest) ^ 0xFFFF_FFFF == u32::from_le_bytes(*sum);
-    (whole && lsn % SEGMENT == 0 && lsn < 1 << 56).then_some(lsn)
-}
-
-/// Page table, length, CRC-32.
-fn snapshot(octets: &[u8]) -> Option<(u64, BTreeMap<u64, Page>)> {
-    let (rest, sum) = octets.split_last_chunk::<4>()?;
-    let (content, _) = rest.split_last_chunk::<8>()?;
-    if crc32fast::hash(content) != u32::from_le_bytes(*sum) {
-        return None;
-    }
-    let mut cursor = Cursor::new(content);
-    let stable = cursor
-        .i64()?
-        .checked_sub(1)
-        .and_then(|n| u64::try_from(n).ok());
-    let _active_segment = cursor.number()?;
-    let mut pages = BTreeMap::new();
-    let mut pid = 0;
-    while !cursor.is_empty() {
-        let pieces = cursor.octet()?;
-        let mut read = |sized: bool| {
-            let lsn = u64::try_from(cursor.i64()?).ok()?;
-            let is_blob = cursor.octet()? == 1;
-            let at = cursor.number()?;
-            let blob = match is_blob {
-                true => Some(cursor.i64()?),
-                false => None,
-            };
-            if sized {
-                cursor.number()?;
-            }
-            Some(Place { lsn, at, blob })
-        };
-        if pieces == 0 {
-            read(false)?;
-        } else {
-            let base = read(true)?;
-            let links = (1..pieces).map(|_| read(true)).collect::<Option<_>>()?;
-            pages.insert(pid, Page { base, links });
-        }
-        pid += 1;
-    }
-    Some((stable.unwrap_or(0), pages))
+    // Before the first octet is written, it is -1.
+    let stable = u64::try_from(stable).unwrap_or(0);
+    (whole && lsn % segment == 0 && lsn < 1 << 56).then_some((lsn, stable))
 }
 
 /// As much as there is.
@@ -554,7 +621,7 @@ fn io(path: &Path, error: std::io::Error) -> StoreError {
 
 /// Trees by name, from the page that names them.
 pub(super) fn trees(log: &Log) -> Option<HashMap<Vec<u8>, u64>> {
-    let payload = log.payload(&log.pages.get(&META_PAGE)?.base)?;
+    let payload = log.payload(&log.table.pages.get(&META_PAGE)?.base)?;
     let mut cursor = Cursor::new(&payload);
     let mut trees = HashMap::new();
     while !cursor.is_empty() {
@@ -590,7 +657,8 @@ mod tests {
         let log = Log {
             file: File::open(&path).unwrap(),
             directory: folder.path().to_owned(),
-            pages: BTreeMap::new(),
+            segment: SEGMENT_OCTETS as u64,
+            table: Table::default(),
             damage: Vec::new(),
             octets: octets.len() as u64,
         };
@@ -598,7 +666,7 @@ mod tests {
         let told = |threads: usize| {
             let scanned = log.scan(&slots, 0, threads).unwrap();
             let found = scanned.found.iter();
-            let found: Vec<_> = found.map(|f| (f.lsn, f.at, f.kind, f.pid)).collect();
+            let found: Vec<_> = found.map(|f| (f.lsn, f.at, f.change, f.pid)).collect();
             let holes = scanned.holes.iter().map(|h| (h.offset, h.lsn, h.what));
             (found, holes.collect::<Vec<_>>())
         };

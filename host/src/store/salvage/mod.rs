@@ -6,6 +6,7 @@ mod contents;
 mod log;
 mod page;
 mod repair;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -28,6 +29,17 @@ use contents::{Contents, Found};
 
 pub use log::Damage;
 pub use repair::{Repaired, repair};
+
+/// Notes where the pages of a database in use are, so that the next start reads its log from there on only. `directory`
+/// is sled's.
+pub(super) fn checkpoint(
+    directory: &Path,
+    least: u64,
+    sync: impl FnOnce() -> Result<(), StoreError>,
+    goes_on: impl FnMut() -> bool,
+) -> Result<bool, StoreError> {
+    log::Log::checkpoint(directory, least, sync, goes_on)
+}
 
 /// Problems that are told one by one; the rest is counted.
 const PROBLEMS_MAX: usize = 100;

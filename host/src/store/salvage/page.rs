@@ -55,6 +55,26 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// The same, written.
+pub(super) fn put_number(out: &mut Vec<u8>, number: u64) {
+    match number {
+        0..=240 => out.push(number as u8),
+        241..=2287 => {
+            let above = number - 240;
+            out.extend([(above / 256 + 241) as u8, (above % 256) as u8]);
+        }
+        2288..=67_823 => {
+            let above = number - 2_288;
+            out.extend([249, (above / 256) as u8, (above % 256) as u8]);
+        }
+        _ => {
+            let octets = (8 - number.leading_zeros() as usize / 8).max(3);
+            out.push(247 + octets as u8);
+            out.extend(&number.to_le_bytes()[..octets]);
+        }
+    }
+}
+
 pub(super) struct Header {
     sum: u32,
     pub kind: u8,
@@ -238,6 +258,19 @@ mod tests {
         assert_eq!(children(&node), [7, 9], "its entries may still be there");
         node.apply(link(&[3]).unwrap());
         assert_eq!(children(&node), [7]);
+    }
+
+    #[test]
+    fn numbers_come_back_at_each_edge() {
+        let edges = [0, 240, 241, 2_287, 2_288, 67_823, 67_824, u64::MAX];
+        let powers = (24..64).step_by(8).flat_map(|n| [(1_u64 << n) - 1, 1 << n]);
+        for number in edges.into_iter().chain(powers) {
+            let mut octets = Vec::new();
+            put_number(&mut octets, number);
+            let mut cursor = Cursor::new(&octets);
+            assert_eq!(cursor.number(), Some(number));
+            assert!(cursor.is_empty(), "{number}: {octets:?}");
+        }
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::super::engine::{Engine, Value};
+use super::super::engine::{Engine, Opening, Value};
 use super::super::journal::Journal;
 use super::super::keys::{self, Key};
 use super::super::manifest::Manifest;
@@ -100,9 +100,12 @@ pub fn repair(directory: &Path, name: &str, seals: Option<&Seals>) -> Result<Rep
 }
 
 fn write(contents: &mut Contents, fresh: &Path, sequence: u64) -> Result<Repaired, StoreError> {
-    let (seals, names_key) = (contents.seals.clone(), contents.names_key);
-    let (engine, journal) =
-        Engine::open(fresh, 32 << 20, true, Probes::default(), seals, names_key)?;
+    let opening = Opening {
+        seals: contents.seals.clone(),
+        names_key: contents.names_key,
+        ..Opening::new(Probes::default())
+    };
+    let (engine, journal) = Engine::open(fresh, opening)?;
     let mut new = Writer {
         engine,
         journal,
