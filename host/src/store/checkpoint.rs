@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::engine::Engine;
 use super::open::Work;
 use super::salvage;
@@ -21,6 +23,8 @@ pub(super) struct Checkpoints {
     pub free_octets_min: u64,
     pub work: Work,
     at_work: Arc<AtomicBool>,
+    /// Why there was none, where that was said already.
+    told: Arc<Mutex<Option<String>>>,
 }
 
 impl Checkpoints {
@@ -30,6 +34,7 @@ impl Checkpoints {
             free_octets_min,
             work,
             at_work: Arc::default(),
+            told: Arc::default(),
         }
     }
 
@@ -41,9 +46,17 @@ impl Checkpoints {
             return;
         }
         let (engine, shared) = (engine.clone(), shared.clone());
-        let (least, at_work) = (self.least_octets, self.at_work.clone());
+        let (least, at_work, told) = (self.least_octets, self.at_work.clone(), self.told.clone());
         let make = move |breath: Duration| {
-            make(&engine, &shared, least, breath);
+            let made = make(&engine, &shared, least, breath);
+            let why = made.err().map(|error| error.to_string());
+            if let Some(why) = why.as_ref().filter(|why| told.lock().as_ref() != Some(why)) {
+                tracing::error!(
+                    why,
+                    "no checkpoint: the next start reads more than it had to"
+                );
+            }
+            *told.lock() = why;
             at_work.store(false, Ordering::Release);
         };
         match self.work {
@@ -52,7 +65,7 @@ impl Checkpoints {
                 let thread = std::thread::Builder::new().name("store-checkpoint".into());
                 if let Err(error) = thread.spawn(move || make(BREATH)) {
                     self.at_work.store(false, Ordering::Release);
-                    tracing::error!(%error, "the next start reads more than it had to");
+                    tracing::error!(%error, "no thread for a checkpoint");
                 }
             }
         }
@@ -60,30 +73,20 @@ impl Checkpoints {
 }
 
 /// What cannot be written is tried again; only a failed sync stops the store.
-fn make(engine: &Engine, shared: &Shared, least: u64, breath: Duration) {
-    let mut failed = None;
+fn make(engine: &Engine, shared: &Shared, least: u64, breath: Duration) -> Result<(), StoreError> {
     let sync = || {
-        engine.sync().inspect_err(|error| {
-            failed = Some(error.to_string());
-        })
+        engine
+            .sync()
+            .inspect_err(|error| shared.stop(&error.to_string()))
     };
     let goes_on = || {
         std::thread::sleep(breath);
         !shared.closing.load(Ordering::Acquire) && shared.check_running().is_ok()
     };
-    let made: Result<bool, StoreError> =
-        salvage::checkpoint(engine.directory(), least, sync, goes_on);
-    if let Some(why) = failed {
-        return shared.stop(&why);
+    if salvage::checkpoint(engine.directory(), least, sync, goes_on)? {
+        shared.checkpoints.fetch_add(1, Ordering::Relaxed);
     }
-    match made {
-        Ok(true) => shared.checkpoints.fetch_add(1, Ordering::Relaxed),
-        Ok(false) => 0,
-        Err(error) => {
-            tracing::error!(%error, "the next start reads more than it had to");
-            0
-        }
-    };
+    Ok(())
 }
 
 #[cfg(test)]
@@ -215,5 +218,29 @@ mod tests {
             }
         }
         assert!(made > 30, "{made}");
+    }
+
+    #[test]
+    fn damage_is_told_and_leaves_the_note_of_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (engine, mut journal) = Engine::open(folder.path(), small()).unwrap();
+        let mut rng = StdRng::seed_from_u64(1);
+        (0..6).for_each(|_| live(&engine, &mut journal, &mut rng));
+        let before = snapshots(folder.path());
+        let make =
+            |goes_on: bool| salvage::checkpoint(folder.path(), 1, || engine.sync(), || goes_on);
+        assert!(!make(false).unwrap(), "the store ends");
+        assert!(before == snapshots(folder.path()));
+        let path = folder.path().join("db");
+        let mut octets = std::fs::read(&path).unwrap();
+        octets[(64 << 10) + 100] ^= 1;
+        std::fs::write(&path, &octets).unwrap();
+        let why = make(true).unwrap_err().to_string();
+        assert!(why.contains("messages of the log are damaged"), "{why}");
+        assert!(before == snapshots(folder.path()));
+        octets[(64 << 10) + 100] ^= 1;
+        std::fs::write(&path, &octets).unwrap();
+        assert!(make(true).unwrap());
+        assert!(before != snapshots(folder.path()));
     }
 }

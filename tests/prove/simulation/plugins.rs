@@ -151,7 +151,7 @@ fn policies() -> [PolicySpec; 2] {
     ]
 }
 
-/// The policy of the last life comes back, and both are ready to be swapped.
+/// The policy of the last life comes back, and both are ready to be swapped: applied anew, or as the history has them.
 pub async fn resume(world: &World, policy: &Policy) {
     let resumed = match policy.resume().await {
         Ok(resumed) => resumed.map(|applied| applied.set.to_string()),
@@ -167,6 +167,27 @@ pub async fn resume(world: &World, policy: &Policy) {
             world.fault(what);
         }
     }
+    let history = policy.history();
+    let known = |id: &String| history.iter().any(|entry| entry.set == *id);
+    let left_alone = {
+        let mut world = world.lock();
+        let both = !world.policies.ids.is_empty() && world.policies.ids.iter().all(known);
+        let left_alone = both && world.chance(70);
+        if left_alone {
+            world.policies.in_force = resumed;
+            world.policies.asked = None;
+        }
+        left_alone
+    };
+    if !left_alone {
+        apply(world, policy).await;
+    }
+    if world.lock().chance(50) {
+        swap(world, policy).await;
+    }
+}
+
+async fn apply(world: &World, policy: &Policy) {
     let mut ids = Vec::new();
     for spec in policies() {
         match policy.apply(&spec, None, "simulation").await {
@@ -174,15 +195,10 @@ pub async fn resume(world: &World, policy: &Policy) {
             Err(error) => return world.fault(format!("a policy is refused: {error}")),
         }
     }
-    {
-        let mut world = world.lock();
-        world.policies.in_force = ids.last().cloned();
-        world.policies.asked = None;
-        world.policies.ids = ids;
-    }
-    if world.lock().chance(50) {
-        swap(world, policy).await;
-    }
+    let mut world = world.lock();
+    world.policies.in_force = ids.last().cloned();
+    world.policies.asked = None;
+    world.policies.ids = ids;
 }
 
 /// The other policy, by one swap of a pointer.

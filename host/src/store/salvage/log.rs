@@ -67,6 +67,8 @@ pub(super) enum Depth {
     Whole,
 }
 
+/// How often a segment in use is looked at before it is called damaged.
+const LOOKS: u32 = 20;
 /// What is read whole within a fraction of a second.
 const START_OCTETS_MAX: u64 = 512 << 20;
 /// More threads than this wait for each other: what they read is copied from the same memory.
@@ -153,7 +155,7 @@ impl Log {
     /// segment. Whether there is a new snapshot.
     ///
     /// A segment that is written over meanwhile is passed over: that happens only once newer pieces of all its pages
-    /// are in the log. Where these lie behind the new snapshot, a start applies them to it.
+    /// are in the log. Where these lie behind the new snapshot, a start applies them to it. Damage is an error.
     pub fn checkpoint(
         directory: &Path,
         least: u64,
@@ -171,17 +173,27 @@ impl Log {
         }
         sync()?;
         for slot in slots {
-            if !goes_on() {
-                return Ok(false);
-            }
-            let Some(scanned) = log.settled_slot(slot, from).map_err(|e| io(&path, e))? else {
-                continue;
+            let mut looked = 0;
+            let scanned = loop {
+                if !goes_on() {
+                    return Ok(false);
+                }
+                looked += 1;
+                let read = log.settled_slot(slot, from).map_err(|e| io(&path, e))?;
+                match read.as_ref().and_then(|scanned| scanned.holes.first()) {
+                    None => break read,
+                    // It may be about to be written over.
+                    Some(_) if looked < LOOKS => {}
+                    Some(hole) => {
+                        let (path, offset, what) = (path.display(), hole.offset, hole.what);
+                        let why = format!("{path}, octet {offset}: {what}");
+                        return Err(StoreError::Corrupt(why));
+                    }
+                }
             };
-            if !scanned.holes.is_empty() {
-                return Ok(false);
-            }
             // Segments come in the order of the log.
-            for one in scanned.found.iter().filter(|f| (from..to).contains(&f.lsn)) {
+            let found = scanned.iter().flat_map(|scanned| &scanned.found);
+            for one in found.filter(|f| (from..to).contains(&f.lsn)) {
                 log.apply(one);
             }
         }
