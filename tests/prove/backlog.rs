@@ -47,7 +47,10 @@ pub async fn queued(run: Run, short: usize, long: usize) -> Outcome {
     let report: Option<Value> = serde_json::from_slice(&bench.stdout).ok();
     let Some(report) = report.filter(|_| bench.status.success()) else {
         let told = String::from_utf8_lossy(&bench.stderr);
-        let last = told.lines().last().unwrap_or_default().to_owned();
+        // What a server that ended wrote stands there as well.
+        eprintln!("{told}");
+        let mut lines = told.lines().filter(|line| !line.trim().is_empty());
+        let last = lines.next_back().unwrap_or_default();
         return Outcome::judged(0, 0, 0, &[format!("{}: {last}", bench.status)]);
     };
     judge(run, messages, &report)

@@ -36,6 +36,9 @@ const BLOB_NODE: u8 = 9;
 const INLINE_LINK: u8 = 10;
 const BLOB_LINK: u8 = 11;
 
+/// How a snapshot's name ends while it is written.
+pub(super) const UNFINISHED: &str = ".generating";
+
 /// The page that names the trees.
 pub(super) const META_PAGE: u64 = 0;
 
@@ -232,9 +235,10 @@ impl Log {
     /// It is there whole or not at all, and the older ones go once it is on the disk.
     fn write_snapshot(&self, to: u64, octets: &[u8]) -> Result<(), StoreError> {
         let name = format!("snap.{to:016X}");
+        // sled takes whatever is called after a snapshot for one.
         let (path, new) = (
             self.directory.join(&name),
-            self.directory.join(format!("{name}.generating")),
+            self.directory.join("checkpoint"),
         );
         let write = || -> std::io::Result<()> {
             let mut file = File::create(&new)?;
@@ -315,7 +319,7 @@ impl Log {
         let entries = std::fs::read_dir(&self.directory).map_err(|e| io(&self.directory, e))?;
         let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
         let newest = names
-            .filter(|n| n.starts_with("snap.") && !n.ends_with(".generating"))
+            .filter(|n| n.starts_with("snap.") && !n.ends_with(UNFINISHED))
             .max();
         let Some(name) = newest else { return Ok(0) };
         let path = self.directory.join(&name);

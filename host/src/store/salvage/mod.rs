@@ -100,11 +100,31 @@ pub enum Item {
     Unreadable(Option<MessageId>, String),
 }
 
-/// Refuses to start on files in which sled would silently lose what is there. Changes nothing.
+/// Refuses to start on files in which sled would silently lose what is there. Changes nothing, but that half-written
+/// snapshots go.
 pub(super) fn before_open(directory: &Path, manifest: Option<Manifest>) -> Result<(), StoreError> {
     // Of a running server the files are never at rest.
-    drop(lock(directory)?);
+    let lock = lock(directory)?;
+    remove_unfinished(&directory.join("sled"))?;
+    drop(lock);
     as_sled_will(directory, manifest)
+}
+
+/// Who is killed as sled writes a snapshot leaves a part of one, which sled 0.34 then takes for the newest and refuses.
+fn remove_unfinished(directory: &Path) -> Result<(), StoreError> {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return Ok(());
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let unfinished = |name: &str| name.starts_with("snap.") && name.ends_with(log::UNFINISHED);
+        if name.to_str().is_some_and(unfinished) {
+            let path = entry.path();
+            std::fs::remove_file(&path)
+                .map_err(|e| StoreError::Io(format!("{}: {e}", path.display())))?;
+        }
+    }
+    Ok(())
 }
 
 /// Why what sled would make of the files is less than what is known to have been there.

@@ -84,6 +84,21 @@ async fn a_crashed_store_is_read_whole_too() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_sled_left_half_written_keeps_nobody_from_opening() {
+    let rig = Rig::new();
+    rig.accept().await;
+    let directory = files(&rig);
+    let unfinished = directory
+        .path()
+        .join("sled/snap.00000000FFFFFFFF.generating");
+    std::fs::write(&unfinished, b"a part of a snapshot").unwrap();
+    assert!(salvage::check(directory.path(), None).unwrap().is_sound());
+    let again = rig.reopen(directory);
+    assert!(!unfinished.exists());
+    assert_eq!(again.store.stats().live, 1);
+}
+
+#[tokio::test]
 async fn a_store_in_use_is_left_alone() {
     let rig = Rig::new();
     rig.accept().await;
