@@ -173,6 +173,7 @@ pub async fn start(config: &Config, base: &Path, clock: Clock) -> Result<Server,
     options.commit_interval = Duration::from_micros(config.store.commit_interval_us);
     options.cache_octets = config.store.cache_mib << 20;
     options.free_octets_min = config.store.min_free_mib << 20;
+    options.checkpoint_octets = config.store.checkpoint_mib << 20;
     options.delivery_give_up = Duration::from_secs(config.smpp.give_up_seconds);
     let store = open_store(options, clock.clone()).await?;
     let compile = match std::env::current_exe() {

@@ -114,6 +114,9 @@ pub struct StoreSection {
     /// Submissions are refused with `storage_full` below this.
     #[schemars(range(min = 16, max = 1_048_576))]
     pub min_free_mib: u64,
+    /// About how much of the database's log a start reads: where its pages are is noted again after so much.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub checkpoint_mib: u64,
     pub encryption: EncryptionSection,
 }
 
@@ -147,6 +150,7 @@ impl Default for StoreSection {
             cache_mib: 64,
             commit_interval_us: 1_000,
             min_free_mib: 256,
+            checkpoint_mib: 128,
             encryption: EncryptionSection::default(),
         }
     }

@@ -328,7 +328,7 @@ async fn retained(run: Run) -> Outcome {
     let count = run.pick(40, 200);
     let mut rig = Rig::start(Plan {
         pace: Some(pace),
-        retention_days: Some(1),
+        store_extra: "retention_days = 1".to_owned(),
         config_extra: "[recording]\nretain_hours = 24\n".to_owned(),
         ..Plan::default()
     })

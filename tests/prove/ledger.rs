@@ -55,6 +55,8 @@ impl Loaded {
                 account_extra:
                     "[[accounts.smpp]]\nsystem_id = \"app\"\npassword = \"literal:secret\"\n"
                         .to_owned(),
+                // Often enough to happen in lives as short as these.
+                store_extra: "checkpoint_mib = 1".to_owned(),
                 data,
                 environment,
                 ..Plan::default()

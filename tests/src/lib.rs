@@ -107,8 +107,8 @@ pub struct Plan {
     pub data: Option<PathBuf>,
     /// Time goes faster, for the server and for the simulators.
     pub pace: Option<Pace>,
-    /// Days that what has ended is kept; else the default.
-    pub retention_days: Option<u32>,
+    /// Lines of `[store]`.
+    pub store_extra: String,
     /// Environment variables of the server.
     pub environment: Vec<(String, String)>,
     /// The processors that the server keeps to, as `taskset --cpu-list` takes them; else all.
@@ -131,7 +131,7 @@ impl Default for Plan {
             policy_file: true,
             data: None,
             pace: None,
-            retention_days: None,
+            store_extra: String::new(),
             environment: Vec::new(),
             processors: None,
         }
@@ -193,11 +193,15 @@ impl Rig {
         };
         rig.write_policy(&plan.policy);
         let policy_file = plan.policy_file.then(|| rig.policy_path());
-        let extra = (&*plan.http_extra, &*plan.config_extra, &*plan.account_extra);
+        let extra = [
+            &*plan.http_extra,
+            &*plan.store_extra,
+            &*plan.config_extra,
+            &*plan.account_extra,
+        ];
         let data = plan.data.unwrap_or_else(|| rig.data());
         let webhooks = (plan.webhooks, plan.webhooks_private);
-        let retention = plan.retention_days;
-        rig.write_config(&carriers, &data, webhooks, policy_file, retention, extra);
+        rig.write_config(&carriers, &data, webhooks, policy_file, extra);
         rig.launch().await;
         rig
     }
@@ -241,11 +245,9 @@ impl Rig {
         data: &Path,
         (webhooks, private): (bool, bool),
         policy_file: Option<PathBuf>,
-        retention: Option<u32>,
-        (http_extra, extra, account_extra): (&str, &str, &str),
+        [http_extra, store_extra, extra, account_extra]: [&str; 4],
     ) {
         let data = data.display();
-        let retention = retention.map_or(String::new(), |n| format!("retention_days = {n}"));
         let policy = policy_file.map_or(String::new(), |f| format!("file = \"{}\"", f.display()));
         let mut text = format!(
             r#"
@@ -255,7 +257,7 @@ listen = "{}"
 [store]
 path = "{data}"
 min_free_mib = 16
-{retention}
+{store_extra}
 [policy]
 {policy}
 [webhooks]

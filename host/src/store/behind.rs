@@ -184,6 +184,7 @@ impl Behind {
         if self.shared.check_running().is_ok() {
             let free_min = self.free_octets_min;
             clean_where_due(&self.engine, &self.shared, &cleaning::LIMITS, free_min);
+            self.checkpoints.make_where_due(&self.engine, &self.shared);
         }
         if let Err(error) = self.sweep(&mut rounds.cursors) {
             tracing::error!(%error, "a sweep of the store failed");
@@ -195,9 +196,6 @@ impl Behind {
                 rounds.manifest = self.write(manifest).then_some(manifest);
             }
             self.engine.measure_disk();
-            if self.shared.check_running().is_ok() {
-                self.checkpoints.make_where_due(&self.engine, &self.shared);
-            }
         }
         let now = self.clock.now();
         let retention_at = rounds.retention_at;

@@ -3,7 +3,7 @@
 //! Here the note is brought up to date while the store is in use (`salvage::checkpoint`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,12 +17,17 @@ use super::types::StoreError;
 /// Between two segments, so that whoever has work for the processor gets it.
 const BREATH: Duration = Duration::from_millis(5);
 
+/// Whatever is committed is in the log once at least: how often that is looked at before there can be enough.
+const LOOKS: u64 = 8;
+
 pub(super) struct Checkpoints {
     /// Of new log, before it is worth it.
     pub least_octets: u64,
     pub free_octets_min: u64,
     pub work: Work,
     at_work: Arc<AtomicBool>,
+    /// Octets that were committed when it was looked last.
+    looked_at: AtomicU64,
     /// Why there was none, where that was said already.
     told: Arc<Mutex<Option<String>>>,
 }
@@ -34,17 +39,22 @@ impl Checkpoints {
             free_octets_min,
             work,
             at_work: Arc::default(),
+            looked_at: AtomicU64::new(0),
             told: Arc::default(),
         }
     }
 
     /// Makes one where there is enough new log; in a thread of its own, where threads do the store's work.
     pub fn make_where_due(&self, engine: &Arc<Engine>, shared: &Arc<Shared>) {
-        if engine.lacks_room(self.free_octets_min).is_some()
+        let committed = engine.committed.load(Ordering::Relaxed);
+        let since = committed - self.looked_at.load(Ordering::Relaxed);
+        if since < self.least_octets / LOOKS
+            || engine.lacks_room(self.free_octets_min).is_some()
             || self.at_work.swap(true, Ordering::AcqRel)
         {
             return;
         }
+        self.looked_at.store(committed, Ordering::Relaxed);
         let (engine, shared) = (engine.clone(), shared.clone());
         let (least, at_work, told) = (self.least_octets, self.at_work.clone(), self.told.clone());
         let make = move |breath: Duration| {
@@ -165,21 +175,38 @@ mod tests {
         snapshots.collect()
     }
 
-    /// What sled makes of a database: all that is in it, and its own snapshot of it.
-    fn opened(
-        directory: &Path,
-    ) -> (
-        BTreeMap<Vec<u8>, Vec<(sled::IVec, sled::IVec)>>,
+    /// Trees with what is in them, and sled's own snapshot.
+    type Made = (
+        Vec<(sled::IVec, Vec<(sled::IVec, sled::IVec)>)>,
         BTreeMap<String, Vec<u8>>,
-    ) {
+    );
+
+    /// What sled makes of a database.
+    fn opened(directory: &Path) -> Made {
         let config = sled::Config::new().path(directory).segment_size(64 << 10);
         let db = config.flush_every_ms(None).open().unwrap();
         let own = snapshots(directory);
         let trees = db.tree_names().into_iter().map(|name| {
             let tree = db.open_tree(&name).unwrap();
-            (name.to_vec(), tree.iter().map(Result::unwrap).collect())
+            let entries = tree.iter().map(Result::unwrap).collect();
+            (name, entries)
         });
         (trees.collect(), own)
+    }
+
+    /// The same of a database as it is, and of one without the checkpoints since its start.
+    fn assert_same(directory: &Path, at_start: BTreeMap<String, Vec<u8>>, what: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let (with, without) = (folder.path().join("with"), folder.path().join("without"));
+        copy(directory, &with);
+        copy(directory, &without);
+        for name in snapshots(&without).keys() {
+            std::fs::remove_file(without.join(name)).unwrap();
+        }
+        for (name, octets) in at_start {
+            std::fs::write(without.join(name), octets).unwrap();
+        }
+        assert!(opened(&with) == opened(&without), "{what}");
     }
 
     #[test]
@@ -199,25 +226,44 @@ mod tests {
                 }
                 live(&engine, &mut journal, &mut rng);
                 drop((journal, engine));
-
-                let (with, without) = (folder.path().join("with"), folder.path().join("without"));
-                copy(&directory, &with);
-                copy(&directory, &without);
-                for name in snapshots(&without).keys() {
-                    std::fs::remove_file(without.join(name)).unwrap();
-                }
-                for (name, octets) in at_start {
-                    std::fs::write(without.join(name), octets).unwrap();
-                }
-                assert!(
-                    opened(&with) == opened(&without),
-                    "seed {seed}, life {life}"
-                );
-                std::fs::remove_dir_all(&with).unwrap();
-                std::fs::remove_dir_all(&without).unwrap();
+                assert_same(&directory, at_start, &format!("seed {seed}, life {life}"));
             }
         }
         assert!(made > 30, "{made}");
+    }
+
+    #[test]
+    fn checkpoints_are_made_beside_whoever_writes() {
+        let mut made = 0;
+        for seed in 0..6 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let folder = tempfile::tempdir().unwrap();
+            let directory = folder.path().join("sled");
+            let (engine, mut journal) = Engine::open(&directory, small()).unwrap();
+            let at_start = snapshots(&directory);
+            let over = AtomicBool::new(false);
+            made += std::thread::scope(|scope| {
+                let checkpoints = scope.spawn(|| {
+                    // Segments come and go meanwhile.
+                    salvage::SLOW.set(Duration::from_micros([0, 300][usize::from(seed % 2 == 1)]));
+                    let mut made = 0;
+                    while !over.load(Ordering::Acquire) {
+                        let sync = || engine.sync();
+                        // What is about to be written over may look damaged until it is.
+                        made += u32::from(
+                            salvage::checkpoint(&directory, 1, sync, || true).unwrap_or(false),
+                        );
+                    }
+                    made
+                });
+                (0..30).for_each(|_| live(&engine, &mut journal, &mut rng));
+                over.store(true, Ordering::Release);
+                checkpoints.join().unwrap()
+            });
+            drop((journal, engine));
+            assert_same(&directory, at_start, &format!("seed {seed}"));
+        }
+        assert!(made > 100, "{made}");
     }
 
     #[test]

@@ -84,8 +84,9 @@ pub(super) struct Engine {
     probes: Probes,
     sync: bool,
     pub disk_octets: AtomicU64,
-    /// Commits that are on the disk.
+    /// Commits that are on the disk, and their octets.
     pub commits: AtomicU64,
+    pub committed: AtomicU64,
     pub cleaning: Cleaning,
     directory: PathBuf,
 }
@@ -222,6 +223,7 @@ impl Engine {
             sync,
             disk_octets: AtomicU64::new(0),
             commits: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
             cleaning: Cleaning::default(),
             directory: directory.to_owned(),
             db,

@@ -191,6 +191,8 @@ impl Journal {
         self.buffer.shrink_to(1 << 20);
         self.engine.sync()?;
         self.engine.commits.fetch_add(1, Ordering::Relaxed);
+        let committed = &self.engine.committed;
+        committed.fetch_add(octets as u64, Ordering::Relaxed);
         Ok(octets)
     }
 

@@ -156,7 +156,7 @@ async fn soak(run: Run) -> Outcome {
         // What is full on the first day does not grow on the last.
         environment: vec![("HELIOGRAPH_STORE__CACHE_MIB".to_owned(), "16".to_owned())],
         // A day is kept, and dropped on the day after the next.
-        retention_days: Some(1),
+        store_extra: "retention_days = 1".to_owned(),
         ..Plan::default()
     })
     .await;

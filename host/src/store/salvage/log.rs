@@ -175,6 +175,30 @@ impl Log {
             return Ok(false);
         }
         sync()?;
+        if !log.take_in(&slots, (from, to), &mut goes_on)? {
+            return Ok(false);
+        }
+        let Some(octets) = log.table.write(to) else {
+            return Ok(false);
+        };
+        // What a start would find is looked at before anybody relies on it.
+        let (end, slots) = log.written(to).map_err(|e| io(&path, e))?;
+        if !log.take_in(&slots, (to, end), &mut goes_on)? {
+            return Ok(false);
+        }
+        log.check_places(end).map_err(|e| io(&path, e))?;
+        log.write_snapshot(to, &octets)?;
+        Ok(true)
+    }
+
+    /// Applies what these slots hold of the log between two places; false where the caller is told to end.
+    fn take_in(
+        &mut self,
+        slots: &[(u64, u64)],
+        (from, to): (u64, u64),
+        goes_on: &mut impl FnMut() -> bool,
+    ) -> Result<bool, StoreError> {
+        let path = self.directory.join("db");
         for slot in slots {
             let mut looked = 0;
             let scanned = loop {
@@ -182,7 +206,7 @@ impl Log {
                     return Ok(false);
                 }
                 looked += 1;
-                let read = log.settled_slot(slot, from).map_err(|e| io(&path, e))?;
+                let read = self.settled_slot(*slot, from).map_err(|e| io(&path, e))?;
                 match read.as_ref().and_then(|scanned| scanned.holes.first()) {
                     None => break read,
                     // It may be about to be written over.
@@ -197,28 +221,58 @@ impl Log {
             // Segments come in the order of the log.
             let found = scanned.iter().flat_map(|scanned| &scanned.found);
             for one in found.filter(|f| (from..to).contains(&f.lsn)) {
-                log.apply(one);
+                self.apply(one);
             }
         }
-        match log.table.write(to) {
-            Some(octets) => log.write_snapshot(to, &octets).map(|()| true),
-            None => Ok(false),
+        Ok(true)
+    }
+
+    /// Of all that the table names, up to `end`, nothing may lie where another segment of before `end` is now: newer
+    /// pieces were in the log before that one was begun.
+    fn check_places(&self, end: u64) -> std::io::Result<()> {
+        let headers = self.headers()?.into_iter();
+        let now: HashMap<u64, u64> = headers
+            .map(|(lsn, _, offset)| (offset / self.segment, lsn))
+            .collect();
+        let mut places = self.table.places();
+        let wrong = places.find(|place| {
+            let there = now.get(&(place.at / self.segment));
+            there.is_some_and(|lsn| *lsn < end && *lsn != place.lsn / self.segment * self.segment)
+        });
+        match wrong {
+            None => Ok(()),
+            Some(place) => Err(std::io::Error::other(format!(
+                "octet {} has no longer what was written to the log at {}",
+                place.at, place.lsn
+            ))),
         }
     }
 
     /// Up to where all of the log is written, cut to where a segment begins, and which slots hold it from `from` on.
     fn written(&self, from: u64) -> std::io::Result<(u64, Vec<(u64, u64)>)> {
-        let (mut stable, mut slots) = (0, Vec::new());
-        for offset in (0..self.octets).step_by(self.segment as usize) {
-            if let Some((lsn, before)) = self.header(offset)? {
-                stable = stable.max(before);
-                slots.push((lsn, offset));
-            }
-        }
-        let to = stable / self.segment * self.segment;
-        slots.retain(|(lsn, _)| lsn + self.segment > from && *lsn < to);
+        let stable = self.headers()?.into_iter().map(|(_, stable, _)| stable);
+        let to = stable.max().unwrap_or(0) / self.segment * self.segment;
+        // Looked for again: a segment may have come to a slot after its turn, and be below `to` all the same. Those
+        // below it are all there now, until newer pieces of their pages are behind it.
+        let headers = self.headers()?.into_iter();
+        let slots = headers.map(|(lsn, _, offset)| (lsn, offset));
+        let mut slots: Vec<_> = slots
+            .filter(|(lsn, _)| lsn + self.segment > from && *lsn < to)
+            .collect();
         slots.sort_unstable();
         Ok((to, slots))
+    }
+
+    /// Of each segment: where in the log it begins, up to where all was written then, and its slot.
+    fn headers(&self) -> std::io::Result<Vec<(u64, u64, u64)>> {
+        let mut headers = Vec::new();
+        for offset in (0..self.file.metadata()?.len()).step_by(self.segment as usize) {
+            #[cfg(test)]
+            std::thread::sleep(tests::SLOW.get());
+            let header = self.header(offset)?;
+            headers.extend(header.map(|(lsn, stable)| (lsn, stable, offset)));
+        }
+        Ok(headers)
     }
 
     /// What a slot holds, unless it is written over meanwhile.
@@ -648,8 +702,16 @@ pub(super) fn trees(log: &Log) -> Option<HashMap<Vec<u8>, u64>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in super::super) mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
     use super::*;
+
+    thread_local! {
+        /// How long this thread takes to look at a header.
+        pub static SLOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
 
     #[test]
     fn threads_find_together_what_one_finds_alone() {

@@ -41,6 +41,9 @@ pub(super) fn checkpoint(
     log::Log::checkpoint(directory, least, sync, goes_on)
 }
 
+#[cfg(test)]
+pub(super) use log::tests::SLOW;
+
 /// Problems that are told one by one; the rest is counted.
 const PROBLEMS_MAX: usize = 100;
 

@@ -65,6 +65,13 @@ impl Table {
         self.count = self.count.max(pid + 1);
     }
 
+    /// Of all pieces, those that give pages back among them.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        let pages = self.pages.values();
+        let pieces = pages.flat_map(|page| [&page.base].into_iter().chain(&page.links));
+        pieces.chain(self.free.values().filter(|place| **place != NOWHERE))
+    }
+
     /// The table of a snapshot file, and the log sequence number that it goes up to. `None` where it fails its
     /// checksum, or is none.
     pub fn read(octets: &[u8]) -> Option<(u64, Table)> {
