@@ -287,6 +287,15 @@ mod tests {
         octets[(64 << 10) + 100] ^= 1;
         std::fs::write(&path, &octets).unwrap();
         assert!(make(true).unwrap());
-        assert!(before != snapshots(folder.path()));
+        let after = snapshots(folder.path());
+        assert!(before != after);
+        let (name, mut octets) = after.into_iter().next_back().unwrap();
+        octets[20] ^= 1;
+        std::fs::write(folder.path().join(name), octets).unwrap();
+        let why = make(true).unwrap_err().to_string();
+        assert!(
+            why.contains("the snapshot of the page table fails"),
+            "{why}"
+        );
     }
 }

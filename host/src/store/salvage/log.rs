@@ -169,9 +169,11 @@ impl Log {
         let Some((mut log, from)) = Log::begin(directory)? else {
             return Ok(false);
         };
+        if let Some(Damage { file, what, .. }) = log.damage.first() {
+            return Err(StoreError::Corrupt(format!("{file}: {what}")));
+        }
         let (to, slots) = log.written(from).map_err(|e| io(&path, e))?;
-        // Of damage those hear who start or check.
-        if to < from.saturating_add(least.max(1)) || !log.damage.is_empty() {
+        if to < from.saturating_add(least.max(1)) {
             return Ok(false);
         }
         sync()?;
